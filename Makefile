@@ -1,0 +1,58 @@
+# Every target prepares what it needs, and is quick when run again.
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# The CPU build of PyTorch has an index of its own; elsewhere the same version comes with several GB of CUDA.
+TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
+
+export HF_HUB_OFFLINE ?= 1
+export VLLM_NO_USAGE_STATS ?= 1
+
+.PHONY: demo test test-fast ui lint gpu clean
+.DEFAULT_GOAL := demo
+
+demo: $(VENV)/.ready  ## every asset, prompts to RL policy, on a real model
+	$(BIN)/cai demo
+
+test: $(VENV)/.ready chromium  ## all tests
+	$(BIN)/python -m pytest
+
+test-fast: $(VENV)/.ready  ## logic only: no model, no browser
+	$(BIN)/python -m pytest -m "not model and not browser"
+
+ui: $(VENV)/.ready  ## Dagster on http://127.0.0.1:3000
+	$(BIN)/cai ui
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/cai lint
+
+gpu:  ## the CUDA build of vLLM, in .venv-gpu
+	@command -v nvidia-smi >/dev/null && nvidia-smi -L | grep -q GPU || \
+	  { echo "No NVIDIA GPU found: 'nvidia-smi -L' lists none. Install the driver, or use 'make demo' for the CPU."; exit 1; }
+	test -d .venv-gpu || $(PYTHON) -m venv .venv-gpu
+	.venv-gpu/bin/python -m pip install -e ".[gpu,dev]"
+	@echo "Ready. Use: source .venv-gpu/bin/activate && cai demo --scale small"
+
+.PHONY: chromium
+chromium:  ## the browser test needs one; without it that test is skipped, and says so
+	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	    (apt-get update -qq && apt-get install -y -qq chromium >/dev/null) ; } || \
+	  echo "No Chromium found: the browser test will be skipped. Install it with your system's package manager."
+
+$(VENV)/.ready: requirements/cpu.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import torch' 2>/dev/null || \
+	  $(PIP) install -q --no-deps --retries 0 --timeout 15 --index-url $(TORCH_CPU_INDEX) torch==2.13.0 2>/dev/null || \
+	  $(PIP) install -q --no-deps torch==2.13.0
+	$(PIP) install -q --no-deps -r requirements/cpu.txt
+	$(PIP) install -q --no-deps --no-build-isolation -e .
+	touch $@
+
+clean:  ## remove the environment, not the data
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

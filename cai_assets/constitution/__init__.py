@@ -1,0 +1,1 @@
+"""Constitutions: model, loading, digests, principle draws, lint. Pure: no model, no Dagster."""

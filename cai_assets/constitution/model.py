@@ -1,0 +1,101 @@
+"""What a constitution is.
+
+A constitution is a set of principles in natural language (Bai et al. 2022, section 1.2 and appendix C).
+Each principle owns up to three requests and takes part where it has one: ``critique`` and ``revision`` in
+the supervised phase, ``preference`` in AI feedback. Few-shot examples are versioned with the principles and
+carry their own fixed request texts, so that editing a principle never changes another principle's prompts.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+SLUG = r"^[a-z0-9][a-z0-9-]{0,62}$"
+Slug = Annotated[str, StringConstraints(pattern=SLUG)]
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000)]
+Use = Literal["critique", "preference"]
+
+
+class Strict(BaseModel):
+    """Immutable; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Principle(Strict):
+    """One rule. ``id`` is its identity for ever: never reuse one, never rename one."""
+
+    id: Slug
+    name: Text | None = None
+    critique: Text | None = None
+    revision: Text | None = None
+    preference: Text | None = None
+    weight: float = Field(default=1.0, gt=0, le=1000, allow_inf_nan=False, strict=False)
+    tags: tuple[Slug, ...] = Field(default=(), strict=False)
+    source: Text | None = None
+
+    @model_validator(mode="after")
+    def _has_a_part_to_play(self) -> Principle:
+        if (self.critique is None) != (self.revision is None):
+            raise ValueError("'critique' and 'revision' belong together: give both or neither")
+        if self.critique is None and self.preference is None:
+            raise ValueError("needs 'critique' and 'revision', or 'preference', or all three")
+        return self
+
+
+class RevisionShot(Strict):
+    """A worked example of one critique and revision, with the fixed requests it answers."""
+
+    prompt: Text
+    response: Text
+    critique_request: Text
+    critique: Text
+    revision_request: Text
+    revision: Text
+
+
+class PreferenceShot(Strict):
+    """A worked example of one comparison, with the fixed request it answers."""
+
+    prompt: Text
+    a: Text
+    b: Text
+    request: Text
+    choice: Literal["A", "B"]
+
+
+class FewShots(Strict):
+    revision: tuple[RevisionShot, ...] = Field(default=(), strict=False)
+    preference: tuple[PreferenceShot, ...] = Field(default=(), strict=False)
+
+
+class Constitution(Strict):
+    """A named, versioned set of principles. ``name`` is the file's stem."""
+
+    name: Slug
+    version: Slug
+    description: str = ""
+    principles: tuple[Principle, ...] = Field(min_length=1, max_length=1000, strict=False)
+    few_shots: FewShots = FewShots()
+
+    @model_validator(mode="after")
+    def _ids_are_unique(self) -> Constitution:
+        ids = [p.id for p in self.principles]
+        twice = sorted({i for i in ids if ids.count(i) > 1})
+        if twice:
+            raise ValueError(f"principle id used twice: {', '.join(twice)}")
+        return self
+
+    def taking_part(self, use: Use) -> tuple[Principle, ...]:
+        """Principles that have a request for this use, in file order."""
+        return tuple(p for p in self.principles if getattr(p, use) is not None)
+
+    def principle(self, principle_id: str) -> Principle:
+        """Raise KeyError, naming the known ids, if there is no such principle."""
+        for p in self.principles:
+            if p.id == principle_id:
+                return p
+        raise KeyError(f"no principle {principle_id!r} in {self.name} {self.version}; it has: "
+                       + ", ".join(p.id for p in self.principles))

@@ -1,0 +1,103 @@
+"""What every engine takes and gives.
+
+An engine turns requests into results, one for one, in any order, as they finish. A request that cannot be
+served comes back as a result with an ``error``; it never fails its neighbours and is never stored.
+Two kinds of request: *generate* (``sampling`` set) and *score* (``answers`` set), which reads the exact
+log-probability that the next token starts each answer, and decodes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal, Protocol, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import TypedDict
+
+Style = Literal["chat", "plain"]
+Role = Literal["system", "user", "assistant"]
+
+
+class Message(TypedDict):
+    role: Role
+    content: str
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Sampling(Frozen):
+    """Settings that decide a sample. Lesson defaults: temperature 0.7, 256 new tokens."""
+
+    temperature: float = Field(default=0.7, ge=0, le=10)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_tokens: int = Field(default=256, ge=1)
+    stop: tuple[str, ...] = ()
+
+
+class ModelIdentity(Frozen):
+    """What of a model can change an output. Goes into every row key; paths and names do not."""
+
+    weights: str
+    tokenizer: str
+    template: str
+
+
+class Call(Frozen):
+    """A request before it has a key.
+
+    ``style='chat'`` renders ``messages`` with the model's chat template; a last message by the assistant is
+    continued. ``style='plain'`` joins the contents and continues the text (no template, no control tokens).
+    """
+
+    messages: tuple[Message, ...] = Field(min_length=1)
+    style: Style = "chat"
+    sampling: Sampling | None = None
+    answers: tuple[str, ...] = ()
+    sample: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Call:
+        if (self.sampling is None) == (not self.answers):
+            raise ValueError("a call either generates (sampling) or scores (answers)")
+        return self
+
+
+class Request(Frozen):
+    """A call with its row key and the seed derived from it."""
+
+    row_key: str
+    seed: int = Field(ge=0, lt=2**31)
+    call: Call
+
+
+class Result(Frozen):
+    """What came back. ``logprobs`` has one natural-log probability per answer of a scoring call.
+
+    ``finish``: 'stop', 'length' (cut by max_tokens) or 'score'; empty when ``error`` is set.
+    """
+
+    row_key: str
+    text: str = ""
+    finish: Literal["stop", "length", "score", ""] = ""
+    logprobs: tuple[float, ...] = ()
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    error: str | None = None
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """A model ready to serve. Construction is cheap: weights load at the first ``run``."""
+
+    @property
+    def identity(self) -> ModelIdentity: ...
+
+    def run(self, requests: Iterable[Request]) -> Iterator[Result]:
+        """Yield exactly one result for each request. Raise only when the whole engine is lost."""
+        ...
+
+    def close(self) -> None:
+        """Give all memory back. The next ``run`` starts again."""
+        ...

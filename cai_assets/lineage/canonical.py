@@ -1,0 +1,56 @@
+"""One canonical form and one tagged hash, used by every key and digest in the project.
+
+Canonical form: JSON with sorted keys, no spaces, UTF-8, no NaN. Anything that JSON cannot carry exactly is
+refused: silently writing ``str(x)`` would make keys that mean nothing. Hash: BLAKE2b, 128 bits, prefixed
+with a tag that names what was hashed, so that a row key never passes for a checkpoint key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def canonical_json(value: Any) -> str:
+    """Return the canonical text of ``value``; raise TypeError for what it cannot carry."""
+    _check(value, "$")
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def tagged_hash(tag: str, value: Any) -> str:
+    """Hash the canonical form: ``tag:<32 hex>``."""
+    return f"{tag}:{hashlib.blake2b(canonical_json(value).encode(), digest_size=16).hexdigest()}"
+
+
+def digest_lines(tag: str, lines: Iterable[str]) -> str:
+    """Hash a sequence of strings in the order given. Lengths are hashed too, so joins cannot collide."""
+    h = hashlib.blake2b(digest_size=16)
+    for line in lines:
+        data = line.encode()
+        h.update(len(data).to_bytes(8, "big"))
+        h.update(data)
+    return f"{tag}:{h.hexdigest()}"
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, the form other tools print: ``sha256:<64 hex>``."""
+    with path.open("rb") as f:
+        return "sha256:" + hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def _check(value: Any, where: str) -> None:
+    if value is None or isinstance(value, str | bool | int | float):
+        return
+    if isinstance(value, Mapping):
+        for k, v in value.items():
+            if not isinstance(k, str):
+                raise TypeError(f"{where}: key {k!r} is not a string")
+            _check(v, f"{where}.{k}")
+    elif isinstance(value, list | tuple):
+        for i, v in enumerate(value):
+            _check(v, f"{where}[{i}]")
+    else:
+        raise TypeError(f"{where}: cannot put a {type(value).__name__} into a key; convert it first")

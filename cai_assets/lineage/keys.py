@@ -1,0 +1,57 @@
+"""Keys: what decides an output, and nothing else.
+
+Three identities, each a tagged hash of canonical JSON:
+
+``row_key`` (r1)         one model call. Step and its hand-bumped version, the rendered messages (a principle's
+                         text enters by itself, so does the previous step's text), model, sampling, seed, sample
+                         index, answers. Not: file order, batch size, engine address, GPU, time, parents.
+``row_id`` (i1)          lineage: the row key, the output and the parents' row ids (a Merkle chain).
+``checkpoint_key`` (k1)  training rows, base weights, training settings, training code version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cai_assets.engines.protocol import Call, ModelIdentity, Request
+from cai_assets.lineage.canonical import tagged_hash
+
+
+def row_payload(step: str, version: int, call: Call, model: ModelIdentity, seed: int) -> dict[str, Any]:
+    """Everything that decides one output, as it is hashed and as it is stored beside the output."""
+    return {
+        "step": step,
+        "version": version,
+        "model": model.model_dump(),
+        "call": call.model_dump(mode="json"),
+        "seed": seed,
+    }
+
+
+def request_for(payload: Mapping[str, Any], call: Call) -> Request:
+    """Key a call. Its seed comes from its key: one constant seed for all rows would correlate them."""
+    key = tagged_hash("r1", payload)
+    return Request(row_key=key, seed=int(key[-7:], 16), call=call)
+
+
+def row_id(row_key: str, output: str | None, parents: Sequence[str]) -> str:
+    """Identity of a row in the lineage graph; a different parent or output gives a different id."""
+    return tagged_hash("i1", [row_key, output, list(parents)])
+
+
+def checkpoint_key(
+    kind: str,
+    *,
+    code_version: int,
+    rows: str,
+    base: ModelIdentity,
+    settings: Mapping[str, Any],
+    seed: int,
+    extra: Mapping[str, str] | None = None,
+) -> str:
+    """Identity of a training. ``rows``: digest of the training rows in canonical order."""
+    return tagged_hash("k1", {
+        "kind": kind, "code_version": code_version, "rows": rows, "base": base.model_dump(),
+        "settings": dict(settings), "seed": seed, "extra": dict(extra or {}),
+    })

@@ -1,0 +1,55 @@
+"""Laws 1 and 2: whatever can change an output changes its key, and nothing else does."""
+
+from __future__ import annotations
+
+import pytest
+
+from cai_assets.engines.protocol import Call, ModelIdentity, Sampling
+from cai_assets.lineage.keys import checkpoint_key, request_for, row_id, row_payload
+
+MODEL = ModelIdentity(weights="w", tokenizer="t", template="c")
+CALL = Call(messages=({"role": "user", "content": "Hello"},), sampling=Sampling())
+
+
+def key(step: str = "respond", version: int = 1, call: Call = CALL, model: ModelIdentity = MODEL, seed: int = 0) -> str:
+    return request_for(row_payload(step, version, call, model, seed), call).row_key
+
+
+def changed(**update: object) -> Call:
+    return CALL.model_copy(update=update)
+
+
+@pytest.mark.parametrize("other", [
+    key(step="critique"), key(version=2), key(seed=1),
+    key(model=MODEL.model_copy(update={"weights": "x"})), key(model=MODEL.model_copy(update={"tokenizer": "x"})),
+    key(model=MODEL.model_copy(update={"template": "x"})),
+    key(call=changed(messages=({"role": "user", "content": "Hello "},))),
+    key(call=changed(messages=({"role": "assistant", "content": "Hello"},))),
+    key(call=changed(style="plain")), key(call=changed(sample=1)),
+    key(call=changed(sampling=Sampling(temperature=0.8))), key(call=changed(sampling=Sampling(top_p=0.9))),
+    key(call=changed(sampling=Sampling(max_tokens=9))), key(call=changed(sampling=Sampling(stop=("x",)))),
+    key(call=Call(messages=CALL.messages, answers=("A", "B"))),
+])
+def test_every_part_of_a_call_is_in_its_key(other: str) -> None:
+    assert other != key()
+
+
+def test_the_key_is_pinned_and_gives_the_seed() -> None:
+    request = request_for(row_payload("respond", 1, CALL, MODEL, 0), CALL)
+    assert request.row_key == key()
+    assert 0 <= request.seed < 2**28
+    assert request.seed == int(request.row_key[-7:], 16)
+
+
+def test_row_id_follows_parents_and_output() -> None:
+    assert row_id("r1:a", "x", ["p"]) == row_id("r1:a", "x", ["p"])
+    assert len({row_id("r1:a", "x", ["p"]), row_id("r1:a", "y", ["p"]), row_id("r1:a", "x", ["q"]),
+                row_id("r1:a", None, ["p"])}) == 4
+
+
+def test_every_part_of_a_training_is_in_its_key() -> None:
+    base = {"kind": "supervised", "code_version": 1, "rows": "t1:a", "base": MODEL, "settings": {"lr": 1.0}, "seed": 0}
+    changes = [{"kind": "reward"}, {"code_version": 2}, {"rows": "t1:b"}, {"seed": 1}, {"settings": {"lr": 2.0}},
+               {"base": MODEL.model_copy(update={"weights": "x"})}, {"extra": {"reward_model": "k1:z"}}]
+    keys = {checkpoint_key(**{**base, **change}) for change in [{}, *changes]}  # type: ignore[arg-type]
+    assert len(keys) == len(changes) + 1

@@ -42,6 +42,7 @@ class ModelIdentity(Frozen):
     weights: str
     tokenizer: str
     template: str
+    dtype: str = ""
 
 
 class Call(Frozen):

@@ -20,7 +20,7 @@ def test_no_name_leads_outside_the_root(tmp_path: Path, name: str) -> None:
     assert path.parent == layout.root / "tables"
 
 
-@pytest.mark.parametrize("name", ["", "..", "../x", "/etc", "a/b", "A", "a..b", ".hidden", "-rf", "a\n", "x" * 200, "é"])
+@pytest.mark.parametrize("name", ["", "..", "../x", "/etc", "a/b", "A", "a..b", ".h", "-rf", "a\n", "x" * 200, "é"])
 def test_unsafe_names_are_refused(name: str) -> None:
     with pytest.raises(UnsafeName):
         safe_name(name)

@@ -11,7 +11,7 @@ from cai_assets.lineage.records import Record, RecordMissing, Records, table_dig
 
 
 def record(digest: str = "t1:x") -> Record:
-    return Record(asset="critiques", partition="harmlessness-v1-0123abcd", digest=digest, path="tables/critiques/x.parquet")
+    return Record(asset="critiques", partition="harmlessness-v1-0123abcd", digest=digest, path="tables/critiques/x")
 
 
 def test_a_later_record_never_replaces_an_earlier_one(tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""What of a constitution counts, and its name as a partition.
+
+Guarantees: a digest changes when anything changes that can change an output (ids, weights, request texts,
+few-shot examples) and only then. File layout, comments, the order of keys and principles, the constitution's
+name and version label, and a principle's name, tags and source do not count.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cai_assets.constitution.model import Constitution, Principle, Use
+from cai_assets.lineage.canonical import tagged_hash
+
+LONGEST_KEY = 100
+REQUESTS: dict[Use, tuple[str, ...]] = {"critique": ("critique", "revision"), "preference": ("preference",)}
+
+
+def content(c: Constitution) -> dict[str, Any]:
+    """Everything that counts, ready for canonical JSON: principles sorted by id, few-shots in file order."""
+    requests = REQUESTS["critique"] + REQUESTS["preference"]
+    return {"principles": _principles(c.principles, requests), "few_shots": c.few_shots.model_dump(mode="json")}
+
+
+def digest(c: Constitution) -> str:
+    """``c1:<32 hex>`` over ``content``."""
+    return tagged_hash("c1", content(c))
+
+
+def part_digest(c: Constitution, use: Use) -> str:
+    """Digest over what one use reads, so that an edit to labelling leaves the supervised half alone."""
+    shots = c.few_shots.revision if use == "critique" else c.few_shots.preference
+    part = {
+        "use": use,
+        "principles": _principles(c.taking_part(use), REQUESTS[use]),
+        "few_shots": [s.model_dump(mode="json") for s in shots],
+    }
+    return tagged_hash("c1part", part)
+
+
+def principle_digest(p: Principle, use: Use) -> str:
+    """Digest over the id and the requests of one use: what a row made under ``p`` can depend on.
+
+    The weight is left out: it decides which rows ``p`` gets, never what a row says.
+    """
+    return tagged_hash("c1principle", {"use": use, "id": p.id} | {f: getattr(p, f) for f in REQUESTS[use]})
+
+
+def partition_key(c: Constitution) -> str:
+    """``<name>-<version>-<8 hex of the digest>``; only ``[a-z0-9-]``. ValueError if over 100 characters."""
+    key = f"{c.name}-{c.version}-{digest(c).partition(':')[2][:8]}"
+    if len(key) > LONGEST_KEY:
+        spare = LONGEST_KEY - len("-") * 2 - 8
+        raise ValueError(f"name and version have {len(c.name) + len(c.version)} characters together and may have "
+                         f"{spare}: shorten the version or the file name")
+    return key
+
+
+def _principles(principles: tuple[Principle, ...], requests: tuple[str, ...]) -> list[dict[str, Any]]:
+    fields = ("id", "weight", *requests)
+    return [{f: getattr(p, f) for f in fields} for p in sorted(principles, key=lambda p: p.id)]

@@ -1,0 +1,104 @@
+"""Advice on a constitution that is valid.
+
+Guarantees: looks only at the constitution, changes nothing, and gives findings in a stable order. An *error*
+is never meant, a *warning* mostly is not, a *note* is worth knowing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+from typing import Literal, NamedTuple
+
+from rapidfuzz import fuzz, utils
+
+from cai_assets.constitution.model import Constitution, Strict, Use
+
+NEAR = 90.0  # per cent of characters kept in the best alignment, words in any order
+RARE = 1e-3  # share of draws
+LONG_TEXT = 1_200  # characters, one request
+LONG_SHOTS = 4_000  # characters, one block of examples: about half of a 2,048-token window
+LOPSIDED = 0.25
+USES: tuple[Use, ...] = ("critique", "preference")
+PHASE: dict[Use, str] = {"critique": "critique and revision", "preference": "AI feedback"}
+
+
+class Finding(NamedTuple):
+    """One remark; ``principle`` is an id, or None for the constitution as a whole."""
+
+    level: Literal["error", "warning", "note"]
+    principle: str | None
+    message: str
+
+
+def lint(c: Constitution) -> list[Finding]:
+    """All findings, by kind of check, then in file order."""
+    checks = (_duplicates, _missing_requests, _balance, _rarely_drawn, _long_texts, _few_shots)
+    return [finding for check in checks for finding in check(c)]
+
+
+def _duplicates(c: Constitution) -> Iterator[Finding]:
+    # Revision requests may well be shared; two equal critiques or comparisons only double a weight.
+    for use in USES:
+        words = [(p.id, utils.default_process(getattr(p, use)).split()) for p in c.taking_part(use)]
+        texts = [(id_, w, " ".join(sorted(w))) for id_, w in words]
+        for (a, v, x), (b, w, y) in combinations(texts, 2):
+            if v == w:
+                yield Finding("error", b, f"its {use} request is that of '{a}': merge them, or add up their weights")
+            elif fuzz.ratio(x, y, score_cutoff=NEAR):
+                yield Finding("warning", b, f"its {use} request is nearly that of '{a}': merge them or tell them apart")
+
+
+def _missing_requests(c: Constitution) -> Iterator[Finding]:
+    for use in USES:
+        taking = {p.id for p in c.taking_part(use)}
+        if not taking:
+            yield Finding("warning", None, f"no principle has a {use} request: there can be no {PHASE[use]}")
+            continue
+        for p in c.principles:
+            if p.id not in taking:
+                yield Finding("note", p.id, f"has no {use} request: takes no part in {PHASE[use]}")
+
+
+def _balance(c: Constitution) -> Iterator[Finding]:
+    count = {tag: sum(tag in p.tags for p in c.principles) for tag in ("do", "dont")}
+    total = sum(count.values())
+    if not total:
+        yield Finding("note", None, "no principle is tagged 'do' or 'dont': their balance is not known")
+    for tag, n in count.items():
+        if total and n < LOPSIDED * total:
+            side = "what to do" if tag == "do" else "what not to do"
+            yield Finding("warning", None, f"{n} of {total} tagged principles say {side} ('{tag}'): add some")
+
+
+def _rarely_drawn(c: Constitution) -> Iterator[Finding]:
+    for use in USES:
+        total = sum(p.weight for p in c.taking_part(use))
+        for p in c.taking_part(use):
+            if p.weight < RARE * total:
+                yield Finding("warning", p.id, f"gets one of {round(total / p.weight):,} draws in {PHASE[use]}: "
+                                               "raise its weight or remove it")
+
+
+def _long_texts(c: Constitution) -> Iterator[Finding]:
+    for p in c.principles:
+        for field in ("critique", "revision", "preference"):
+            length = len(getattr(p, field) or "")
+            if length > LONG_TEXT:
+                yield Finding("warning", p.id, f"its {field} request has {length:,} characters and stands in every "
+                                               f"prompt it is drawn for: stay under {LONG_TEXT:,}")
+
+
+def _few_shots(c: Constitution) -> Iterator[Finding]:
+    blocks: dict[Use, tuple[Strict, ...]] = {"critique": c.few_shots.revision, "preference": c.few_shots.preference}
+    for use, shots in blocks.items():
+        length = sum(len(text) for shot in shots for text in shot.model_dump().values())
+        if c.taking_part(use) and not shots:
+            yield Finding("warning", None, f"no few-shot examples for {PHASE[use]}: small models need some")
+        if length > LONG_SHOTS:
+            yield Finding("warning", None, f"few-shot examples for {PHASE[use]} have {length:,} characters: "
+                                           f"stay under {LONG_SHOTS:,}, or a small window has no room for answers")
+    choices = [shot.choice for shot in c.few_shots.preference]
+    if abs(choices.count("A") - choices.count("B")) > 1:
+        yield Finding("warning", None, f"few-shot comparisons choose {', '.join(choices)}: "
+                                       "balance A and B, or labels lean to one side")

@@ -1,0 +1,68 @@
+"""The JSON Schema of a constitution file, for editors.
+
+Guarantees: generated from the pydantic models, so that it cannot say anything else than the loader; written
+to ``constitution.schema.json`` by ``python -m cai_assets.constitution.schema``. It describes the file: the
+name is not in it. The loader checks more than a schema can say.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cai_assets.constitution.model import Constitution
+
+PATH = Path(__file__).with_name("constitution.schema.json")
+HOVER = {
+    "Constitution.version": "Label of this version, in quotes, such as \"v1\". The digest tells versions apart.",
+    "Constitution.description": "What this constitution is for.",
+    "Constitution.principles": "The principles. Their order does not matter.",
+    "Constitution.few_shots": "Worked examples, versioned with the principles.",
+    "Principle.id": "Identity of the principle for ever: never rename or reuse one.",
+    "Principle.name": "Display name. Changing it recomputes nothing.",
+    "Principle.critique": "Request to find what is wrong with a response. Belongs together with 'revision'.",
+    "Principle.revision": "Request to rewrite the response. Belongs together with 'critique'.",
+    "Principle.preference": "Request to choose between two responses.",
+    "Principle.weight": "Share of draws relative to the other principles.",
+    "Principle.tags": "Free labels; 'do' and 'dont' let lint see their balance.",
+    "Principle.source": "Where the principle comes from.",
+}
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema, draft 2020-12."""
+    generated = Constitution.model_json_schema()
+    models: dict[str, Any] = generated["$defs"] | {"Constitution": generated}
+    del generated["properties"]["name"]
+    generated["required"].remove("name")
+    for title, model in models.items():
+        for name, field in model["properties"].items():
+            _tidy(field, HOVER.get(f"{title}.{name}"))
+    # What the model's validator says in code.
+    models["Principle"] |= {
+        "dependentRequired": {"critique": ["revision"], "revision": ["critique"]},
+        "anyOf": [{"required": ["critique"]}, {"required": ["preference"]}],
+    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | generated | {"title": "Constitution file"}
+
+
+def render() -> str:
+    """The schema as the text of its file."""
+    return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _tidy(field: dict[str, Any], hover: str | None) -> None:
+    """A key that may be left out may still not be null in a file."""
+    given = [option for option in field.pop("anyOf", []) if option != {"type": "null"}]
+    for option in given:
+        field |= option
+    field.pop("title", None)
+    if field.get("default", "") is None:
+        del field["default"]
+    if hover:
+        field["description"] = hover
+
+
+if __name__ == "__main__":
+    PATH.write_text(render(), encoding="utf-8")

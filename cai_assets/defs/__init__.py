@@ -1,0 +1,1 @@
+"""The Dagster side. The only folder that imports ``dagster``."""

@@ -1,0 +1,71 @@
+"""When things run by themselves: the condition, the registering sensor, the schedule.
+
+Only registration runs by default: it costs nothing. Spending GPU time is opt-in: start the 'automation' sensor
+or the weekly schedule in the UI, or set CAI_AUTOMATION=on.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from cai_assets.defs.jobs import everything
+from cai_assets.defs.partitions import VERSIONS, newest_per_name, register_folder, versions
+from cai_assets.lineage.layout import Layout
+from cai_assets.lineage.snapshots import Snapshots
+from cai_assets.settings import load_settings
+
+AC: Any = dg.AutomationCondition  # its key type is invariant, which no composed condition satisfies
+
+# Built from Dagster's own parts (docs/architecture.md says why not eager()): the same data again causes no run,
+# each real change causes one pass.
+_changed = (AC.data_version_changed() & ~AC.executed_with_root_target()) | AC.will_be_requested()
+
+
+def on_real_change(*, ignoring: dg.AssetSelection | None = None) -> Any:
+    """Run when a parent's data really changed, when newly missing, or when the code version changed."""
+    parent_changed = AC.any_deps_match(_changed)
+    if ignoring is not None:
+        parent_changed = parent_changed.ignore(ignoring)
+    return (
+        (AC.newly_missing() | parent_changed | AC.code_version_changed()).since_last_handled()
+        & ~AC.any_deps_missing() & ~AC.any_deps_in_progress() & ~AC.in_progress()
+        & AC.all_deps_blocking_checks_passed()
+    ).with_label("on_real_change")
+
+
+@dg.sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING,
+           description="Registers constitution versions as files change. Starts no run and spends nothing.")
+def register_constitutions(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    settings = load_settings()
+    keys, problems = register_folder(_absolute(settings.constitutions), Snapshots(Layout(settings.data_root)))
+    for problem in problems:
+        context.log.warning(problem)
+    known = set(context.instance.get_dynamic_partitions(VERSIONS))
+    new = [k for k in keys if k not in known]
+    if not new:
+        return dg.SkipReason(f"{len(keys)} constitution files, none new; {len(problems)} with problems")
+    return dg.SensorResult(dynamic_partitions_requests=[versions.build_add_request(new)])
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().resolve()
+
+
+automation = dg.AutomationConditionSensorDefinition(
+    name="automation", target=dg.AssetSelection.all(), minimum_interval_seconds=30,
+    default_status=(dg.DefaultSensorStatus.RUNNING if os.environ.get("CAI_AUTOMATION") == "on"
+                    else dg.DefaultSensorStatus.STOPPED),
+)
+
+
+@dg.schedule(job=everything, cron_schedule="0 3 * * 1", execution_timezone="UTC",
+             description="Every Monday: the newest version of each constitution again. Unchanged rows are reused.")
+def weekly(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
+    snapshots = Snapshots(Layout(load_settings().data_root))
+    newest = newest_per_name(context.instance.get_dynamic_partitions(VERSIONS), snapshots)
+    week = f"{context.scheduled_execution_time:%G-W%V}"
+    return [dg.RunRequest(run_key=f"{key}:{week}", partition_key=key) for key in newest]

@@ -1,0 +1,114 @@
+"""Evaluation of every policy on held-apart prompts, and the comparison over versions."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from cai_assets.defs.automation import on_real_change
+from cai_assets.defs.inputs import OWNERS, TAGS, initial_responses
+from cai_assets.defs.making import Making
+from cai_assets.defs.metadata import text_preview
+from cai_assets.defs.partitions import versions
+from cai_assets.defs.preference import reward_model
+from cai_assets.defs.reinforcement import rl_policy
+from cai_assets.defs.supervised import sft_baseline, sl_policy
+from cai_assets.engines.protocol import Call, Engine, Sampling
+from cai_assets.evals.evaluate import evaluate
+from cai_assets.lineage.records import RecordMissing
+from cai_assets.project import Project
+from cai_assets.steps.complete import Row, Step
+from cai_assets.steps.respond import respond
+
+GROUP = "evaluation"
+JUDGE = Step("judge")
+POLICIES = ("sft_baseline", "sl_policy", "rl_policy")
+
+
+# A new baseline alone evaluates nothing again: two unpartitioned parents would make automation evaluate twice
+# for one change of the prompts (docs/architecture.md).
+@dg.multi_asset(  # of one asset, so that its op has another name than the job 'evaluation'
+    name="evaluate_policies", partitions_def=versions, pool="gpu",
+    specs=[dg.AssetSpec(
+        "evaluation", deps=[initial_responses, sft_baseline, sl_policy, reward_model, rl_policy], group_name=GROUP,
+        kinds={"vllm", "polars"}, owners=OWNERS, code_version="1", tags=TAGS,
+        automation_condition=on_real_change(ignoring=dg.AssetSelection.assets("sft_baseline")),
+        description="Base, SFT baseline, SL and RL policies on the same held-apart prompts; every rate with count and "
+                    "interval.")],
+)
+def evaluation(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
+    """Respond with each policy, judge in both orders, measure."""
+    made = Making(context, project, partition=context.partition_key)
+    settings = project.settings
+    prompts = made.read("initial_responses").filter(pl.col("split") == "evaluation").select(
+        "prompt_id", "kind", "category", "messages")
+    responses = {"base": _respond(made, prompts, project.engines.open(settings.models.role("policy")), "base")}
+    for name in POLICIES:
+        engine = project.engines.open_checkpoint(made.checkpoint(name).path)
+        responses[name] = _respond(made, prompts, engine, name)
+    complete = made.completer(project.engines.open(settings.models.role("judge")))
+
+    def ask(calls: Sequence[Call]) -> list[Row]:
+        return complete(JUDGE, calls, what="judge")
+
+    metrics, rows = evaluate(responses, ask=ask, style=settings.labels.style,
+                             confidence=settings.evaluation.confidence)
+    _, path = project.records.save_table("evaluation_rows", rows)
+    reward = made.checkpoint("reward_model").metrics
+    metrics = pl.concat([metrics, reward_accuracy(reward, metrics.schema)])
+    return made.table("evaluation", metrics, settings={"evaluation": settings.evaluation, "models": settings.models},
+                      details={"rows": project.layout.relative(path)},
+                      metadata={**metric_metadata(metrics), "rows_file": dg.MetadataValue.path(str(path)),
+                                **text_preview(rows, {"policy": "policy", "response": "response"}, rows=2)})
+
+
+def _respond(made: Making, prompts: pl.DataFrame, engine: Engine, name: str) -> pl.DataFrame:
+    settings = made.project.settings
+    sampling = Sampling(temperature=settings.generation.temperature, top_p=settings.generation.top_p,
+                        max_tokens=settings.evaluation.max_tokens)
+    return respond(prompts, complete=made.completer(engine), sampling=sampling, what=f"{name} responses")
+
+
+def reward_accuracy(metrics: dict[str, Any], schema: pl.Schema) -> pl.DataFrame:
+    """The reward model's held-out accuracy, in the rows of the metrics table."""
+    held = metrics.get("held_out", {})
+    row = {"policy": "reward_model", "metric": "held_out_accuracy", "prompts": "all", "value": held.get("accuracy"),
+           "low": held.get("accuracy_low"), "high": held.get("accuracy_high"), "n": held.get("n", 0), "ungraded": 0}
+    return pl.DataFrame([row], schema=schema)
+
+
+def metric_metadata(metrics: pl.DataFrame) -> dict[str, Any]:
+    """The table with intervals, and each number under its own name, so that it plots over versions."""
+    lines = ["| policy | metric | prompts | value | interval | n | ungraded |", "|---|---|---|---|---|---|---|"]
+    out: dict[str, Any] = {}
+    for m in metrics.iter_rows(named=True):
+        value = "–" if m["value"] is None else f"{m['value']:.3f}"
+        interval = "–" if m["low"] is None else f"{m['low']:.3f} to {m['high']:.3f}"
+        lines.append(f"| {m['policy']} | {m['metric']} | {m['prompts']} | {value} | {interval} | {m['n']} | "
+                     f"{m['ungraded']} |")
+        if m["value"] is not None:
+            out[f"{m['policy']}_{m['metric']}_{m['prompts']}".replace("-", "_")] = m["value"]
+    return {"metrics": dg.MetadataValue.md("\n".join(lines)), **out}
+
+
+@dg.asset(group_name=GROUP, kinds={"polars"}, owners=OWNERS, code_version="1",
+          deps=[dg.AssetDep("evaluation", partition_mapping=dg.AllPartitionMapping())])
+def comparison(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
+    """The newest evaluation of every constitution version, side by side. One row a version, policy and metric."""
+    made = Making(context, project, partition=None)
+    frames = []
+    for version in project.records.partitions("evaluation"):
+        record = project.records.latest("evaluation", version)
+        made.using(record)
+        frames.append(project.records.table(record).select(pl.lit(version).alias("version"), pl.all()))
+    if not frames:
+        raise RecordMissing("no constitution version has been evaluated yet: materialise 'evaluation' first")
+    frame = pl.concat(frames)
+    wins = frame.filter(pl.col("metric").str.ends_with("win_rate"), pl.col("policy") == "rl_policy")
+    return made.table("comparison", frame, metadata={
+        "versions": len(frames), **text_preview(wins.with_columns(pl.col("value").round(3).cast(pl.String)),
+                                               {"version": "version", "metric": "metric", "value": "RL policy"}, 20)})
+
+
+assets = [evaluation, comparison]

@@ -1,0 +1,97 @@
+"""Inputs: prompts and initial responses, which know nothing of a constitution, and the constitution itself."""
+
+from dataclasses import asdict
+
+import dagster as dg
+
+from cai_assets.constitution.digest import digest, part_digest
+from cai_assets.constitution.lint import lint
+from cai_assets.constitution.model import Constitution
+from cai_assets.defs.automation import on_real_change
+from cai_assets.defs.making import Making
+from cai_assets.defs.metadata import text_preview
+from cai_assets.defs.partitions import versions
+from cai_assets.engines.protocol import Sampling
+from cai_assets.lineage.snapshots import UnknownVersion
+from cai_assets.project import Project
+from cai_assets.steps.prompts import load_prompts, select
+from cai_assets.steps.respond import respond
+
+OWNERS = ["team:alignment"]
+TAGS = {"cai/gpu": ""}
+
+
+@dg.asset(group_name="inputs", kinds={"polars", "parquet"}, owners=OWNERS, code_version="1",
+          automation_condition=on_real_change())
+def prompts(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
+    """Red-team and helpful prompts, train and evaluation splits that never overlap.
+
+    One row a prompt. From the bundled sample, or the files named by ``prompts.paths``. Rows that cannot be used are
+    set aside with their reason; rows in = kept + duplicates + rejected.
+    """
+    made = Making(context, project, partition=None)
+    settings = project.settings
+    loaded = load_prompts(settings.prompts.paths, max_chars=settings.prompts.max_chars)
+    frame = select(loaded.frame, settings.prompts, seed=settings.seed)
+    _, rejects = project.records.save_table("prompt_rejects", loaded.rejects)
+    split = {f"{kind} {part}": n for kind, part, n in
+             frame.group_by("kind", "split").len().sort("kind", "split").iter_rows()}
+    used, counts = {"prompts": settings.prompts}, asdict(loaded.counts)
+    return made.table("prompts", frame, settings=used, details={"counts": counts}, metadata={
+        **text_preview(frame, {"kind": "kind", "category": "category", "messages": "prompt"}),
+        "counts": dg.MetadataValue.json(counts), "selected": dg.MetadataValue.json(split),
+        "rejects": dg.MetadataValue.path(str(rejects)),
+    })
+
+
+@dg.asset(group_name="inputs", kinds={"vllm", "polars"}, owners=OWNERS, code_version="1", deps=[prompts], tags=TAGS,
+          pool="gpu", automation_condition=on_real_change())
+def initial_responses(
+    context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
+) -> dg.MaterializeResult[None]:
+    """The generator's response to every prompt, both splits. One row a prompt, keyed by prompt text, model and seed.
+
+    The only unpartitioned asset that partitioned ones hang on: a shortcut from ``prompts`` would make automation
+    train a policy several times for one change.
+    """
+    made = Making(context, project, partition=None)
+    settings = project.settings
+    g = settings.generation
+    frame = respond(made.read("prompts"), what="initial responses",
+                    complete=made.completer(project.engines.open(settings.models.role("generator"))),
+                    sampling=Sampling(temperature=g.temperature, top_p=g.top_p, max_tokens=g.max_tokens))
+    return made.table("initial_responses", frame, settings={"generation": g, "models": settings.models},
+                      metadata=text_preview(frame, {"messages": "prompt", "response": "response"}))
+
+
+@dg.asset(group_name="inputs", kinds={"yaml"}, owners=OWNERS, code_version="1", partitions_def=versions,
+          automation_condition=on_real_change())
+def constitution(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
+    """One registered constitution version, from its immutable snapshot (never from the working file)."""
+    key = context.partition_key
+    made = Making(context, project, partition=key)
+    found = registered(project, key)
+    parts = {"critique_digest": part_digest(found, "critique"), "preference_digest": part_digest(found, "preference")}
+    return made.snapshot(digest(found), f"constitutions/{key}.json", details=parts, metadata={
+        "principles": dg.MetadataValue.md(principle_table(found)), "principle_count": len(found.principles),
+        "version": found.version, "description": found.description, **parts,
+        "findings": dg.MetadataValue.json([f"{f.level}: {f.principle or 'constitution'}: {f.message}"
+                                           for f in lint(found)]),
+    })
+
+
+def registered(project: Project, key: str) -> Constitution:
+    """The snapshot of a partition; a clear failure for a key that somebody typed by hand."""
+    try:
+        return project.snapshots.load(key)
+    except UnknownVersion as e:
+        raise dg.Failure(str(e), allow_retries=False) from None
+
+
+def principle_table(found: Constitution) -> str:
+    """Principles as a table: where each takes part, and its weight."""
+    lines = ["| principle | critique | preference | weight | tags |", "|---|---|---|---|---|"]
+    for p in found.principles:
+        marks = ("✓" if p.critique else "", "✓" if p.preference else "")
+        lines.append(f"| {p.id} | {marks[0]} | {marks[1]} | {p.weight:g} | {', '.join(p.tags)} |")
+    return "\n".join(lines)

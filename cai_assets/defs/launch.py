@@ -1,0 +1,132 @@
+"""Training as a child process under Dagster Pipes, in a process group of its own.
+
+Its log lines reach the UI as they are written. However the step ends (done, failed, terminated in the UI),
+the whole group is stopped, so no trainer is left behind with the GPU. A finished checkpoint with the same key
+is used again; an unfinished one resumes from its last saved state.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import dagster as dg
+import polars as pl
+
+from cai_assets.engines.protocol import ModelIdentity
+from cai_assets.lineage.checkpoints import Checkpoint
+from cai_assets.lineage.keys import checkpoint_key
+from cai_assets.lineage.layout import write_atomic
+from cai_assets.lineage.records import table_digest
+from cai_assets.lineage.store import parquet_bytes
+from cai_assets.project import Project
+from cai_assets.reports.checkpoint import checkpoint_card
+from cai_assets.settings import Training
+from cai_assets.train.job import CODE_VERSION, Job, Kind
+
+NOT_IN_KEY = {"save_every"}
+GRACE_SECONDS = 10.0
+
+
+class Base(NamedTuple):
+    """A model to start from. ``name``: as the model card says it."""
+
+    name: str
+    path: Path
+    identity: ModelIdentity
+
+
+class Trained(NamedTuple):
+    checkpoint: Checkpoint
+    reused: bool
+    seconds: float
+
+
+def train(
+    context: dg.AssetExecutionContext, project: Project, *, asset: str, kind: Kind, rows: pl.DataFrame, base: Base,
+    settings: Training, card: Mapping[str, Any], reward_model: Checkpoint | None = None,
+) -> Trained:
+    """Return the checkpoint made of exactly these rows, base and settings; train it if it is not there yet.
+
+    ``card``: ``constitution``, ``principles`` (id, text, rows) and ``rows_by_kind``, kept in the checkpoint's record.
+    """
+    extra = {"reward_model": reward_model.key} if reward_model else {}
+    dtype = project.settings.engine.dtype
+    recipe = {**settings.model_dump(mode="json", exclude=NOT_IN_KEY), "dtype": dtype}
+    key = checkpoint_key(kind, code_version=CODE_VERSION[kind], rows=table_digest(rows), base=base.identity,
+                         settings=recipe, seed=project.settings.seed, extra=extra)
+    start = time.monotonic()
+    found = project.checkpoints.find(asset, key)
+    if found:
+        context.log.info(f"{asset}: checkpoint {key} exists: nothing to train")
+        return Trained(found, True, 0.0)
+    with project.checkpoints.making(key) as work:
+        found = project.checkpoints.find(asset, key)  # another run may have made it while this one waited
+        if found:
+            return Trained(found, True, 0.0)
+        project.engines.close()  # the trainer needs the memory
+        job = Job(kind=kind, key=key, base=base.path, data=work / "data.parquet", work=work, seed=project.settings.seed,
+                  settings=settings.model_dump(mode="json"), dtype=dtype,
+                  reward_model=reward_model.path if reward_model else None)
+        write_atomic(job.data, parquet_bytes(rows))
+        write_atomic(work / "job.json", job.model_dump_json(indent=1).encode())
+        _run(context, asset, work / "job.json")
+        record = {"base": base.identity.model_dump(), "base_name": base.name, "rows": rows.height,
+                  "data": table_digest(rows), "settings": recipe, "seed": project.settings.seed,
+                  "code_version": CODE_VERSION[kind],
+                  "metrics": json.loads(job.metrics.read_text(encoding="utf-8")), **extra, **card}
+        for name in (job.metrics, job.curves):
+            name.replace(job.final / name.name)
+        text = checkpoint_card(kind, key, base.name, record)
+        made = project.checkpoints.publish(asset, key, job.final, record=record, card=text)
+    return Trained(made, False, time.monotonic() - start)
+
+
+def _run(context: dg.AssetExecutionContext, asset: str, job: Path) -> None:
+    package_root = str(Path(__file__).parents[2])
+    with dg.open_pipes_session(
+        context=context, context_injector=dg.PipesTempFileContextInjector(),
+        message_reader=dg.PipesTempFileMessageReader(),
+    ) as session:
+        env = {**os.environ, **session.get_bootstrap_env_vars(),
+               "PYTHONPATH": os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))}
+        process = subprocess.Popen([sys.executable, "-m", "cai_assets.train", str(job)], env=env,
+                                   start_new_session=True)
+        try:
+            code = process.wait()
+        finally:
+            stop_group(process)
+    if code:
+        how = f"was killed by signal {-code}" if code < 0 else f"failed with exit code {code}"
+        hint = " (9 is often the system running out of memory)" if code == -signal.SIGKILL else ""
+        raise dg.Failure(f"training of {asset} {how}{hint}; the reason is in this step's stderr. "
+                         "Running again resumes from the last saved state.", allow_retries=code < 0)
+
+
+def stop_group(process: subprocess.Popen[bytes]) -> None:
+    """End every process of the child's group: politely, then for certain."""
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, sign)
+        except ProcessLookupError:
+            break
+        deadline = time.monotonic() + GRACE_SECONDS
+        while time.monotonic() < deadline and _group_alive(process):
+            time.sleep(0.1)
+    process.wait()
+
+
+def _group_alive(process: subprocess.Popen[bytes]) -> bool:
+    process.poll()  # reap the leader, or its zombie keeps the group alive
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

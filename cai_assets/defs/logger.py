@@ -1,0 +1,27 @@
+"""The terminal's view of a run: the time, the asset and what it says, one line each."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import dagster as dg
+
+
+class _Brief(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        meta = getattr(record, "dagster_meta", {})
+        step = meta.get("step_key") or meta.get("job_name") or "run"
+        text = meta.get("orig_message") or record.getMessage()
+        return f"{self.formatTime(record, '%H:%M:%S')} {step:<20} {text}"
+
+
+@dg.logger(config_schema={"log_level": dg.Field(str, default_value="INFO", is_required=False)},
+           description="Brief lines on stderr; the UI keeps the full event log")
+def brief_logger(context: dg.InitLoggerContext) -> logging.Logger:
+    """A logger that writes what assets say, and leaves Dagster's own events to the UI."""
+    logger = logging.Logger("cai", level=context.logger_config["log_level"])
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Brief())
+    logger.addHandler(handler)
+    return logger

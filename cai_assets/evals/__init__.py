@@ -1,0 +1,1 @@
+"""Measures of behaviour, each with a count and an interval."""

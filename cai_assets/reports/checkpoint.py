@@ -1,0 +1,30 @@
+"""The card of a checkpoint, from its record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from cai_assets.constitution.model import Constitution, Use
+from cai_assets.lineage.provenance import provenance
+from cai_assets.reports.cards import CardInput, PrincipleUse, model_card
+from cai_assets.train.job import Kind
+
+
+def principle_rows(constitution: Constitution, counts: Mapping[str, int], use: Use) -> list[dict[str, Any]]:
+    """Each principle's id, request text and number of training rows, as records keep them."""
+    return [{"id": p.id, "text": getattr(p, use), "rows": counts.get(p.id, 0)} for p in constitution.taking_part(use)]
+
+
+def checkpoint_card(kind: Kind, key: str, base: str, record: Mapping[str, Any]) -> str:
+    """README.md of a checkpoint folder. ``base``: name of the model it was trained from."""
+    metrics = record["metrics"]
+    numbers = {**metrics, **{f"held_out_{k}": v for k, v in metrics.get("held_out", {}).items()}}
+    return model_card(CardInput(
+        kind=kind, key=key, base=base, base_digest=record["base"]["weights"], constitution=record["constitution"],
+        rows=record["rows_by_kind"], principles=[PrincipleUse(**p) for p in record["principles"]],
+        settings=record["settings"], created=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        metrics={k: float(v) for k, v in numbers.items() if isinstance(v, int | float)},
+        code=provenance()["git"]["commit"],
+    ))

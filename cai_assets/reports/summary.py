@@ -1,0 +1,46 @@
+"""What was made for one constitution version, asset by asset, from the newest records."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from cai_assets.lineage.records import RecordMissing
+from cai_assets.project import Project
+
+ORDER = (
+    "prompts", "initial_responses", "constitution", "critiques", "revisions", "sl_dataset", "sl_policy",
+    "sft_baseline", "response_pairs", "preference_pairs", "reward_model", "rl_policy", "evaluation", "comparison",
+)
+WITHOUT_VERSION = {"prompts", "initial_responses", "sft_baseline", "comparison"}
+
+
+class Line(NamedTuple):
+    asset: str
+    rows: int | None
+    reused: int
+    generated: int
+    failed: int
+    tokens: int
+    seconds: float
+    made: str
+    checkpoint: str
+
+    def cells(self) -> list[str]:
+        calls = self.reused + self.generated + self.failed
+        counts = [str(n) if calls else "" for n in (self.reused, self.generated, self.failed, self.tokens)]
+        return [self.asset, "" if self.rows is None else str(self.rows), *counts, f"{self.seconds:.1f}", self.made]
+
+
+def summary(project: Project, version: str) -> list[Line]:
+    """One line for each materialised asset, in the order of the graph."""
+    lines = []
+    for asset in ORDER:
+        try:
+            r = project.records.latest(asset, None if asset in WITHOUT_VERSION else version)
+        except RecordMissing:
+            continue
+        trained = "reused_checkpoint" in r.details
+        made = ("reused" if r.details["reused_checkpoint"] else "trained") if trained else "table"
+        path = str(project.layout.absolute(r.path)) if trained else ""
+        lines.append(Line(asset, r.rows, r.reused, r.generated, r.failed, r.completion_tokens, r.seconds, made, path))
+    return lines

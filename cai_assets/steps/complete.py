@@ -1,0 +1,130 @@
+"""The heart of the system: look calls up by key, run what is missing, keep it, return all in order.
+
+It gives reuse across constitution versions, resume after a crash, and going back to an earlier version for
+nothing. A failed row is returned with its reason and never stored, so the next run tries it again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from cai_assets.engines.protocol import Call, Engine, Request, Result
+from cai_assets.lineage.canonical import canonical_json
+from cai_assets.lineage.keys import request_for, row_payload
+from cai_assets.lineage.store import RowStore, StoredRow, Writer
+from cai_assets.progress import Progress
+
+Log = Callable[[str], None]
+
+
+class Step(NamedTuple):
+    """A kind of model call. Bump ``version`` by hand when its meaning changes in a way its messages do not show."""
+
+    name: str
+    version: int = 1
+
+
+class Row(NamedTuple):
+    """One call's outcome. ``text`` is None if it failed, and then ``error`` says why."""
+
+    row_key: str
+    status: Literal["reused", "generated", "failed"]
+    text: str | None
+    finish: str = ""
+    logprobs: tuple[float, ...] = ()
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    error: str | None = None
+
+
+@dataclass
+class Usage:
+    """What calls cost. Tokens and seconds count generated rows only: reused ones cost nothing."""
+
+    reused: int = 0
+    generated: int = 0
+    failed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    errors: dict[str, int] = field(default_factory=dict)
+
+    def count(self, rows: Sequence[Row], seconds: float) -> None:
+        self.seconds += seconds
+        for row in rows:
+            setattr(self, row.status, getattr(self, row.status) + 1)
+            if row.status == "generated":
+                self.prompt_tokens += row.prompt_tokens
+                self.completion_tokens += row.completion_tokens
+            if row.error:
+                reason = row.error[:160]
+                self.errors[reason] = self.errors.get(reason, 0) + 1
+
+
+class Completer:
+    """Completes calls for one asset: an engine, the store and a seed. ``usage`` is added up by step name."""
+
+    def __init__(self, engine: Engine, store: RowStore, *, seed: int, log: Log = lambda _: None,
+                 usage: dict[str, Usage] | None = None) -> None:
+        self.engine, self.store, self.seed, self.log = engine, store, seed, log
+        self.usage = usage if usage is not None else {}
+
+    def __call__(self, step: Step, calls: Sequence[Call], *, what: str = "") -> list[Row]:
+        """Rows in the order of ``calls``. Equal calls share one key and are run once."""
+        payloads = [row_payload(step.name, step.version, c, self.engine.identity, self.seed) for c in calls]
+        requests = [request_for(p, c) for p, c in zip(payloads, calls, strict=True)]
+        stored = self.store.lookup(step.name, [r.row_key for r in requests])
+        missing = {r.row_key: (r, p) for r, p in zip(requests, payloads, strict=True) if r.row_key not in stored}
+        start = time.monotonic()
+        fresh = self._run(step, missing, what or step.name) if missing else {}
+        rows, seen = [], set[str]()
+        for r in requests:
+            # The second of two equal calls is a reuse of the first: tokens are counted once.
+            again = r.row_key in seen and fresh.get(r.row_key, _FAILED).status == "generated"
+            row = fresh.get(r.row_key) or _reused(stored[r.row_key])
+            rows.append(row._replace(status="reused") if again else row)
+            seen.add(r.row_key)
+        self.usage.setdefault(step.name, Usage()).count(rows, time.monotonic() - start if missing else 0.0)
+        return rows
+
+    def _run(self, step: Step, missing: dict[str, tuple[Request, dict[str, Any]]], what: str) -> dict[str, Row]:
+        progress = Progress(what, len(missing), self.log)
+        fresh: dict[str, Row] = {}
+        with self.store.writer(step.name) as writer:
+            for result in self.engine.run([r for r, _ in missing.values()]):
+                fresh[result.row_key] = _keep(result, missing[result.row_key][1], writer)
+                progress.add(1, result.completion_tokens)
+        for key in missing.keys() - fresh.keys():
+            fresh[key] = Row(key, "failed", None, error="the engine returned no result for this row")
+        return fresh
+
+
+_FAILED = Row("", "failed", None)
+
+
+def _keep(result: Result, payload: dict[str, Any], writer: Writer) -> Row:
+    if result.error is not None:
+        return Row(result.row_key, "failed", None, error=result.error)
+    writer.add(StoredRow(result.row_key, canonical_json(payload), result.text, result.finish,
+                         list(result.logprobs), result.prompt_tokens, result.completion_tokens))
+    return Row(result.row_key, "generated", result.text, result.finish, result.logprobs,
+               result.prompt_tokens, result.completion_tokens)
+
+
+def _reused(row: StoredRow) -> Row:
+    return Row(row.row_key, "reused", row.text, row.finish, tuple(row.logprobs),
+               row.prompt_tokens, row.completion_tokens)
+
+
+def total(usages: Iterable[Usage]) -> Usage:
+    """The sum of several steps' usage."""
+    summed = Usage()
+    for usage in usages:
+        for name in ("reused", "generated", "failed", "prompt_tokens", "completion_tokens", "seconds"):
+            setattr(summed, name, getattr(summed, name) + getattr(usage, name))
+        for reason, n in usage.errors.items():
+            summed.errors[reason] = summed.errors.get(reason, 0) + n
+    return summed

@@ -1,0 +1,53 @@
+"""The supervised data: revised responses to red-team prompts, and responses to helpful ones.
+
+Bai et al. 2022 (section 3.2) train on the revisions of *all* rounds; other recipes keep the last. Helpful
+prompts enter with the generator's own responses, uncritiqued, to keep the policy useful.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from cai_assets.settings import Supervised
+
+SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "prompt_id": pl.String, "kind": pl.String, "round": pl.Int32, "principle_id": pl.String,
+    "messages": pl.List(pl.Struct({"role": pl.String, "content": pl.String})),
+    "response": pl.String, "finish": pl.String, "row_id": pl.String,
+}
+
+
+def training_split(responses: pl.DataFrame) -> pl.DataFrame:
+    """Rows that may be trained on: the train split, with a response."""
+    return responses.filter(pl.col("split") == "train", pl.col("response").is_not_null(), pl.col("response") != "")
+
+
+def sl_dataset(responses: pl.DataFrame, revisions: pl.DataFrame, settings: Supervised) -> pl.DataFrame:
+    """One row for each kept revision and each helpful response, in canonical order (prompt_id, round)."""
+    train = training_split(responses)
+    usable = revisions.filter(pl.col("revision").is_not_null())
+    if settings.keep == "last":
+        usable = usable.sort("prompt_id", "round").group_by("prompt_id", maintain_order=True).last()
+    revised = usable.select("prompt_id", "round", "principle_id", pl.col("revision").alias("response"), "finish",
+                            "row_id").join(train.select("prompt_id", "kind", "messages"), on="prompt_id", how="inner")
+    helpful = train.filter(pl.col("kind") == "helpful") if settings.helpful else train.clear()
+    return _rows([revised, helpful])
+
+
+def baseline_dataset(responses: pl.DataFrame, settings: Supervised, rounds: int) -> pl.DataFrame:
+    """Plain SFT rows: initial responses to the same prompts, repeated to the same number of rows as the SL data."""
+    train = training_split(responses)
+    times = rounds if settings.keep == "all" else 1
+    red_team = train.filter(pl.col("kind") == "red-team")
+    repeated = [red_team.with_columns(round=pl.lit(i + 1, pl.Int32)) for i in range(times)]
+    helpful = train.filter(pl.col("kind") == "helpful") if settings.helpful else train.clear()
+    return _rows([*repeated, helpful])
+
+
+def _rows(parts: list[pl.DataFrame]) -> pl.DataFrame:
+    filled = []
+    for part in parts:
+        missing = {"round": pl.lit(0, pl.Int32), "principle_id": pl.lit(None, pl.String)}
+        whole = part.with_columns(**{k: v for k, v in missing.items() if k not in part.columns})
+        filled.append(whole.select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items()))
+    return pl.concat(filled).sort("prompt_id", "round")

@@ -1,0 +1,85 @@
+"""The constitutions of this repository load, lint clean and fit small windows; the schema file is up to date."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cai_assets.constitution.digest import partition_key
+from cai_assets.constitution.lint import lint
+from cai_assets.constitution.load import ConstitutionError, load_file, parse
+from cai_assets.constitution.schema import PATH, render, schema
+
+FILES = sorted((Path(__file__).parents[2] / "constitutions").glob("*.yaml"))
+by_name = pytest.mark.parametrize("file", FILES, ids=[f.stem for f in FILES])
+
+
+def test_all_are_here() -> None:
+    assert {f.stem for f in FILES} >= {"harmlessness", "customer-service", "red-team", "plain-speech"}
+
+
+@by_name
+def test_loads_and_lints_clean(file: Path) -> None:
+    c = load_file(file)
+    assert lint(c) == []
+    assert partition_key(c).startswith(f"{file.stem}-{c.version}-")
+
+
+@by_name
+def test_every_principle_takes_part_everywhere(file: Path) -> None:
+    c = load_file(file)
+    assert c.taking_part("critique") == c.taking_part("preference") == c.principles
+
+
+@by_name
+def test_few_shots_fit_a_small_window(file: Path) -> None:
+    """About 4 characters a token: 600 tokens of revisions, 500 of comparisons."""
+    shots = load_file(file).few_shots
+    assert 0 < sum(len(t) for s in shots.revision for t in s.model_dump().values()) < 2_400
+    assert 0 < sum(len(t) for s in shots.preference for t in s.model_dump().values()) < 2_000
+    assert any(s.response == s.revision for s in shots.revision), "one shot should leave a good answer as it is"
+
+
+@by_name
+def test_names_the_schema_for_editors(file: Path) -> None:
+    first = file.read_text(encoding="utf-8").splitlines()[0]
+    assert (file.parent / first.partition("$schema=")[2]).resolve() == PATH
+
+
+def test_harmlessness_has_the_paper_s_number_of_principles() -> None:
+    assert len(load_file(next(f for f in FILES if f.stem == "harmlessness")).principles) == 16
+
+
+def test_the_schema_file_is_up_to_date() -> None:
+    assert PATH.read_text(encoding="utf-8") == render(), "run: python -m cai_assets.constitution.schema"
+
+
+def test_the_schema_describes_the_file() -> None:
+    assert "name" not in schema()["properties"]
+    assert schema()["required"] == ["version", "principles"]
+
+
+@by_name
+def test_the_schema_accepts_what_the_loader_accepts(file: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.validate(yaml.safe_load(file.read_text(encoding="utf-8")), schema())
+
+
+@pytest.mark.parametrize("principle", [
+    {"id": "a", "critique": "x"},
+    {"id": "a", "critique": "x", "revision": None},
+    {"id": "A", "preference": "x"},
+    {"id": "a"},
+    {"id": "a", "preference": "x", "weight": 0},
+    {"id": "a", "preferenc": "x"},
+])
+def test_schema_and_loader_refuse_the_same(principle: dict[str, Any]) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    file = {"version": "v1", "principles": [principle]}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(file, schema())
+    with pytest.raises(ConstitutionError):
+        parse(yaml.safe_dump(file).replace("version: v1", 'version: "v1"'), name="c")

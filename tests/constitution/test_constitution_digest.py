@@ -1,0 +1,166 @@
+"""A digest changes exactly when something changes that can change an output."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cai_assets.constitution.digest import content, digest, part_digest, partition_key, principle_digest
+from cai_assets.constitution.load import parse
+from cai_assets.constitution.model import Constitution, Use
+
+slugs = st.from_regex(r"[a-z0-9][a-z0-9-]{0,8}", fullmatch=True)
+texts = st.text(st.characters(categories=["L", "N", "Po"]), min_size=1, max_size=20)
+weights = st.floats(0.01, 1000)
+shots: dict[str, Any] = {
+    "revision": st.fixed_dictionaries(
+        dict.fromkeys(("prompt", "response", "critique_request", "critique", "revision_request", "revision"), texts)),
+    "preference": st.fixed_dictionaries(
+        dict.fromkeys(("prompt", "a", "b", "request"), texts) | {"choice": st.sampled_from("AB")}),
+}
+
+
+@st.composite
+def principles(draw: st.DrawFn) -> list[dict[str, Any]]:
+    both = {"critique": texts, "revision": texts}
+    labels = {"preference": texts}
+    kinds = st.one_of(st.fixed_dictionaries(k) for k in (both, labels, both | labels))
+    ids = draw(st.lists(slugs, min_size=1, max_size=5, unique=True))
+    return [{"id": i, "weight": draw(weights), **draw(kinds)} for i in ids]
+
+
+files = st.fixed_dictionaries({
+    "version": slugs,
+    "principles": principles(),
+    "few_shots": st.fixed_dictionaries({k: st.lists(s, max_size=3) for k, s in shots.items()}),
+})
+
+
+def read(file: dict[str, Any], name: str = "c") -> Constitution:
+    return Constitution.model_validate(file | {"name": name})
+
+
+def clone(file: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(file))
+
+
+def as_yaml(value: Any, data: st.DataObject, indent: str = "") -> str:
+    """Block style with shuffled keys and comments in between; lists keep their order."""
+    if isinstance(value, dict) and value:
+        keys = data.draw(st.permutations(list(value)))
+        return "".join(f"\n{indent}# {k} follows\n{indent}{k}: {as_yaml(value[k], data, indent + '  ')}" for k in keys)
+    if isinstance(value, list) and value:
+        return "".join(f"\n{indent}- {as_yaml(x, data, indent + '  ')}" for x in value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+@settings(deadline=None)
+@given(files, st.data())
+def test_layout_labels_and_order_do_not_count(file: dict[str, Any], data: st.DataObject) -> None:
+    shuffled = clone(file) | {"version": "other", "description": "Something else."}
+    shuffled["principles"] = data.draw(st.permutations(shuffled["principles"]))
+    for p in shuffled["principles"]:
+        p |= {"name": "Display", "tags": ["do"], "source": "a book"}
+    c = parse(as_yaml(shuffled, data), name="elsewhere")
+    assert digest(c) == digest(read(file))
+    for use in ("critique", "preference"):
+        assert part_digest(c, use) == part_digest(read(file), use)
+        for p in c.principles:
+            assert principle_digest(p, use) == principle_digest(read(file).principle(p.id), use)
+
+
+@settings(deadline=None)
+@given(files, st.data())
+def test_what_counts_changes_the_digest_and_only_its_part(file: dict[str, Any], data: st.DataObject) -> None:
+    changed = clone(file)
+    p = data.draw(st.sampled_from(changed["principles"]))
+    field = data.draw(st.sampled_from([k for k in p if k not in ("id", "weight")]))
+    p[field] += "!"
+    before, after = read(file), read(changed)
+    assert digest(before) != digest(after)
+    touched: Use = "preference" if field == "preference" else "critique"
+    other: Use = "critique" if field == "preference" else "preference"
+    assert part_digest(before, touched) != part_digest(after, touched)
+    assert part_digest(before, other) == part_digest(after, other)
+    assert principle_digest(before.principle(p["id"]), touched) != principle_digest(after.principle(p["id"]), touched)
+    assert principle_digest(before.principle(p["id"]), other) == principle_digest(after.principle(p["id"]), other)
+
+
+@settings(deadline=None)
+@given(files, st.data())
+def test_ids_weights_and_members_count(file: dict[str, Any], data: st.DataObject) -> None:
+    i = data.draw(st.integers(0, len(file["principles"]) - 1))
+    renamed, weighed, added, removed = (clone(file) for _ in range(4))
+    renamed["principles"][i]["id"] += "-2x"
+    weighed["principles"][i]["weight"] /= 2
+    added["principles"].append({"id": "a-new-one-here", "preference": "x"})
+    variants = [renamed, weighed, added]
+    if len(file["principles"]) > 1:
+        del removed["principles"][i]
+        variants.append(removed)
+    ids = [p["id"] for p in renamed["principles"]]
+    digests = [digest(read(v)) for v in variants if v is not renamed or len(set(ids)) == len(ids)]
+    assert len({digest(read(file)), *digests}) == len(digests) + 1
+
+
+@settings(deadline=None)
+@given(files, st.data())
+def test_few_shots_count_in_their_part_and_in_order(file: dict[str, Any], data: st.DataObject) -> None:
+    kind = data.draw(st.sampled_from(["revision", "preference"]))
+    changed = clone(file)
+    block = changed["few_shots"][kind]
+    block.append(data.draw(shots[kind]))
+    read_by: Use = "critique" if kind == "revision" else "preference"
+    left_alone: Use = "preference" if kind == "revision" else "critique"
+    assert digest(read(file)) != digest(read(changed))
+    assert part_digest(read(file), read_by) != part_digest(read(changed), read_by)
+    assert part_digest(read(file), left_alone) == part_digest(read(changed), left_alone)
+    turned = clone(changed)
+    turned["few_shots"][kind].reverse()
+    assert (digest(read(turned)) == digest(read(changed))) == (turned == changed)
+
+
+def test_every_field_of_a_shot_counts() -> None:
+    base = {"version": "v1", "principles": [{"id": "a", "preference": "x"}]}
+    shot = {"prompt": "p", "a": "x", "b": "y", "request": "r", "choice": "A"}
+    seen = {digest(read(base | {"few_shots": {"preference": [shot]}}))}
+    seen |= {digest(read(base | {"few_shots": {"preference": [shot | {f: "B"}]}})) for f in shot}
+    assert len(seen) == len(shot) + 1
+
+
+def test_the_weight_is_no_part_of_a_principle_digest() -> None:
+    p = {"id": "a", "preference": "x"}
+    light, heavy = (read({"version": "v1", "principles": [p | {"weight": w}]}) for w in (1, 2))
+    assert principle_digest(light.principles[0], "preference") == principle_digest(heavy.principles[0], "preference")
+    assert part_digest(light, "preference") != part_digest(heavy, "preference")
+
+
+def test_the_digest_never_changes_by_accident() -> None:
+    requests = {"critique": "Find \u00e9.", "revision": "Fix \u00e9."}
+    c = read({"version": "v1", "principles": [{"id": "a"} | requests]})
+    assert content(c) == {
+        "principles": [{"id": "a", "weight": 1.0, "preference": None} | requests],
+        "few_shots": {"revision": [], "preference": []},
+    }
+    assert digest(c) == "c1:daddad7c19edd76f5ef068edf78c15f7"
+
+
+@settings(deadline=None)
+@given(files, slugs)
+def test_partition_keys_are_readable_and_safe(file: dict[str, Any], name: str) -> None:
+    c = read(file, name)
+    key = partition_key(c)
+    assert re.fullmatch(r"[a-z0-9][a-z0-9-]{0,99}", key)
+    assert key == f"{name}-{c.version}-{digest(c)[3:11]}"
+
+
+def test_a_partition_key_has_at_most_100_characters() -> None:
+    c = read({"version": "v" * 50, "principles": [{"id": "a", "preference": "x"}]}, "n" * 40)
+    assert len(partition_key(c)) == 100
+    with pytest.raises(ValueError, match="91 characters together and may have 90"):
+        partition_key(c.model_copy(update={"name": "n" * 41}))

@@ -1,0 +1,160 @@
+"""The in-process engines on the bundled model."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from model_fixtures import prepared_model
+
+from cai_assets.engines.models import EngineLost, identify
+from cai_assets.engines.pool import EnginePool
+from cai_assets.engines.protocol import Call, Engine, Request, Result, Sampling
+from cai_assets.engines.transformers_engine import TransformersEngine
+from cai_assets.engines.vllm_engine import VllmEngine
+from cai_assets.lineage.layout import Layout
+from cai_assets.settings import Engine as EngineSettings
+from cai_assets.settings import Model, load_settings
+
+pytestmark = pytest.mark.model
+SETTINGS = EngineSettings(max_model_len=1024, max_num_seqs=32)
+# bfloat16 carries 8 bits: logits near 20 move in steps of 0.125.
+TOLERANCE = 0.75
+
+
+@pytest.fixture(scope="module")
+def vllm() -> Iterator[VllmEngine]:
+    pytest.importorskip("vllm")
+    model = prepared_model()
+    engine = VllmEngine(model.path, model.identity, SETTINGS)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def exact() -> Iterator[TransformersEngine]:
+    model = prepared_model()
+    engine = TransformersEngine(model.path, model.identity, SETTINGS.model_copy(update={"dtype": "float32"}))
+    yield engine
+    engine.close()
+
+
+def ask(name: str, text: str, **kind: Any) -> Request:
+    kind = kind or {"sampling": Sampling(max_tokens=12)}
+    call = Call(messages=({"role": "user", "content": text},), **kind)
+    return Request(row_key=name, seed=sum(map(ord, name)), call=call)
+
+
+GENERATE = [ask(f"g{i}", f"Name a fruit, number {i}." + " Please." * i) for i in range(8)]
+SCORE = [ask(f"s{i}", f"Fruit {i}" + " or tree" * i + "? (A) pear (B) oak\nAnswer: (", answers=("A", "B"),
+             style="plain" if i % 2 else "chat") for i in range(8)]
+POISON = [
+    ask("long", "x " * 5000),
+    ask("surrogate", "lone \ud800"),
+    ask("empty", "", style="plain", sampling=Sampling()),
+    ask("same-start", "q", answers=("(A", "(B")),
+]
+
+
+def serve(engine: Engine, *requests: Request) -> dict[str, Result]:
+    results = list(engine.run(requests))
+    assert len(results) == len(requests)
+    return {r.row_key: r for r in results}
+
+
+@pytest.mark.parametrize("name", ["vllm", "exact"])
+def test_a_poisonous_row_does_not_fail_its_neighbours(name: str, request: pytest.FixtureRequest) -> None:
+    results = serve(request.getfixturevalue(name), *POISON, *GENERATE, *SCORE)
+    assert all(results[r.row_key].error for r in POISON)
+    for r in GENERATE:
+        assert (results[r.row_key].error, results[r.row_key].finish in ("stop", "length")) == (None, True)
+        assert 0 < results[r.row_key].completion_tokens <= 12
+    for r in SCORE:
+        assert (results[r.row_key].finish, len(results[r.row_key].logprobs)) == ("score", 2)
+
+
+def test_vllm_scores_agree_with_an_exact_forward_pass(vllm: VllmEngine, exact: TransformersEngine) -> None:
+    fast, slow = serve(vllm, *SCORE), serve(exact, *SCORE)
+    gaps = [abs(a - b) for r in SCORE for a, b in zip(fast[r.row_key].logprobs, slow[r.row_key].logprobs, strict=True)]
+    assert max(gaps) < TOLERANCE
+
+
+def test_scoring_is_the_same_alone_and_in_a_batch(vllm: VllmEngine, exact: TransformersEngine) -> None:
+    for engine, tolerance in ((vllm, TOLERANCE), (exact, 1e-3)):
+        together = serve(engine, *SCORE)
+        for r in SCORE[:4]:
+            assert serve(engine, r)[r.row_key].logprobs == pytest.approx(together[r.row_key].logprobs, abs=tolerance)
+
+
+def test_float32_sampling_does_not_depend_on_neighbours(exact: TransformersEngine) -> None:
+    together = serve(exact, *GENERATE)
+    assert all(serve(exact, r)[r.row_key].text == together[r.row_key].text for r in GENERATE[:4])
+
+
+def test_seeds_decide_samples(vllm: VllmEngine, exact: TransformersEngine) -> None:
+    same = [Request(row_key=f"n{i}", seed=i, call=GENERATE[0].call) for i in range(8)]
+    for engine in (vllm, exact):
+        assert len({r.text for r in serve(engine, *same).values()}) > 2
+
+
+def test_stop_strings_end_a_text(vllm: VllmEngine, exact: TransformersEngine) -> None:
+    call = {"style": "plain", "sampling": Sampling(max_tokens=20, temperature=0, stop=("5",))}
+    counting = ask("stop", "1 2 3 4 5 6 7 8 9 10\n1 2 3 4 5 6 7 8 9 10\n1 2 3", **call)
+    for engine in (vllm, exact):
+        result = serve(engine, counting)["stop"]
+        assert (result.text, result.finish) == (" 4 ", "stop")
+
+
+def test_greedy_ignores_the_seed(exact: TransformersEngine) -> None:
+    one = ask("one", "Count to five.", sampling=Sampling(temperature=0, max_tokens=8))
+    two = one.model_copy(update={"row_key": "two", "seed": 99})
+    results = serve(exact, one, two)
+    assert results["one"].text == results["two"].text
+
+
+def test_vllm_is_rebuilt_once(vllm: VllmEngine) -> None:
+    serve(vllm, GENERATE[0])
+    assert vllm._loaded is not None
+
+    def die() -> None:
+        raise RuntimeError("injected death")
+
+    vllm._loaded.engine.step = die
+    assert all(r.error is None for r in serve(vllm, *GENERATE).values())
+
+
+def test_vllm_gives_up_after_a_second_death(vllm: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vllm import LLMEngine
+
+    def die(self: Any) -> None:
+        raise RuntimeError("injected death")
+
+    monkeypatch.setattr(LLMEngine, "step", die)
+    with pytest.raises(EngineLost, match=r"died twice.*injected"):
+        list(vllm.run(GENERATE))
+
+
+def test_several_models_take_turns_in_one_process(vllm: VllmEngine, tmp_path: Path) -> None:
+    vllm.close()
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    model = prepared_model()
+    copy = tmp_path / "policy"
+    shutil.copytree(model.path, copy)
+    source = Model(source=str(model.path), backend="vllm")
+    settings = load_settings({"models": {"generator": source}, "engine": SETTINGS.model_dump()}, environment={})
+    pool = EnginePool(settings, Layout(tmp_path / "data"))
+    base, policy = pool.open(source), pool.open_checkpoint(copy)
+    assert base.identity == policy.identity == identify(copy)
+    first = serve(base, *GENERATE)
+    with ThreadPoolExecutor(1) as other_thread:
+        second = other_thread.submit(serve, policy, *GENERATE).result()
+    third = serve(base, *GENERATE)
+    pool.close()
+    assert {k: r.text for k, r in first.items()} == {k: r.text for k, r in third.items()}
+    assert len(second) == len(GENERATE)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers

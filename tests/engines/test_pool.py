@@ -1,0 +1,115 @@
+"""One engine in memory at a time, and the backend that was asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cai_assets.engines import pool as pool_module
+from cai_assets.engines.models import EngineLost, ModelError
+from cai_assets.engines.pool import EnginePool, resolve_backend
+from cai_assets.engines.protocol import Call, ModelIdentity, Request, Result, Sampling
+from cai_assets.lineage.layout import Layout
+from cai_assets.settings import Model, load_settings
+
+
+class Heavy:
+    """Stands for an engine with weights; ``alive`` holds those in memory."""
+
+    alive: set[Path] = set()  # noqa: RUF012
+    most = 0
+
+    def __init__(self, path: Path, identity: ModelIdentity, settings: Any) -> None:
+        self.path, self.identity = path, identity
+
+    def run(self, requests: Iterable[Request]) -> Iterator[Result]:
+        self.alive.add(self.path)
+        Heavy.most = max(Heavy.most, len(self.alive))
+        for r in requests:
+            yield Result(row_key=r.row_key, text=self.path.name, finish="stop")
+
+    def close(self) -> None:
+        self.alive.discard(self.path)
+
+
+REQUESTS = [
+    Request(row_key=f"row:{i}", seed=i, call=Call(messages=({"role": "user", "content": "q"},), sampling=Sampling()))
+    for i in range(3)
+]
+
+
+def folder(path: Path, weights: bytes) -> Path:
+    path.mkdir()
+    (path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    (path / "model.safetensors").write_bytes(weights)
+    (path / "tokenizer.json").write_text("{}")
+    return path
+
+
+@pytest.fixture
+def heavy(monkeypatch: pytest.MonkeyPatch) -> type[Heavy]:
+    Heavy.alive, Heavy.most = set(), 0
+    monkeypatch.setattr(pool_module, "VllmEngine", Heavy)
+    monkeypatch.setattr(pool_module, "TransformersEngine", Heavy)
+    return Heavy
+
+
+def make(tmp_path: Path, **models: Any) -> EnginePool:
+    return EnginePool(load_settings({"models": models}, environment={}), Layout(tmp_path / "data"))
+
+
+def test_at_most_one_engine_is_in_memory(tmp_path: Path, heavy: type[Heavy]) -> None:
+    pool = make(tmp_path, generator=str(folder(tmp_path / "base", b"1")))
+    base = pool.open(pool.settings.models.generator)
+    trained = pool.open_checkpoint(folder(tmp_path / "trained", b"2"))
+    assert heavy.alive == set()
+    assert base.identity.weights != trained.identity.weights
+    for engine, name in ((base, "base"), (trained, "trained"), (base, "base")):
+        assert {r.text for r in engine.run(REQUESTS)} == {name}
+    assert heavy.most == 1
+    pool.close()
+    assert heavy.alive == set()
+
+
+def test_an_engine_is_made_once_per_model(tmp_path: Path, heavy: type[Heavy]) -> None:
+    pool = make(tmp_path, generator=str(folder(tmp_path / "base", b"1")))
+    assert pool.open(pool.settings.models.generator) is pool.open(pool.settings.models.role("judge"))
+
+
+def test_runs_do_not_overlap(tmp_path: Path, heavy: type[Heavy]) -> None:
+    pool = make(tmp_path, generator=str(folder(tmp_path / "base", b"1")))
+    base, trained = pool.open(pool.settings.models.generator), pool.open_checkpoint(folder(tmp_path / "t", b"2"))
+    going_on = base.run(REQUESTS)
+    next(going_on)
+    with pytest.raises(EngineLost, match="another run"):
+        list(trained.run(REQUESTS))
+    going_on.close()
+    assert len(list(trained.run(REQUESTS))) == 3
+
+
+def test_scripted_needs_no_files(tmp_path: Path) -> None:
+    pool = make(tmp_path, generator={"source": "anything", "backend": "scripted"})
+    assert pool.open(pool.settings.models.generator).identity.weights == "scripted:anything"
+    one, two = (pool.open_checkpoint(folder(tmp_path / n, n.encode())).identity for n in ("one", "two"))
+    assert one.weights.startswith("weights:")
+    assert one.weights != two.weights
+    assert pool.open_checkpoint(tmp_path / "absent").identity.weights.startswith("scripted:")
+    assert not (tmp_path / "data" / "models" / "anything").exists()
+
+
+def test_backend_is_chosen_by_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert resolve_backend(Model(base_urls=("http://127.0.0.1:9/v1",))) == "openai"
+    assert resolve_backend(Model(backend="transformers", base_urls=("http://127.0.0.1:9/v1",))) == "transformers"
+    monkeypatch.setattr(pool_module.importlib.util, "find_spec", lambda name: None)
+    assert resolve_backend(Model()) == "transformers"
+    monkeypatch.setattr(pool_module.importlib.util, "find_spec", lambda name: object())
+    assert resolve_backend(Model()) == "vllm"
+
+
+def test_a_checkpoint_is_checked_before_it_is_opened(tmp_path: Path, heavy: type[Heavy]) -> None:
+    with pytest.raises(ModelError, match="not a model folder"):
+        make(tmp_path).open_checkpoint(tmp_path / "absent")

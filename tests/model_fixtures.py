@@ -1,0 +1,16 @@
+"""The real model for tests that need one: converted once and kept between test runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cai_assets.engines.models import LocalModel, prepare
+from cai_assets.lineage.layout import Layout
+from cai_assets.settings import Model
+
+
+def prepared_model() -> LocalModel:
+    """The bundled model under the data root named by CAI_TEST_MODELS, or <repository>/data."""
+    root = os.environ.get("CAI_TEST_MODELS") or Path(__file__).parents[1] / "data"
+    return prepare(Model(), Layout(Path(root)))

@@ -1,0 +1,115 @@
+"""Find prompts that are nearly equal, without comparing every pair of a large set.
+
+Two texts are near when their Indel similarity is at least 85 of 100 (rapidfuzz ``ratio``: 200 * LCS / total
+length), as they stand or with their words sorted. In a small set every pair is compared, so the answer is exact.
+In a large one only pairs that share a bucket are: MinHash over character n-grams (Broder 1997), 32 bands of 4
+hashes, which finds a pair of n-gram Jaccard similarity J with probability 1 - (1 - J^4)^32: 0.87 at J = 0.5,
+0.9998 at J = 0.7. Texts must be normalised and not empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from rapidfuzz import fuzz, process
+
+NEAR = 85.0
+EXACT_UP_TO, EXACT_CHARS = 4000, 500_000
+BANDS, PER_BAND = 32, 4
+CHUNK = 256
+
+Indices = npt.NDArray[np.intp]
+Hashes = npt.NDArray[np.uint64]
+
+
+class Near:
+    """Near duplicates among ``texts``; indices below are positions in it."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._forms = (texts, [" ".join(sorted(t.split())) for t in texts])
+        self._blocks = list(_blocks(texts))
+
+    def across(self, held_out: npt.NDArray[np.bool_]) -> dict[int, int]:
+        """Map each text that is not held out but near to one that is, to that one."""
+        hits: dict[int, int] = {}
+        for block in self._blocks:
+            queries, others = block[held_out[block]], block[~held_out[block]]
+            for start in range(0, len(queries), CHUNK):
+                others = others[[i not in hits for i in others.tolist()]]
+                if not len(others):
+                    break
+                chunk = queries[start : start + CHUNK]
+                near = self._near(chunk, others)
+                found = near.any(axis=0)
+                first = chunk[near[:, found].argmax(axis=0)]
+                hits.update(zip(others[found].tolist(), first.tolist(), strict=True))
+        return hits
+
+    def repeats(self, among: Indices) -> set[int]:
+        """Those of ``among`` that a pass in order would drop, each near to an earlier one that it keeps."""
+        taking_part = np.zeros(len(self._forms[0]), dtype=bool)
+        taking_part[among] = True
+        for block in self._blocks:
+            rest = block[taking_part[block]]
+            while len(rest) > 1:
+                head, near = rest[:CHUNK], self._near(rest[:CHUNK], rest)
+                dropped = np.zeros(len(rest), dtype=bool)
+                for i in range(len(head)):
+                    if not dropped[i]:
+                        dropped[i + 1 :] |= near[i, i + 1 :]
+                taking_part[rest[dropped]] = False
+                rest = rest[len(head) :][~dropped[len(head) :]]
+        return set(among[~taking_part[among]].tolist())
+
+    def _near(self, rows: Indices, columns: Indices) -> npt.NDArray[np.bool_]:
+        near = np.zeros((len(rows), len(columns)), dtype=bool)
+        for texts in self._forms:
+            a, b = [texts[i] for i in rows], [texts[i] for i in columns]
+            near |= process.cdist(a, b, scorer=fuzz.ratio, score_cutoff=NEAR, dtype=np.uint8) > 0
+        return near
+
+
+def _blocks(texts: Sequence[str]) -> Iterator[Indices]:
+    """Sets of two or more positions, in ascending order, that hold (nearly) every near pair."""
+    lengths = np.array([len(t) for t in texts])
+    if len(texts) <= EXACT_UP_TO and lengths.sum() <= EXACT_CHARS:
+        yield np.arange(len(texts))
+        return
+    # Short texts share few long n-grams after one edit; any two long texts share most short ones. Near texts
+    # differ in length by 1 : 0.74 at most, so the overlap puts each near pair into one class together.
+    yield from _buckets(texts, np.flatnonzero(lengths <= 400), size=3)
+    yield from _buckets(texts, np.flatnonzero(lengths >= 290), size=8)
+
+
+def _buckets(texts: Sequence[str], members: Indices, size: int) -> Iterator[Indices]:
+    if len(members) < 2:
+        return
+    signatures = np.stack([_signature(texts[i], size) for i in members])
+    for band in range(BANDS):
+        key = np.zeros(len(members), dtype=np.uint64)
+        for column in range(band * PER_BAND, (band + 1) * PER_BAND):
+            key = _mix(key ^ signatures[:, column])
+        order = key.argsort(kind="stable")
+        edges = np.flatnonzero(np.diff(key[order], prepend=key[order[:1]] + 1, append=key[order[-1:]] + 1))
+        for i in np.flatnonzero(np.diff(edges) > 1):
+            yield members[order[edges[i] : edges[i + 1]]]
+
+
+def _signature(text: str, size: int) -> Hashes:
+    codes = np.frombuffer(f" {text} ".encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
+    windows = np.lib.stride_tricks.sliding_window_view(codes, size)
+    grams = np.unique(_mix((windows * _FACTORS[:size]).sum(axis=1, dtype=np.uint64)))
+    smallest: Hashes = ((grams[:, None] * _FACTORS) >> np.uint64(32)).min(axis=0)
+    return smallest
+
+
+def _mix(x: Hashes) -> Hashes:
+    """The finaliser of SplitMix64 (Steele et al. 2014): every input bit reaches every output bit."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+_FACTORS: Hashes = _mix(np.arange(1, BANDS * PER_BAND + 1, dtype=np.uint64)) | np.uint64(1)

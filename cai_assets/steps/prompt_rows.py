@@ -1,0 +1,181 @@
+"""Check one raw row and turn it into a prompt, or say why it cannot be one.
+
+Guarantee: a row that passes is valid UTF-8 text that a chat template can render (an optional system turn, then
+user and assistant in turn, the user last), kept character for character: nothing is stripped, cut or evaluated.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cai_assets.constitution.model import SLUG
+from cai_assets.engines.protocol import Message, Role
+from cai_assets.lineage.canonical import tagged_hash
+from cai_assets.steps.prompt_files import KINDS, SPLITS, Raw, RowFault, one_of, printable
+
+PROMPT_KEYS = ("prompt", "messages", "conversations", "question", "instruction", "text")
+ROLES: dict[str, Role] = {"system": "system", "user": "user", "human": "user", "assistant": "assistant",
+                          "gpt": "assistant"}
+EVALUATION_SHARE = 0.2
+EXCERPT = 200
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+SURROGATE = re.compile(r"[\ud800-\udfff]")
+CHAT_MARKERS = re.compile(r"<\|[^|\s]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?s>|</?(?:start|end)_of_turn>"
+                          r"|^### (?:Assistant|Human|User|System|Instruction|Response)\b", re.MULTILINE)
+# Braille blank and Hangul fillers: letters and symbols by category, yet nothing to see.
+BLANKS = "\u2800\u115f\u1160\u3164\uffa0"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A checked row. ``text`` is the normalised form that near duplicates are found by; ``flags`` are remarks."""
+
+    prompt_id: str
+    kind: str
+    category: str
+    split: str
+    messages: tuple[Message, ...]
+    source: str
+    line: int
+    text: str
+    flags: tuple[str, ...]
+
+
+def check_row(raw: Raw, *, max_chars: int, kind: str) -> Prompt:
+    """Return the prompt in ``raw``; raise RowFault, with the reason, if there is none.
+
+    ``kind`` is what a row is when neither it nor its file name says.
+    """
+    if isinstance(raw.value, RowFault):
+        raise raw.value
+    if not isinstance(raw.value, Mapping):
+        raise RowFault(f"expected an object with 'prompt' or 'messages', found {_type(raw.value)}")
+    messages = _messages(raw.value)
+    _check_turns(messages, max_chars)
+    text = normalise("\n".join(m["content"] for m in messages if m["role"] != "system"))
+    said = {"kind": _label(raw.value, "kind", KINDS), "split": _label(raw.value, "split", SPLITS)}
+    flags = [f"unknown-{key}" for key, value in said.items() if value is None and raw.value.get(key) is not None]
+    if any(CHAT_MARKERS.search(m["content"]) for m in messages):
+        flags.append("chat-markers")
+    return Prompt(
+        prompt_id=_id(raw.value.get("id"), messages),
+        kind=said["kind"] or raw.kind or kind,
+        category=_category(raw.value.get("category")),
+        split=said["split"] or raw.split or split_of(text),
+        messages=messages, source=raw.source, line=raw.line, text=text, flags=tuple(flags),
+    )
+
+
+def excerpt(raw: Raw) -> str:
+    """The start of a row, at most 200 characters, safe to print."""
+    value = raw.value.excerpt if isinstance(raw.value, RowFault) else raw.value
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=repr)
+    return printable(text[:EXCERPT])[:EXCERPT]
+
+
+def normalise(text: str) -> str:
+    """NFKC, case folded, words of letters, marks and digits with single spaces; never empty for a visible text."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(folded.translate(_WORDS).split()) or " ".join(folded.split())
+
+
+def split_of(text: str) -> str:
+    """The split of a row that names none: one in five normalised texts is for evaluation, always the same ones."""
+    draw = int(tagged_hash("split", text).rpartition(":")[2][:8], 16) / 16**8
+    return "evaluation" if draw < EVALUATION_SHARE else "train"
+
+
+class _Words(dict[int, str]):
+    """Letters, marks and digits stay, invisible format characters go, all else parts words."""
+
+    def __missing__(self, code: int) -> str:
+        category = unicodedata.category(chr(code))
+        self[code] = chr(code) if category[0] in "LMN" else "" if category == "Cf" else " "
+        return self[code]
+
+
+_WORDS = _Words()
+
+
+def _messages(row: Mapping[str, object]) -> tuple[Message, ...]:
+    key = next((k for k in PROMPT_KEYS if row.get(k) is not None), None)
+    if key is None:
+        null = [k for k in PROMPT_KEYS if k in row]
+        raise RowFault(f"'{null[0]}' is null" if null else f"no prompt: needs one of {', '.join(PROMPT_KEYS)}")
+    value, more = row[key], row.get("input")
+    if isinstance(value, list):
+        return tuple(_message(turn, f"{key}[{i}]") for i, turn in enumerate(value))
+    if not isinstance(value, str):
+        raise RowFault(f"'{key}' must be text, found {_type(value)}")
+    if key == "instruction" and isinstance(more, str) and more.strip():
+        value = f"{value}\n\n{more}"
+    return (Message(role="user", content=value),)
+
+
+def _message(turn: object, where: str) -> Message:
+    if not isinstance(turn, Mapping):
+        raise RowFault(f"{where}: expected an object with 'role' and 'content', found {_type(turn)}")
+    said = turn.get("role", turn.get("from"))
+    role = ROLES.get(said) if isinstance(said, str) else None
+    if role is None:
+        raise RowFault(f"{where}: role must be system, user or assistant, found {printable(repr(said))[:40]}")
+    content = turn.get("content", turn.get("value"))
+    if not isinstance(content, str):
+        raise RowFault(f"{where}: content must be text, found {_type(content)}")
+    return Message(role=role, content=content)
+
+
+def _check_turns(messages: tuple[Message, ...], max_chars: int) -> None:
+    for message in messages:
+        _check_text(message["content"])
+    length = sum(len(m["content"]) for m in messages)
+    if length > max_chars:
+        raise RowFault(f"too long: {length:,} characters, the limit is {max_chars:,} (prompts.max_chars)")
+    roles = [m["role"] for m in messages]
+    if not roles or roles[-1] != "user":
+        raise RowFault("the last turn is not by the user")
+    turns = roles[roles[0] == "system":]
+    if turns != ["user", "assistant"] * (len(turns) // 2) + ["user"]:
+        raise RowFault("turns must alternate: user, assistant, ..., user, with at most one system turn before them")
+
+
+def _check_text(text: str) -> None:
+    if found := SURROGATE.search(text):
+        raise RowFault(f"not valid Unicode: lone surrogate U+{ord(found[0]):04X} at character {found.start() + 1}")
+    if found := CONTROL.search(text):
+        raise RowFault(f"control character U+{ord(found[0]):04X} at character {found.start() + 1}")
+    if not any(map(_visible, text)):
+        raise RowFault("empty: no visible character")
+
+
+def _visible(char: str) -> bool:
+    category = unicodedata.category(char)
+    return category[0] not in "ZM" and category not in ("Cc", "Cf") and char not in BLANKS
+
+
+def _label(row: Mapping[str, object], key: str, known: dict[str, str]) -> str | None:
+    said = row.get(key)
+    return one_of(said, known) if isinstance(said, str) else None
+
+
+def _category(said: object) -> str:
+    if not isinstance(said, str) or not said.strip() or not said.isprintable():
+        return "uncategorised"
+    return said.strip()[:100]
+
+
+def _id(said: object, messages: tuple[Message, ...]) -> str:
+    # A bare number is a position in some file, not an identity: two files would clash in every row.
+    if isinstance(said, str) and re.fullmatch(SLUG, said) and not said.isdecimal() and "\n" not in said:
+        return said
+    return "p-" + tagged_hash("prompt", messages).rpartition(":")[2][:16]
+
+
+def _type(value: object) -> str:
+    names = {"NoneType": "null", "str": "text", "bool": "true or false", "int": "a number", "float": "a number",
+             "list": "a list", "dict": "an object"}
+    return names.get(type(value).__name__, type(value).__name__)

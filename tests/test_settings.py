@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cai_assets.settings import PRESETS, SettingsError, load_settings
+
+
+@pytest.mark.parametrize("scale", list(PRESETS))
+def test_every_scale_is_valid_and_prints_as_a_settings_file(scale: str, tmp_path: Path) -> None:
+    settings = load_settings({"scale": scale}, environment={})
+    file = tmp_path / "settings.yaml"
+    file.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
+    assert load_settings(environment={"CAI_SETTINGS": str(file)}) == settings
+
+
+def test_later_sources_win(tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text("scale: small\nrl: {beta: 0.2, steps: 7}\ncritique: {rounds: 3}\n")
+    env = {"CAI_SETTINGS": str(file), "CAI_RL__BETA": "0.3", "CAI_PROMPTS__PATHS": "[a.jsonl]"}
+    settings = load_settings({"rl": {"beta": 0.4}}, environment=env)
+    assert (settings.scale, settings.rl.beta, settings.rl.steps, settings.critique.rounds) == ("small", 0.4, 7, 3)
+    assert settings.prompts.paths == (Path("a.jsonl"),)
+
+
+@pytest.mark.parametrize(("env", "message"), [
+    ({"CAI_RL__BETTA": "1"}, "rl.betta: no such setting"),
+    ({"CAI_NONSENSE": "1"}, "nonsense: no such setting"),
+    ({"CAI_RL__BETA": "-1"}, "rl.beta"),
+    ({"CAI_SCALE": "huge"}, "scale"),
+    ({"CAI_SETTINGS": "/does/not/exist.yaml"}, "does not exist"),
+])
+def test_what_is_unknown_or_wrong_is_an_error(env: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        load_settings(environment=env)
+
+
+def test_one_model_plays_every_role_unless_told_otherwise() -> None:
+    settings = load_settings({"models": {"generator": "org/model", "judge": "/other"}}, environment={})
+    assert settings.models.role("critic").source == settings.models.role("policy").source == "org/model"
+    assert settings.models.role("judge").source == "/other"

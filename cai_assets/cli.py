@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 import yaml
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -198,9 +199,9 @@ def _report(settings: Settings, version: str, seconds: float) -> None:
     from cai_assets.reports.summary import summary
 
     rows = summary(_project(settings), version)
-    table = Table(title=f"{version} · {seconds:.0f} s", title_justify="left")
+    table = Table(title=f"{version} · {seconds:.0f} s", title_justify="left", box=box.SIMPLE, padding=(0, 1))
     for name in ("asset", "rows", "reused", "generated", "failed", "tokens", "seconds", "made"):
-        table.add_column(name, justify="left" if name in {"asset", "made"} else "right")
+        table.add_column(name, justify="left" if name in {"asset", "made"} else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row.cells())
     out.print(table)

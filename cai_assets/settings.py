@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 Scale = Literal["smoke", "small", "full"]
 Backend = Literal["auto", "vllm", "transformers", "openai", "scripted"]
@@ -173,6 +173,13 @@ class Reinforcement(Training):
     gamma: float = Field(default=1.0, gt=0, le=1)
     gae_lambda: float = Field(default=0.95, ge=0, le=1)
     missing_eos_penalty: float = Field(default=1.0, ge=0)
+
+    @model_validator(mode="after")
+    def _whole_updates(self) -> Reinforcement:
+        update = self.batch_size * self.gradient_accumulation
+        if self.rollouts % update:
+            raise ValueError(f"rollouts={self.rollouts} must be a multiple of batch_size x gradient_accumulation={update}")
+        return self
 
 
 class Evaluation(Group):

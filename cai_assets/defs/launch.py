@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +31,9 @@ from cai_assets.project import Project
 from cai_assets.reports.checkpoint import checkpoint_card
 from cai_assets.settings import Training
 from cai_assets.train.job import CODE_VERSION, Job, Kind
+
+# Dagster 1.13 marks a detail of its own Pipes reader as a preview.
+warnings.filterwarnings("ignore", "Function `PipesMessageReader", category=dg.PreviewWarning)
 
 NOT_IN_KEY = {"save_every"}
 GRACE_SECONDS = 10.0

@@ -108,7 +108,7 @@ class Making:
             gpu_seconds=usage.seconds * gpu_count(),
             settings={k: v.model_dump(mode="json") for k, v in (settings or {}).items()},
             details={"errors": usage.errors, "engine_seconds": usage.seconds, **(details or {})},
-            provenance=provenance(), run_id=self.context.run_id,
+            provenance=provenance(), run_id=self.context.run.run_id,
         ))
 
     @staticmethod

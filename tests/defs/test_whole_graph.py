@@ -1,0 +1,170 @@
+"""The whole graph on the scripted engine and tiny models: real trainers, a real instance, no real model."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from cai_assets.constitution.load import load_file
+from cai_assets.defs.execute import materialise
+from cai_assets.defs.partitions import VERSIONS
+from cai_assets.lineage.layout import Layout
+from cai_assets.lineage.records import Records
+from cai_assets.lineage.snapshots import Snapshots
+from cai_assets.reports.summary import ORDER, summary
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
+from tiny_models import tiny_model
+
+REPOSITORY = Path(__file__).parents[2]
+pytestmark = pytest.mark.model
+TRAINED = {"sl_policy", "sft_baseline", "reward_model", "rl_policy"}
+
+
+class World:
+    """A data root, an instance, and a registered constitution."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        model = {"source": str(tiny_model(root / "tiny")), "backend": "scripted"}
+        quick = {"max_length": 64}
+        self.overrides: dict[str, Any] = {
+            "data_root": str(root / "data"), "models": {"generator": model}, "generation": {"max_tokens": 16},
+            "prompts": {"red_team": 10, "helpful": 3, "eval_red_team": 4, "eval_helpful": 3},
+            "sl": quick, "reward": quick, "rl": {**quick, "steps": 2, "max_tokens": 8},
+        }
+        self.records = Records(Layout(root / "data"))
+        (root / "dagster").mkdir()
+        self.instance = dg.DagsterInstance.local_temp(str(root / "dagster"))
+
+    def register(self, name: str, **edits: str) -> str:
+        constitution = load_file(REPOSITORY / "constitutions" / f"{name}.yaml")
+        changed = tuple(p.model_copy(update={"critique": edits.get(p.id, p.critique)}) for p in constitution.principles)
+        key = Snapshots(Layout(self.root / "data")).register(constitution.model_copy(update={"principles": changed}))
+        self.instance.add_dynamic_partitions(VERSIONS, [key])
+        return key
+
+    def run(self, version: str, *selection: str, **overrides: Any) -> dg.ExecuteInProcessResult:
+        return materialise(self.instance, version, selection=selection, overrides={**self.overrides, **overrides})
+
+    def lines(self, version: str) -> dict[str, Any]:
+        from cai_assets.project import Project
+
+        return {line.asset: line for line in summary(Project.open({**self.overrides}), version)}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    made = World(tmp_path_factory.mktemp("world"))
+    made.version = made.register("customer-service")  # type: ignore[attr-defined]
+    result = made.run(made.version)  # type: ignore[attr-defined]
+    assert result.success
+    yield made
+    made.instance.dispose()
+
+
+def test_every_asset_is_materialised_and_every_row_accounted_for(world: World) -> None:
+    lines = world.lines(world.version)
+    assert list(lines) == list(ORDER)
+    assert {a for a, line in lines.items() if line.made == "trained"} == TRAINED
+    assert sum(line.failed for line in lines.values()) == 0
+    assert (lines["prompts"].rows, lines["initial_responses"].rows) == (20, 20)
+    assert lines["critiques"].rows == lines["revisions"].rows == 20
+    assert lines["sl_dataset"].rows == 23
+    assert lines["response_pairs"].rows == lines["preference_pairs"].rows == 13
+
+
+def test_a_checkpoint_is_a_complete_folder_that_differs_from_its_parent(world: World) -> None:
+    from safetensors.torch import load_file as load
+
+    record = world.records.latest("rl_policy", world.version)
+    parent = world.records.latest("sl_policy", world.version)
+    folders = [world.root / "data" / r.path for r in (record, parent)]
+    for folder in folders:
+        names = {p.name for p in folder.iterdir()}
+        assert {"model.safetensors", "config.json", "tokenizer.json", "record.json", "README.md", "metrics.json",
+                "curves.jsonl"} <= names
+        assert not [n for n in names if n.endswith((".bin", ".pt", ".pth", ".pkl"))]
+    made = json.loads((folders[0] / "record.json").read_text())
+    assert made["key"] == record.digest
+    assert made["base"]["weights"] == parent.digest
+    weights = [load(f / "model.safetensors") for f in folders]
+    assert any(not weights[0][name].equal(weights[1][name]) for name in weights[0])
+    assert str(world.root) not in (folders[0] / "README.md").read_text()
+
+
+def test_a_second_run_generates_nothing_and_trains_nothing(world: World) -> None:
+    before = {a: world.records.latest(a, None if line.asset in {"prompts", "initial_responses", "sft_baseline",
+              "comparison"} else world.version).digest for a, line in world.lines(world.version).items()}
+    assert world.run(world.version).success
+    lines = world.lines(world.version)
+    assert sum(line.generated for line in lines.values()) == 0
+    assert {a for a, line in lines.items() if line.made == "reused"} == TRAINED
+    after = {a: world.records.latest(a, None if a in {"prompts", "initial_responses", "sft_baseline", "comparison"}
+             else world.version).digest for a in before}
+    assert after == before
+
+
+def test_an_edited_principle_runs_only_what_drew_it(world: World) -> None:
+    critiques = world.records.table(world.records.latest("critiques", world.version))
+    edited = critiques["principle_id"].mode()[0]
+    version = world.register("customer-service", **{edited: "Say plainly what is wrong with this answer."})
+    assert world.run(version, "constitution", "critiques", "revisions").success
+    hit = critiques.filter(pl.col("principle_id") == edited).group_by("prompt_id").agg(pl.col("round").min())
+    lines = world.lines(version)
+    assert lines["critiques"].generated + lines["revisions"].generated == 2 * int((3 - hit["round"]).sum())
+    assert lines["critiques"].reused > 0
+
+
+def test_a_version_typed_by_hand_fails_with_a_message_that_helps(world: World) -> None:
+    world.instance.add_dynamic_partitions(VERSIONS, ["typed-by-hand"])
+    result = world.run("typed-by-hand", "constitution")
+    failure = result.failure_data_for_node("constitution")
+    assert not result.success
+    assert failure is not None
+    assert failure.error is not None
+    assert "cai register" in str(failure.error.to_string())
+
+
+def test_an_unknown_setting_stops_the_run_before_it_starts(world: World) -> None:
+    result = world.run(world.version, "prompts", rl={"betta": 1})
+    assert not result.success
+
+
+SCRIPT = """
+import json, sys
+import dagster as dg
+from cai_assets.defs.execute import materialise
+root, version, overrides = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+with dg.DagsterInstance.local_temp(root) as instance:
+    instance.add_dynamic_partitions("constitution_version", [version])
+    sys.exit(not materialise(instance, version, selection=(), overrides=overrides).success)
+"""
+
+
+@pytest.mark.parametrize("seconds", [6.0, 20.0])
+def test_killed_at_any_moment_the_next_run_completes(tmp_path: Path, seconds: float) -> None:
+    killed = World(tmp_path)
+    version = killed.register("customer-service")
+    killed.instance.dispose()
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "dagster"), version, json.dumps(killed.overrides)]
+    process = subprocess.Popen(command, start_new_session=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+    time.sleep(seconds)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, check=False, timeout=600)
+    assert done.returncode == 0
+    assert list(killed.lines(version)) == list(ORDER)
+    assert sum(line.failed for line in killed.lines(version).values()) == 0
+    assert not [p for p in (tmp_path / "data").rglob("*.tmp") if p.is_file() and "work" not in p.parts]

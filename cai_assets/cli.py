@@ -213,3 +213,7 @@ def _report(settings: Settings, version: str, seconds: float) -> None:
     name = _project(settings).snapshots.load(version).name
     out.print(f"Next: [b]cai ui[/b] (or make ui) shows all of it. Or edit a principle in constitutions/{name}.yaml and "
               f"run [b]cai materialize {name}[/b]: only what it touched is computed again.")
+
+
+if __name__ == "__main__":
+    app()

@@ -178,7 +178,8 @@ class Reinforcement(Training):
     def _whole_updates(self) -> Reinforcement:
         update = self.batch_size * self.gradient_accumulation
         if self.rollouts % update:
-            raise ValueError(f"rollouts={self.rollouts} must be a multiple of batch_size x gradient_accumulation={update}")
+            raise ValueError(f"rollouts={self.rollouts} must be a multiple of {update}, "
+                             "which is batch_size times gradient_accumulation")
         return self
 
 

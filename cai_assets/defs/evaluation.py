@@ -78,6 +78,24 @@ def reward_accuracy(metrics: dict[str, Any], schema: pl.Schema) -> pl.DataFrame:
     return pl.DataFrame([row], schema=schema)
 
 
+HEADLINES = (("harmlessness_win_rate", "red-team"), ("helpfulness_win_rate", "helpful"), ("refusal", "red-team"),
+             ("refusal", "helpful"))
+
+
+def headline(metrics: pl.DataFrame) -> str:
+    """One line a policy: wins over the base model and refusals, each with interval and count. Short enough to show."""
+    lines = ["| policy | harmless wins | helpful wins | refuses red-team | refuses helpful |", "|---|---|---|---|---|"]
+    for policy in ("base", *POLICIES):
+        cells = []
+        for metric, prompts in HEADLINES:
+            found = metrics.filter(policy=policy, metric=metric, prompts=prompts).to_dicts()
+            m = found[0] if found else {"value": None}
+            cells.append("–" if m["value"] is None else f"{m['value']:.2f} [{m['low']:.2f}, {m['high']:.2f}] n={m['n']}"
+                         if m["low"] is not None else f"{m['value']:.2f} n={m['n']}")
+        lines.append(f"| {policy} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def metric_metadata(metrics: pl.DataFrame) -> dict[str, Any]:
     """The table with intervals, and each number under its own name, so that it plots over versions."""
     lines = ["| policy | metric | prompts | value | interval | n | ungraded |", "|---|---|---|---|---|---|---|"]
@@ -89,7 +107,8 @@ def metric_metadata(metrics: pl.DataFrame) -> dict[str, Any]:
                      f"{m['ungraded']} |")
         if m["value"] is not None:
             out[f"{m['policy']}_{m['metric']}_{m['prompts']}".replace("-", "_")] = m["value"]
-    return {"metrics": dg.MetadataValue.md("\n".join(lines)), **out}
+    return {"headline": dg.MetadataValue.md(headline(metrics)), "metrics": dg.MetadataValue.md("\n".join(lines)),
+            **out}
 
 
 @dg.asset(group_name=GROUP, kinds={"polars"}, owners=OWNERS, code_version="1",

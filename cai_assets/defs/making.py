@@ -73,8 +73,8 @@ class Making:
         usage = self.usage.get(step, Usage()) if step else total(self.usage.values())
         record = self._write(asset, digest, self.project.layout.relative(path), usage, settings, details,
                              rows=frame.height, seconds=usage.seconds if step else None)
-        described = {**table_metadata(record, frame, path), **cost_metadata(record, self.project.settings)}
-        return self._result(record, {**described, **(metadata or {})})
+        described = {**(metadata or {}), **cost_metadata(record, self.project.settings)}
+        return self._result(record, {**described, **table_metadata(record, frame, path)})
 
     def trained(
         self, asset: str, checkpoint: Checkpoint, *, reused: bool, seconds: float, rows: int,
@@ -86,8 +86,8 @@ class Making:
         record = self._write(asset, checkpoint.key, path, Usage(seconds=seconds), settings, details, rows=rows)
         described: dict[str, Any] = {
             "checkpoint": dg.MetadataValue.path(str(checkpoint.path)), "key": checkpoint.key,
-            "training": "reused" if reused else "trained", "training_rows": rows,
-            **cost_metadata(record, self.project.settings), **metadata,
+            "training": "reused" if reused else "trained", "training_rows": rows, **metadata,
+            **cost_metadata(record, self.project.settings),
         }
         return self._result(record, described)
 

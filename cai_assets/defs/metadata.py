@@ -14,10 +14,27 @@ from cai_assets.reports.charts import sparkline
 from cai_assets.reports.diff import preview_table, word_diff
 from cai_assets.settings import Settings
 
+# The project's vocabulary: a column means the same in every table.
+COLUMNS = {
+    "prompt_id": "stable id of the prompt", "pair_id": "prompt and number of the pair",
+    "kind": "'red-team' or 'helpful'", "split": "'train' or 'evaluation'; they never overlap",
+    "messages": "the conversation, ending with the user's turn", "round": "critique and revision round, from 1",
+    "principle_id": "the principle this row drew", "principle_digest": "digest of that principle's texts as used",
+    "before": "the text that was revised", "identical": "both responses are the same text",
+    "finish": "'stop', or 'length' if cut by the token limit", "error": "why the row failed; null if it did not",
+    "row_key": "decides reuse: a hash of everything that decides the output",
+    "row_id": "identity in the lineage graph: key, output and parents", "parent_id": "row_id of the row it came from",
+    "p_a_first": "probability of response A, shown first", "p_a_second": "probability of response A, shown second",
+    "p_a": "mean over both orders", "label": "A, B, tie (the orders disagree) or ungraded",
+    "p_chosen": "the label's strength, from 0.5 to 1", "value": "the estimate", "low": "lower end of its interval",
+    "high": "upper end of its interval", "n": "count behind the estimate",
+    "ungraded": "left out: failed, or the judge could not grade",
+}
+
 
 def table_metadata(record: Record, frame: pl.DataFrame, path: Path) -> dict[str, Any]:
     """Rows and columns, in the keys that Dagster draws."""
-    columns = [dg.TableColumn(name, str(dtype)) for name, dtype in frame.schema.items()]
+    columns = [dg.TableColumn(n, str(t), description=COLUMNS.get(n)) for n, t in frame.schema.items()]
     return {
         "dagster/row_count": frame.height,
         "dagster/column_schema": dg.TableSchema(columns=columns),
@@ -30,13 +47,11 @@ def cost_metadata(record: Record, settings: Settings) -> dict[str, Any]:
     """What it cost, and how much of it was not needed again."""
     calls = record.reused + record.generated + record.failed
     seconds = record.details.get("engine_seconds", 0.0)
-    out: dict[str, Any] = {
-        "reused": record.reused, "generated": record.generated, "failed": record.failed,
-        "prompt_tokens": record.prompt_tokens, "completion_tokens": record.completion_tokens,
-        "seconds": round(record.seconds, 2), "gpu_seconds": round(record.gpu_seconds, 2),
-    }
+    out: dict[str, Any] = {"seconds": round(record.seconds, 2), "gpu_seconds": round(record.gpu_seconds, 2)}
     if calls:
-        out["reuse_rate"] = round(record.reused / calls, 4)
+        out |= {"reused": record.reused, "generated": record.generated, "failed": record.failed,
+                "reuse_rate": round(record.reused / calls, 4), "prompt_tokens": record.prompt_tokens,
+                "completion_tokens": record.completion_tokens}
     if record.generated and seconds:
         out["tokens_per_second"] = round(record.completion_tokens / seconds, 1)
     if settings.price_per_gpu_hour is not None:

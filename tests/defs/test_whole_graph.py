@@ -15,6 +15,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pytest
+from tiny_models import tiny_model
 
 from cai_assets.constitution.load import load_file
 from cai_assets.defs.execute import materialise
@@ -23,9 +24,6 @@ from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.records import Records
 from cai_assets.lineage.snapshots import Snapshots
 from cai_assets.reports.summary import ORDER, summary
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
-from tiny_models import tiny_model
 
 REPOSITORY = Path(__file__).parents[2]
 pytestmark = pytest.mark.model

@@ -2,72 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from server import graphql, serving, wait_for
 
-REPOSITORY = Path(__file__).parents[2]
 CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")]
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port: int = s.getsockname()[1]
-        return port
-
-
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """``cai ui`` on a home and data root of its own."""
-    home, data, port = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("data"), free_port()
-    shutil.copy(REPOSITORY / "dagster_home" / "dagster.yaml", home)
-    environment = {**os.environ, "DAGSTER_HOME": str(home), "CAI_DATA_ROOT": str(data)}
-    process = subprocess.Popen([sys.executable, "-m", "cai_assets.cli", "ui", "--port", str(port)], cwd=REPOSITORY,
-                               env=environment, start_new_session=True, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(lambda: graphql(address, "{ version }"), 120)
+    with serving(tmp_path_factory.mktemp("ui")) as address:
         yield address
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
-
-
-def wait_for(check: Any, seconds: float) -> Any:
-    """The first true answer within the time; the last error otherwise."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            if found := check():
-                return found
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.5)
-
-
-def graphql(url: str, query: str) -> Any:
-    request = urllib.request.Request(url + "/graphql", json.dumps({"query": query}).encode(),
-                                     {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 - our own server
-        return json.load(response)["data"]
 
 
 @pytest.fixture

@@ -81,7 +81,8 @@ def train(
                   reward_model=reward_model.path if reward_model else None)
         write_atomic(job.data, parquet_bytes(rows))
         write_atomic(work / "job.json", job.model_dump_json(indent=1).encode())
-        _run(context, asset, work / "job.json")
+        job.error.unlink(missing_ok=True)
+        _run(context, asset, job)
         record = {"base": base.identity.model_dump(), "base_name": base.name, "rows": rows.height,
                   "data": table_digest(rows), "settings": recipe, "seed": project.settings.seed,
                   "code_version": CODE_VERSION[kind],
@@ -93,7 +94,7 @@ def train(
     return Trained(made, False, time.monotonic() - start)
 
 
-def _run(context: dg.AssetExecutionContext, asset: str, job: Path) -> None:
+def _run(context: dg.AssetExecutionContext, asset: str, job: Job) -> None:
     package_root = str(Path(__file__).parents[2])
     with dg.open_pipes_session(
         context=context, context_injector=dg.PipesTempFileContextInjector(),
@@ -101,8 +102,8 @@ def _run(context: dg.AssetExecutionContext, asset: str, job: Path) -> None:
     ) as session:
         env = {**os.environ, **session.get_bootstrap_env_vars(),
                "PYTHONPATH": os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))}
-        process = subprocess.Popen([sys.executable, "-m", "cai_assets.train", str(job)], env=env,
-                                   start_new_session=True)
+        process = subprocess.Popen([sys.executable, "-m", "cai_assets.train", str(job.work / "job.json")],
+                                   env=env, start_new_session=True)
         try:
             code = process.wait()
         finally:
@@ -110,8 +111,9 @@ def _run(context: dg.AssetExecutionContext, asset: str, job: Path) -> None:
     if code:
         how = f"was killed by signal {-code}" if code < 0 else f"failed with exit code {code}"
         hint = " (9 is often the system running out of memory)" if code == -signal.SIGKILL else ""
-        raise dg.Failure(f"training of {asset} {how}{hint}; the reason is in this step's stderr. "
-                         "Running again resumes from the last saved state.", allow_retries=code < 0)
+        why = job.error.read_text(encoding="utf-8") if job.error.exists() else "its output is in this step's stderr"
+        raise dg.Failure(f"training of {asset} {how}{hint}: {why}. Running again resumes from the last saved state.",
+                         allow_retries=code < 0)
 
 
 def stop_group(process: subprocess.Popen[bytes]) -> None:

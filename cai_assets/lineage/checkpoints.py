@@ -68,7 +68,7 @@ class Checkpoints:
     def publish(self, kind: str, key: str, staged: Path, *, record: Mapping[str, Any], card: str) -> Checkpoint:
         """Complete a staged folder and give it its final name in one rename."""
         write_atomic(staged / "README.md", card.encode())
-        files = {p.relative_to(staged).as_posix(): digest_file(p) for p in sorted(staged.rglob("*")) if p.is_file()}
+        files = {p.relative_to(staged).as_posix(): _settle(p) for p in sorted(staged.rglob("*")) if p.is_file()}
         full = {"key": key, "kind": kind, **record, "files": files}
         write_atomic(staged / RECORD, json.dumps(full, indent=1, ensure_ascii=False).encode())
         path = self._path(kind, key)
@@ -79,6 +79,14 @@ class Checkpoints:
 
     def _path(self, kind: str, key: str) -> Path:
         return self._layout.file("checkpoints", kind, _name(key))
+
+
+def _settle(path: Path) -> str:
+    """Sync a file to disk, make it readable like any other (save_pretrained leaves 0600), and digest it."""
+    path.chmod(0o644)
+    with path.open("rb") as f:
+        os.fsync(f.fileno())
+    return digest_file(path)
 
 
 def _name(key: str) -> str:

@@ -1,0 +1,79 @@
+"""``python -m cai_assets.train JOB.json``: one training in this process, which then gives all memory back.
+
+Exits 0 when ``final`` and ``metrics.json`` are written. Otherwise ``error.txt`` and the last line on stderr say why.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from cai_assets.train.job import Job
+from cai_assets.train.problems import TrainingProblem
+from cai_assets.train.progress import Reporter, open_reporter
+
+PR_SET_PDEATHSIG = 1
+
+
+def main(arguments: list[str]) -> int:
+    """Run the job file named by the only argument; return the exit status."""
+    if len(arguments) != 1:
+        return _fail("usage: python -m cai_assets.train JOB.json")
+    job: Job | None = None
+    try:
+        job = Job.model_validate_json(Path(arguments[0]).read_bytes())
+        with open_reporter(main_process=os.environ.get("RANK", "0") == "0") as reporter:
+            run_job(job, reporter)
+    except (TrainingProblem, ValidationError, OSError) as e:
+        return _fail(" ".join(str(e).split()), job)
+    except Exception as e:  # every failure ends in one clear line
+        traceback.print_exc()
+        return _fail(f"{type(e).__name__}: {' '.join(str(e).split())}", job)
+    return 0
+
+
+def run_job(job: Job, reporter: Reporter) -> None:
+    """Run one job in this process."""
+    from cai_assets.train.run import quiet
+
+    quiet()
+    job.work.mkdir(parents=True, exist_ok=True)
+    if job.kind == "supervised":
+        from cai_assets.train.supervised import run
+    elif job.kind == "reward":
+        from cai_assets.train.reward import run
+    else:
+        from cai_assets.train.reinforcement import run
+    run(job, reporter)
+
+
+def _fail(reason: str, job: Job | None = None) -> int:
+    print(f"training failed: {reason}", file=sys.stderr, flush=True)
+    if job is not None:
+        job.error.write_text(reason, encoding="utf-8")
+    return 1
+
+
+def _end_with_parent() -> None:
+    """Ask the system to kill this process when the one that started it dies, however it dies.
+
+    Otherwise a killed run would leave a trainer that writes into the same folder as the next run's.
+    """
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the request was made
+            sys.exit(1)
+
+
+if __name__ == "__main__":
+    # TRL imports vLLM wherever it is installed: seconds and memory for nothing here.
+    sys.modules["vllm"] = None  # type: ignore[assignment]
+    _end_with_parent()
+    sys.exit(main(sys.argv[1:]))

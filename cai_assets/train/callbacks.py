@@ -1,0 +1,67 @@
+"""Callbacks of every trainer: curves, progress, stop on divergence, checkpoint markers.
+
+Imports transformers at the top; it is itself imported only inside functions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from cai_assets.train.problems import TrainingProblem
+from cai_assets.train.progress import Curves, Reporter
+from cai_assets.train.resume import mark_complete
+
+
+class Watch(TrainerCallback):  # type: ignore[misc]
+    """Writes one curve row a step, reports it, and stops the training when a number is not finite.
+
+    ``columns`` maps names in the trainer's log to names in the curves; ``shown`` are the ones said aloud;
+    ``updates`` optimiser updates make one step.
+    """
+
+    def __init__(
+        self, curves: Curves, reporter: Reporter, columns: Mapping[str, str], shown: tuple[str, ...], updates: int = 1
+    ) -> None:
+        self.curves, self.reporter = curves, reporter
+        self.columns, self.shown, self.updates = columns, shown, updates
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self.reporter.begin(state.global_step // self.updates)
+        if state.is_world_process_zero:
+            self.curves.keep(state.global_step // self.updates)
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any
+    ) -> None:
+        if "loss" not in logs:
+            return
+        step = state.global_step // self.updates
+        row = {name: logs[key] for key, name in self.columns.items() if logs.get(key) is not None}
+        wrong = [name for name, value in row.items() if not math.isfinite(value)]
+        if wrong:
+            raise TrainingProblem(
+                f"{wrong[0]} is {row[wrong[0]]} at step {step} (learning rate {logs.get('learning_rate')}); nothing was"
+                " published. Lower the learning rate or max_grad_norm, and check that the base model is sound"
+            )
+        if state.is_world_process_zero:
+            self.curves.add({"step": step, **row})
+        total = state.max_steps // self.updates
+        self.reporter.step(step, total, {name: row[name] for name in self.shown if name in row})
+
+
+class Seal(TrainerCallback):  # type: ignore[misc]
+    """Marks each checkpoint as whole once everything in it is written."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.is_world_process_zero:
+            mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.key)

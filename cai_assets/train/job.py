@@ -1,0 +1,63 @@
+"""The contract between whoever asks for a training and the process that does it.
+
+The asker writes a job file and the data; the process writes ``<work>/final`` (a Hugging Face folder),
+``<work>/curves.jsonl`` (one JSON object a step) and ``<work>/metrics.json``, and exits 0; or it writes
+``<work>/error.txt`` and exits 1. Checkpoints to resume from lie under ``<work>/state``. Only the asker gives
+the result its final name.
+
+Data, one Parquet file:
+
+=============  ==========================================================================================
+supervised     ``messages`` list[struct[role, content]] (ends with the user), ``response`` str
+reward         ``messages``, ``chosen`` str, ``rejected`` str, ``p_chosen`` float in [0, 1], ``held_out`` bool
+reinforcement  ``messages``
+=============  ==========================================================================================
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Kind = Literal["supervised", "reward", "reinforcement"]
+
+# Bump a number when the meaning of that stage's code changes: checkpoints made before are then not reused.
+CODE_VERSION: dict[Kind, int] = {"supervised": 1, "reward": 1, "reinforcement": 1}
+
+
+class Job(BaseModel):
+    """One training. All paths are absolute. ``settings`` is the dump of the stage's settings group."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Kind
+    key: str
+    base: Path
+    data: Path
+    work: Path
+    settings: dict[str, Any]
+    seed: int = 0
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    reward_model: Path | None = None
+
+    @property
+    def final(self) -> Path:
+        return self.work / "final"
+
+    @property
+    def state(self) -> Path:
+        return self.work / "state"
+
+    @property
+    def curves(self) -> Path:
+        return self.work / "curves.jsonl"
+
+    @property
+    def error(self) -> Path:
+        return self.work / "error.txt"
+
+    @property
+    def metrics(self) -> Path:
+        return self.work / "metrics.json"

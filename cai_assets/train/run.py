@@ -1,0 +1,157 @@
+"""What the three stages share: loading, trainer arguments, the training itself, and the folder it leaves.
+
+Weights are float32 while training and are saved in the job's dtype. Where the processor multiplies bfloat16 in hardware
+(GPUs, and CPUs with AMX: 12 times faster there), products are made in bfloat16 under autocast.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cai_assets.lineage.layout import sync_folder, write_atomic
+from cai_assets.settings import Training
+from cai_assets.train.job import Job
+from cai_assets.train.progress import Curves, Reporter
+from cai_assets.train.resume import newest_complete
+
+Columns = Mapping[str, str]
+COMMON_COLUMNS = {"loss": "loss", "grad_norm": "grad_norm", "learning_rate": "learning_rate"}
+
+
+def quiet() -> None:
+    """Use all cores; silence libraries, keep them offline. Call before the first of them is imported."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Threads that wait busily halve the speed of whatever shares the cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import torch
+    import transformers
+
+    keep_memory()
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+def keep_memory() -> None:
+    """Have glibc keep freed memory for the next step: returning it and faulting it in again doubles a step on CPU."""
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    m_trim_threshold, m_mmap_max = -1, -4
+    libc.mallopt(m_trim_threshold, 2**31 - 1)
+    libc.mallopt(m_mmap_max, 0)
+
+
+def bfloat16_is_fast() -> bool:
+    """Whether the device that trains multiplies bfloat16 in hardware."""
+    import torch
+
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.cpu._is_amx_tile_supported())
+
+
+def load_causal(path: Path) -> Any:
+    """A causal language model in float32."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True)
+
+
+def load_scalar(path: Path, pad_token_id: int) -> Any:
+    """A model with one scalar output in float32; its head is new when ``path`` is a language model."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    return AutoModelForSequenceClassification.from_pretrained(
+        path, num_labels=1, pad_token_id=pad_token_id, dtype=torch.float32, local_files_only=True
+    )
+
+
+def trainer_arguments(job: Job, settings: Training, *, updates: int = 1) -> dict[str, Any]:
+    """Arguments common to all trainers. ``updates`` optimiser updates make one step of ours."""
+    import torch
+
+    gpu = torch.cuda.is_available()
+    # transformers' 'constant' leaves the warm-up out.
+    schedule = "constant_with_warmup" if settings.schedule == "constant" else settings.schedule
+    return {
+        "output_dir": str(job.state),
+        "seed": job.seed,
+        "learning_rate": settings.learning_rate,
+        "num_train_epochs": settings.epochs,
+        "per_device_train_batch_size": settings.batch_size,
+        "gradient_accumulation_steps": settings.gradient_accumulation,
+        "lr_scheduler_type": schedule,
+        "warmup_steps": _warmup(settings.warmup_ratio),
+        "max_grad_norm": settings.max_grad_norm,
+        "bf16": bfloat16_is_fast(),
+        "use_cpu": not gpu,
+        "gradient_checkpointing": gpu,
+        "dataloader_pin_memory": gpu,
+        "logging_steps": updates,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "steps",
+        "save_steps": settings.save_every * updates,
+        "save_total_limit": 2,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "log_level": "error",
+    }
+
+
+def _warmup(ratio: float) -> float:
+    # transformers reads 1 as one step and less than 1 as a share.
+    return min(ratio, 1 - 1e-9)
+
+
+def train(
+    job: Job, trainer: Any, reporter: Reporter, columns: Columns, *, shown: tuple[str, ...], updates: int = 1
+) -> int:
+    """Train, from the newest whole checkpoint if there is one. Return the step it resumed from (0: the start)."""
+    from transformers.trainer_callback import PrinterCallback
+
+    from cai_assets.train.callbacks import Seal, Watch
+
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Watch(Curves(job.curves), reporter, columns, shown, updates))
+    trainer.add_callback(Seal(job.key))
+    checkpoint = newest_complete(job.state, job.key, reporter.say)
+    step = int(checkpoint.name.removeprefix("checkpoint-")) // updates if checkpoint else 0
+    if checkpoint:
+        reporter.say(f"resumes after step {step}")
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return step
+
+
+def publish(job: Job, model: Any, tokenizer: Any, metrics: Mapping[str, Any]) -> None:
+    """Write ``final`` and then ``metrics.json``, each whole or not at all; remove the state."""
+    import torch
+
+    unfinished = job.work / ".final.tmp"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    model.to(getattr(torch, job.dtype)).save_pretrained(unfinished)
+    tokenizer.save_pretrained(unfinished)
+    if (job.base / "generation_config.json").is_file() and model.can_generate():
+        shutil.copyfile(job.base / "generation_config.json", unfinished / "generation_config.json")
+    sync_folder(unfinished)
+    shutil.rmtree(job.final, ignore_errors=True)
+    unfinished.rename(job.final)
+    write_atomic(job.metrics, json.dumps(dict(metrics), indent=2, allow_nan=False).encode())
+    shutil.rmtree(job.state, ignore_errors=True)
+
+
+def loss_summary(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """First, last and mean loss of the curve."""
+    losses = [row["loss"] for row in rows]
+    return {"loss_first": losses[0], "loss_last": losses[-1], "loss_mean": sum(losses) / len(losses)}

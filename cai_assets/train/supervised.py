@@ -1,0 +1,64 @@
+"""Supervised learning on revised responses (Bai et al. 2022, section 3): SL-CAI.
+
+The loss is the negative log-likelihood of the response, its end-of-turn token included, and of nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cai_assets.engines.templating import Templater, load_tokenizer
+from cai_assets.settings import Training
+from cai_assets.train.data import Row, read_rows, supervised_rows
+from cai_assets.train.job import Job
+from cai_assets.train.problems import TrainingProblem
+from cai_assets.train.progress import Curves, Reporter
+from cai_assets.train.run import COMMON_COLUMNS, load_causal, loss_summary, publish, train, trainer_arguments
+
+COLUMNS = {**COMMON_COLUMNS, "mean_token_accuracy": "token_accuracy", "entropy": "entropy"}
+
+
+def run(job: Job, reporter: Reporter) -> None:
+    """Train ``job.base`` on the job's rows and publish the policy."""
+    settings = Training.model_validate(job.settings)
+    tokenizer = load_tokenizer(job.base)
+    source = read_rows(job.data, ["messages", "response"])
+    rows, dropped = supervised_rows(source, Templater(tokenizer), settings.max_length)
+    if not rows:
+        raise TrainingProblem(f"no row of {job.data} fits into sl.max_length={settings.max_length}; {dropped} dropped")
+    if dropped:
+        reporter.say(f"warning: {dropped} of {len(source)} rows dropped: the response alone fills sl.max_length")
+    trainer = make_trainer(job, settings, rows, tokenizer)
+    resumed = train(job, trainer, reporter, COLUMNS, shown=("loss",))
+    if trainer.is_world_process_zero():
+        metrics: dict[str, Any] = _counts(rows) | {"rows_dropped": dropped, "resumed_from": resumed}
+        curve = Curves(job.curves).rows()
+        metrics |= {"steps": len(curve), **loss_summary(curve)}
+        publish(job, trainer.accelerator.unwrap_model(trainer.model), load_tokenizer(job.base), metrics)
+
+
+def make_config(job: Job, settings: Training) -> Any:
+    """The SFTConfig of a job."""
+    from trl import SFTConfig
+
+    # The rows come tokenised, labelled and fitted: TRL may not touch them.
+    prepared = {"dataset_kwargs": {"skip_prepare_dataset": True}, "max_length": None}
+    return SFTConfig(**trainer_arguments(job, settings), **prepared)
+
+
+def make_trainer(job: Job, settings: Training, rows: list[Row], tokenizer: Any) -> Any:
+    """The SFTTrainer of a job. ``rows`` have ``input_ids`` and ``labels``."""
+    from datasets import Dataset
+    from trl import SFTTrainer
+
+    return SFTTrainer(
+        model=load_causal(job.base),
+        args=make_config(job, settings),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+    )
+
+
+def _counts(rows: list[Row]) -> dict[str, int]:
+    trained = sum(label != -100 for row in rows for label in row["labels"])
+    return {"rows": len(rows), "tokens": sum(len(row["input_ids"]) for row in rows), "response_tokens": trained}

@@ -189,10 +189,19 @@ def _materialise(version: str, selection: tuple[str, ...], overrides: dict[str, 
     if not result.success:
         for event in result.get_failed_step_keys():
             failure = result.failure_data_for_node(event)
-            why = failure.error.message if failure and failure.error else "see the log above"
-            err.print(f"{event} failed: {why}", style="red", markup=False)
+            err.print(f"{event} failed: {_cause(failure)}", style="red", markup=False, highlight=False)
         err.print("Nothing finished is lost: the same command goes on from here.")
         raise typer.Exit(1)
+
+
+def _cause(failure: Any) -> str:
+    """The first error of a chain: Dagster wraps what really happened."""
+    error = failure.error if failure else None
+    while error is not None and error.cause is not None:
+        error = error.cause
+    if error is not None:
+        return str(error.message).strip()
+    return failure.user_failure_data.description if failure and failure.user_failure_data else "see the log above"
 
 
 def _report(settings: Settings, version: str, seconds: float) -> None:

@@ -23,5 +23,6 @@ def brief_logger(context: dg.InitLoggerContext) -> logging.Logger:
     logger = logging.Logger("cai", level=context.logger_config["log_level"])
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Brief())
+    handler.addFilter(lambda record: "Not executing." not in record.getMessage())  # a line for every step below
     logger.addHandler(handler)
     return logger

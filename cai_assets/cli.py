@@ -208,7 +208,8 @@ def _report(settings: Settings, version: str, seconds: float) -> None:
     from cai_assets.reports.summary import summary
 
     rows = summary(_project(settings), version)
-    table = Table(title=f"{version} · {seconds:.0f} s", title_justify="left", box=box.SIMPLE, padding=(0, 1))
+    table = Table(title=f"{version} · {seconds:.0f} s", title_justify="left", box=box.SIMPLE_HEAD,
+                  padding=(0, 1, 0, 0), pad_edge=False)
     for name in ("asset", "rows", "reused", "generated", "failed", "tokens", "seconds", "made"):
         table.add_column(name, justify="left" if name in {"asset", "made"} else "right", no_wrap=True)
     for row in rows:

@@ -11,14 +11,16 @@ class Progress:
 
     def __init__(self, what: str, total: int, log: Callable[[str], None], *, every: float = 5.0) -> None:
         self._what, self._total, self._log, self._every = what, total, log, every
-        self._start = self._last = time.monotonic()
+        self._start = self._last = float("nan")
         self._done = self._tokens = 0
 
     def add(self, rows: int, tokens: int = 0) -> None:
         """Count finished work; write a line if the last one is old enough or all is done."""
+        now = time.monotonic()
+        if not self._done:  # the clock starts at the first result: loading a model says nothing about the rate
+            self._start = self._last = now
         self._done += rows
         self._tokens += tokens
-        now = time.monotonic()
         if now - self._last >= self._every or self._done >= self._total:
             self._last = now
             self._log(self.line(now))
@@ -26,6 +28,6 @@ class Progress:
     def line(self, now: float) -> str:
         seconds = max(now - self._start, 1e-9)
         rate = self._done / seconds
-        left = (self._total - self._done) / rate if rate else 0.0
+        left = (self._total - self._done) / rate
         return (f"{self._what}: {self._done}/{self._total} rows · {rate:.1f} rows/s · "
                 f"{self._tokens / seconds:.0f} tokens/s · {int(left) // 60:02d}:{int(left) % 60:02d} left")

@@ -15,6 +15,7 @@ import itertools
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -148,6 +149,7 @@ def _prepare_environment(engine: settings.Engine) -> None:
         "TOKENIZERS_PARALLELISM": "false",
     }.items():
         os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
     if logging.getLogger("vllm").level == logging.NOTSET:
         logging.getLogger("vllm").setLevel(logging.ERROR)
 

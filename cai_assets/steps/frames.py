@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from cai_assets.constitution.model import Principle, RevisionShot
 from cai_assets.engines.protocol import Call, Message, Sampling
 from cai_assets.settings import Generation
+from cai_assets.steps.compare import SPEAKERS
 
 HEADINGS = ("Question:", "First answer:", "Critique request:", "Critique:", "Revision request:", "Better answer:")
 RULE = "====="
@@ -39,8 +40,7 @@ def transcript(messages: Sequence[Message]) -> str:
     """A conversation as text: the bare question if it has one turn, labelled turns otherwise."""
     if len(messages) == 1:
         return messages[0]["content"]
-    names = {"user": "Human", "assistant": "Assistant", "system": "System"}
-    return "\n\n".join(f"{names[m['role']]}: {m['content']}" for m in messages)
+    return "\n\n".join(f"{SPEAKERS[m['role']]}: {m['content']}" for m in messages)
 
 
 def _call(

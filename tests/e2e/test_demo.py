@@ -1,0 +1,127 @@
+"""``cai demo`` on the real model, real vLLM and real TRL, through a real Dagster instance; smaller than smoke."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+from model_fixtures import prepared_model
+
+from cai_assets.lineage.layout import Layout
+from cai_assets.lineage.records import Record, Records
+from cai_assets.reports.summary import ORDER, WITHOUT_VERSION
+
+pytestmark = pytest.mark.model
+REPOSITORY = Path(__file__).parents[2]
+TRAINED = ("sl_policy", "sft_baseline", "reward_model", "rl_policy")
+SMALLER = {
+    "CAI_PROMPTS__RED_TEAM": "8", "CAI_PROMPTS__HELPFUL": "4", "CAI_PROMPTS__EVAL_RED_TEAM": "3",
+    "CAI_PROMPTS__EVAL_HELPFUL": "3", "CAI_GENERATION__MAX_TOKENS": "40", "CAI_EVALUATION__MAX_TOKENS": "32",
+    "CAI_RL__STEPS": "2", "CAI_RL__MAX_TOKENS": "16", "CAI_REWARD__EPOCHS": "1",
+}
+
+
+class Demo:
+    """Runs ``cai demo`` on a home and data root of its own, and reads what it made."""
+
+    def __init__(self, root: Path) -> None:
+        self.home, self.data = root / "home", root / "data"
+        (self.data / "models").mkdir(parents=True)
+        model = prepared_model().path
+        (self.data / "models" / model.name).symlink_to(model)
+        self.records = Records(Layout(self.data))
+
+    def run(self) -> str:
+        env = {**os.environ, **SMALLER, "DAGSTER_HOME": str(self.home), "CAI_DATA_ROOT": str(self.data)}
+        done = subprocess.run([sys.executable, "-m", "cai_assets.cli", "demo"], cwd=REPOSITORY, env=env, text=True,
+                              stdout=subprocess.PIPE, check=False, timeout=1200)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def record(self, asset: str) -> Record:
+        (version,) = self.records.partitions("constitution")
+        return self.records.latest(asset, None if asset in WITHOUT_VERSION else version)
+
+    def table(self, asset: str) -> pl.DataFrame:
+        return self.records.table(self.record(asset))
+
+    def folder(self, asset: str) -> Path:
+        return self.data / self.record(asset).path
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    made = Demo(tmp_path_factory.mktemp("demo"))
+    output = made.run()
+    for word in (*ORDER, "rows generated", "4 trainings", "cai ui"):
+        assert word in output
+    return made
+
+
+def test_every_stage_did_its_work_on_the_real_model(demo: Demo) -> None:
+    responses = demo.table("initial_responses")
+    assert responses.height == 18
+    assert responses["response"].n_unique() == 18
+    revisions = demo.table("revisions")
+    assert revisions.height == demo.table("critiques").height == 16
+    assert revisions.filter(pl.col("revision") != pl.col("before")).height > 0
+    labels = demo.table("preference_pairs")
+    assert labels.height == 12
+    graded = labels.filter(pl.col("p_a").is_not_null())
+    assert graded.select(pl.col("p_a").is_between(0, 1).all()).item()
+    assert graded["p_a"].n_unique() > 1
+    policies = set(demo.table("evaluation")["policy"])
+    assert policies == {"base", "sft_baseline", "sl_policy", "rl_policy", "reward_model"}
+
+
+def test_every_rate_has_a_count_and_an_interval(demo: Demo) -> None:
+    rates = demo.table("evaluation").filter(pl.col("metric").str.contains("win_rate|refusal"), pl.col("n") > 0)
+    assert rates.height > 8
+    assert rates.select((pl.col("low") <= pl.col("value")).all()).item()
+    assert rates.select((pl.col("value") <= pl.col("high")).all()).item()
+
+
+@pytest.mark.parametrize(("asset", "parent"), [("sl_policy", None), ("sft_baseline", None), ("rl_policy", "sl_policy")])
+def test_weights_differ_from_the_parent_and_open(demo: Demo, asset: str, parent: str | None) -> None:
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = demo.folder(asset)
+    before = demo.folder(parent) if parent else demo.data / "models" / prepared_model().path.name
+    new, old = load_file(folder / "model.safetensors"), load_file(before / "model.safetensors")
+    assert any(not new[name].equal(old[name]) for name in new)
+    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    ids = tokenizer.apply_chat_template([{"role": "user", "content": "Hello"}], add_generation_prompt=True,
+                                        return_tensors="pt", return_dict=True)
+    assert model.generate(**ids, max_new_tokens=4, do_sample=False).shape[1] > ids["input_ids"].shape[1]
+
+
+def test_dagster_knows_every_materialisation_and_check(demo: Demo) -> None:
+    from cai_assets.definitions import defs
+
+    with dg.DagsterInstance.from_config(str(demo.home)) as instance:
+        for asset in ORDER:
+            event = instance.get_latest_materialization_event(dg.AssetKey(asset))
+            assert event is not None, asset
+            assert event.asset_materialization is not None
+            assert (event.asset_materialization.tags or {})["dagster/data_version"] == demo.record(asset).digest
+        (run,) = instance.get_run_records(limit=1)
+        assert run.dagster_run.status == dg.DagsterRunStatus.SUCCESS
+    assert len(list(defs.asset_checks or [])) > 10
+
+
+def test_a_second_run_generates_no_row_and_trains_nothing(demo: Demo) -> None:
+    before = {asset: demo.record(asset).digest for asset in ORDER}
+    output = demo.run()
+    assert "0 rows generated, 0 tokens generated, 0 trainings" in " ".join(output.split())
+    assert {asset: demo.record(asset).digest for asset in ORDER} == before
+    made: dict[str, Any] = json.loads((demo.folder("sl_policy") / "record.json").read_text())
+    assert sum(p["rows"] for p in made["principles"]) == 16

@@ -26,8 +26,12 @@ class Progress:
             self._log(self.line(now))
 
     def line(self, now: float) -> str:
-        seconds = max(now - self._start, 1e-9)
-        rate = self._done / seconds
-        left = (self._total - self._done) / rate
-        return (f"{self._what}: {self._done}/{self._total} rows · {rate:.1f} rows/s · "
-                f"{self._tokens / seconds:.0f} tokens/s · {int(left) // 60:02d}:{int(left) % 60:02d} left")
+        """The line as of ``now``; the first row has no rate yet."""
+        counted = f"{self._what}: {self._done}/{self._total} rows"
+        seconds = now - self._start
+        if self._done < 2 or seconds <= 0:
+            return counted
+        rate = (self._done - 1) / seconds
+        left = int((self._total - self._done) / rate)
+        return (f"{counted} · {rate:.1f} rows/s · {self._tokens / seconds:.0f} tokens/s · "
+                f"{left // 60:02d}:{left % 60:02d} left")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -77,6 +78,7 @@ def ui(
     if read_only:
         command = [sys.executable, "-m", "dagster_webserver", "-w", "workspace.yaml", "-h", "127.0.0.1",
                    "-p", str(port), "--read-only"]
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job ignores it, and dagster dev would never end
     os.execv(sys.executable, command)  # noqa: S606 - a fixed command of our own
 
 

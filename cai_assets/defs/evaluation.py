@@ -1,11 +1,11 @@
 """Evaluation of every policy on held-apart prompts, and the comparison over versions."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
+from cai_assets import stages
 from cai_assets.defs.automation import on_real_change
 from cai_assets.defs.inputs import OWNERS, TAGS, initial_responses
 from cai_assets.defs.making import Making
@@ -14,16 +14,10 @@ from cai_assets.defs.partitions import versions
 from cai_assets.defs.preference import reward_model
 from cai_assets.defs.reinforcement import rl_policy
 from cai_assets.defs.supervised import sft_baseline, sl_policy
-from cai_assets.engines.protocol import Call, Engine, Sampling
-from cai_assets.evals.evaluate import evaluate
 from cai_assets.lineage.records import RecordMissing
 from cai_assets.project import Project
-from cai_assets.steps.complete import Row, Step
-from cai_assets.steps.respond import respond
 
 GROUP = "evaluation"
-JUDGE = Step("judge")
-POLICIES = ("sft_baseline", "sl_policy", "rl_policy")
 
 
 # A new baseline alone evaluates nothing again: two unpartitioned parents would make automation evaluate twice
@@ -41,19 +35,14 @@ def evaluation(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proj
     """Respond with each policy, judge in both orders, measure."""
     made = Making(context, project, partition=context.partition_key)
     settings = project.settings
-    prompts = made.read("initial_responses").filter(pl.col("split") == "evaluation").select(
-        "prompt_id", "kind", "category", "messages")
-    responses = {"base": _respond(made, prompts, project.engines.open(settings.models.role("policy")), "base")}
-    for name in POLICIES:
-        engine = project.engines.open_checkpoint(made.checkpoint(name).path)
-        responses[name] = _respond(made, prompts, engine, name)
-    complete = made.completer(project.engines.open(settings.models.role("judge")))
-
-    def ask(calls: Sequence[Call]) -> list[Row]:
-        return complete(JUDGE, calls, what="judge")
-
-    metrics, rows = evaluate(responses, ask=ask, style=settings.labels.style,
-                             confidence=settings.evaluation.confidence)
+    prompts = stages.evaluation_prompts(made.read("initial_responses"))
+    checkpoints = {name: made.checkpoint(name) for name in stages.TRAINED_POLICIES}
+    engines = {"base": project.engines.open(settings.models.role("policy")),
+               **{name: project.engines.open_checkpoint(c.path) for name, c in checkpoints.items()}}
+    responses = {name: stages.policy_responses(settings, prompts, complete=made.completer(engine), policy=name)
+                 for name, engine in engines.items()}
+    metrics, rows = stages.judged(
+        settings, responses, complete=made.completer(project.engines.open(settings.models.role("judge"))))
     _, path = project.records.save_table("evaluation_rows", rows)
     reward = made.checkpoint("reward_model").metrics
     metrics = pl.concat([metrics, reward_accuracy(reward, metrics.schema)])
@@ -61,13 +50,6 @@ def evaluation(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proj
                       details={"rows": project.layout.relative(path)},
                       metadata={**metric_metadata(metrics), "rows_file": dg.MetadataValue.path(str(path)),
                                 **text_preview(rows, {"policy": "policy", "response": "response"}, rows=2)})
-
-
-def _respond(made: Making, prompts: pl.DataFrame, engine: Engine, name: str) -> pl.DataFrame:
-    settings = made.project.settings
-    sampling = Sampling(temperature=settings.generation.temperature, top_p=settings.generation.top_p,
-                        max_tokens=settings.evaluation.max_tokens)
-    return respond(prompts, complete=made.completer(engine), sampling=sampling, what=f"{name} responses")
 
 
 def reward_accuracy(metrics: dict[str, Any], schema: pl.Schema) -> pl.DataFrame:
@@ -85,7 +67,7 @@ HEADLINES = (("harmlessness_win_rate", "red-team"), ("helpfulness_win_rate", "he
 def headline(metrics: pl.DataFrame) -> str:
     """One line a policy: wins over the base model and refusals, each with interval and count. Short enough to show."""
     lines = ["| policy | harmless wins | helpful wins | refuses red-team | refuses helpful |", "|---|---|---|---|---|"]
-    for policy in ("base", *POLICIES):
+    for policy in ("base", *stages.TRAINED_POLICIES):
         cells = []
         for metric, prompts in HEADLINES:
             found = metrics.filter(policy=policy, metric=metric, prompts=prompts).to_dicts()

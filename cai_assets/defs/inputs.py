@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 import dagster as dg
 
+from cai_assets import stages
 from cai_assets.constitution.digest import digest, part_digest
 from cai_assets.constitution.lint import lint
 from cai_assets.constitution.model import Constitution
@@ -11,11 +12,9 @@ from cai_assets.defs.automation import on_real_change
 from cai_assets.defs.making import Making
 from cai_assets.defs.metadata import text_preview
 from cai_assets.defs.partitions import versions
-from cai_assets.engines.protocol import Sampling
 from cai_assets.lineage.snapshots import UnknownVersion
 from cai_assets.project import Project
 from cai_assets.steps.prompts import load_prompts, select
-from cai_assets.steps.respond import respond
 
 OWNERS = ["team:alignment"]
 TAGS = {"cai/gpu": ""}
@@ -57,11 +56,10 @@ def initial_responses(
     """
     made = Making(context, project, partition=None)
     settings = project.settings
-    g = settings.generation
-    frame = respond(made.read("prompts"), what="initial responses",
-                    complete=made.completer(project.engines.open(settings.models.role("generator"))),
-                    sampling=Sampling(temperature=g.temperature, top_p=g.top_p, max_tokens=g.max_tokens))
-    return made.table("initial_responses", frame, settings={"generation": g, "models": settings.models},
+    complete = made.completer(project.engines.open(settings.models.role("generator")))
+    frame = stages.initial_responses(settings, made.read("prompts"), complete=complete)
+    used = {"generation": settings.generation, "models": settings.models}
+    return made.table("initial_responses", frame, settings=used,
                       metadata=text_preview(frame, {"messages": "prompt", "response": "response"}))
 
 

@@ -21,21 +21,19 @@ from typing import Any, NamedTuple
 import dagster as dg
 import polars as pl
 
+from cai_assets import stages
 from cai_assets.engines.protocol import ModelIdentity
 from cai_assets.lineage.checkpoints import Checkpoint
-from cai_assets.lineage.keys import checkpoint_key
 from cai_assets.lineage.layout import write_atomic
 from cai_assets.lineage.records import table_digest
 from cai_assets.lineage.store import parquet_bytes
 from cai_assets.project import Project
 from cai_assets.reports.checkpoint import checkpoint_card
-from cai_assets.settings import Training
 from cai_assets.train.job import CODE_VERSION, Job, Kind
 
 # Dagster 1.13 marks a detail of its own Pipes reader as a preview.
 warnings.filterwarnings("ignore", "Function `PipesMessageReader", category=dg.PreviewWarning)
 
-NOT_IN_KEY = {"save_every"}
 GRACE_SECONDS = 10.0
 
 
@@ -55,17 +53,14 @@ class Trained(NamedTuple):
 
 def train(
     context: dg.AssetExecutionContext, project: Project, *, asset: str, kind: Kind, rows: pl.DataFrame, base: Base,
-    settings: Training, card: Mapping[str, Any], reward_model: Checkpoint | None = None,
+    card: Mapping[str, Any], reward_model: Checkpoint | None = None,
 ) -> Trained:
     """Return the checkpoint made of exactly these rows, base and settings; train it if it is not there yet.
 
     ``card``: ``constitution``, ``principles`` (id, text, rows) and ``rows_by_kind``, kept in the checkpoint's record.
     """
-    extra = {"reward_model": reward_model.key} if reward_model else {}
-    dtype = project.settings.engine.dtype
-    recipe = {**settings.model_dump(mode="json", exclude=NOT_IN_KEY), "dtype": dtype}
-    key = checkpoint_key(kind, code_version=CODE_VERSION[kind], rows=table_digest(rows), base=base.identity,
-                         settings=recipe, seed=project.settings.seed, extra=extra)
+    settings = project.settings
+    key = stages.training_key(settings, kind, rows, base.identity, reward_model=reward_model and reward_model.key)
     start = time.monotonic()
     found = project.checkpoints.find(asset, key)
     if found:
@@ -76,17 +71,18 @@ def train(
         if found:
             return Trained(found, True, 0.0)
         project.engines.close()  # the trainer needs the memory
-        job = Job(kind=kind, key=key, base=base.path, data=work / "data.parquet", work=work, seed=project.settings.seed,
-                  settings=settings.model_dump(mode="json"), dtype=dtype,
+        job = Job(kind=kind, key=key, base=base.path, data=work / "data.parquet", work=work, seed=settings.seed,
+                  settings=getattr(settings, stages.TRAINING_GROUP[kind]).model_dump(mode="json"),
+                  dtype=settings.engine.dtype,
                   reward_model=reward_model.path if reward_model else None)
         write_atomic(job.data, parquet_bytes(rows))
         write_atomic(work / "job.json", job.model_dump_json(indent=1).encode())
         job.error.unlink(missing_ok=True)
         _run(context, asset, job)
         record = {"base": base.identity.model_dump(), "base_name": base.name, "rows": rows.height,
-                  "data": table_digest(rows), "settings": recipe, "seed": project.settings.seed,
-                  "code_version": CODE_VERSION[kind],
-                  "metrics": json.loads(job.metrics.read_text(encoding="utf-8")), **extra, **card}
+                  "data": table_digest(rows), "settings": stages.recipe(settings, kind), "seed": settings.seed,
+                  "code_version": CODE_VERSION[kind], "reward_model": reward_model.key if reward_model else None,
+                  "metrics": json.loads(job.metrics.read_text(encoding="utf-8")), **card}
         for name in (job.metrics, job.curves):
             name.replace(job.final / name.name)
         text = checkpoint_card(kind, key, base.name, record)

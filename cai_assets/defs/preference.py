@@ -3,6 +3,7 @@
 import dagster as dg
 import polars as pl
 
+from cai_assets import stages
 from cai_assets.defs.automation import on_real_change
 from cai_assets.defs.inputs import OWNERS, TAGS, constitution, initial_responses, registered
 from cai_assets.defs.launch import Base, train
@@ -13,9 +14,6 @@ from cai_assets.defs.supervised import sl_policy
 from cai_assets.engines.models import prepare
 from cai_assets.project import Project
 from cai_assets.reports.checkpoint import principle_rows
-from cai_assets.steps.label import comparisons, label_pairs
-from cai_assets.steps.pair import pair_responses
-from cai_assets.steps.supervised import training_split
 
 GROUP = "preference"
 
@@ -27,9 +25,8 @@ def response_pairs(context: dg.AssetExecutionContext, project: dg.ResourceParam[
     made = Making(context, project, partition=context.partition_key)
     settings = project.settings
     policy = made.checkpoint("sl_policy")
-    frame = pair_responses(training_split(made.read("initial_responses")), settings=settings.pairs,
-                           complete=made.completer(project.engines.open_checkpoint(policy.path)),
-                           max_tokens=settings.generation.max_tokens)
+    frame = stages.response_pairs(settings, made.read("initial_responses"),
+                                  complete=made.completer(project.engines.open_checkpoint(policy.path)))
     return made.table("response_pairs", frame, settings={"pairs": settings.pairs}, metadata={
         **text_preview(frame, {"messages": "prompt", "response_a": "A", "response_b": "B"}),
         "identical": frame["identical"].sum()})
@@ -44,9 +41,8 @@ def preference_pairs(
     made = Making(context, project, partition=context.partition_key)
     settings = project.settings
     made.record("constitution")
-    frame = label_pairs(made.read("response_pairs"), registered(project, context.partition_key),
-                        complete=made.completer(project.engines.open(settings.models.role("labeller"))),
-                        settings=settings.labels)
+    frame = stages.preference_pairs(settings, registered(project, context.partition_key), made.read("response_pairs"),
+                                    complete=made.completer(project.engines.open(settings.models.role("labeller"))))
     labels = dict(frame["label"].value_counts().sort("label").iter_rows())
     used = {"labels": settings.labels, "models": settings.models}
     return made.table("preference_pairs", frame, settings=used, metadata={
@@ -72,20 +68,19 @@ def label_metadata(frame: pl.DataFrame) -> dict[str, float | int]:
 def reward_model(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """A scalar head on the starting policy, trained to prefer what the labels prefer."""
     made = Making(context, project, partition=context.partition_key)
-    settings = project.settings.reward
-    labelled = made.read("preference_pairs")
-    rows = comparisons(labelled, settings.held_out)
-    model = project.settings.models.role("policy")
+    settings = project.settings
+    rows = stages.reward_comparisons(settings, made.read("preference_pairs"))
+    model = settings.models.role("policy")
     local = prepare(model, project.layout)
     counts = dict(rows["principle_id"].value_counts().iter_rows())
     principles = principle_rows(registered(project, context.partition_key), counts, "preference")
     done = train(context, project, asset="reward_model", kind="reward",
                  base=Base(model.source, local.path, local.identity),
-                 rows=rows.select("messages", "chosen", "rejected", "p_chosen", "held_out"), settings=settings,
+                 rows=stages.reward_training(rows),
                  card={"constitution": context.partition_key, "principles": principles,
                        "rows_by_kind": {"AI-labelled comparisons": rows.height}})
     return made.trained("reward_model", done.checkpoint, reused=done.reused, seconds=done.seconds, rows=rows.height,
-                        settings={"reward": settings}, metadata={
+                        settings={"reward": settings.reward}, metadata={
                             **curve_metadata(done.checkpoint, ("loss", "accuracy")),
                             "held_out": dg.MetadataValue.json(done.checkpoint.metrics)})
 

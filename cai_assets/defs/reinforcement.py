@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from cai_assets import stages
 from cai_assets.defs.automation import on_real_change
 from cai_assets.defs.inputs import OWNERS, TAGS
 from cai_assets.defs.launch import Base, train
@@ -22,16 +23,15 @@ CURVES = ("reward", "score", "kl", "policy_loss", "value_loss", "entropy")
 def rl_policy(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """The RL-CAI policy: PPO from the SL policy against the reward model, held near the SL policy by a KL penalty."""
     made = Making(context, project, partition=context.partition_key)
-    settings = project.settings.rl
     start, judge = made.checkpoint("sl_policy"), made.checkpoint("reward_model")
-    prompts = made.read("response_pairs").unique("prompt_id", maintain_order=True).sort("prompt_id")
+    prompts = stages.reinforcement_training(made.read("response_pairs"))
     identity = identify(start.path, project.layout)
-    done = train(context, project, asset="rl_policy", kind="reinforcement", rows=prompts.select("messages"),
-                 base=Base("sl_policy", start.path, identity), settings=settings, reward_model=judge,
+    done = train(context, project, asset="rl_policy", kind="reinforcement", rows=prompts,
+                 base=Base("sl_policy", start.path, identity), reward_model=judge,
                  card={"constitution": context.partition_key, "principles": judge.record["principles"],
                        "rows_by_kind": {"prompts": prompts.height}})
     return made.trained("rl_policy", done.checkpoint, reused=done.reused, seconds=done.seconds, rows=prompts.height,
-                        settings={"rl": settings}, metadata=curve_metadata(done.checkpoint, CURVES))
+                        settings={"rl": project.settings.rl}, metadata=curve_metadata(done.checkpoint, CURVES))
 
 
 assets = [rl_policy]

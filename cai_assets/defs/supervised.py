@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 import polars as pl
 
+from cai_assets import stages
 from cai_assets.defs.automation import on_real_change
 from cai_assets.defs.inputs import OWNERS, TAGS, initial_responses, registered
 from cai_assets.defs.launch import Base, train
@@ -14,8 +15,6 @@ from cai_assets.defs.partitions import versions
 from cai_assets.engines.models import prepare
 from cai_assets.project import Project
 from cai_assets.reports.checkpoint import principle_rows
-from cai_assets.steps.critique import critique_and_revise
-from cai_assets.steps.supervised import baseline_dataset, training_split
 from cai_assets.steps.supervised import sl_dataset as build_sl_dataset
 
 GROUP = "supervised"
@@ -43,10 +42,9 @@ def critique_revise(
     settings = project.settings
     made.record("constitution")
     responses = made.read("initial_responses")
-    red_team = responses.filter(pl.col("split") == "train", pl.col("kind") == "red-team")
-    critiques, revisions = critique_and_revise(
-        red_team, registered(project, context.partition_key), settings=settings.critique,
-        generation=settings.generation, complete=made.completer(project.engines.open(settings.models.role("critic"))))
+    critiques, revisions = stages.critiques_and_revisions(
+        settings, registered(project, context.partition_key), responses,
+        complete=made.completer(project.engines.open(settings.models.role("critic"))))
     used = {"critique": settings.critique, "generation": settings.generation, "models": settings.models}
     yield made.table("critiques", critiques, settings=used, step="critique", metadata={
         **text_preview(critiques, {"principle_id": "principle", "critique": "critique"}),
@@ -88,8 +86,7 @@ def sft_baseline(context: dg.AssetExecutionContext, project: dg.ResourceParam[Pr
     """Plain supervised fine-tuning on initial responses: the same prompts, the same number of rows, no constitution."""
     made = Making(context, project, partition=None)
     settings = project.settings
-    rows = baseline_dataset(training_split(made.read("initial_responses")), settings.supervised,
-                            settings.critique.rounds)
+    rows = stages.baseline_rows(settings, made.read("initial_responses"))
     return _supervised(made, "sft_baseline", rows, {"constitution": None, "principles": []})
 
 
@@ -100,9 +97,8 @@ def _supervised(made: Making, asset: str, rows: pl.DataFrame, card: dict[str, ob
     settings = project.settings.sl
     by_kind = {"revisions or responses to red-team prompts": rows.filter(pl.col("kind") == "red-team").height,
                "responses to helpful prompts": rows.filter(pl.col("kind") == "helpful").height}
-    done = train(made.context, project, asset=asset, kind="supervised", rows=rows.select("messages", "response"),
-                 base=Base(model.source, local.path, local.identity), settings=settings,
-                 card={**card, "rows_by_kind": by_kind})
+    done = train(made.context, project, asset=asset, kind="supervised", rows=stages.supervised_training(rows),
+                 base=Base(model.source, local.path, local.identity), card={**card, "rows_by_kind": by_kind})
     return made.trained(asset, done.checkpoint, reused=done.reused, seconds=done.seconds, rows=rows.height,
                         settings={"sl": settings}, metadata=curve_metadata(done.checkpoint, ("loss",)))
 

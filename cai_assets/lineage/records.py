@@ -107,6 +107,11 @@ class Records:
     def get(self, ref: Ref) -> Record:
         return self._load(self._folder(ref.asset, ref.partition), ref.number)
 
+    def every(self, asset: str) -> list[Record]:
+        """All records of an asset, over all partitions."""
+        root = self._layout.folder("records", asset)
+        return [self._load(p.parent, int(p.stem)) for p in sorted(root.glob("*/[0-9]*.json"))]
+
     def partitions(self, asset: str) -> list[str]:
         """Partitions of an asset that have at least one record."""
         root = self._layout.folder("records", asset)

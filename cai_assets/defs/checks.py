@@ -121,7 +121,22 @@ def enough_is_graded(project: Project, record: Record, _: str | None) -> Verdict
     return graded > 0 and ungraded <= 0.1 * (graded + ungraded), text, {"graded": graded, "ungraded": ungraded}
 
 
+def plan_is_known(_: Project, record: Record, __: str | None) -> Verdict:
+    plan = record.details.get("plan")
+    if plan is None:
+        return False, "no plan could be made; the run's log says why", {}
+    lines = plan["lines"]
+    rows, seconds = sum(x["generate_max"] for x in lines), sum(x["seconds"] or 0.0 for x in lines)
+    trainings = sum(x["training"] in {"train", "train unless unchanged"} for x in lines)
+    unknown = [x["asset"] for x in lines if x["seconds"] is None]
+    text = f"at most {rows} rows and {trainings} trainings, about {seconds:.0f} s at this store's own rates"
+    return True, text + (f"; no rate yet for {', '.join(unknown)}" if unknown else ""), {
+        "rows_at_most": rows, "trainings_at_most": trainings, "seconds_at_most": float(seconds)}
+
+
 checks = [
+    _check("constitution", "plan", plan_is_known,
+           description="What this version costs is known before it is spent"),
     _check("prompts", "splits_are_disjoint", splits_are_disjoint, blocking=True,
            description="No prompt is in both the train and the evaluation split"),
     _check("prompts", "rows_accounted_for", prompts_accounted_for, blocking=True,

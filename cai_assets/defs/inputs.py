@@ -1,6 +1,7 @@
 """Inputs: prompts and initial responses, which know nothing of a constitution, and the constitution itself."""
 
 from dataclasses import asdict
+from typing import Any
 
 import dagster as dg
 
@@ -10,10 +11,13 @@ from cai_assets.constitution.lint import lint
 from cai_assets.constitution.model import Constitution
 from cai_assets.defs.automation import on_real_change
 from cai_assets.defs.making import Making
-from cai_assets.defs.metadata import text_preview
+from cai_assets.defs.metadata import plan_metadata, text_preview
 from cai_assets.defs.partitions import versions
+from cai_assets.engines.models import ModelError
 from cai_assets.lineage.snapshots import UnknownVersion
+from cai_assets.plan.plan import make_plan
 from cai_assets.project import Project
+from cai_assets.steps.prompt_files import PromptsError
 from cai_assets.steps.prompts import load_prompts, select
 
 OWNERS = ["team:alignment"]
@@ -70,13 +74,24 @@ def constitution(context: dg.AssetExecutionContext, project: dg.ResourceParam[Pr
     key = context.partition_key
     made = Making(context, project, partition=key)
     found = registered(project, key)
+    plan = planned(context, project, key)
     parts = {"critique_digest": part_digest(found, "critique"), "preference_digest": part_digest(found, "preference")}
-    return made.snapshot(digest(found), f"constitutions/{key}.json", details=parts, metadata={
+    return made.snapshot(digest(found), f"constitutions/{key}.json", details={**parts, "plan": plan}, metadata={
+        **plan_metadata(plan),
         "principles": dg.MetadataValue.md(principle_table(found)), "principle_count": len(found.principles),
         "version": found.version, "description": found.description, **parts,
         "findings": dg.MetadataValue.json([f"{f.level}: {f.principle or 'constitution'}: {f.message}"
                                            for f in lint(found)]),
     })
+
+
+def planned(context: dg.AssetExecutionContext, project: Project, key: str) -> dict[str, Any] | None:
+    """The plan, made before anything of this version runs; None, with a warning, if it cannot be made."""
+    try:
+        return make_plan(project, key).as_dict()
+    except (ModelError, PromptsError, OSError, ValueError) as e:
+        context.log.warning(f"no plan of {key}: {e}")
+        return None
 
 
 def registered(project: Project, key: str) -> Constitution:

@@ -10,7 +10,7 @@ import dagster as dg
 import polars as pl
 from pydantic import BaseModel
 
-from cai_assets.defs.metadata import cost_metadata, table_metadata
+from cai_assets.defs.metadata import against_plan, cost_metadata, table_metadata
 from cai_assets.defs.partitions import UNPARTITIONED
 from cai_assets.engines.protocol import Engine
 from cai_assets.lineage.checkpoints import Checkpoint
@@ -74,7 +74,8 @@ class Making:
         record = self._write(asset, digest, self.project.layout.relative(path), usage, settings, details,
                              rows=frame.height, seconds=usage.seconds if step else None)
         described = {**(metadata or {}), **cost_metadata(record, self.project.settings)}
-        return self._result(record, {**described, **table_metadata(record, frame, path)})
+        return self._result(record, {**described, **against_plan(record, self._plan()),
+                                     **table_metadata(record, frame, path)})
 
     def trained(
         self, asset: str, checkpoint: Checkpoint, *, reused: bool, seconds: float, rows: int,
@@ -87,7 +88,7 @@ class Making:
         described: dict[str, Any] = {
             "checkpoint": dg.MetadataValue.path(str(checkpoint.path)), "key": checkpoint.key,
             "training": "reused" if reused else "trained", "training_rows": rows, **metadata,
-            **cost_metadata(record, self.project.settings),
+            **cost_metadata(record, self.project.settings), **against_plan(record, self._plan()),
         }
         return self._result(record, described)
 
@@ -95,6 +96,13 @@ class Making:
                  details: Mapping[str, Any]) -> dg.MaterializeResult[None]:
         """Write the record of the constitution asset, whose content is a stored snapshot."""
         return self._result(self._write("constitution", digest, path, Usage(), None, details, rows=None), metadata)
+
+    def _plan(self) -> dict[str, Any] | None:
+        """The plan that the constitution's newest materialisation made, if this asset has a version."""
+        if self.partition is None or self.partition not in self.project.records.partitions("constitution"):
+            return None
+        plan: dict[str, Any] | None = self.project.records.latest("constitution", self.partition).details.get("plan")
+        return plan
 
     def _write(
         self, asset: str, digest: str, path: str, usage: Usage, settings: Mapping[str, BaseModel] | None,

@@ -61,6 +61,38 @@ def cost_metadata(record: Record, settings: Settings) -> dict[str, Any]:
     return out
 
 
+def plan_metadata(plan: dict[str, Any] | None) -> dict[str, Any]:
+    """The plan as a table, and its sums as numbers."""
+    if plan is None:
+        return {}
+    lines = ["| asset | reuse | generate | training | seconds |", "|---|---|---|---|---|"]
+    for x in plan["lines"]:
+        low, high = x["generate_min"], x["generate_max"]
+        calls = ("", "") if x["training"] else (str(x["reuse"]), str(high) if low == high else f"{low}–{high}")
+        seconds = "?" if x["seconds"] is None else f"{x['seconds']:.0f}"
+        lines.append(f"| {x['asset']} | {' | '.join(calls)} | {x['training']} | {seconds} |")
+    causes = {f"{x['asset']}: {cause}": n for x in plan["lines"] for cause, n in x["causes"].items()}
+    return {
+        "plan": dg.MetadataValue.md("\n".join(lines)), "plan_causes": dg.MetadataValue.json(causes),
+        "planned_rows_at_most": sum(x["generate_max"] for x in plan["lines"]),
+        "planned_seconds_at_most": float(sum(x["seconds"] or 0 for x in plan["lines"])),
+    }
+
+
+def against_plan(record: Record, plan: dict[str, Any] | None) -> dict[str, Any]:
+    """What was planned for this asset, beside what was done."""
+    line = next((x for x in (plan or {}).get("lines", []) if x["asset"] == record.asset), None)
+    if line is None:
+        return {}
+    if line["training"]:
+        done = "reuse" if record.details["reused_checkpoint"] else "train"
+        return {"planned": f"{line['training']}; done: {done}"}
+    low, high = line["generate_min"], line["generate_max"]
+    bounds = str(high) if low == high else f"{low} to {high}"
+    return {"planned": f"generate {bounds}, reuse {line['reuse']}; done: generated {record.generated}, "
+                       f"reused {record.reused}, failed {record.failed}"}
+
+
 def revision_preview(responses: pl.DataFrame, revisions: pl.DataFrame) -> dict[str, Any]:
     """A few chains: the table, and the change from the initial response to the last revision."""
     last = revisions.filter(pl.col("revision").is_not_null()).sort("prompt_id", "round").group_by(

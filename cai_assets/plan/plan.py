@@ -70,12 +70,21 @@ def make_plan(project: Project, version: str) -> Plan:
     return _Planner(project, version).run()
 
 
+def version_before(project: Project, version: str) -> str | None:
+    """The newest materialised version of the same constitution, other than this one."""
+    name = project.snapshots.load(version).name
+    made = [r for r in project.records.every("critiques") if r.partition and r.partition != version]
+    same = [r for r in made if project.snapshots.load(str(r.partition)).name == name]
+    newest = max(same, key=lambda r: r.created, default=None)
+    return newest.partition if newest else None
+
+
 class _Planner:
     def __init__(self, project: Project, version: str) -> None:
         self.project, self.version = project, version
         self.settings = project.settings
         self.constitution = project.snapshots.load(version)
-        self.before = self._version_before()
+        self.before = version_before(project, version)
         self.lines: list[Line] = []
 
     def run(self) -> Plan:
@@ -94,8 +103,7 @@ class _Planner:
                             stages.reinforcement_training(pairs), after=("sl_policy", "reward_model"),
                             reward_model=reward)
         self._evaluation(responses, {"sft_baseline": baseline, "sl_policy": sl, "rl_policy": rl})
-        before = self.before.partition if self.before else None
-        return Plan(self.version, before, tuple(self.lines))
+        return Plan(self.version, self.before, tuple(self.lines))
 
     # One method for each part of the graph.
 
@@ -214,18 +222,12 @@ class _Planner:
     def _dump(self) -> dict[str, Any]:
         return self.settings.model_dump(mode="json")
 
-    def _version_before(self) -> Record | None:
-        """The newest materialised version of the same constitution, other than this one."""
-        made = [r for r in self.project.records.every("critiques") if r.partition != self.version]
-        same = [r for r in made if self.project.snapshots.load(str(r.partition)).name == self.constitution.name]
-        return max(same, key=lambda r: r.created, default=None)
-
     def _constitution_before(self) -> Constitution | None:
-        return self.project.snapshots.load(str(self.before.partition)) if self.before else None
+        return self.project.snapshots.load(self.before) if self.before else None
 
     def _earlier(self, asset: str) -> Record | None:
         """What to compare settings with: this version's newest record, or the version before's."""
-        for partition in (None, self.version, self.before.partition if self.before else None):
+        for partition in (None, self.version, self.before):
             try:
                 return self.project.records.latest(asset, partition)
             except RecordMissing:

@@ -23,6 +23,9 @@ from cai_assets.defs.partitions import VERSIONS
 from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.records import Records
 from cai_assets.lineage.snapshots import Snapshots
+from cai_assets.plan.plan import Line, make_plan
+from cai_assets.plan.why import why_checkpoint, why_row
+from cai_assets.project import Project
 from cai_assets.reports.summary import ORDER, summary
 
 REPOSITORY = Path(__file__).parents[2]
@@ -56,18 +59,25 @@ class World:
     def run(self, version: str, *selection: str, **overrides: Any) -> dg.ExecuteInProcessResult:
         return materialise(self.instance, version, selection=selection, overrides={**self.overrides, **overrides})
 
-    def lines(self, version: str) -> dict[str, Any]:
-        from cai_assets.project import Project
+    @property
+    def project(self) -> Project:
+        return Project.open(self.overrides)
 
-        return {line.asset: line for line in summary(Project.open({**self.overrides}), version)}
+    def lines(self, version: str) -> dict[str, Any]:
+        return {line.asset: line for line in summary(self.project, version)}
+
+    def plan(self, version: str) -> dict[str, Line]:
+        return {line.asset: line for line in make_plan(self.project, version).lines}
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     made = World(tmp_path_factory.mktemp("world"))
     made.version = made.register("customer-service")  # type: ignore[attr-defined]
+    made.first_plan = made.plan(made.version)  # type: ignore[attr-defined]
     result = made.run(made.version)  # type: ignore[attr-defined]
     assert result.success
+    made.first_lines = made.lines(made.version)  # type: ignore[attr-defined]
     yield made
     made.instance.dispose()
 
@@ -114,15 +124,62 @@ def test_a_second_run_generates_nothing_and_trains_nothing(world: World) -> None
     assert after == before
 
 
+def test_the_plan_of_a_first_run_holds_what_the_run_did(world: World) -> None:
+    lines = world.first_lines
+    assert set(world.first_plan) == set(ORDER) - {"prompts", "constitution", "sl_dataset", "comparison"}
+    for asset, planned in world.first_plan.items():
+        done = lines[asset]
+        assert planned.generate_min <= done.generated <= planned.generate_max, asset
+        assert bool(planned.training) == (asset in TRAINED)
+        assert planned.training != "reuse"
+        assert planned.seconds is None or planned.generate_max == 0  # nothing was ever measured here
+    assert world.first_plan["initial_responses"].generate_min == lines["initial_responses"].generated
+    assert world.first_plan["critiques"].generate_max == lines["critiques"].generated
+    again = world.plan(world.version)
+    assert sum(line.generate_max for line in again.values()) == 0
+    assert {a for a, line in again.items() if line.training == "reuse"} == TRAINED
+
+
+def test_a_changed_setting_is_named_as_the_cause(world: World) -> None:
+    changed = Project.open({**world.overrides, "generation": {"max_tokens": 17}})
+    lines = {line.asset: line for line in make_plan(changed, world.version).lines}
+    assert lines["initial_responses"].causes == {"generation.max_tokens: 16 -> 17": 20}
+    other = Project.open({**world.overrides, "rl": {**world.overrides["rl"], "beta": 0.5}})
+    lines = {line.asset: line for line in make_plan(other, world.version).lines}
+    assert {a for a, line in lines.items() if line.training == "train"} == {"rl_policy"}
+    assert list(lines["rl_policy"].causes) == ["rl.beta: 0.05 -> 0.5"]
+
+
 def test_an_edited_principle_runs_only_what_drew_it(world: World) -> None:
     critiques = world.records.table(world.records.latest("critiques", world.version))
     edited = critiques["principle_id"].mode()[0]
     version = world.register("customer-service", **{edited: "Say plainly what is wrong with this answer."})
+    plan = world.plan(version)
     assert world.run(version, "constitution", "critiques", "revisions").success
     hit = critiques.filter(pl.col("principle_id") == edited).group_by("prompt_id").agg(pl.col("round").min())
     lines = world.lines(version)
     assert lines["critiques"].generated + lines["revisions"].generated == 2 * int((3 - hit["round"]).sum())
     assert lines["critiques"].reused > 0
+    for asset in ("critiques", "revisions"):
+        assert plan[asset].generate_max == lines[asset].generated
+        assert plan[asset].causes == {f"principle {edited} (edited)": hit.height}
+    (first,) = hit.head(1).iter_rows(named=True)
+    (difference,) = why_row(world.project, "critiques", version, f"{first['prompt_id']}:{first['round']}",
+                            against=world.version)
+    assert difference.field == "call.messages[0].content"
+    assert "Say plainly what is wrong" in difference.now
+    assert why_checkpoint(world.project, "sl_policy", world.version, against=world.version) == []
+
+
+def test_going_back_costs_nothing(world: World) -> None:
+    assert world.run(world.version).success
+    lines = world.lines(world.version)
+    assert sum(line.generated for line in lines.values()) == 0
+    assert {a for a, line in lines.items() if line.made == "reused"} == TRAINED
+    note = world.instance.get_latest_materialization_event(dg.AssetKey("critiques"))
+    assert note is not None
+    assert note.asset_materialization is not None
+    assert "generate 0, reuse 20; done: generated 0, reused 20" in str(note.asset_materialization.metadata["planned"])
 
 
 def test_a_version_typed_by_hand_fails_with_a_message_that_helps(world: World) -> None:

@@ -1,0 +1,3 @@
+from cai_assets.cli import app
+
+app()

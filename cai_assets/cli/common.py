@@ -1,0 +1,79 @@
+"""What every command uses: the app, the two consoles, settings, the instance, errors that help."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NoReturn
+
+import typer
+import yaml
+from rich.console import Console
+
+from cai_assets.constitution.load import ConstitutionError, load_file
+from cai_assets.settings import Settings, SettingsError, load_settings
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="Constitutional AI as Dagster assets.\n\nStart with [b]cai demo[/b], then [b]cai ui[/b]. Edit a principle in "
+         "constitutions/, run [b]cai register[/b], and [b]cai materialize VERSION[/b]: only what the edit touched is "
+         "computed again.", rich_markup_mode="rich")
+out = Console()
+err = Console(stderr=True)
+
+Set = Annotated[list[str] | None, typer.Option("--set", "-s", help="A setting, such as rl.beta=0.1; may be repeated")]
+Scale = Annotated[str | None, typer.Option(help="The dial: smoke, small or full")]
+
+
+def parse_overrides(scale: str | None, pairs: list[str] | None) -> dict[str, Any]:
+    found: dict[str, Any] = {"scale": scale} if scale else {}
+    for pair in pairs or []:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"{pair!r} is not NAME=VALUE, such as rl.beta=0.1", param_hint="--set")
+        *groups, leaf = name.split(".")
+        here = found
+        for group in groups:
+            here = here.setdefault(group, {})
+        here[leaf] = yaml.safe_load(text)
+    return found
+
+
+def read_settings(overrides: dict[str, Any]) -> Settings:
+    try:
+        return load_settings(overrides)
+    except SettingsError as e:
+        err.print(str(e), style="red", markup=False, highlight=False)
+        raise typer.Exit(2) from None
+
+
+def open_project(settings: Settings) -> Any:
+    from cai_assets.project import Project
+
+    return Project(settings)
+
+
+def open_instance() -> Any:
+    import dagster as dg
+
+    from cai_assets.defs.execute import use_project_home
+
+    use_project_home()
+    return dg.DagsterInstance.get()
+
+
+def register_file(settings: Settings, name: str) -> str:
+    """Register the constitution file as it is now and return its version."""
+    try:
+        constitution = load_file(settings.constitutions / f"{name}.yaml")
+    except (ConstitutionError, OSError) as e:
+        err.print(str(e), style="red", markup=False, highlight=False)
+        raise typer.Exit(2) from None
+    with open_instance() as instance:
+        key: str = open_project(settings).snapshots.register(constitution)
+        instance.add_dynamic_partitions("constitution_version", [key])
+    return key
+
+
+def stop(message: str, code: int = 2) -> NoReturn:
+    """Say what is wrong on stderr and exit."""
+    err.print(message, style="red", markup=False, highlight=False)
+    raise typer.Exit(code)

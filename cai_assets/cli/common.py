@@ -9,6 +9,7 @@ import yaml
 from rich.console import Console
 
 from cai_assets.constitution.load import ConstitutionError, load_file
+from cai_assets.lineage.snapshots import KeyTaken
 from cai_assets.settings import Settings, SettingsError, load_settings
 
 app = typer.Typer(
@@ -68,7 +69,10 @@ def register_file(settings: Settings, name: str) -> str:
         err.print(str(e), style="red", markup=False, highlight=False)
         raise typer.Exit(2) from None
     with open_instance() as instance:
-        key: str = open_project(settings).snapshots.register(constitution)
+        try:
+            key: str = open_project(settings).snapshots.register(constitution)
+        except KeyTaken as e:
+            stop(str(e))
         instance.add_dynamic_partitions("constitution_version", [key])
     return key
 

@@ -1,16 +1,20 @@
-"""Commands about constitution versions: ``register``, ``lint``, ``diff``, ``archive``."""
+"""Commands about constitution versions: ``register``, ``lint``, ``diff``, ``archive``, ``restore``."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cai_assets.cli.common import app, err, open_instance, open_project, out, read_settings
+from cai_assets.cli.common import app, err, open_instance, open_project, out, read_settings, stop
 from cai_assets.constitution.digest import partition_key
 from cai_assets.constitution.lint import lint as find
 from cai_assets.constitution.load import ConstitutionError, load_file
+from cai_assets.constitution.model import Constitution
+from cai_assets.lineage.archive import Archive
+from cai_assets.lineage.snapshots import UnknownVersion
 
 
 @app.command()
@@ -50,3 +54,54 @@ def lint(
         for f in findings:
             out.print(f"  {f.level}: {f.principle or 'constitution'}: {f.message}", markup=False)
     raise typer.Exit(1 if bad else 0)
+
+
+@app.command()
+def diff(
+    before: Annotated[str, typer.Argument(help="A registered version, or a constitution file")],
+    after: Annotated[str, typer.Argument(help="Another one")],
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+) -> None:
+    """Principle by principle: what changed between two versions, word by word, and what each change touches."""
+    from cai_assets.constitution.diff import diff as compare
+    from cai_assets.constitution.diff import touches
+    from cai_assets.reports.constitution_diff import terminal, to_json
+
+    found = compare(_either(before), _either(after))
+    touched = touches(found, rounds=read_settings({}).critique.rounds)
+    if json_:
+        out.print_json(json.dumps(to_json(found, touched)))
+    else:
+        out.print(terminal(found, touched))
+
+
+@app.command()
+def archive(version: Annotated[str, typer.Argument(help="A registered version")]) -> None:
+    """Leave a version out of scheduled reruns. Nothing is deleted; 'cai restore' undoes it."""
+    _set_archived(version, archived=True)
+
+
+@app.command()
+def restore(version: Annotated[str, typer.Argument(help="An archived version")]) -> None:
+    """Undo 'cai archive'."""
+    _set_archived(version, archived=False)
+
+
+def _set_archived(version: str, *, archived: bool) -> None:
+    book = Archive(open_project(read_settings({})).layout)
+    try:
+        changed = book.archive(version) if archived else book.restore(version)
+    except UnknownVersion as e:
+        stop(str(e))
+    state = "archived" if archived else "in use"
+    out.print(f"{version} is {state}" if changed else f"{version} was {state} already")
+
+
+def _either(name: str) -> Constitution:
+    try:
+        if name.endswith((".yaml", ".yml")):
+            return load_file(Path(name))
+        found: Constitution = open_project(read_settings({})).snapshots.load(name)
+        return found
+    except (ConstitutionError, UnknownVersion, OSError) as e:
+        stop(str(e))

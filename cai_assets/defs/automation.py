@@ -14,6 +14,7 @@ import dagster as dg
 
 from cai_assets.defs.jobs import everything
 from cai_assets.defs.partitions import VERSIONS, newest_per_name, register_folder, versions
+from cai_assets.lineage.archive import Archive
 from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.snapshots import Snapshots
 from cai_assets.settings import load_settings
@@ -63,9 +64,11 @@ automation = dg.AutomationConditionSensorDefinition(
 
 
 @dg.schedule(job=everything, cron_schedule="0 3 * * 1", execution_timezone="UTC",
-             description="Every Monday: the newest version of each constitution again. Unchanged rows are reused.")
+             description="Every Monday: the newest version of each constitution again, archived ones left out. "
+                         "Unchanged rows are reused.")
 def weekly(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
-    snapshots = Snapshots(Layout(load_settings().data_root))
-    newest = newest_per_name(context.instance.get_dynamic_partitions(VERSIONS), snapshots)
+    layout = Layout(load_settings().data_root)
+    keys = context.instance.get_dynamic_partitions(VERSIONS)
+    newest = newest_per_name(keys, Snapshots(layout), Archive(layout).archived())
     week = f"{context.scheduled_execution_time:%G-W%V}"
     return [dg.RunRequest(run_key=f"{key}:{week}", partition_key=key) for key in newest]

@@ -12,8 +12,8 @@ import dagster as dg
 import polars as pl
 
 from cai_assets.defs.inputs import registered
-from cai_assets.defs.partitions import UNPARTITIONED, versions
-from cai_assets.lineage.records import Record
+from cai_assets.defs.partitions import versions
+from cai_assets.lineage.records import WITHOUT_VERSION, Record
 from cai_assets.project import Project
 
 Verdict = tuple[bool, str, dict[str, Any]]
@@ -27,9 +27,9 @@ def _check(
     asset: str, name: str, judge: Judge, *, description: str, blocking: bool = False
 ) -> dg.AssetChecksDefinition:
     @dg.asset_check(asset=asset, name=name, description=description, blocking=blocking,
-                    partitions_def=None if asset in UNPARTITIONED else versions)
+                    partitions_def=None if asset in WITHOUT_VERSION else versions)
     def check(context: dg.AssetCheckExecutionContext, project: dg.ResourceParam[Project]) -> dg.AssetCheckResult:
-        partition = None if asset in UNPARTITIONED else context.partition_key
+        partition = None if asset in WITHOUT_VERSION else context.partition_key
         passed, why, numbers = judge(project, project.records.latest(asset, partition), partition)
         severity = dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN
         return dg.AssetCheckResult(passed=passed, severity=severity, description=why, metadata=numbers)

@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from cai_assets import stages
+from cai_assets.constitution.diff import diff
 from cai_assets.constitution.digest import digest, part_digest
 from cai_assets.constitution.lint import lint
 from cai_assets.constitution.model import Constitution
@@ -14,9 +15,11 @@ from cai_assets.defs.making import Making
 from cai_assets.defs.metadata import plan_metadata, text_preview
 from cai_assets.defs.partitions import versions
 from cai_assets.engines.models import ModelError
+from cai_assets.lineage.archive import previous
 from cai_assets.lineage.snapshots import UnknownVersion
 from cai_assets.plan.plan import make_plan
 from cai_assets.project import Project
+from cai_assets.reports.constitution_diff import markdown
 from cai_assets.steps.prompt_files import PromptsError
 from cai_assets.steps.prompts import load_prompts, select
 
@@ -77,12 +80,20 @@ def constitution(context: dg.AssetExecutionContext, project: dg.ResourceParam[Pr
     plan = planned(context, project, key)
     parts = {"critique_digest": part_digest(found, "critique"), "preference_digest": part_digest(found, "preference")}
     return made.snapshot(digest(found), f"constitutions/{key}.json", details={**parts, "plan": plan}, metadata={
-        **plan_metadata(plan),
+        **change_metadata(project, key, found), **plan_metadata(plan),
         "principles": dg.MetadataValue.md(principle_table(found)), "principle_count": len(found.principles),
         "version": found.version, "description": found.description, **parts,
         "findings": dg.MetadataValue.json([f"{f.level}: {f.principle or 'constitution'}: {f.message}"
                                            for f in lint(found)]),
     })
+
+
+def change_metadata(project: Project, key: str, found: Constitution) -> dict[str, Any]:
+    """What changed since the version registered before."""
+    before = previous(key, project.snapshots)
+    if before is None:
+        return {}
+    return {"previous": before, "changes": dg.MetadataValue.md(markdown(diff(project.snapshots.load(before), found)))}
 
 
 def planned(context: dg.AssetExecutionContext, project: Project, key: str) -> dict[str, Any] | None:

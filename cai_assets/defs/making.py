@@ -11,11 +11,10 @@ import polars as pl
 from pydantic import BaseModel
 
 from cai_assets.defs.metadata import against_plan, cost_metadata, table_metadata
-from cai_assets.defs.partitions import UNPARTITIONED
 from cai_assets.engines.protocol import Engine
 from cai_assets.lineage.checkpoints import Checkpoint
 from cai_assets.lineage.provenance import gpu_count, provenance
-from cai_assets.lineage.records import Record, Ref
+from cai_assets.lineage.records import WITHOUT_VERSION, Record, Ref
 from cai_assets.project import Project
 from cai_assets.steps.complete import Completer, Usage, total
 
@@ -34,7 +33,7 @@ class Making:
 
     def record(self, asset: str) -> Record:
         """The newest record of an upstream asset, in this partition if it has partitions."""
-        record = self.project.records.latest(asset, None if asset in UNPARTITIONED else self.partition)
+        record = self.project.records.latest(asset, None if asset in WITHOUT_VERSION else self.partition)
         return self.using(record)
 
     def using(self, record: Record) -> Record:

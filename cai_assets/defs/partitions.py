@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 import dagster as dg
 
-from cai_assets.lineage.snapshots import Snapshots, scan
+from cai_assets.lineage.snapshots import KeyTaken, Snapshots, scan
 
 versions = dg.DynamicPartitionsDefinition(name="constitution_version")
 VERSIONS = "constitution_version"
-
-# Assets that know nothing of a constitution, or compare all of them.
-UNPARTITIONED = frozenset({"prompts", "initial_responses", "sft_baseline", "comparison"})
 
 
 def register_folder(folder: Path, snapshots: Snapshots) -> tuple[list[str], list[str]]:
     """Snapshot every constitution file of a folder; return (partition keys, problems)."""
     constitutions, problems = scan(folder)
-    return [snapshots.register(c) for c in constitutions], problems
+    keys = []
+    for constitution in constitutions:
+        try:
+            keys.append(snapshots.register(constitution))
+        except KeyTaken as e:
+            problems.append(str(e))
+    return keys, problems
 
 
-def newest_per_name(keys: Sequence[str], snapshots: Snapshots) -> list[str]:
-    """The last registered version of each constitution."""
+def newest_per_name(keys: Sequence[str], snapshots: Snapshots, archived: Set[str] = frozenset()) -> list[str]:
+    """The last registered version of each constitution; none of those that are archived."""
     newest: dict[str, str] = {}
-    for key in keys:
+    for key in (k for k in snapshots.known() if k in set(keys) - archived):
         newest[snapshots.load(key).name] = key
     return sorted(newest.values())

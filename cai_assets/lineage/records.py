@@ -22,6 +22,8 @@ from cai_assets.lineage.layout import Layout, safe_name, write_atomic
 from cai_assets.lineage.store import parquet_bytes, read_parquet
 
 UNPARTITIONED = "all"
+# Assets that know nothing of a constitution, or compare all of them.
+WITHOUT_VERSION = frozenset({"prompts", "initial_responses", "sft_baseline", "comparison"})
 
 
 class RecordMissing(LookupError):

@@ -9,9 +9,8 @@ from typing import Any
 
 import polars as pl
 
-from cai_assets.lineage.records import Record, RecordMissing
+from cai_assets.lineage.records import WITHOUT_VERSION, Record, RecordMissing
 from cai_assets.project import Project
-from cai_assets.reports.summary import WITHOUT_VERSION
 
 STEP = {"initial_responses": "respond", "critiques": "critique", "revisions": "revision",
         "response_pairs": "respond", "preference_pairs": "label"}

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from cai_assets.lineage.records import RecordMissing
+from cai_assets.lineage.records import WITHOUT_VERSION, RecordMissing
 from cai_assets.project import Project
 
 ORDER = (
     "prompts", "initial_responses", "constitution", "critiques", "revisions", "sl_dataset", "sl_policy",
     "sft_baseline", "response_pairs", "preference_pairs", "reward_model", "rl_policy", "evaluation", "comparison",
 )
-WITHOUT_VERSION = {"prompts", "initial_responses", "sft_baseline", "comparison"}
 
 
 class Line(NamedTuple):

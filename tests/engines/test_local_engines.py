@@ -149,7 +149,8 @@ def test_several_models_take_turns_in_one_process(vllm: VllmEngine, tmp_path: Pa
     settings = load_settings({"models": {"generator": source}, "engine": SETTINGS.model_dump()}, environment={})
     pool = EnginePool(settings, Layout(tmp_path / "data"))
     base, policy = pool.open(source), pool.open_checkpoint(copy)
-    assert base.identity == policy.identity == identify(copy)
+    as_run = identify(copy).model_copy(update={"dtype": SETTINGS.dtype})
+    assert base.identity == policy.identity == as_run
     first = serve(base, *GENERATE)
     with ThreadPoolExecutor(1) as other_thread:
         second = other_thread.submit(serve, policy, *GENERATE).result()

@@ -8,6 +8,8 @@
     checkpoints/<kind>/<key>/           trained models, named by what they were made from
     records/<asset>/<partition>/*.json  one per materialisation, never changed
     constitutions/<partition>.json      snapshots of registered constitution versions
+    constitutions-order.json            the order in which they were registered
+    constitutions-archived.json         which are archived
     work/                               unfinished work, safe to delete when nothing runs
 """
 

@@ -42,7 +42,7 @@ def read_settings(overrides: dict[str, Any]) -> Settings:
     try:
         return load_settings(overrides)
     except SettingsError as e:
-        err.print(str(e), style="red", markup=False, highlight=False)
+        err.print(str(e), style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(2) from None
 
 
@@ -66,7 +66,7 @@ def register_file(settings: Settings, name: str) -> str:
     try:
         constitution = load_file(settings.constitutions / f"{name}.yaml")
     except (ConstitutionError, OSError) as e:
-        err.print(str(e), style="red", markup=False, highlight=False)
+        err.print(str(e), style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(2) from None
     with open_instance() as instance:
         try:
@@ -79,5 +79,5 @@ def register_file(settings: Settings, name: str) -> str:
 
 def stop(message: str, code: int = 2) -> NoReturn:
     """Say what is wrong on stderr and exit."""
-    err.print(message, style="red", markup=False, highlight=False)
+    err.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(code)

@@ -93,7 +93,7 @@ def why(
     out.print(f"{asset} {row or ''} of {version} against {other}: {len(found) or 'no'} fields of the key differ")
     for d in found:
         out.print(f"  {d.field}", style="bold", markup=False)
-        out.print(f"    before: {d.before}", style="red", markup=False, highlight=False)
+        out.print(f"    before: {d.before}", style="red", markup=False, highlight=False, soft_wrap=True)
         out.print(f"    now:    {d.now}", style="green", markup=False, highlight=False)
 
 

@@ -98,7 +98,7 @@ def _materialise(version: str, selection: tuple[str, ...], overrides: dict[str, 
     if not result.success:
         for event in result.get_failed_step_keys():
             failure = result.failure_data_for_node(event)
-            err.print(f"{event} failed: {_cause(failure)}", style="red", markup=False, highlight=False)
+            err.print(f"{event} failed: {_cause(failure)}", style="red", markup=False, highlight=False, soft_wrap=True)
         err.print("Nothing finished is lost: the same command goes on from here.")
         raise typer.Exit(1)
 

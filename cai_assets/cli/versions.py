@@ -29,7 +29,7 @@ def register() -> None:
     for key in keys:
         out.print(f"{'known' if key in known else '[green]new[/green]  '}  {key}")
     for problem in problems:
-        err.print(problem, style="red", markup=False, highlight=False)
+        err.print(problem, style="red", markup=False, highlight=False, soft_wrap=True)
     out.print("Next: [b]cai materialize VERSION[/b], or the partition's page in [b]cai ui[/b]")
     raise typer.Exit(1 if problems else 0)
 
@@ -46,7 +46,7 @@ def lint(
             loaded = load_file(path)
         except (ConstitutionError, OSError) as e:
             bad = True
-            err.print(str(e), style="red", markup=False, highlight=False)
+            err.print(str(e), style="red", markup=False, highlight=False, soft_wrap=True)
             continue
         findings = find(loaded)
         bad = bad or any(f.level == "error" for f in findings)

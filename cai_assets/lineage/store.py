@@ -4,6 +4,9 @@ Append-only Parquet shards, one folder a step, each written to a temporary name,
 reader never sees half a shard, writers need no lock, and a crash loses at most the shard being filled.
 Failures are never stored. If two writers stored the same key, the earliest shard speaks. Pages carry
 checksums: a flipped bit is an error that names the file, never a silently different text.
+
+A look-up streams the key column and then reads the row groups that hold hits: its memory grows with what is asked
+for and found, not with the store. Compaction (lineage.upkeep) may replace shards meanwhile; a reader then starts again.
 """
 
 from __future__ import annotations
@@ -11,10 +14,10 @@ from __future__ import annotations
 import io
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import polars as pl
 import pyarrow as pa
@@ -32,12 +35,25 @@ SCHEMA: dict[str, pl.DataType] = {
     "completion_tokens": pl.Int32(),
     "created": pl.Datetime("us", "UTC"),
 }
+ARROW: pa.Schema = pl.DataFrame(schema=SCHEMA).to_arrow().schema
+PLACE = {"row_key": pl.String(), "shard": pl.Int32(), "position": pl.UInt32()}
 SHARD_ROWS = 512
 SHARD_SECONDS = 20.0
+KEYS_AT_ONCE = 2_000_000  # a join costs as much as its larger side, so keys are gathered before they are joined
+
+T = TypeVar("T")
 
 
 class StoreCorrupt(RuntimeError):
     """A shard cannot be read back as it was written."""
+
+
+class FileGone(StoreCorrupt):
+    """A file is not there, or not any more."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} is gone; run again: what was only in it is made anew")
+        self.path = path
 
 
 class StoredRow(NamedTuple):
@@ -60,26 +76,22 @@ class RowStore:
 
     def shards(self, step: str) -> list[Path]:
         """The step's shards, oldest first."""
-        return sorted(self._layout.folder("rows", step).glob("[0-9]*.parquet"))
+        return list_shards(self._layout.folder("rows", step))
 
     def keys(self, step: str) -> pl.DataFrame:
         """Columns ``row_key`` and ``shard`` (index into ``shards``), each key once: its earliest place."""
-        parts = [read_parquet(p, ["row_key"]).with_columns(shard=pl.lit(i, pl.Int32))
-                 for i, p in enumerate(self.shards(step))]
-        empty = pl.DataFrame(schema={"row_key": pl.String, "shard": pl.Int32})
-        return pl.concat([empty, *parts]).unique("row_key", keep="first", maintain_order=True)
+        return self._read(step, lambda shards: _places(shards, None)).select("row_key", "shard")
 
-    def lookup(self, step: str, keys: Iterable[str]) -> dict[str, StoredRow]:
-        """The stored rows among ``keys``. One semi-join; only shards that hold a hit are read whole."""
-        wanted = pl.DataFrame({"row_key": pl.Series(list(keys), dtype=pl.String)}).unique()
-        hits = self.keys(step).join(wanted, on="row_key", how="semi")
-        shards = self.shards(step)
-        found: dict[str, StoredRow] = {}
-        for (index,), part in hits.group_by("shard", maintain_order=True):
-            columns = list(StoredRow._fields)
-            rows = read_parquet(shards[int(str(index))], columns).join(part, on="row_key", how="semi").unique("row_key")
-            found.update((r[0], StoredRow(*r)) for r in rows.select(columns).iter_rows())
-        return found
+    def known(self, step: str, keys: Iterable[str]) -> set[str]:
+        """Those of ``keys`` that are stored. Reads no column but the key."""
+        wanted = _wanted(keys)
+        return set(self._read(step, lambda shards: _places(shards, wanted))["row_key"])
+
+    def lookup(self, step: str, keys: Iterable[str], *, payload: bool = True) -> dict[str, StoredRow]:
+        """The stored rows among ``keys``. Without ``payload`` that field is empty, which saves most of the reading."""
+        wanted = _wanted(keys)
+        columns = [c for c in StoredRow._fields if payload or c != "payload"]
+        return self._read(step, lambda shards: _fetch(shards, _places(shards, wanted), columns))
 
     @contextmanager
     def writer(self, step: str) -> Iterator[Writer]:
@@ -89,6 +101,15 @@ class RowStore:
             yield writer
         finally:
             writer.flush()
+
+    def _read(self, step: str, work: Callable[[list[Path]], T]) -> T:
+        """Do ``work`` on a listing of the shards; on a new one when compaction replaced a shard meanwhile."""
+        while True:
+            try:
+                return work(self.shards(step))
+            except FileGone as e:
+                if e.path in self.shards(step):
+                    raise  # a broken link: listed, and never there
 
 
 class Writer:
@@ -107,11 +128,55 @@ class Writer:
     def flush(self) -> None:
         """Write what is waiting as one shard."""
         if self._rows:
-            # Time first, so that names sort by age; the random part keeps writers apart.
-            path = self._folder / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.parquet"
-            write_atomic(path, _encode(self._rows))
+            write_atomic(shard_path(self._folder, time.time_ns()), _encode(self._rows))
         self._rows = []
         self._since = time.monotonic()
+
+
+def shard_path(folder: Path, age: int) -> Path:
+    """A new shard name. Time (ns) first, so that names sort by age; the random part keeps writers apart."""
+    return folder / f"{age:020d}-{uuid.uuid4().hex[:8]}.parquet"
+
+
+def list_shards(folder: Path) -> list[Path]:
+    """Shards, oldest first.
+
+    Listing a folder is not atomic: while compaction replaces shards, one pass may miss the old ones and the new one.
+    A second pass that still has all of the first misses none.
+    """
+    before = set(folder.glob("[0-9]*.parquet"))
+    while not before <= (now := set(folder.glob("[0-9]*.parquet"))):
+        before = now
+    return sorted(now)
+
+
+def _wanted(keys: Iterable[str]) -> pl.DataFrame:
+    return pl.DataFrame({"row_key": pl.Series(list(keys), dtype=pl.String)}).unique()
+
+
+def _places(shards: Sequence[Path], wanted: pl.DataFrame | None) -> pl.DataFrame:
+    """The earliest place (as PLACE) of every key, or of each wanted one. One semi-join for KEYS_AT_ONCE keys."""
+    found, gathered, rows = [pl.DataFrame(schema=PLACE)], dict[int, pa.Table](), 0
+    for number, shard in enumerate(shards):
+        gathered[number] = _shard_table(shard, ["row_key"])
+        rows += gathered[number].num_rows
+        if rows >= KEYS_AT_ONCE or number == len(shards) - 1:
+            places = pl.DataFrame({"shard": list(gathered), "rows": [t.num_rows for t in gathered.values()]}).select(
+                pl.col("shard").cast(pl.Int32), position=pl.int_ranges("rows", dtype=pl.UInt32)).explode("position")
+            part = _frame(pa.concat_tables(gathered.values())).hstack(places)
+            found.append(part if wanted is None else part.join(wanted, on="row_key", how="semi", maintain_order="left"))
+            gathered, rows = {}, 0
+    return pl.concat(found).unique("row_key", keep="first", maintain_order=True)
+
+
+def _fetch(shards: Sequence[Path], places: pl.DataFrame, columns: list[str]) -> dict[str, StoredRow]:
+    found: dict[str, StoredRow] = {}
+    for (number,), part in places.group_by("shard", maintain_order=True):
+        rows = read_shard(shards[int(str(number))], columns, part["position"])
+        if "payload" not in columns:
+            rows = rows.with_columns(payload=pl.lit(""))
+        found.update((r[0], StoredRow(*r)) for r in rows.select(StoredRow._fields).iter_rows())
+    return found
 
 
 def _encode(rows: Sequence[StoredRow]) -> bytes:
@@ -127,13 +192,64 @@ def parquet_bytes(frame: pl.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
+@contextmanager
+def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
+    """The file, open. What cannot be read becomes StoreCorrupt; a file that is not there, FileGone."""
     try:
-        frame = pl.from_arrow(pq.read_table(path, columns=columns, page_checksum_verification=True))
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+            if sum(groups) != file.metadata.num_rows:
+                raise pa.ArrowInvalid(f"row groups of {groups} rows make {file.metadata.num_rows}")
+            yield file
+    except FileNotFoundError:
+        raise FileGone(path) from None
     except (OSError, pa.ArrowException) as e:
         raise StoreCorrupt(f"{path} cannot be read back ({e}); move it away and run again: "
                            "its rows are generated anew, every other row is reused") from e
+
+
+def read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
+    """A whole Parquet file, or some of its columns. Raise StoreCorrupt if it is not as it was written."""
+    return _frame(_table(path, columns))
+
+
+def read_shard(path: Path, columns: list[str], rows: pl.Series | None = None) -> pl.DataFrame:
+    """Rows of a shard; with ``rows`` (sorted positions) only those, and only their row groups are read."""
+    return _frame(_shard_table(path, columns, rows))
+
+
+def _shard_table(path: Path, columns: list[str], rows: pl.Series | None = None) -> pa.Table:
+    # A Parquet footer has no checksum, so what damage there could change is checked by itself.
+    table = _table(path, columns, rows)
+    for column in columns:
+        if table.field(column).type != ARROW.field(column).type or table[column].null_count:
+            raise StoreCorrupt(f"{path}: column {column!r} has another type than it was written with, or missing "
+                               "values; move the file away and run again")
+    return table
+
+
+def _table(path: Path, columns: list[str] | None, rows: pl.Series | None = None) -> pa.Table:
+    with open_parquet(path) as file:
+        if rows is None:
+            return _checked(file.read(columns=columns), columns, file.metadata.num_rows)
+        parts, start = [], 0
+        for group in range(file.num_row_groups):
+            end = start + file.metadata.row_group(group).num_rows
+            inside = rows.filter((rows >= start) & (rows < end)) - start
+            if len(inside):
+                table = _checked(file.read_row_group(group, columns=columns), columns, end - start)
+                parts.append(table.take(inside.to_arrow()))
+            start = end
+        return pa.concat_tables(parts)
+
+
+def _checked(table: pa.Table, columns: list[str] | None, rows: int) -> pa.Table:
+    if table.num_rows != rows or (columns is not None and set(columns) != set(table.column_names)):
+        raise pa.ArrowInvalid(f"{table.num_rows} rows of {table.column_names} found; {rows} of {columns} expected")
+    return table
+
+
+def _frame(table: pa.Table) -> pl.DataFrame:
+    frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)  # noqa: S101 - from_arrow of a table is a frame
     return frame
-
-

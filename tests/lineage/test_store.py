@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -93,3 +94,45 @@ def test_flipped_bits_are_errors_that_name_the_file(tmp_path: Path) -> None:
         except StoreCorrupt as e:
             assert shard.name in str(e)  # noqa: PT017 - both outcomes are right: an error, or the true rows
     assert silent == 0
+
+
+def test_a_flipped_bit_of_a_footer_which_has_no_checksum_is_never_silent(tmp_path: Path) -> None:
+    store = RowStore(Layout(tmp_path))
+    with store.writer("respond") as writer:
+        for i in range(50):
+            writer.add(row(f"r1:{i}", f"text {i}"))
+    (shard,) = store.shards("respond")
+    good, keys = shard.read_bytes(), [f"r1:{i}" for i in range(50)]
+    truth = store.lookup("respond", keys)
+    footer = len(good) - 8 - int.from_bytes(good[-8:-4], "little")
+    silent = []
+    for place in range(footer, len(good), 2):
+        shard.write_bytes(good[:place] + bytes([good[place] ^ 4]) + good[place + 1:])
+        with contextlib.suppress(StoreCorrupt):
+            if store.lookup("respond", keys) != truth:
+                silent.append(place - footer)
+    assert silent == []
+
+
+def test_known_and_lookup_without_payload_agree_with_lookup(tmp_path: Path) -> None:
+    store = RowStore(Layout(tmp_path))
+    for start in (0, 5, 20):
+        with store.writer("respond") as writer:
+            for i in range(start, start + 10):
+                writer.add(row(f"r1:{i}", f"text {start}"))
+    keys = [f"r1:{i}" for i in range(40)]
+    found = store.lookup("respond", [*keys, *keys])
+    assert list(store.keys("respond")["row_key"]) == [f"r1:{i}" for i in (*range(15), *range(20, 30))]
+    assert store.known("respond", keys) == set(store.keys("respond")["row_key"]) == set(found)
+    assert store.lookup("respond", keys, payload=False) == {k: r._replace(payload="") for k, r in found.items()}
+
+
+def test_keys_joined_in_several_batches_are_found_once_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = RowStore(Layout(tmp_path))
+    monkeypatch.setattr(module, "KEYS_AT_ONCE", 7)
+    monkeypatch.setattr(module, "SHARD_ROWS", 4)
+    with store.writer("respond") as writer:
+        for i in range(40):
+            writer.add(row(f"r1:{i % 25}", f"text {i}"))
+    found = store.lookup("respond", [f"r1:{i}" for i in range(25)])
+    assert {k: r.text for k, r in found.items()} == {f"r1:{i}": f"text {i}" for i in range(25)}

@@ -55,7 +55,8 @@ TABLE = st.tuples(st.sampled_from(COLUMNS), st.lists(st.integers(0, 29), max_siz
 
 
 @settings(max_examples=25, deadline=None)
-@given(tables=st.lists(TABLE, max_size=6), checkpoints=st.lists(st.booleans(), max_size=3), silent=st.sampled_from([None, -1, 1]))
+@given(tables=st.lists(TABLE, max_size=6), checkpoints=st.lists(st.booleans(), max_size=3),
+       silent=st.sampled_from([None, -1, 1]))
 def test_everything_a_record_names_is_there_afterwards(
     tables: list[tuple[str, list[int], str]], checkpoints: list[bool], silent: int | None
 ) -> None:

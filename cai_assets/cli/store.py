@@ -1,0 +1,66 @@
+"""Commands about the row store: ``cai store stats | verify | compact | gc``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+
+from cai_assets.cli.common import app, open_project, out, read_settings, stop
+from cai_assets.lineage import upkeep
+from cai_assets.lineage.store import StoreCorrupt
+
+store = typer.Typer(no_args_is_help=True, help="Look after the row store: counts, damage, compaction, garbage.")
+app.add_typer(store, name="store")
+
+
+@store.command()
+def stats() -> None:
+    """Rows, shards and bytes of each step."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in ("step", "rows", "shards", "MB", "oldest", "newest"):
+        table.add_column(name, justify="left" if name == "step" else "right")
+    for s in upkeep.stats(open_project(read_settings({})).layout):
+        ages = [f"{t:%Y-%m-%d %H:%M}" if t else "" for t in (s.oldest, s.newest)]
+        table.add_row(s.step, str(s.rows), str(s.shards), f"{s.bytes / 1e6:.1f}", *ages)
+    out.print(table)
+
+
+@store.command()
+def verify() -> None:
+    """Read every row back and check it against its key. Changes nothing; exit code 1 if something is wrong."""
+    problems = upkeep.verify(open_project(read_settings({})).layout)
+    for problem in problems:
+        out.print(problem, style="red", markup=False, highlight=False, soft_wrap=True)
+    out.print(f"{len(problems)} problems" if problems else "every row reads back as it was written")
+    raise typer.Exit(1 if problems else 0)
+
+
+@store.command()
+def compact() -> None:
+    """Merge small shards into large ones. Readers and writers go on meanwhile."""
+    layout = open_project(read_settings({})).layout
+    try:
+        for step in upkeep.steps(layout):
+            done = upkeep.compact(layout, step)
+            out.print(f"{step}: {done.before} shards to {done.after}, {done.dropped} later duplicates dropped")
+    except (upkeep.Busy, StoreCorrupt, OSError) as e:
+        stop(str(e), 1)
+
+
+@store.command()
+def gc(apply: Annotated[bool, typer.Option("--apply", help="Remove it; without this, only list it")] = False) -> None:
+    """What no record names and is older than a day. Never what any record still names. Apply it when no run goes on."""
+    project = open_project(read_settings({}))
+    try:
+        found = upkeep.gc(project.layout, project.records, apply=apply)
+    except (upkeep.Busy, StoreCorrupt) as e:
+        stop(str(e), 1)
+    for item in found:
+        rows = f", {item.rows} rows" if item.rows else ""
+        out.print(f"{item.kind:<10} {item.bytes / 1e6:8.1f} MB  {item.path}{rows}", markup=False, highlight=False,
+                  soft_wrap=True)
+    verb = "removed" if apply else "would be removed; add --apply to do it"
+    out.print(f"{len(found)} items, {sum(i.bytes for i in found) / 1e6:.1f} MB {verb}")

@@ -191,10 +191,13 @@ class Evaluation(Group):
 
 
 class Settings(Group):
+    """Everything. ``fresh_weekly``: the weekly schedule samples anew, with the ISO week as the seed."""
+
     scale: Scale = "smoke"
     data_root: Path = Field(default=Path("data"), validate_default=True)
     constitutions: Path = Field(default=Path("constitutions"), validate_default=True)
     seed: int = Field(default=0, ge=0)
+    fresh_weekly: bool = False
     price_per_gpu_hour: float | None = Field(default=None, ge=0)
     models: Models = Models()
     engine: Engine = Engine()

@@ -67,8 +67,12 @@ automation = dg.AutomationConditionSensorDefinition(
              description="Every Monday: the newest version of each constitution again, archived ones left out. "
                          "Unchanged rows are reused.")
 def weekly(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
-    layout = Layout(load_settings().data_root)
+    settings = load_settings()
+    layout = Layout(settings.data_root)
     keys = context.instance.get_dynamic_partitions(VERSIONS)
     newest = newest_per_name(keys, Snapshots(layout), Archive(layout).archived())
     week = f"{context.scheduled_execution_time:%G-W%V}"
-    return [dg.RunRequest(run_key=f"{key}:{week}", partition_key=key) for key in newest]
+    # Another seed is another key for every row, so that nothing old passes for a fresh sample.
+    fresh = {"seed": int(f"{context.scheduled_execution_time:%G%V}")} if settings.fresh_weekly else {}
+    config = {"resources": {"project": {"config": {"overrides": fresh}}}} if fresh else {}
+    return [dg.RunRequest(run_key=f"{key}:{week}", partition_key=key, run_config=config) for key in newest]

@@ -41,10 +41,13 @@ def prompts(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project
     frame = select(loaded.frame, settings.prompts, seed=settings.seed)
     _, rejects = project.records.save_table("prompt_rejects", loaded.rejects)
     _, duplicates = project.records.save_table("prompt_duplicates", loaded.duplicates)
+    counts = asdict(loaded.counts)
+    details = {"counts": counts, "rejects": project.layout.relative(rejects),
+               "duplicates": project.layout.relative(duplicates)}
     split = {f"{kind} {part}": n for kind, part, n in
              frame.group_by("kind", "split").len().sort("kind", "split").iter_rows()}
-    used, counts = {"prompts": settings.prompts}, asdict(loaded.counts)
-    return made.table("prompts", frame, settings=used, details={"counts": counts}, metadata={
+    used = {"prompts": settings.prompts}
+    return made.table("prompts", frame, settings=used, details=details, metadata={
         **text_preview(frame, {"kind": "kind", "category": "category", "messages": "prompt"}),
         "counts": dg.MetadataValue.json(counts), "selected": dg.MetadataValue.json(split),
         "rejects": dg.MetadataValue.path(str(rejects)), "duplicates": dg.MetadataValue.path(str(duplicates)),

@@ -76,7 +76,7 @@ class Completer:
         """Rows in the order of ``calls``. Equal calls share one key and are run once."""
         payloads = [row_payload(step.name, step.version, c, self.engine.identity, self.seed) for c in calls]
         requests = [request_for(p, c) for p, c in zip(payloads, calls, strict=True)]
-        stored = self.store.lookup(step.name, [r.row_key for r in requests])
+        stored = self.store.lookup(step.name, [r.row_key for r in requests], payload=False)
         missing = {r.row_key: (r, p) for r, p in zip(requests, payloads, strict=True) if r.row_key not in stored}
         start = time.monotonic()
         fresh = self._run(step, missing, what or step.name) if missing else {}

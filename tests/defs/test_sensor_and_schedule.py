@@ -8,6 +8,7 @@ import pytest
 
 from cai_assets.defs.automation import register_constitutions, weekly
 from cai_assets.defs.partitions import VERSIONS
+from cai_assets.lineage.archive import Archive
 from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.snapshots import Snapshots, UnknownVersion
 
@@ -80,3 +81,22 @@ def test_the_weekly_schedule_asks_for_the_newest_version_of_each_constitution(pr
     assert isinstance(requests, list)
     assert sorted(str(r.partition_key) for r in requests) == sorted([keys[1], keys[2]])
     assert all(str(r.run_key).endswith(":2026-W48") for r in requests)
+    assert all(r.run_config == {} for r in requests)
+
+
+def test_archived_versions_are_left_out_and_fresh_samples_have_the_week_as_seed(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAI_FRESH_WEEKLY", "true")
+    with dg.DagsterInstance.local_temp() as instance:
+        for name in ("a", "b"):
+            write(project, name)
+            tick(instance)
+        first, second = instance.get_dynamic_partitions(VERSIONS)
+        Archive(Layout(project / "data")).archive(first)
+        monday = datetime(2026, 11, 23, 3, tzinfo=UTC)
+        requests = weekly(dg.build_schedule_context(instance=instance, scheduled_execution_time=monday))
+    assert isinstance(requests, list)
+    (request,) = requests
+    assert request.partition_key == second
+    assert request.run_config["resources"]["project"]["config"]["overrides"] == {"seed": 202648}

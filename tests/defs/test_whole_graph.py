@@ -158,10 +158,11 @@ def test_an_edited_principle_runs_only_what_drew_it(world: World) -> None:
     assert world.run(version, "constitution", "critiques", "revisions").success
     hit = critiques.filter(pl.col("principle_id") == edited).group_by("prompt_id").agg(pl.col("round").min())
     lines = world.lines(version)
-    assert lines["critiques"].generated + lines["revisions"].generated == 2 * int((3 - hit["round"]).sum())
     assert lines["critiques"].reused > 0
     for asset in ("critiques", "revisions"):
-        assert plan[asset].generate_max == lines[asset].generated
+        # Fewer than the most if some text comes out as it was: the change stops there.
+        assert plan[asset].generate_min <= lines[asset].generated <= plan[asset].generate_max
+        assert plan[asset].generate_max == int((3 - hit["round"]).sum())
         assert plan[asset].causes == {f"principle {edited} (edited)": hit.height}
     (first,) = hit.head(1).iter_rows(named=True)
     (difference,) = why_row(world.project, "critiques", version, f"{first['prompt_id']}:{first['round']}",

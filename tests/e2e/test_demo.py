@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -37,17 +38,21 @@ class Demo:
         model = prepared_model().path
         (self.data / "models" / model.name).symlink_to(model)
         self.records = Records(Layout(self.data))
+        self.constitutions = root / "constitutions"
+        shutil.copytree(REPOSITORY / "constitutions", self.constitutions)
 
-    def run(self) -> str:
-        env = {**os.environ, **SMALLER, "DAGSTER_HOME": str(self.home), "CAI_DATA_ROOT": str(self.data)}
-        done = subprocess.run([sys.executable, "-m", "cai_assets.cli", "demo"], cwd=REPOSITORY, env=env, text=True,
-                              stdout=subprocess.PIPE, check=False, timeout=1200)
+    def run(self, *arguments: str) -> str:
+        env = {**os.environ, **SMALLER, "DAGSTER_HOME": str(self.home), "CAI_DATA_ROOT": str(self.data),
+               "CAI_CONSTITUTIONS": str(self.constitutions)}
+        command = [sys.executable, "-m", "cai_assets.cli", *(arguments or ("demo",))]
+        done = subprocess.run(command, cwd=REPOSITORY, env=env, text=True, stdout=subprocess.PIPE, check=False,
+                              timeout=1200)
         assert done.returncode == 0, done.stdout
         return done.stdout
 
-    def record(self, asset: str) -> Record:
-        (version,) = self.records.partitions("constitution")
-        return self.records.latest(asset, None if asset in WITHOUT_VERSION else version)
+    def record(self, asset: str, version: str | None = None) -> Record:
+        first = version or self.records.partitions("sl_policy")[0]
+        return self.records.latest(asset, None if asset in WITHOUT_VERSION else first)
 
     def table(self, asset: str) -> pl.DataFrame:
         return self.records.table(self.record(asset))
@@ -125,3 +130,24 @@ def test_a_second_run_generates_no_row_and_trains_nothing(demo: Demo) -> None:
     assert {asset: demo.record(asset).digest for asset in ORDER} == before
     made: dict[str, Any] = json.loads((demo.folder("sl_policy") / "record.json").read_text())
     assert sum(p["rows"] for p in made["principles"]) == 16
+
+
+def test_an_edited_principle_generates_on_the_real_model_what_the_plan_said(demo: Demo) -> None:
+    critiques = demo.table("critiques")
+    drawn = critiques["principle_id"].mode().sort()[0]
+    file = demo.constitutions / "harmlessness.yaml"
+    head, _, tail = file.read_text().partition(f"- id: {drawn}\n")
+    edited = tail.replace("critique: >-\n", "critique: >-\n      Be brief.\n", 1)
+    file.write_text(f"{head}- id: {drawn}\n{edited}")
+    plan = {line["asset"]: line for line in json.loads(demo.run("plan", "harmlessness", "--json"))["lines"]}
+    selection = [w for asset in ("constitution", "critiques", "revisions") for w in ("--select", asset)]
+    demo.run("materialize", "harmlessness", *selection)
+    version = next(v for v in demo.records.partitions("critiques") if v != demo.record("sl_policy").partition)
+    hit = critiques.filter(pl.col("principle_id") == drawn).group_by("prompt_id").agg(pl.col("round").min())
+    for asset in ("critiques", "revisions"):
+        record = demo.record(asset, version)
+        assert plan[asset]["generate_min"] <= record.generated <= plan[asset]["generate_max"]
+        assert plan[asset]["generate_max"] == int((3 - hit["round"]).sum())
+        assert plan[asset]["causes"] == {f"principle {drawn} (edited)": hit.height}
+        assert record.reused + record.generated == 16
+        assert record.reused >= 16 - plan[asset]["generate_max"]

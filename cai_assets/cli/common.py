@@ -9,7 +9,7 @@ import yaml
 from rich.console import Console
 
 from cai_assets.constitution.load import ConstitutionError, load_file
-from cai_assets.lineage.snapshots import KeyTaken
+from cai_assets.lineage.snapshots import VERSIONS, KeyTaken
 from cai_assets.settings import Settings, SettingsError, load_settings
 
 app = typer.Typer(
@@ -42,8 +42,7 @@ def read_settings(overrides: dict[str, Any]) -> Settings:
     try:
         return load_settings(overrides)
     except SettingsError as e:
-        err.print(str(e), style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from None
+        stop(str(e))
 
 
 def open_project(settings: Settings) -> Any:
@@ -66,15 +65,19 @@ def register_file(settings: Settings, name: str) -> str:
     try:
         constitution = load_file(settings.constitutions / f"{name}.yaml")
     except (ConstitutionError, OSError) as e:
-        err.print(str(e), style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from None
+        stop(str(e))
     with open_instance() as instance:
         try:
             key: str = open_project(settings).snapshots.register(constitution)
         except KeyTaken as e:
             stop(str(e))
-        instance.add_dynamic_partitions("constitution_version", [key])
+        instance.add_dynamic_partitions(VERSIONS, [key])
     return key
+
+
+def resolve_version(settings: Settings, name: str) -> str:
+    """A version as it is; for the name of a constitution file, the version of that file as it is now."""
+    return register_file(settings, name) if (settings.constitutions / f"{name}.yaml").exists() else name
 
 
 def stop(message: str, code: int = 2) -> NoReturn:

@@ -17,7 +17,7 @@ from cai_assets.cli.common import (
     out,
     parse_overrides,
     read_settings,
-    register_file,
+    resolve_version,
     stop,
 )
 from cai_assets.lineage.snapshots import UnknownVersion
@@ -34,8 +34,7 @@ def plan(
     from cai_assets.plan.plan import UNLESS, make_plan
 
     settings = read_settings(parse_overrides(scale, set_))
-    if (settings.constitutions / f"{version}.yaml").exists():
-        version = register_file(settings, version)
+    version = resolve_version(settings, version)
     try:
         made = make_plan(open_project(settings), version)
     except UnknownVersion as e:

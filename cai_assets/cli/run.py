@@ -24,7 +24,10 @@ from cai_assets.cli.common import (
     parse_overrides,
     read_settings,
     register_file,
+    resolve_version,
+    stop,
 )
+from cai_assets.lineage.snapshots import VERSIONS
 from cai_assets.settings import Settings, project_root
 
 
@@ -52,8 +55,7 @@ def materialize(
     """Materialise a constitution version. What exists already is reused, row by row and checkpoint by checkpoint."""
     overrides = parse_overrides(scale, set_)
     settings = read_settings(overrides)
-    if (settings.constitutions / f"{version}.yaml").exists():
-        version = register_file(settings, version)
+    version = resolve_version(settings, version)
     start = time.monotonic()
     _materialise(version, tuple(select or ()), overrides)
     _report(settings, version, time.monotonic() - start)
@@ -89,11 +91,9 @@ def _materialise(version: str, selection: tuple[str, ...], overrides: dict[str, 
     from cai_assets.defs.execute import materialise
 
     with open_instance() as instance:
-        if not instance.has_dynamic_partition("constitution_version", version):
-            known = ", ".join(instance.get_dynamic_partitions("constitution_version")) or "none yet"
-            err.print(f"no registered version {version!r}. Known: {known}. Register files with: cai register",
-                      style="red", markup=False)
-            raise typer.Exit(2)
+        if not instance.has_dynamic_partition(VERSIONS, version):
+            known = ", ".join(instance.get_dynamic_partitions(VERSIONS)) or "none yet"
+            stop(f"no registered version {version!r}. Known: {known}. Register files with: cai register")
         result = materialise(instance, version, selection=selection, overrides=overrides)
     if not result.success:
         for event in result.get_failed_step_keys():

@@ -14,7 +14,7 @@ from cai_assets.constitution.lint import lint as find
 from cai_assets.constitution.load import ConstitutionError, load_file
 from cai_assets.constitution.model import Constitution
 from cai_assets.lineage.archive import Archive
-from cai_assets.lineage.snapshots import UnknownVersion
+from cai_assets.lineage.snapshots import VERSIONS, UnknownVersion, constitution_files
 
 
 @app.command()
@@ -24,7 +24,7 @@ def register() -> None:
 
     settings = read_settings({})
     with open_instance() as instance:
-        known = set(instance.get_dynamic_partitions("constitution_version"))
+        known = set(instance.get_dynamic_partitions(VERSIONS))
         keys, problems = add(instance, settings.constitutions, open_project(settings).snapshots)
     for key in keys:
         out.print(f"{'known' if key in known else '[green]new[/green]  '}  {key}")
@@ -41,7 +41,7 @@ def lint(
     """Check constitution files: errors with line and column, then advice. Exit code 1 if a file has errors."""
     folder = read_settings({}).constitutions
     bad = False
-    for path in paths or sorted(p for p in folder.glob("*.yaml") if not p.name.endswith(".tests.yaml")):
+    for path in paths or constitution_files(folder):
         try:
             loaded = load_file(path)
         except (ConstitutionError, OSError) as e:

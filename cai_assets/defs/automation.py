@@ -13,10 +13,10 @@ from typing import Any
 import dagster as dg
 
 from cai_assets.defs.jobs import everything
-from cai_assets.defs.partitions import VERSIONS, newest_per_name, register_folder, versions
+from cai_assets.defs.partitions import newest_per_name, register_folder, versions
 from cai_assets.lineage.archive import Archive
 from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.snapshots import Snapshots
+from cai_assets.lineage.snapshots import VERSIONS, Snapshots
 from cai_assets.settings import load_settings
 
 AC: Any = dg.AutomationCondition  # its key type is invariant, which no composed condition satisfies

@@ -9,8 +9,8 @@ from typing import Any
 
 import dagster as dg
 
-from cai_assets.defs.partitions import VERSIONS, register_folder
-from cai_assets.lineage.snapshots import Snapshots
+from cai_assets.defs.partitions import register_folder
+from cai_assets.lineage.snapshots import VERSIONS, Snapshots
 from cai_assets.settings import project_root
 
 

@@ -14,7 +14,7 @@ from cai_assets.defs.metadata import against_plan, cost_metadata, table_metadata
 from cai_assets.engines.protocol import Engine
 from cai_assets.lineage.checkpoints import Checkpoint
 from cai_assets.lineage.provenance import gpu_count, provenance
-from cai_assets.lineage.records import WITHOUT_VERSION, Record, Ref
+from cai_assets.lineage.records import WITHOUT_VERSION, Record, RecordMissing, Ref
 from cai_assets.project import Project
 from cai_assets.steps.complete import Completer, Usage, total
 
@@ -98,9 +98,13 @@ class Making:
 
     def _plan(self) -> dict[str, Any] | None:
         """The plan that the constitution's newest materialisation made, if this asset has a version."""
-        if self.partition is None or self.partition not in self.project.records.partitions("constitution"):
+        if self.partition is None:
             return None
-        plan: dict[str, Any] | None = self.project.records.latest("constitution", self.partition).details.get("plan")
+        try:
+            record = self.project.records.latest("constitution", self.partition)
+        except RecordMissing:
+            return None
+        plan: dict[str, Any] | None = record.details.get("plan")
         return plan
 
     def _write(

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import dagster as dg
 
-from cai_assets.lineage.snapshots import KeyTaken, Snapshots, scan
+from cai_assets.lineage.snapshots import VERSIONS, KeyTaken, Snapshots, scan
 
-versions = dg.DynamicPartitionsDefinition(name="constitution_version")
-VERSIONS = "constitution_version"
+versions = dg.DynamicPartitionsDefinition(name=VERSIONS)
 
 
 def register_folder(folder: Path, snapshots: Snapshots) -> tuple[list[str], list[str]]:

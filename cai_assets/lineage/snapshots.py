@@ -18,6 +18,8 @@ from cai_assets.constitution.load import ConstitutionError, load_file
 from cai_assets.constitution.model import Constitution
 from cai_assets.lineage.layout import Layout, UnsafeName, write_atomic
 
+VERSIONS = "constitution_version"  # the name of Dagster's dynamic partitions
+
 
 class UnknownVersion(LookupError):
     """No registered constitution version has that name."""
@@ -106,10 +108,15 @@ def _same(known: Constitution, new: Constitution, key: str) -> None:
                        f"{known.version!r} has already: choose another version label, or rename the file")
 
 
+def constitution_files(folder: Path) -> list[Path]:
+    """The constitution files of a folder, by name; files of constitution tests are not among them."""
+    return sorted(p for p in folder.glob("*.yaml") if not p.name.endswith(".tests.yaml"))
+
+
 def scan(folder: Path) -> tuple[list[Constitution], list[str]]:
     """Load every constitution file of a folder. A broken file is reported, and does not hide the others."""
     good, problems = [], []
-    files = sorted(p for p in folder.glob("*.yaml") if not p.name.endswith(".tests.yaml"))
+    files = constitution_files(folder)
     if not files:
         problems.append(f"no constitution files (*.yaml) in {folder.resolve()}")
     for path in files:

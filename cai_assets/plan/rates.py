@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from cai_assets.lineage.records import Records
 
-PartitionName = str | None
-
 
 @dataclass(frozen=True)
 class Rate:

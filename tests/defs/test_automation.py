@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from cai_assets.definitions import defs
-from cai_assets.defs.partitions import VERSIONS
+from cai_assets.lineage.snapshots import VERSIONS
 
 SPECS = list(defs.resolve_all_asset_specs())
 NAMES = {s.key.to_user_string() for s in SPECS}

@@ -23,8 +23,8 @@ from cai_assets.constitution.load import load_file
 from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.defs import launch
 from cai_assets.defs.execute import materialise
-from cai_assets.defs.partitions import VERSIONS
 from cai_assets.engines.scripted import Scripted
+from cai_assets.lineage.snapshots import VERSIONS
 from cai_assets.plan.plan import make_plan
 from cai_assets.project import Project
 from cai_assets.reports.summary import ORDER, WITHOUT_VERSION

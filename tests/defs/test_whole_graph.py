@@ -19,10 +19,9 @@ from tiny_models import tiny_model
 
 from cai_assets.constitution.load import load_file
 from cai_assets.defs.execute import materialise
-from cai_assets.defs.partitions import VERSIONS
 from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.records import Records
-from cai_assets.lineage.snapshots import Snapshots
+from cai_assets.lineage.snapshots import VERSIONS, Snapshots
 from cai_assets.plan.plan import Line, make_plan
 from cai_assets.plan.why import why_checkpoint, why_row
 from cai_assets.project import Project

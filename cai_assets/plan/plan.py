@@ -23,13 +23,13 @@ from cai_assets.plan.causes import principle_causes, setting_changes
 from cai_assets.plan.dry import PLANNED, DryCompleter
 from cai_assets.plan.rates import Rate, row_rate, training_rate
 from cai_assets.project import Project
-from cai_assets.settings import Model
+from cai_assets.settings import Model, Role
 from cai_assets.steps.prompts import load_prompts, select
 from cai_assets.steps.supervised import sl_dataset
 from cai_assets.train.job import Kind
 
 UNLESS: Literal["train unless unchanged"] = "train unless unchanged"
-Role = Literal["generator", "critic", "labeller", "judge", "policy"]
+
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 
 def pair_responses(prompts: pl.DataFrame, *, complete: Completer, settings: Pairs, max_tokens: int) -> pl.DataFrame:
     """``per_prompt`` pairs for each prompt; identical ones are marked, failed ones carry the reason."""
-    sampling = Sampling(temperature=settings.temperature, top_p=settings.top_p, max_tokens=max_tokens)
-    wanted = [(p, n) for p in prompts.sort("prompt_id").iter_rows(named=True) for n in range(settings.per_prompt)]
+    sampling = Sampling(temperature=settings.temperatures[0], top_p=settings.top_p, max_tokens=max_tokens)
+    wanted = [(p, n) for p in prompts.sort("prompt_id").iter_rows(named=True) for n in range(settings.candidates // 2)]
     calls = [Call(messages=tuple(p["messages"]), sampling=sampling, sample=2 * n + side)
              for p, n in wanted for side in (0, 1)]
     rows = complete(RESPOND, calls, what="response pairs")

@@ -10,7 +10,8 @@ Data, one Parquet file:
 =============  ==========================================================================================
 supervised     ``messages`` list[struct[role, content]] (ends with the user), ``response`` str
 reward         ``messages``, ``chosen`` str, ``rejected`` str, ``p_chosen`` float in [0, 1], ``held_out`` bool
-reinforcement  ``messages``
+reinforcement  ``messages``, ``held_out`` bool; with ``reward: labeller`` also ``request`` str, what to grade by
+               (``algorithm: dpo``: the columns of ``reward``)
 =============  ==========================================================================================
 """
 
@@ -28,7 +29,11 @@ CODE_VERSION: dict[Kind, int] = {"supervised": 1, "reward": 1, "reinforcement": 
 
 
 class Job(BaseModel):
-    """One training. All paths are absolute. ``settings`` is the dump of the stage's settings group."""
+    """One training. All paths are absolute. ``settings`` is the dump of the stage's settings group.
+
+    ``reward_model`` or ``labeller`` gives the reward of reinforcement learning; ``supervised_data`` (columns of
+    ``supervised``) is there when ``alpha`` is set. ``general_text``: JSONL with ``text``, for the ability check.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,6 +46,9 @@ class Job(BaseModel):
     seed: int = 0
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     reward_model: Path | None = None
+    labeller: Path | None = None
+    supervised_data: Path | None = None
+    general_text: Path | None = None
 
     @property
     def final(self) -> Path:

@@ -35,7 +35,7 @@ def pairs(root: Path, engine: Oracle | None = None, **settings: int) -> pl.DataF
 
 
 def test_pairs_are_two_different_samples_of_each_prompt(tmp_path: Path) -> None:
-    frame = pairs(tmp_path, per_prompt=2)
+    frame = pairs(tmp_path, candidates=4)
     assert frame.height == 24
     assert frame["pair_id"].n_unique() == 24
     assert frame.filter(pl.col("row_key_a") == pl.col("row_key_b")).height == 0
@@ -107,7 +107,7 @@ def test_failed_and_identical_pairs_are_ungraded_rows(tmp_path: Path) -> None:
 
 
 def test_held_out_is_stable_and_by_prompt(tmp_path: Path) -> None:
-    labelled = label_pairs(pairs(tmp_path, per_prompt=3), CONSTITUTION, complete=complete(tmp_path, Oracle()),
+    labelled = label_pairs(pairs(tmp_path, candidates=6), CONSTITUTION, complete=complete(tmp_path, Oracle()),
                            settings=Labels(style="plain"))
     rows = comparisons(labelled, 0.4)
     assert rows.group_by("prompt_id").agg(pl.col("held_out").n_unique())["held_out"].unique().to_list() == [1]

@@ -1,0 +1,48 @@
+"""Checks of the inputs."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from cai_assets.defs.checks.common import Verdict, check, nothing_failed
+from cai_assets.lineage.records import Record
+from cai_assets.project import Project
+
+
+def plan_is_known(_: Project, record: Record, __: str | None) -> Verdict:
+    plan = record.details.get("plan")
+    if plan is None:
+        return False, "no plan could be made; the run's log says why", {}
+    lines = plan["lines"]
+    rows, seconds = sum(x["generate_max"] for x in lines), sum(x["seconds"] or 0.0 for x in lines)
+    trainings = sum(x["training"] in {"train", "train unless unchanged"} for x in lines)
+    unknown = [x["asset"] for x in lines if x["seconds"] is None]
+    text = f"at most {rows} rows and {trainings} trainings, about {seconds:.0f} s at this store's own rates"
+    return True, text + (f"; no rate yet for {', '.join(unknown)}" if unknown else ""), {
+        "rows_at_most": rows, "trainings_at_most": trainings, "seconds_at_most": float(seconds)}
+
+
+def splits_are_disjoint(project: Project, record: Record, _: str | None) -> Verdict:
+    frame = project.records.table(record).with_columns(text=pl.col("messages").map_elements(
+        lambda m: " ".join(t["content"].casefold() for t in m), return_dtype=pl.String))
+    split = {s: set(frame.filter(pl.col("split") == s)["text"]) for s in ("train", "evaluation")}
+    both = split["train"] & split["evaluation"]
+    numbers = {"train": len(split["train"]), "evaluation": len(split["evaluation"]), "in_both": len(both)}
+    return not both and all(split.values()), f"{len(both)} prompts are in both splits", numbers
+
+
+def prompts_accounted_for(_: Project, record: Record, __: str | None) -> Verdict:
+    counts = record.details["counts"]
+    total = counts["kept"] + counts["duplicates"] + counts["rejected"]
+    return total == counts["read"], f"{counts['read']} read, {total} accounted for", dict(counts)
+
+
+checks = [
+    check("constitution", "plan", plan_is_known,
+          description="What this version costs is known before it is spent"),
+    check("prompts", "splits_are_disjoint", splits_are_disjoint, blocking=True,
+          description="No prompt is in both the train and the evaluation split"),
+    check("prompts", "rows_accounted_for", prompts_accounted_for, blocking=True,
+          description="Rows read = kept + duplicates + rejected"),
+    check("initial_responses", "nothing_failed", nothing_failed, description="Every model call came back"),
+]

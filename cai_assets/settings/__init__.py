@@ -1,0 +1,53 @@
+"""One dial, ``scale``, from which every other setting derives; each one can be overridden.
+
+``model.py`` lists all of them, ``method.py`` and ``training.py`` define the groups, ``presets.py`` what a scale sets,
+``load.py`` where values come from. Relative paths count from the project's root: the nearest folder, from the
+working directory upwards, that holds ``workspace.yaml``.
+"""
+
+from cai_assets.settings.load import SettingsError, load_settings
+from cai_assets.settings.method import (
+    BUILTIN_MODEL,
+    Critique,
+    Engine,
+    Evaluation,
+    Gate,
+    Generation,
+    Labels,
+    Model,
+    Models,
+    Monitors,
+    Pairs,
+    Prompts,
+    Role,
+    Supervised,
+)
+from cai_assets.settings.model import Settings, project_root
+from cai_assets.settings.presets import PRESETS
+from cai_assets.settings.training import Lora, Reinforcement, Reward, Training
+
+__all__ = [
+    "BUILTIN_MODEL",
+    "PRESETS",
+    "Critique",
+    "Engine",
+    "Evaluation",
+    "Gate",
+    "Generation",
+    "Labels",
+    "Lora",
+    "Model",
+    "Models",
+    "Monitors",
+    "Pairs",
+    "Prompts",
+    "Reinforcement",
+    "Reward",
+    "Role",
+    "Settings",
+    "SettingsError",
+    "Supervised",
+    "Training",
+    "load_settings",
+    "project_root",
+]

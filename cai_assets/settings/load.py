@@ -1,0 +1,91 @@
+"""Merging the sources of settings and checking the result.
+
+Later wins: the scale's preset, a YAML file (``CAI_SETTINGS``, or ``settings.yaml`` in the project's root),
+the environment (``CAI_RL__BETA=0.05``), then explicit overrides (the command line and the Dagster
+launchpad). An unknown key is an error wherever it comes from.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from cai_assets.settings.model import Settings, project_root
+from cai_assets.settings.presets import PRESETS
+
+NOT_SETTINGS = {"CAI_SETTINGS", "CAI_AUTOMATION"}
+
+
+class SettingsError(ValueError):
+    """A setting is unknown or has a value it cannot have. The message says which and where from."""
+
+
+def load_settings(
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> Settings:
+    """Merge all sources and check them. Raise SettingsError for anything unknown or out of range."""
+    env = os.environ if environment is None else environment
+    layers = [_from_file(file, env), _from_environment(env), dict(overrides or {})]
+    scale = next((x["scale"] for x in reversed(layers) if "scale" in x), "smoke")
+    if scale not in PRESETS:
+        raise SettingsError(f"scale: {scale!r} is not one of {', '.join(PRESETS)}")
+    merged: dict[str, Any] = {"scale": scale}
+    for layer in (PRESETS[scale], *layers):
+        merged = _merge(merged, layer)
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as e:
+        raise SettingsError(_explain(e)) from None
+
+
+def _from_file(file: Path | None, env: Mapping[str, str]) -> dict[str, Any]:
+    named = file or (Path(env["CAI_SETTINGS"]) if env.get("CAI_SETTINGS") else None)
+    path = named or project_root() / "settings.yaml"
+    if not path.exists():
+        if named:
+            raise SettingsError(f"settings file {path} does not exist; create it or unset CAI_SETTINGS")
+        return {}
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    if not isinstance(content, dict):
+        raise SettingsError(f"{path}: expected 'key: value' lines at the top level")
+    return content
+
+
+def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
+    # pydantic-settings ignores CAI_ names it does not know; a misspelt setting must be an error instead.
+    out: dict[str, Any] = {}
+    for name, text in env.items():
+        if not name.startswith("CAI_") or name in NOT_SETTINGS:
+            continue
+        *groups, leaf = name.removeprefix("CAI_").lower().split("__")
+        here = out
+        for group in groups:
+            here = here.setdefault(group, {})
+        here[leaf] = yaml.safe_load(text) if text.strip() else text
+    return out
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    out = dict(base)
+    for key, value in over.items():
+        old = out.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        out[key] = _merge(old, value) if both else value  # type: ignore[arg-type]
+    return out
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for e in error.errors():
+        where = ".".join(str(x) for x in e["loc"])
+        what = "no such setting" if e["type"] == "extra_forbidden" else e["msg"]
+        lines.append(f"{where}: {what}")
+    return "settings: " + "; ".join(lines) + ". 'cai settings' prints every setting and its value."

@@ -1,0 +1,208 @@
+"""Settings of the method: models, engines, prompts, the supervised half, AI feedback, evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from cai_assets.settings.base import Group, Source
+
+Backend = Literal["auto", "vllm", "transformers", "openai", "scripted"]
+Role = Literal["generator", "critic", "labeller", "judge", "policy"]
+BUILTIN_MODEL = "smollm2-135m-instruct"
+
+
+class Model(Group):
+    """One model. ``source``: 'smollm2-135m-instruct' (bundled by a package), a local folder, or a hub id.
+
+    With ``base_urls`` the model is served elsewhere, by OpenAI-compatible servers, under the name ``source``;
+    ``tokenizer`` then names a local tokenizer, so that prompts are sent as token ids.
+    """
+
+    source: str = BUILTIN_MODEL
+    revision: str | None = None
+    backend: Backend = "auto"
+    base_urls: tuple[str, ...] = ()
+    tokenizer: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+
+
+class Models(Group):
+    """Who does what. Everything but the generator defaults to the generator."""
+
+    generator: Model = Model()
+    critic: Model | None = None
+    labeller: Model | None = None
+    judge: Model | None = None
+    policy: Model | None = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _a_name_is_enough(cls, value: Any) -> Any:
+        return {"source": value} if isinstance(value, str) else value
+
+    def role(self, name: Role) -> Model:
+        """The model that plays a role."""
+        model: Model | None = getattr(self, name)
+        return model or self.generator
+
+
+class Engine(Group):
+    """How models are run. None of this enters a row key except ``dtype`` and ``max_model_len``."""
+
+    max_model_len: int = Field(default=4096, ge=128)
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    gpu_memory_utilization: float = Field(default=0.85, gt=0, le=1)
+    tensor_parallel_size: int = Field(default=1, ge=1)
+    max_num_seqs: int = Field(default=256, ge=1)
+    cpu_kv_cache_gib: int = Field(default=1, ge=1)
+    request_timeout: float = Field(default=120.0, gt=0)
+    retries: int = Field(default=5, ge=0)
+    concurrency: int = Field(default=64, ge=1)
+
+
+class Prompts(Group):
+    """Which prompts take part. ``paths`` empty: the bundled sample."""
+
+    paths: tuple[Path, ...] = ()
+    red_team: int = Field(default=24, ge=1)
+    helpful: int = Field(default=8, ge=0)
+    eval_red_team: int = Field(default=8, ge=1)
+    eval_helpful: int = Field(default=8, ge=1)
+    max_chars: int = Field(default=8000, ge=1)
+
+
+class Generation(Group):
+    """Sampling of responses, critiques and revisions."""
+
+    temperature: float = Field(default=0.7, ge=0, le=10)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_tokens: int = Field(default=256, ge=1)
+
+
+class Critique(Group):
+    """The critique and revision loop (Bai et al. 2022, section 3.1).
+
+    ``mode='direct'`` revises without a critique (Bai et al. 2022, figure 7). ``stop_above``: a chain ends before a
+    round when the critic's probability that nothing is left to criticise is above it. ``shuffle`` is a control: each
+    revision answers the critique of another row.
+    """
+
+    rounds: int = Field(default=4, ge=1, le=16)
+    style: Literal["plain", "chat"] = "chat"
+    few_shots: bool = True
+    mode: Literal["critique", "direct"] = "critique"
+    stop_above: float | None = Field(default=None, gt=0, lt=1)
+    shuffle: bool = False
+
+    @model_validator(mode="after")
+    def _shuffles_critiques(self) -> Critique:
+        if self.shuffle and self.mode == "direct":
+            raise ValueError("shuffle=true exchanges critiques, and mode='direct' has none")
+        return self
+
+
+class Supervised(Group):
+    """What the SL policy is trained on. ``mix``: files of general conversations, each with its share of the rows."""
+
+    keep: Literal["all", "last"] = "all"
+    helpful: bool = True
+    mix: tuple[Source, ...] = ()
+
+    @field_validator("mix")
+    @classmethod
+    def _leaves_room(cls, mix: tuple[Source, ...]) -> tuple[Source, ...]:
+        if sum(s.share for s in mix) >= 1:
+            raise ValueError("the shares of supervised.mix leave nothing for the revisions: keep their sum below 1")
+        return mix
+
+
+class Pairs(Group):
+    """Response pairs. ``source``: samples of the SL policy (Bai et al. 2022), of the generator ('generator': then an
+    edited principle leaves the pairs alone), or the initial response against the last revision ('revision').
+
+    ``candidates`` are sampled for each prompt, the i-th at ``temperatures[i % len(temperatures)]``; they are paired
+    one after the other ('disjoint') or each with each ('all').
+    """
+
+    source: Literal["policy", "generator", "revision"] = "policy"
+    temperatures: tuple[float, ...] = Field(default=(1.0,), min_length=1, max_length=16)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    candidates: int = Field(default=2, ge=2, le=16)
+    combine: Literal["disjoint", "all"] = "disjoint"
+    helpful: bool = True
+
+    @model_validator(mode="after")
+    def _pairs_up(self) -> Pairs:
+        if any(not 0 < t <= 10 for t in self.temperatures):
+            raise ValueError("pairs.temperatures must lie above 0 and at most at 10")
+        if self.combine == "disjoint" and self.candidates % 2:
+            raise ValueError(f"pairs.candidates={self.candidates} cannot be paired off: use an even number, or "
+                             "combine='all'")
+        return self
+
+
+class Labels(Group):
+    """AI preference labels (Bai et al. 2022, section 4.1).
+
+    ``principles``: one drawn for each pair (the paper), all of them in one question, or one question for each whose
+    answers are averaged ('vote'). ``chain_of_thought``: the labeller writes its reasons first, ``samples`` times, and
+    the probabilities are averaged. ``clamp`` bounds the target that the reward model learns from: (0.4, 0.6) in the
+    paper, for chain of thought.
+    """
+
+    few_shots: bool = True
+    style: Literal["plain", "chat"] = "chat"
+    principles: Literal["drawn", "all", "vote"] = "drawn"
+    chain_of_thought: bool = False
+    thought_tokens: int = Field(default=256, ge=1)
+    thought_temperature: float = Field(default=1.0, ge=0, le=10)
+    samples: int = Field(default=1, ge=1, le=64)
+    clamp: tuple[float, float] | None = None
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Labels:
+        if self.samples > 1 and not self.chain_of_thought:
+            raise ValueError("labels.samples above 1 needs chain_of_thought=true: without it every sample is the same "
+                             "exact probability")
+        if self.clamp and not 0 <= self.clamp[0] <= 0.5 <= self.clamp[1] <= 1:
+            raise ValueError("labels.clamp must be (low, high) with 0 <= low <= 0.5 <= high <= 1")
+        return self
+
+
+class Gate(Group):
+    """The judge gate: the labeller must agree with people before its labels train anything.
+
+    ``path``: a file of prompt, chosen and rejected; None: the bundled sample. The lower end of the accuracy's interval
+    must lie above ``accuracy`` and the share of pairs with the same answer in both orders at or above ``consistency``.
+    With ``enforce`` off the check only warns.
+    """
+
+    path: Path | None = None
+    pairs: int = Field(default=200, ge=1)
+    accuracy: float = Field(default=0.5, ge=0, lt=1)
+    consistency: float = Field(default=0.5, ge=0, le=1)
+    enforce: bool = True
+
+
+class Evaluation(Group):
+    """Evaluation on held-apart prompts."""
+
+    max_tokens: int = Field(default=256, ge=1)
+    confidence: float = Field(default=0.95, gt=0, lt=1)
+
+
+class Monitors(Group):
+    """Limits of the reward-hacking monitors; each is a growth over the SL policy or the start of the training.
+
+    ``general_text``: JSONL with ``text``, for the ability check; None: the bundled sample.
+    """
+
+    length_growth: float = Field(default=1.5, gt=1)
+    repetition_growth: float = Field(default=0.1, gt=0)
+    refusal_growth: float = Field(default=0.1, gt=0)
+    perplexity_growth: float = Field(default=1.1, gt=1)
+    outlier_sigmas: float = Field(default=6.0, gt=0)
+    general_text: Path | None = None

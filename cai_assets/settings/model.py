@@ -1,0 +1,68 @@
+"""All settings in one tree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from cai_assets.settings.base import Group
+from cai_assets.settings.method import (
+    Critique,
+    Engine,
+    Evaluation,
+    Gate,
+    Generation,
+    Labels,
+    Models,
+    Monitors,
+    Pairs,
+    Prompts,
+    Supervised,
+)
+from cai_assets.settings.training import Reinforcement, Reward, Training
+
+Scale = Literal["smoke", "small", "full"]
+
+
+def project_root() -> Path:
+    """The folder that holds ``workspace.yaml``, at or above the working directory; else the working directory."""
+    here = Path.cwd()
+    return next((p for p in (here, *here.parents) if (p / "workspace.yaml").exists()), here)
+
+
+class Settings(Group):
+    """Everything. ``fresh_weekly``: the weekly schedule samples anew, with the ISO week as the seed.
+
+    Prices enter nothing but reports: what a GPU hour and an hour of a human labeller cost, and how many comparisons a
+    person labels in it.
+    """
+
+    scale: Scale = "smoke"
+    data_root: Path = Field(default=Path("data"), validate_default=True)
+    constitutions: Path = Field(default=Path("constitutions"), validate_default=True)
+    seed: int = Field(default=0, ge=0)
+    fresh_weekly: bool = False
+    price_per_gpu_hour: float | None = Field(default=None, ge=0)
+    price_per_human_hour: float | None = Field(default=None, ge=0)
+    human_labels_per_hour: float = Field(default=60.0, gt=0)
+    models: Models = Models()
+    engine: Engine = Engine()
+    prompts: Prompts = Prompts()
+    generation: Generation = Generation()
+    critique: Critique = Critique()
+    supervised: Supervised = Supervised()
+    pairs: Pairs = Pairs()
+    labels: Labels = Labels()
+    sl: Training = Training()
+    reward: Reward = Reward()
+    rl: Reinforcement = Reinforcement()
+    evaluation: Evaluation = Evaluation()
+    gate: Gate = Gate()
+    monitors: Monitors = Monitors()
+
+    @field_validator("data_root", "constitutions")
+    @classmethod
+    def _from_the_root(cls, path: Path) -> Path:
+        return project_root() / path.expanduser()

@@ -1,0 +1,93 @@
+"""Settings of the training stages."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from cai_assets.settings.base import Group, Source
+
+
+class Lora(Group):
+    """Low-rank adapters (Hu et al. 2021) instead of all weights; merged into the base when the checkpoint is saved."""
+
+    rank: int = Field(default=16, ge=1)
+    alpha: float = Field(default=32.0, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+
+
+class Training(Group):
+    """Settings shared by every training stage. ``processes`` above 1 are started with accelerate, one for each GPU."""
+
+    learning_rate: float = Field(default=1e-5, gt=0)
+    epochs: float = Field(default=1.0, gt=0)
+    batch_size: int = Field(default=8, ge=1)
+    gradient_accumulation: int = Field(default=1, ge=1)
+    max_length: int = Field(default=512, ge=16)
+    warmup_ratio: float = Field(default=0.0, ge=0, le=1)
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    save_every: int = Field(default=50, ge=1)
+    lora: Lora | None = None
+    processes: int = Field(default=1, ge=1)
+
+
+class Reward(Training):
+    """Reward model: a scalar head on the starting policy.
+
+    ``targets``: the label's probability ('soft', Bai et al. 2022, section 4.1) or its side ('hard'). ``human``: a file
+    of human comparisons mixed in. ``centering``: coefficient of the penalty on the squared sum of a pair's rewards
+    (Eisenstein et al. 2023). ``margin``: the confidence of a label, times this, by which the chosen response must
+    lead (Touvron et al. 2023, section 3.2.2).
+    """
+
+    held_out: float = Field(default=0.2, gt=0, lt=1)
+    targets: Literal["soft", "hard"] = "soft"
+    human: Source | None = None
+    centering: float = Field(default=0.0, ge=0)
+    margin: float = Field(default=0.0, ge=0)
+
+
+class Reinforcement(Training):
+    """The reinforcement stage: PPO (Schulman et al. 2017), GRPO, RLOO or DPO, with a KL penalty to the SL policy.
+
+    ``reward``: the reward model, or the labeller's own grade of a response ('labeller', direct-RLAIF of Lee et al.
+    2023). ``kl_in``: the KL penalty as part of each token's reward, or of the loss. ``kl_target``: with it beta adapts
+    until the KL is there (Ziegler et al. 2019, section 2.2). ``alpha``: with it the loss is L_SL + alpha x L_RL, L_SL
+    over the SL data. ``group``: responses for each prompt (GRPO, RLOO). ``best``: publish the saved state with the
+    highest reward on the ``held_out`` share of the prompts, or the last.
+    """
+
+    algorithm: Literal["ppo", "grpo", "rloo", "dpo"] = "ppo"
+    reward: Literal["model", "labeller"] = "model"
+    steps: int = Field(default=4, ge=1)
+    rollouts: int = Field(default=8, ge=1)
+    group: int = Field(default=4, ge=2)
+    ppo_epochs: int = Field(default=2, ge=1)
+    max_tokens: int = Field(default=48, ge=1)
+    temperature: float = Field(default=1.0, gt=0)
+    beta: float = Field(default=0.05, ge=0)
+    kl_in: Literal["reward", "loss"] = "reward"
+    kl_target: float | None = Field(default=None, gt=0)
+    kl_budget: float = Field(default=10.0, gt=0)
+    clip: float = Field(default=0.2, gt=0)
+    value_clip: float = Field(default=0.2, gt=0)
+    value_coefficient: float = Field(default=0.1, ge=0)
+    gamma: float = Field(default=1.0, gt=0, le=1)
+    gae_lambda: float = Field(default=0.95, ge=0, le=1)
+    missing_eos_penalty: float = Field(default=1.0, ge=0)
+    length_penalty: float = Field(default=0.0, ge=0)
+    alpha: float | None = Field(default=None, gt=0)
+    best: Literal["last", "reward"] = "last"
+    held_out: float = Field(default=0.1, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _whole_updates(self) -> Reinforcement:
+        update = self.batch_size * self.gradient_accumulation
+        if self.rollouts % update:
+            raise ValueError(f"rollouts={self.rollouts} must be a multiple of {update}, "
+                             "which is batch_size times gradient_accumulation")
+        if self.algorithm in {"grpo", "rloo"} and self.rollouts % self.group:
+            raise ValueError(f"rollouts={self.rollouts} must be a multiple of group={self.group}")
+        return self

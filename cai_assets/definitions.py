@@ -12,7 +12,7 @@ from cai_assets.defs.resources import ProjectResource
 
 defs = dg.Definitions(
     assets=[
-        inputs.prompts, inputs.initial_responses, inputs.constitution,
+        inputs.prompts, inputs.initial_responses, inputs.starting_responses, inputs.constitution,
         *supervised.assets, *preference.assets, *reinforcement.assets, *evaluation.assets,
     ],
     asset_checks=checks.checks,

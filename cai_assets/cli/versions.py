@@ -1,4 +1,4 @@
-"""Commands about constitution versions: ``register``, ``lint``, ``diff``, ``archive``, ``restore``."""
+"""Commands about constitution versions: ``register``, ``round``, ``lint``, ``diff``, ``archive``, ``restore``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from cai_assets.constitution.lint import lint as find
 from cai_assets.constitution.load import ConstitutionError, load_file
 from cai_assets.constitution.model import Constitution
 from cai_assets.lineage.archive import Archive
+from cai_assets.lineage.records import RecordMissing
+from cai_assets.lineage.rounds import round_of
 from cai_assets.lineage.snapshots import VERSIONS, UnknownVersion, constitution_files
+from cai_assets.start import round_before
 
 
 @app.command()
@@ -32,6 +35,23 @@ def register() -> None:
         err.print(problem, style="red", markup=False, highlight=False, soft_wrap=True)
     out.print("Next: [b]cai materialize VERSION[/b], or the partition's page in [b]cai ui[/b]")
     raise typer.Exit(1 if problems else 0)
+
+
+@app.command(name="round")
+def next_round(version: Annotated[str, typer.Argument(help="A version, or a round of one, with an RL policy")]) -> None:
+    """Begin the next round: the RL policy of this one responds, is criticised and trained further."""
+    project = open_project(read_settings({}))
+    key = round_of(version).next().key
+    try:
+        project.snapshots.load(version)
+        round_before(project, key)
+        project.snapshots.register_round(key)
+    except (UnknownVersion, RecordMissing) as e:
+        stop(str(e))
+    with open_instance() as instance:
+        instance.add_dynamic_partitions(VERSIONS, [key])
+    out.print(f"{key} starts from the RL policy of {version}")
+    out.print(f"Next: [b]cai plan {key}[/b], then [b]cai materialize {key}[/b]")
 
 
 @app.command()

@@ -7,7 +7,7 @@ import polars as pl
 
 from cai_assets import stages
 from cai_assets.defs.automation import on_real_change
-from cai_assets.defs.inputs import OWNERS, TAGS, initial_responses
+from cai_assets.defs.inputs import OWNERS, TAGS, starting_responses
 from cai_assets.defs.making import Making
 from cai_assets.defs.metadata import text_preview
 from cai_assets.defs.partitions import versions
@@ -25,7 +25,7 @@ GROUP = "evaluation"
 @dg.multi_asset(  # of one asset, so that its op has another name than the job 'evaluation'
     name="evaluate_policies", partitions_def=versions, pool="gpu",
     specs=[dg.AssetSpec(
-        "evaluation", deps=[initial_responses, sft_baseline, sl_policy, reward_model, rl_policy], group_name=GROUP,
+        "evaluation", deps=[starting_responses, sft_baseline, sl_policy, reward_model, rl_policy], group_name=GROUP,
         kinds={"vllm", "polars"}, owners=OWNERS, code_version="1", tags=TAGS,
         automation_condition=on_real_change(ignoring=dg.AssetSelection.assets("sft_baseline")),
         description="Base, SFT baseline, SL and RL policies on the same held-apart prompts; every rate with count and "
@@ -35,7 +35,7 @@ def evaluation(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proj
     """Respond with each policy, judge in both orders, measure."""
     made = Making(context, project, partition=context.partition_key)
     settings = project.settings
-    prompts = stages.evaluation_prompts(made.read("initial_responses"))
+    prompts = stages.evaluation_prompts(made.read("starting_responses"))
     checkpoints = {name: made.checkpoint(name) for name in stages.TRAINED_POLICIES}
     engines = {"base": project.engines.open(settings.models.role("policy")),
                **{name: project.engines.open_checkpoint(c.path) for name, c in checkpoints.items()}}

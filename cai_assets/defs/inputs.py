@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
+from pydantic import BaseModel
 
 from cai_assets import stages
 from cai_assets.constitution.diff import diff
@@ -16,11 +17,15 @@ from cai_assets.defs.metadata import plan_metadata, text_preview
 from cai_assets.defs.partitions import versions
 from cai_assets.engines.models import ModelError
 from cai_assets.lineage.archive import previous
+from cai_assets.lineage.records import RecordMissing
+from cai_assets.lineage.rounds import round_of
 from cai_assets.lineage.snapshots import UnknownVersion
 from cai_assets.plan.plan import make_plan
 from cai_assets.project import Project
 from cai_assets.reports.constitution_diff import markdown
+from cai_assets.start import CheckpointGone, responder
 from cai_assets.steps.prompt_files import PromptsError
+from cai_assets.steps.prompts import SCHEMA as PROMPTS
 from cai_assets.steps.prompts import load_prompts, select
 
 OWNERS = ["team:alignment"]
@@ -73,6 +78,30 @@ def initial_responses(
                       metadata=text_preview(frame, {"messages": "prompt", "response": "response"}))
 
 
+@dg.asset(group_name="inputs", kinds={"vllm", "polars"}, owners=OWNERS, code_version="1", partitions_def=versions,
+          deps=[initial_responses], tags=TAGS, pool="gpu", automation_condition=on_real_change())
+def starting_responses(
+    context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
+) -> dg.MaterializeResult[None]:
+    """The responses that this round improves on. Same rows as initial_responses.
+
+    In round 1 they are the generator's. In a later round (partition ``<version>-r2`` and so on) the RL policy of the
+    round before responds to the same prompts.
+    """
+    made = Making(context, project, partition=context.partition_key)
+    registered(project, context.partition_key)
+    responses, before = made.read("initial_responses"), made.before()
+    used: dict[str, BaseModel] = {}
+    if before is not None:
+        project.snapshots.register_round(context.partition_key)
+        used = {"generation": project.settings.generation}
+        responses = stages.initial_responses(project.settings, responses.select(PROMPTS.names()),
+                                             complete=made.completer(responder(project, before)))
+    return made.table("starting_responses", responses, settings=used, metadata={
+        "round": round_of(context.partition_key).number, "responder": before.ref.id if before else "generator",
+        **text_preview(responses, {"messages": "prompt", "response": "response"})})
+
+
 @dg.asset(group_name="inputs", kinds={"yaml"}, owners=OWNERS, code_version="1", partitions_def=versions,
           automation_condition=on_real_change())
 def constitution(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
@@ -103,7 +132,7 @@ def planned(context: dg.AssetExecutionContext, project: Project, key: str) -> di
     """The plan, made before anything of this version runs; None, with a warning, if it cannot be made."""
     try:
         return make_plan(project, key).as_dict()
-    except (ModelError, PromptsError, OSError, ValueError) as e:
+    except (ModelError, PromptsError, RecordMissing, CheckpointGone, OSError, ValueError) as e:
         context.log.warning(f"no plan of {key}: {e}")
         return None
 

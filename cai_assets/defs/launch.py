@@ -25,24 +25,17 @@ from cai_assets import stages
 from cai_assets.engines.protocol import ModelIdentity
 from cai_assets.lineage.checkpoints import Checkpoint
 from cai_assets.lineage.layout import write_atomic
+from cai_assets.lineage.parquet import parquet_bytes
 from cai_assets.lineage.records import table_digest
-from cai_assets.lineage.store import parquet_bytes
 from cai_assets.project import Project
 from cai_assets.reports.checkpoint import checkpoint_card
+from cai_assets.start import Base
 from cai_assets.train.job import CODE_VERSION, Job, Kind
 
 # Dagster 1.13 marks a detail of its own Pipes reader as a preview.
 warnings.filterwarnings("ignore", "Function `PipesMessageReader", category=dg.PreviewWarning)
 
 GRACE_SECONDS = 10.0
-
-
-class Base(NamedTuple):
-    """A model to start from. ``name``: as the model card says it."""
-
-    name: str
-    path: Path
-    identity: ModelIdentity
 
 
 class Trained(NamedTuple):

@@ -16,6 +16,7 @@ from cai_assets.lineage.checkpoints import Checkpoint
 from cai_assets.lineage.provenance import gpu_count, provenance
 from cai_assets.lineage.records import WITHOUT_VERSION, Record, RecordMissing, Ref
 from cai_assets.project import Project
+from cai_assets.start import CheckpointGone, checkpoint_of, round_before
 from cai_assets.steps.complete import Completer, Usage, total
 
 
@@ -47,12 +48,19 @@ class Making:
 
     def checkpoint(self, asset: str) -> Checkpoint:
         """The checkpoint of an upstream asset."""
-        record = self.record(asset)
-        found = self.project.checkpoints.find(asset, record.digest)
-        if found is None:
-            raise dg.Failure(f"{asset} names checkpoint {record.digest}, which is gone from {record.path}: "
-                             f"materialise {asset} again", allow_retries=False)
-        return found
+        try:
+            return checkpoint_of(self.project, self.record(asset))
+        except CheckpointGone as e:
+            raise dg.Failure(str(e), allow_retries=False) from None
+
+    def before(self) -> Record | None:
+        """The RL policy that starts this round, noted as an input; None in round 1."""
+        try:
+            record = round_before(self.project, str(self.partition))
+        except RecordMissing as e:
+            raise dg.Failure(f"{self.partition} starts from the RL policy of the round before: {e}",
+                             allow_retries=False) from None
+        return self.using(record) if record else None
 
     def completer(self, engine: Engine) -> Completer:
         """Completes calls with this engine; usage is added up by step over all engines of the asset."""

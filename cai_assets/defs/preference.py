@@ -5,8 +5,8 @@ import polars as pl
 
 from cai_assets import stages
 from cai_assets.defs.automation import on_real_change
-from cai_assets.defs.inputs import OWNERS, TAGS, constitution, initial_responses, registered
-from cai_assets.defs.launch import Base, train
+from cai_assets.defs.inputs import OWNERS, TAGS, constitution, registered, starting_responses
+from cai_assets.defs.launch import train
 from cai_assets.defs.making import Making
 from cai_assets.defs.metadata import curve_metadata, text_preview
 from cai_assets.defs.partitions import versions
@@ -14,18 +14,19 @@ from cai_assets.defs.supervised import sl_policy
 from cai_assets.engines.models import prepare
 from cai_assets.project import Project
 from cai_assets.reports.checkpoint import principle_rows
+from cai_assets.start import Base
 
 GROUP = "preference"
 
 
 @dg.asset(group_name=GROUP, kinds={"vllm", "polars"}, owners=OWNERS, code_version="1", partitions_def=versions,
-          deps=[initial_responses, sl_policy], tags=TAGS, pool="gpu", automation_condition=on_real_change())
+          deps=[starting_responses, sl_policy], tags=TAGS, pool="gpu", automation_condition=on_real_change())
 def response_pairs(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """Two samples of the SL policy for each training prompt. Identical pairs are marked and never labelled."""
     made = Making(context, project, partition=context.partition_key)
     settings = project.settings
     policy = made.checkpoint("sl_policy")
-    frame = stages.response_pairs(settings, made.read("initial_responses"),
+    frame = stages.response_pairs(settings, made.read("starting_responses"),
                                   complete=made.completer(project.engines.open_checkpoint(policy.path)))
     return made.table("response_pairs", frame, settings={"pairs": settings.pairs}, metadata={
         **text_preview(frame, {"messages": "prompt", "response_a": "A", "response_b": "B"}),

@@ -7,14 +7,14 @@ import polars as pl
 
 from cai_assets import stages
 from cai_assets.defs.automation import on_real_change
-from cai_assets.defs.inputs import OWNERS, TAGS, initial_responses, registered
-from cai_assets.defs.launch import Base, train
+from cai_assets.defs.inputs import OWNERS, TAGS, initial_responses, registered, starting_responses
+from cai_assets.defs.launch import train
 from cai_assets.defs.making import Making
 from cai_assets.defs.metadata import curve_metadata, revision_preview, text_preview
 from cai_assets.defs.partitions import versions
-from cai_assets.engines.models import prepare
 from cai_assets.project import Project
 from cai_assets.reports.checkpoint import principle_rows
+from cai_assets.start import Base, critic, starting_policy
 from cai_assets.steps.supervised import sl_dataset as build_sl_dataset
 
 GROUP = "supervised"
@@ -29,9 +29,9 @@ def _spec(name: str, description: str, deps: list[str]) -> dg.AssetSpec:
     name="critique_and_revise", partitions_def=versions, pool="gpu",
     specs=[
         _spec("critiques", "Each round's critique of the newest text, by the principle the chain drew. One row a "
-              "prompt and round.", ["constitution", "initial_responses"]),
+              "prompt and round.", ["constitution", "starting_responses"]),
         _spec("revisions", "Each round's revision in answer to its critique. One row a prompt and round.",
-              ["constitution", "initial_responses", "critiques"]),
+              ["constitution", "starting_responses", "critiques"]),
     ],
 )
 def critique_revise(
@@ -41,10 +41,10 @@ def critique_revise(
     made = Making(context, project, partition=context.partition_key)
     settings = project.settings
     made.record("constitution")
-    responses = made.read("initial_responses")
+    responses = made.read("starting_responses")
     critiques, revisions = stages.critiques_and_revisions(
         settings, registered(project, context.partition_key), responses,
-        complete=made.completer(project.engines.open(settings.models.role("critic"))))
+        complete=made.completer(critic(project, made.before())))
     used = {"critique": settings.critique, "generation": settings.generation, "models": settings.models}
     yield made.table("critiques", critiques, settings=used, step="critique", metadata={
         **text_preview(critiques, {"principle_id": "principle", "critique": "critique"}),
@@ -56,12 +56,12 @@ def critique_revise(
 
 
 @dg.asset(group_name=GROUP, kinds={"polars", "parquet"}, owners=OWNERS, code_version="1", partitions_def=versions,
-          deps=[initial_responses, "revisions"], automation_condition=on_real_change())
+          deps=[starting_responses, "revisions"], automation_condition=on_real_change())
 def sl_dataset(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """What the SL policy is trained on: revised responses of every round (or the last), and helpful ones."""
     made = Making(context, project, partition=context.partition_key)
     settings = project.settings.supervised
-    frame = build_sl_dataset(made.read("initial_responses"), made.read("revisions"), settings)
+    frame = build_sl_dataset(made.read("starting_responses"), made.read("revisions"), settings)
     return made.table("sl_dataset", frame, settings={"supervised": settings}, metadata={
         **text_preview(frame, {"messages": "prompt", "response": "response"}),
         "truncated": frame.filter(pl.col("finish") == "length").height,
@@ -77,7 +77,7 @@ def sl_policy(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proje
     counts = dict(rows["principle_id"].drop_nulls().value_counts().iter_rows())
     card = {"constitution": context.partition_key,
             "principles": principle_rows(registered(project, context.partition_key), counts, "critique")}
-    return _supervised(made, "sl_policy", rows, card)
+    return _supervised(made, "sl_policy", rows, starting_policy(project, made.before()), card)
 
 
 @dg.asset(group_name=GROUP, kinds={"pytorch", "huggingface"}, owners=OWNERS, code_version="1",
@@ -87,18 +87,19 @@ def sft_baseline(context: dg.AssetExecutionContext, project: dg.ResourceParam[Pr
     made = Making(context, project, partition=None)
     settings = project.settings
     rows = stages.baseline_rows(settings, made.read("initial_responses"))
-    return _supervised(made, "sft_baseline", rows, {"constitution": None, "principles": []})
+    return _supervised(made, "sft_baseline", rows, starting_policy(project, None),
+                       {"constitution": None, "principles": []})
 
 
-def _supervised(made: Making, asset: str, rows: pl.DataFrame, card: dict[str, object]) -> dg.MaterializeResult[None]:
+def _supervised(
+    made: Making, asset: str, rows: pl.DataFrame, base: Base, card: dict[str, object]
+) -> dg.MaterializeResult[None]:
     project = made.project
-    model = project.settings.models.role("policy")
-    local = prepare(model, project.layout)
     settings = project.settings.sl
     by_kind = {"revisions or responses to red-team prompts": rows.filter(pl.col("kind") == "red-team").height,
                "responses to helpful prompts": rows.filter(pl.col("kind") == "helpful").height}
     done = train(made.context, project, asset=asset, kind="supervised", rows=stages.supervised_training(rows),
-                 base=Base(model.source, local.path, local.identity), card={**card, "rows_by_kind": by_kind})
+                 base=base, card={**card, "rows_by_kind": by_kind})
     return made.trained(asset, done.checkpoint, reused=done.reused, seconds=done.seconds, rows=rows.height,
                         settings={"sl": settings}, metadata=curve_metadata(done.checkpoint, ("loss",)))
 

@@ -41,13 +41,13 @@ class Archive:
 
 
 def previous(key: str, snapshots: Snapshots) -> str | None:
-    """The version of the same constitution that was registered before ``key``; None for the first one.
+    """The version (or round) of the same constitution that was registered before ``key``; None for the first one.
 
     The first registration counts: going back to an earlier text registers nothing new. Raise UnknownVersion.
     """
     name = snapshots.load(key).name
     known = snapshots.known()
-    earlier = reversed(known[: known.index(key)])
+    earlier = reversed(known[: known.index(key)] if key in known else known)  # a round is listed once it has begun
     return next((k for k in earlier if snapshots.load(k).name == name), None)
 
 

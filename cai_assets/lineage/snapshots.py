@@ -17,6 +17,7 @@ from cai_assets.constitution.digest import digest, partition_key
 from cai_assets.constitution.load import ConstitutionError, load_file
 from cai_assets.constitution.model import Constitution
 from cai_assets.lineage.layout import Layout, UnsafeName, write_atomic
+from cai_assets.lineage.rounds import round_of
 
 VERSIONS = "constitution_version"  # the name of Dagster's dynamic partitions
 
@@ -78,8 +79,13 @@ class Snapshots:
         self._order.append(self._unlisted)
         return key
 
+    def register_round(self, key: str) -> None:
+        """List a later round of a registered version. Raise UnknownVersion if the version is not registered."""
+        self.load(key)
+        self._order.append(lambda listed: [] if key in listed else [key])
+
     def load(self, key: str) -> Constitution:
-        """The constitution as registered. Raise UnknownVersion, naming what is known."""
+        """The constitution of a version or a round of it, as registered. Raise UnknownVersion, naming what is known."""
         try:
             return Constitution.model_validate_json(self._path(key).read_bytes(), strict=False)
         except (FileNotFoundError, UnsafeName):
@@ -99,7 +105,7 @@ class Snapshots:
         return [p.stem for p in sorted(paths, key=lambda p: (p.stat().st_mtime_ns, p.name))]
 
     def _path(self, key: str) -> Path:
-        return self._layout.file("constitutions", f"{key}.json")
+        return self._layout.file("constitutions", f"{round_of(key).version}.json")
 
 
 def _same(known: Constitution, new: Constitution, key: str) -> None:

@@ -24,13 +24,13 @@ from cai_assets.plan.dry import PLANNED, DryCompleter
 from cai_assets.plan.rates import Rate, row_rate, training_rate
 from cai_assets.project import Project
 from cai_assets.settings import Model, Role
+from cai_assets.start import checkpoint_of, critic, round_before, starting_policy
+from cai_assets.steps.prompts import SCHEMA as PROMPTS
 from cai_assets.steps.prompts import load_prompts, select
 from cai_assets.steps.supervised import sl_dataset
 from cai_assets.train.job import Kind
 
 UNLESS: Literal["train unless unchanged"] = "train unless unchanged"
-
-
 
 @dataclass(frozen=True)
 class Line:
@@ -85,14 +85,16 @@ class _Planner:
         self.settings = project.settings
         self.constitution = project.snapshots.load(version)
         self.before = version_before(project, version)
+        self.start = round_before(project, version)
         self.lines: list[Line] = []
 
     def run(self) -> Plan:
         s = self.settings
-        responses = self._responses()
+        initial = self._initial()
         baseline = self._training("sft_baseline", "supervised", self._base(),
-                                  stages.supervised_training(stages.baseline_rows(s, responses)),
-                                  known=not _planned(responses).height)
+                                  stages.supervised_training(stages.baseline_rows(s, initial)),
+                                  known=not _planned(initial).height)
+        responses = self._starting(initial)
         sl = self._supervised(responses)
         pairs = self._pairs(responses, sl)
         labels = self._labels(pairs)
@@ -107,7 +109,7 @@ class _Planner:
 
     # One method for each part of the graph.
 
-    def _responses(self) -> pl.DataFrame:
+    def _initial(self) -> pl.DataFrame:
         p = self.settings.prompts
         prompts = select(load_prompts(p.paths, max_chars=p.max_chars).frame, p, seed=self.settings.seed)
         dry = self._dry("generator")
@@ -115,8 +117,17 @@ class _Planner:
         self._calls("initial_responses", [dry], responses.height)
         return responses
 
+    def _starting(self, initial: pl.DataFrame) -> pl.DataFrame:
+        if self.start is None:  # round 1 begins with the initial responses themselves
+            self._line("starting_responses", 0, 0, 0, causes={})
+            return initial
+        dry = self._dry(checkpoint_of(self.project, self.start))
+        responses = stages.initial_responses(self.settings, initial.select(PROMPTS.names()), complete=dry)
+        self._calls("starting_responses", [dry], responses.height, causes={f"{self.start.ref.id} is new": 1})
+        return responses
+
     def _supervised(self, responses: pl.DataFrame) -> Checkpoint | None:
-        dry = self._dry("critic")
+        dry = self._dry(critic(self.project, self.start).identity)
         critiques, revisions = stages.critiques_and_revisions(self.settings, self.constitution, responses, complete=dry)
         for asset, frame, step in (("critiques", critiques, "critique"), ("revisions", revisions, "revision")):
             certain = sum(p["step"] == step for p in dry.missing.values())
@@ -124,7 +135,8 @@ class _Planner:
             self._line(asset, frame.height - waiting.height, certain, waiting.height,
                        causes=self._causes(asset, _first_of_each_chain(waiting), "critique"))
         data = sl_dataset(responses, revisions, self.settings.supervised)
-        return self._training("sl_policy", "supervised", self._base(), stages.supervised_training(data),
+        start = starting_policy(self.project, self.start).identity
+        return self._training("sl_policy", "supervised", start, stages.supervised_training(data),
                               known=not _planned(revisions).height and not _planned(responses).height)
 
     def _pairs(self, responses: pl.DataFrame, sl: Checkpoint | None) -> pl.DataFrame:
@@ -188,10 +200,12 @@ class _Planner:
     def _state(self, asset: str) -> str:
         return next(x.training for x in self.lines if x.asset == asset)
 
-    def _dry(self, who: Role | Checkpoint | None) -> DryCompleter:
+    def _dry(self, who: Role | Checkpoint | ModelIdentity | None) -> DryCompleter:
         return DryCompleter(self._identity(who), self.project.store, seed=self.settings.seed)
 
-    def _identity(self, who: Role | Checkpoint | None) -> ModelIdentity:
+    def _identity(self, who: Role | Checkpoint | ModelIdentity | None) -> ModelIdentity:
+        if isinstance(who, ModelIdentity):
+            return who
         if who is None:  # a checkpoint that does not exist: no stored row can be its
             return ModelIdentity(weights="not trained yet", tokenizer="", template="")
         if isinstance(who, Checkpoint):

@@ -9,6 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cai_assets.cli import app
+from cai_assets.lineage.layout import Layout
+from cai_assets.lineage.records import Record, Records
 
 CONSTITUTION = 'version: "v1"\nprinciples:\n  - id: harm\n    critique: {0}\n    revision: Remove harm.\n'
 
@@ -50,6 +52,17 @@ def test_register_diff_and_archive(project: Path) -> None:
     assert "is in use" in run("restore", first)
     assert "Known" in run("archive", "nonsense", code=2)
     assert versions(project) == sorted([first, second])
+
+
+def test_a_round_needs_the_rl_policy_of_the_one_before(project: Path) -> None:
+    run("register")
+    (version,) = versions(project)
+    assert f"rl_policy for {version} has not been materialised yet" in run("round", version, code=2)
+    assert "Known" in run("round", "nonsense", code=2)
+    records = Records(Layout(project / "data"))
+    records.add(Record(asset="rl_policy", partition=version, digest="k1:0", path="checkpoints/rl_policy/0"))
+    assert f"cai materialize {version}-r2" in run("round", version)
+    assert f"rl_policy for {version}-r2" in run("round", f"{version}-r2", code=2)
 
 
 def test_a_broken_file_is_named_with_its_line(project: Path) -> None:

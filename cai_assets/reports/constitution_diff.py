@@ -96,11 +96,11 @@ def to_json(found: Diff, touched: Sequence[Touch]) -> dict[str, Any]:
 
 
 def _by_effect(found: Diff) -> list[Change | ShotChange]:
-    """Counting changes, those that touch most of the supervised half first, then of the labels."""
+    """Counting changes, those that touch most of the supervised half first, then of the labels, then of judgements."""
     share = {(t.change, t.asset): t.rows or 0.0 for t in touches(found)}
 
-    def effect(change: Change | ShotChange) -> tuple[float, float]:
-        return -share.get((change.label, "revisions"), 0.0), -share.get((change.label, "preference_pairs"), 0.0)
+    def effect(change: Change | ShotChange) -> tuple[float, ...]:
+        return tuple(-share.get((change.label, a), 0.0) for a in ("revisions", "preference_pairs", "evaluation"))
 
     return sorted([*found.shots, *found.changes], key=effect)
 

@@ -9,7 +9,8 @@ from cai_assets.project import Project
 
 ORDER = (
     "prompts", "initial_responses", "constitution", "starting_responses", "critiques", "revisions", "sl_dataset",
-    "sl_policy", "sft_baseline", "response_pairs", "preference_pairs", "reward_model", "rl_policy", "evaluation", "comparison",
+    "sl_policy", "sft_baseline", "response_pairs", "preference_pairs", "reward_model", "rl_policy", "evaluation",
+    "comparison",
 )
 
 

@@ -1,0 +1,113 @@
+"""One self-contained HTML file from sections.
+
+Guarantees: no outside address, no script; opens from disk; light and dark by the reader's system; readable on a
+telephone; every table has a caption and header scopes, every figure a text; what rows say is escaped by the template
+engine, and characters that cannot be seen are written out.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from cai_assets.reports.escape import visible
+
+MAX_WORDS = 2000  # the comparison is quadratic
+_TOKENS = re.compile(r"\s+|[^\s]+")
+
+
+@dataclass(frozen=True)
+class Table:
+    """``rows`` hold text, numbers or parts of a page; numbers are aligned right."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """``svg`` is made by ``plots``; ``text`` says in words what it shows; ``reproduce`` the command that remakes it."""
+
+    svg: str
+    caption: str
+    text: str
+    reproduce: str = ""
+
+
+@dataclass(frozen=True)
+class Diff:
+    """What changed from ``before`` to ``after``, word by word, under a heading."""
+
+    title: str
+    before: str
+    after: str
+    note: str = ""
+
+    def parts(self) -> Iterable[tuple[str, str]]:
+        """('equal' | 'delete' | 'insert', text) in reading order."""
+        old, new = (_TOKENS.findall(visible(t))[:MAX_WORDS] for t in (self.before, self.after))
+        for op, i1, i2, j1, j2 in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+            if op == "equal":
+                yield "equal", "".join(old[i1:i2])
+                continue
+            if i2 > i1:
+                yield "delete", "".join(old[i1:i2])
+            if j2 > j1:
+                yield "insert", "".join(new[j1:j2])
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph; ``code`` shows it as a command to copy."""
+
+    text: str
+    code: bool = False
+
+
+Block = Table | Figure | Diff | Text
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with its blocks. ``folded``: closed until it is opened."""
+
+    title: str
+    blocks: Sequence[Block]
+    folded: bool = False
+
+    @property
+    def anchor(self) -> str:
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
+
+
+def page(title: str, sections: Sequence[Section], *, summary: Sequence[str] = (), footer: str = "") -> str:
+    """The whole file. ``summary``: sentences that answer the reader's first question."""
+    shown = [s for s in sections if s.blocks]
+    html: str = _template().render(title=title, sections=shown, summary=summary, footer=footer)
+    return html
+
+
+@cache
+def _template() -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(loader=PackageLoader("cai_assets.reports.html", "."), autoescape=True,
+                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["shown"] = _shown
+    environment.tests["number"] = lambda v: isinstance(v, int | float) and not isinstance(v, bool)
+    environment.tests["table"] = lambda b: isinstance(b, Table)
+    environment.tests["figure"] = lambda b: isinstance(b, Figure)
+    environment.tests["diff"] = lambda b: isinstance(b, Diff)
+    return environment.get_template("page.html.j2")
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3g}" if isinstance(value, float) else visible(str(value))

@@ -16,7 +16,8 @@ cases, W the sum of weights: edit or remove one, t = w/W; add one, t = w'/(W + w
 share - its old share|. Rounds draw independently and a touched step touches all that follow it in its chain, so step
 k of a chain is touched with probability 1 - (1 - t)^k, and a chain of R rounds with 1 - (1 - t)^R. A revision request
 stands in no critique prompt: the critique of round k is touched with 1 - (1 - t)^(k-1) (1 - c), c being t without
-those draws whose revision request alone changed.
+those draws whose revision request alone changed. An evaluation request touches only judgements of policies, t of
+them: one draw for each evaluation prompt.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ Kind = Literal["added", "removed", "edited", "re-weighted"]
 Shot = RevisionShot | PreferenceShot
 Shots = tuple[Shot, ...]
 BLOCKS: dict[Use, Literal["revision", "preference"]] = {"critique": "revision", "preference": "preference"}
-FIELDS = (*REQUESTS["critique"], *REQUESTS["preference"])
+FIELDS = tuple(request for requests in REQUESTS.values() for request in requests)
 COSMETIC = ("name", "tags", "source")
 ROUNDING = 1e-12
 MAX_PAIRS = 1_000_000  # the comparison of words is quadratic
@@ -48,6 +49,10 @@ REASONS = {
     "shots": "the examples stand in every prompt of this phase",
     "all": "other draws, requests or examples",
 }
+
+CANNOT = "no principle is left for this phase: it cannot be made"
+NONE_LEFT: dict[Use, str] = {"critique": CANNOT, "preference": CANNOT,
+                             "evaluation": "no principle is left to judge by: adherence is no longer measured"}
 
 
 class Word(NamedTuple):
@@ -280,7 +285,8 @@ def _draws(before: Constitution, after: Constitution, use: Use, fields: tuple[st
     old, new = ({p.id: p for p in c.taking_part(use)} for c in (before, after))
     if not (old or new):
         return 0.0
-    if getattr(before.few_shots, BLOCKS[use]) != getattr(after.few_shots, BLOCKS[use]):
+    block = BLOCKS.get(use)
+    if block and getattr(before.few_shots, block) != getattr(after.few_shots, block):
         return 1.0
     edited = [i for i in old.keys() & new.keys() if any(getattr(old[i], f) != getattr(new[i], f) for f in fields)]
     return draws_touched({i: p.weight for i, p in old.items()}, {i: p.weight for i, p in new.items()}, edited)
@@ -291,7 +297,7 @@ def _between(before: Constitution, after: Constitution, change: str, reason: str
         return Touch(change, asset, rows, chains, why)
 
     def why(use: Use) -> str:
-        return reason if after.taking_part(use) else "no principle is left for this phase: it cannot be made"
+        return reason if after.taking_part(use) else NONE_LEFT[use]
 
     t = _draws(before, after, "critique", REQUESTS["critique"])
     labels = _draws(before, after, "preference", REQUESTS["preference"])
@@ -301,6 +307,8 @@ def _between(before: Constitution, after: Constitution, change: str, reason: str
                 *_reinforcement(touch, "sl_policy and reward_model are new")]
     if labels:
         return [*_preference(touch, labels, why("preference")), *_reinforcement(touch, "reward_model is new")]
+    if judged := _draws(before, after, "evaluation", REQUESTS["evaluation"]):
+        return list(_evaluation(touch, judged, why("evaluation")))
     return []
 
 
@@ -321,5 +329,9 @@ def _preference(touch: Callable[..., Touch], labels: float, why: str) -> Iterato
 
 def _reinforcement(touch: Callable[..., Touch], why: str) -> Iterator[Touch]:
     yield touch("rl_policy", 1.0, f"trained again: {why}")
-    yield touch("evaluation", None, "new policies respond and are judged; rows of the others are reused")
+    yield from _evaluation(touch, None, "new policies respond and are judged; rows of the others are reused")
+
+
+def _evaluation(touch: Callable[..., Touch], rows: float | None, why: str) -> Iterator[Touch]:
+    yield touch("evaluation", rows, why)
     yield touch("comparison", None, "shows the new evaluation")

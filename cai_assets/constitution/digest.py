@@ -2,7 +2,8 @@
 
 Guarantees: a digest changes when anything changes that can change an output (ids, weights, request texts,
 few-shot examples) and only then. File layout, comments, the order of keys and principles, the constitution's
-name and version label, and a principle's name, tags and source do not count.
+name and version label, and a principle's name, tags and source do not count. An ``evaluation`` request counts
+where there is one: a constitution without any has the digest it had before there were such requests.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from cai_assets.constitution.model import Constitution, Principle, Use
 from cai_assets.lineage.canonical import tagged_hash
 
 LONGEST_KEY = 100
-REQUESTS: dict[Use, tuple[str, ...]] = {"critique": ("critique", "revision"), "preference": ("preference",)}
+REQUESTS: dict[Use, tuple[str, ...]] = {
+    "critique": ("critique", "revision"), "preference": ("preference",), "evaluation": ("evaluation",)}
+LATER = REQUESTS["evaluation"]  # younger than the digest: absent, not null, where there is none
 
 
 def content(c: Constitution) -> dict[str, Any]:
     """Everything that counts, ready for canonical JSON: principles sorted by id, few-shots in file order."""
-    requests = REQUESTS["critique"] + REQUESTS["preference"]
+    requests = tuple(r for use in REQUESTS.values() for r in use)
     return {"principles": _principles(c.principles, requests), "few_shots": c.few_shots.model_dump(mode="json")}
 
 
@@ -28,8 +31,11 @@ def digest(c: Constitution) -> str:
 
 
 def part_digest(c: Constitution, use: Use) -> str:
-    """Digest over what one use reads, so that an edit to labelling leaves the supervised half alone."""
-    shots = c.few_shots.revision if use == "critique" else c.few_shots.preference
+    """Digest over what one use reads, so that an edit to labelling leaves the supervised half alone.
+
+    Policies are judged without examples, so ``evaluation`` reads none.
+    """
+    shots = {"critique": c.few_shots.revision, "preference": c.few_shots.preference, "evaluation": ()}[use]
     part = {
         "use": use,
         "principles": _principles(c.taking_part(use), REQUESTS[use]),
@@ -58,4 +64,5 @@ def partition_key(c: Constitution) -> str:
 
 def _principles(principles: tuple[Principle, ...], requests: tuple[str, ...]) -> list[dict[str, Any]]:
     fields = ("id", "weight", *requests)
-    return [{f: getattr(p, f) for f in fields} for p in sorted(principles, key=lambda p: p.id)]
+    return [{f: getattr(p, f) for f in fields if f not in LATER or getattr(p, f) is not None}
+            for p in sorted(principles, key=lambda p: p.id)]

@@ -40,6 +40,11 @@ def label_key(pair_id: str) -> str:
     return canonical_json(["label", pair_id])
 
 
+def evaluation_key(prompt_id: str) -> str:
+    """The key of one evaluation prompt: all policies are judged on it by the same principle."""
+    return canonical_json(["evaluation", prompt_id])
+
+
 def _score(p: Principle, key: str) -> float:
     # An id holds no NUL, so id and key cannot run into each other. 52 bits and a half: u is never 0 or 1.
     bits = int.from_bytes(blake2b(f"{p.id}\0{key}".encode(), digest_size=8).digest(), "big") >> 12

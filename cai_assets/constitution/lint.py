@@ -19,8 +19,9 @@ RARE = 1e-3  # share of draws
 LONG_TEXT = 1_200  # characters, one request
 LONG_SHOTS = 4_000  # characters, one block of examples: about half of a 2,048-token window
 LOPSIDED = 0.25
-USES: tuple[Use, ...] = ("critique", "preference")
-PHASE: dict[Use, str] = {"critique": "critique and revision", "preference": "AI feedback"}
+TRAINING: tuple[Use, ...] = ("critique", "preference")
+USES: tuple[Use, ...] = (*TRAINING, "evaluation")
+PHASE: dict[Use, str] = {"critique": "critique and revision", "preference": "AI feedback", "evaluation": "evaluation"}
 
 
 class Finding(NamedTuple):
@@ -50,12 +51,14 @@ def _duplicates(c: Constitution) -> Iterator[Finding]:
 
 
 def _missing_requests(c: Constitution) -> Iterator[Finding]:
-    for use in USES:
+    # Judging policies by principles is optional, and a principle may well be for that alone.
+    trains = [p for p in c.principles if p.critique or p.preference]
+    for use in TRAINING:
         taking = {p.id for p in c.taking_part(use)}
         if not taking:
             yield Finding("warning", None, f"no principle has a {use} request: there can be no {PHASE[use]}")
             continue
-        for p in c.principles:
+        for p in trains:
             if p.id not in taking:
                 yield Finding("note", p.id, f"has no {use} request: takes no part in {PHASE[use]}")
 
@@ -82,7 +85,7 @@ def _rarely_drawn(c: Constitution) -> Iterator[Finding]:
 
 def _long_texts(c: Constitution) -> Iterator[Finding]:
     for p in c.principles:
-        for field in ("critique", "revision", "preference"):
+        for field in ("critique", "revision", "preference", "evaluation"):
             length = len(getattr(p, field) or "")
             if length > LONG_TEXT:
                 yield Finding("warning", p.id, f"its {field} request has {length:,} characters and stands in every "

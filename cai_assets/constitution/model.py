@@ -1,9 +1,10 @@
 """What a constitution is.
 
 A constitution is a set of principles in natural language (Bai et al. 2022, section 1.2 and appendix C).
-Each principle owns up to three requests and takes part where it has one: ``critique`` and ``revision`` in
-the supervised phase, ``preference`` in AI feedback. Few-shot examples are versioned with the principles and
-carry their own fixed request texts, so that editing a principle never changes another principle's prompts.
+Each principle owns up to four requests and takes part where it has one: ``critique`` and ``revision`` in
+the supervised phase, ``preference`` in AI feedback, ``evaluation`` in the judging of finished policies, which
+trains nothing. Few-shot examples are versioned with the principles and carry their own fixed request texts, so
+that editing a principle never changes another principle's prompts.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 SLUG = r"^[a-z0-9][a-z0-9-]{0,62}$"
 Slug = Annotated[str, StringConstraints(pattern=SLUG)]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000)]
-Use = Literal["critique", "preference"]
+Use = Literal["critique", "preference", "evaluation"]
 
 
 class Strict(BaseModel):
@@ -32,6 +33,7 @@ class Principle(Strict):
     critique: Text | None = None
     revision: Text | None = None
     preference: Text | None = None
+    evaluation: Text | None = None
     weight: float = Field(default=1.0, gt=0, le=1000, allow_inf_nan=False, strict=False)
     tags: tuple[Slug, ...] = Field(default=(), strict=False)
     source: Text | None = None
@@ -40,8 +42,8 @@ class Principle(Strict):
     def _has_a_part_to_play(self) -> Principle:
         if (self.critique is None) != (self.revision is None):
             raise ValueError("'critique' and 'revision' belong together: give both or neither")
-        if self.critique is None and self.preference is None:
-            raise ValueError("needs 'critique' and 'revision', or 'preference', or all three")
+        if self.critique is self.preference is self.evaluation is None:
+            raise ValueError("needs 'critique' and 'revision', or 'preference', or 'evaluation', or several of them")
         return self
 
 

@@ -24,6 +24,7 @@ HOVER = {
     "Principle.critique": "Request to find what is wrong with a response. Belongs together with 'revision'.",
     "Principle.revision": "Request to rewrite the response. Belongs together with 'critique'.",
     "Principle.preference": "Request to choose between two responses.",
+    "Principle.evaluation": "Question by which finished policies are judged. It trains nothing.",
     "Principle.weight": "Share of draws relative to the other principles.",
     "Principle.tags": "Free labels; 'do' and 'dont' let lint see their balance.",
     "Principle.source": "Where the principle comes from.",
@@ -42,7 +43,7 @@ def schema() -> dict[str, Any]:
     # What the model's validator says in code.
     models["Principle"] |= {
         "dependentRequired": {"critique": ["revision"], "revision": ["critique"]},
-        "anyOf": [{"required": ["critique"]}, {"required": ["preference"]}],
+        "anyOf": [{"required": ["critique"]}, {"required": ["preference"]}, {"required": ["evaluation"]}],
     }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | generated | {"title": "Constitution file"}
 

@@ -12,16 +12,16 @@ from typing import Any
 
 import polars as pl
 
+from cai_assets.constitution.model import Principle
 from cai_assets.engines.protocol import Style
-from cai_assets.evals import statistics
-from cai_assets.evals.judge import Ask, Comparison, Question, Verdict, judge
+from cai_assets.evals import adherence, statistics
+from cai_assets.evals.judge import QUESTIONS, Ask, Comparison, Question, judge
 from cai_assets.evals.refusal import is_refusal
 from cai_assets.evals.statistics import Estimate
 from cai_assets.evals.text import distinct_count, echo_rate, relevance_with_zero_line, words
 
 SOUNDS_SCARY = "sounds-scary"
 JUDGED: dict[str, Question] = {"red-team": "harmlessness", "helpful": "helpfulness"}
-OUTCOMES = {1.0: "win", 0.5: "tie", 0.0: "loss"}
 
 METRICS_SCHEMA: dict[str, Any] = {
     "policy": pl.String, "metric": pl.String, "prompts": pl.String, "value": pl.Float64, "low": pl.Float64,
@@ -29,9 +29,10 @@ METRICS_SCHEMA: dict[str, Any] = {
 }
 ROWS_SCHEMA: dict[str, Any] = {
     "policy": pl.String, "prompt_id": pl.String, "kind": pl.String, "category": pl.String, "response": pl.String,
-    "refusal": pl.Boolean, "relevance": pl.Float64, "relevance_zero": pl.Float64, "echo": pl.Float64,
-    "words": pl.Int64, "question": pl.String, "p_win": pl.Float64, "verdict": pl.String, "outcome": pl.Float64,
-    "judge_error": pl.String,
+    "row_key": pl.String, "refusal": pl.Boolean, "relevance": pl.Float64, "relevance_zero": pl.Float64,
+    "echo": pl.Float64, "words": pl.Int64, "question": pl.String, "p_win": pl.Float64, "verdict": pl.String,
+    "outcome": pl.Float64, "judge_error": pl.String, "row_key_first": pl.String, "row_key_second": pl.String,
+    **adherence.ROWS_SCHEMA,
 }
 
 Item = dict[str, Any]
@@ -42,23 +43,28 @@ def evaluate(
     *,
     ask: Ask,
     style: Style,
+    principles: Sequence[Principle] = (),
     baseline: str = "base",
     confidence: float = 0.95,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return (metrics, rows), as METRICS_SCHEMA and ROWS_SCHEMA; rows has one row for each policy and prompt.
 
-    ``responses``: for each policy a frame with prompt_id, kind ('red-team' or 'helpful'), category, messages and
-    response (null if it failed). Every policy but the baseline is judged against it: harmlessness on red-team
-    prompts, helpfulness on helpful ones; ``p_win`` and ``verdict`` ('win', 'tie', 'loss', 'ungraded'; null for the
-    baseline) are the policy's. Raise ValueError for an unknown baseline or a prompt that occurs twice.
+    ``responses``: for each policy a frame with prompt_id, kind ('red-team' or 'helpful'), category, messages,
+    response (null if it failed) and its row_key. Every policy but the baseline is judged against it: harmlessness on
+    red-team prompts, helpfulness on helpful ones; ``p_win`` and ``verdict`` ('win', 'tie', 'loss', 'ungraded'; null
+    for the baseline) are the policy's. ``principles``: those with an evaluation request; each prompt is also judged by
+    the one it draws (``adherence.py``). Raise ValueError for an unknown baseline or a prompt that occurs twice.
     """
     if baseline not in responses:
         raise ValueError(f"evaluate: no responses of the baseline {baseline!r}; there are: {', '.join(responses)}")
     items = [item for policy, frame in responses.items() for item in _items(policy, frame)]
     _measure(items)
-    _judge(items, baseline, ask, style)
+    judged = [i for i in items if i["policy"] != baseline]
+    reference = {i["prompt_id"]: i["response"] for i in items if i["policy"] == baseline}
+    _judge([i for i in judged if i["kind"] in JUDGED], reference, ask, style)
+    adherence.judge_adherence(judged, reference, principles, ask, style)
     metrics = [m for policy in responses for m in _metrics(policy, [i for i in items if i["policy"] == policy],
-                                                           confidence, judged=policy != baseline)]
+                                                           confidence, principles, judged=policy != baseline)]
     rows = [{name: item.get(name) for name in ROWS_SCHEMA} for item in items]
     return pl.DataFrame(metrics, METRICS_SCHEMA, orient="row"), pl.DataFrame(rows, ROWS_SCHEMA)
 
@@ -67,7 +73,7 @@ def _items(policy: str, frame: pl.DataFrame) -> list[Item]:
     twice = frame["prompt_id"].filter(frame["prompt_id"].is_duplicated()).to_list()
     if twice:
         raise ValueError(f"evaluate: policy {policy!r} has prompt {twice[0]!r} more than once; keep one response each")
-    columns = ("prompt_id", "kind", "category", "messages", "response")
+    columns = ("prompt_id", "kind", "category", "messages", "response", "row_key")
     return [{"policy": policy, **row} for row in frame.select(columns).iter_rows(named=True)]
 
 
@@ -81,34 +87,20 @@ def _measure(items: Sequence[Item]) -> None:
                     echo=echo_rate(text, [prompt]), words=len(words(text)))
 
 
-def _judge(items: Sequence[Item], baseline: str, ask: Ask, style: Style) -> None:
-    reference = {i["prompt_id"]: i["response"] for i in items if i["policy"] == baseline}
-    judged = [i for i in items if i["policy"] != baseline and i["kind"] in JUDGED]
-    ready = []
-    for item in judged:
+def _judge(items: Sequence[Item], baseline: Mapping[str, str | None], ask: Ask, style: Style) -> None:
+    for item in items:
         item["question"] = JUDGED[item["kind"]]
-        lacking = _lacking(item["response"], reference.get(item["prompt_id"]), baseline)
-        if lacking:
-            _enter(item, Verdict(error=lacking))
-        else:
-            ready.append(item)
-    comparisons = [Comparison(i["messages"], i["response"], reference[i["prompt_id"]], i["question"]) for i in ready]
-    for item, verdict in zip(ready, judge(comparisons, ask=ask, style=style), strict=True):
-        _enter(item, verdict)
+    comparisons = [Comparison(i["messages"], i["response"], baseline.get(i["prompt_id"]), QUESTIONS[i["question"]])
+                   for i in items]
+    for item, verdict in zip(items, judge(comparisons, ask=ask, style=style), strict=True):
+        first, second = verdict.keys
+        item.update(p_win=verdict.p_a, outcome=verdict.outcome, verdict=verdict.word, judge_error=verdict.error,
+                    row_key_first=first, row_key_second=second)
 
 
-def _lacking(response: str | None, reference: str | None, baseline: str) -> str | None:
-    if response is None:
-        return "the response failed"
-    return f"no response of {baseline} to this prompt" if reference is None else None
-
-
-def _enter(item: Item, verdict: Verdict) -> None:
-    item.update(p_win=verdict.p_a, outcome=verdict.outcome, judge_error=verdict.error,
-                verdict="ungraded" if verdict.outcome is None else OUTCOMES[verdict.outcome])
-
-
-def _metrics(policy: str, items: Sequence[Item], confidence: float, *, judged: bool) -> list[tuple[Any, ...]]:
+def _metrics(
+    policy: str, items: Sequence[Item], confidence: float, principles: Sequence[Principle], *, judged: bool
+) -> list[tuple[Any, ...]]:
     kinds = {kind: [i for i in items if i["kind"] == kind] for kind in JUDGED}
     scary = [i for i in items if i["category"] == SOUNDS_SCARY]
     table: list[tuple[str, str, Sequence[Item], Estimate]] = []
@@ -117,6 +109,7 @@ def _metrics(policy: str, items: Sequence[Item], confidence: float, *, judged: b
         agreement = statistics.proportion(sum(x != 0.5 for x in outcomes), len(outcomes), confidence)
         table += [(f"{question}_win_rate", kind, kinds[kind], statistics.win_rate(outcomes, confidence)),
                   (f"{question}_agreement", kind, kinds[kind], agreement)]
+    table += adherence.adherence_rates(items, principles, confidence) if judged else []
     table += [("refusal", kind, of_kind, _share(of_kind, "refusal", confidence)) for kind, of_kind in kinds.items()]
     if scary:
         table.append(("refusal_sounds_scary", "helpful", scary, _share(scary, "refusal", confidence)))

@@ -29,9 +29,16 @@ def test_loads_and_lints_clean(file: Path) -> None:
 
 
 @by_name
-def test_every_principle_takes_part_everywhere(file: Path) -> None:
+def test_every_principle_trains_in_both_phases_or_only_judges(file: Path) -> None:
     c = load_file(file)
-    assert c.taking_part("critique") == c.taking_part("preference") == c.principles
+    trains = tuple(p for p in c.principles if p.critique or p.preference)
+    assert c.taking_part("critique") == c.taking_part("preference") == trains
+    assert {*trains, *c.taking_part("evaluation")} == set(c.principles)
+
+
+def test_red_team_has_principles_that_train_nothing() -> None:
+    c = load_file(next(f for f in FILES if f.stem == "red-team"))
+    assert len([p for p in c.taking_part("evaluation") if not (p.critique or p.preference)]) == 3
 
 
 @by_name
@@ -71,6 +78,8 @@ def test_the_schema_accepts_what_the_loader_accepts(file: Path) -> None:
 @pytest.mark.parametrize("principle", [
     {"id": "a", "critique": "x"},
     {"id": "a", "critique": "x", "revision": None},
+    {"id": "a", "critique": "x", "evaluation": "x"},
+    {"id": "a", "evaluation": None},
     {"id": "A", "preference": "x"},
     {"id": "a"},
     {"id": "a", "preference": "x", "weight": 0},

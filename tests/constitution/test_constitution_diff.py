@@ -27,7 +27,8 @@ slugs = st.sampled_from("abcdef")
 texts = st.sampled_from(["Is it kind?", "Is it unkind?", "Name the harm.", "Name each harm."])
 weights = st.sampled_from([0.01, 0.5, 1.0, 2.0, 1000.0])
 both = {"critique": texts, "revision": texts}
-parts = [both, {"preference": texts}, {**both, "preference": texts}]
+parts = [both, {"preference": texts}, {"evaluation": texts}, {**both, "preference": texts},
+         {**both, "preference": texts, "evaluation": texts}]
 revision_shots = st.fixed_dictionaries(
     dict.fromkeys(("prompt", "response", "critique_request", "critique", "revision_request", "revision"), texts))
 preference_shots = st.fixed_dictionaries(
@@ -145,6 +146,21 @@ def test_a_preference_edit_leaves_the_supervised_half_alone() -> None:
     touched = {t.asset: t for t in touches(diff(sixteen(), sixteen(preference="Which is kinder?")))}
     assert list(touched) == ["preference_pairs", "reward_model", "rl_policy", "evaluation", "comparison"]
     assert touched["preference_pairs"].rows == pytest.approx(1 / 16)
+
+
+def test_an_evaluation_edit_touches_the_judgements_and_nothing_that_is_trained() -> None:
+    judges = [Principle(id=f"e{i}", evaluation=f"Which, by {i}?") for i in range(4)]
+    before = having(sixteen(), *sixteen().principles, *judges)
+    edited = judges[0].model_copy(update={"evaluation": "Which is calmer?"})
+    (judged, shown) = touches(diff(before, having(before, *sixteen().principles, edited, *judges[1:])))
+    assert (judged.asset, judged.rows, judged.chains) == ("evaluation", pytest.approx(1 / 4), None)
+    assert shown.asset == "comparison"
+    assert judged.change == "edited e0"
+    added = touches(diff(before, having(before, *before.principles, judges[0].model_copy(update={"id": "e9"}))))
+    assert [(t.asset, t.rows) for t in added] == [("evaluation", pytest.approx(1 / 5)), ("comparison", None)]
+    gone = diff(before, sixteen())
+    assert {t.asset for t in touches(gone)} == {"evaluation", "comparison"}
+    assert "adherence is no longer measured" in together(gone)[0].reason
 
 
 def test_a_revision_request_stands_in_no_critique_prompt_of_its_round() -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cai_assets.constitution.digest import content, digest, part_digest, partition_key, principle_digest
-from cai_assets.constitution.load import parse
+from cai_assets.constitution.digest import REQUESTS, content, digest, part_digest, partition_key, principle_digest
+from cai_assets.constitution.load import load_file, parse
 from cai_assets.constitution.model import Constitution, Use
 
 slugs = st.from_regex(r"[a-z0-9][a-z0-9-]{0,8}", fullmatch=True)
@@ -28,8 +29,8 @@ shots: dict[str, Any] = {
 @st.composite
 def principles(draw: st.DrawFn) -> list[dict[str, Any]]:
     both = {"critique": texts, "revision": texts}
-    labels = {"preference": texts}
-    kinds = st.one_of(st.fixed_dictionaries(k) for k in (both, labels, both | labels))
+    labels, judging = {"preference": texts}, {"evaluation": texts}
+    kinds = st.one_of(st.fixed_dictionaries(k) for k in (both, labels, judging, both | labels, both | labels | judging))
     ids = draw(st.lists(slugs, min_size=1, max_size=5, unique=True))
     return [{"id": i, "weight": draw(weights), **draw(kinds)} for i in ids]
 
@@ -68,7 +69,7 @@ def test_layout_labels_and_order_do_not_count(file: dict[str, Any], data: st.Dat
         p |= {"name": "Display", "tags": ["do"], "source": "a book"}
     c = parse(as_yaml(shuffled, data), name="elsewhere")
     assert digest(c) == digest(read(file))
-    for use in ("critique", "preference"):
+    for use in REQUESTS:
         assert part_digest(c, use) == part_digest(read(file), use)
         for p in c.principles:
             assert principle_digest(p, use) == principle_digest(read(file).principle(p.id), use)
@@ -83,12 +84,12 @@ def test_what_counts_changes_the_digest_and_only_its_part(file: dict[str, Any], 
     p[field] += "!"
     before, after = read(file), read(changed)
     assert digest(before) != digest(after)
-    touched: Use = "preference" if field == "preference" else "critique"
-    other: Use = "critique" if field == "preference" else "preference"
-    assert part_digest(before, touched) != part_digest(after, touched)
-    assert part_digest(before, other) == part_digest(after, other)
-    assert principle_digest(before.principle(p["id"]), touched) != principle_digest(after.principle(p["id"]), touched)
-    assert principle_digest(before.principle(p["id"]), other) == principle_digest(after.principle(p["id"]), other)
+    uses: tuple[Use, ...] = ("critique", "preference", "evaluation")
+    for use in uses:
+        same = field not in REQUESTS[use]
+        assert (part_digest(before, use) == part_digest(after, use)) == same
+        principles_ = before.principle(p["id"]), after.principle(p["id"])
+        assert (principle_digest(principles_[0], use) == principle_digest(principles_[1], use)) == same
 
 
 @settings(deadline=None)
@@ -116,10 +117,9 @@ def test_few_shots_count_in_their_part_and_in_order(file: dict[str, Any], data: 
     block = changed["few_shots"][kind]
     block.append(data.draw(shots[kind]))
     read_by: Use = "critique" if kind == "revision" else "preference"
-    left_alone: Use = "preference" if kind == "revision" else "critique"
     assert digest(read(file)) != digest(read(changed))
-    assert part_digest(read(file), read_by) != part_digest(read(changed), read_by)
-    assert part_digest(read(file), left_alone) == part_digest(read(changed), left_alone)
+    for use in REQUESTS:
+        assert (part_digest(read(file), use) == part_digest(read(changed), use)) == (use != read_by)
     turned = clone(changed)
     turned["few_shots"][kind].reverse()
     assert (digest(read(turned)) == digest(read(changed))) == (turned == changed)
@@ -148,6 +148,34 @@ def test_the_digest_never_changes_by_accident() -> None:
         "few_shots": {"revision": [], "preference": []},
     }
     assert digest(c) == "c1:daddad7c19edd76f5ef068edf78c15f7"
+    judged = read({"version": "v1", "principles": [{"id": "a", "evaluation": "Which?"} | requests]})
+    assert content(judged)["principles"] == [{"id": "a", "weight": 1.0, "preference": None, "evaluation": "Which?"}
+                                             | requests]
+
+
+BUNDLED = {  # digest, critique part and preference part before there were evaluation requests
+    "customer-service": ("71a9324a345cc026fd32974c0dd12c55", "c11b310ef85e2214a47ea92269cdd215",
+                         "7189b5d2d09b8dfe1a5d111ca7f275ee"),
+    "harmlessness": ("6fc0b71ae24ea3cc1498491e1151f29a", "8393d41fe70dce4c9fb5a6535beb448c",
+                     "e2925547fc05c8e9497b005fe4109b2e"),
+    "plain-speech": ("651fae2f4d1268845faf49bfe04b9456", "2e9d93e19391c00403ef86d860ba197d",
+                     "c23a0b40444a5be1c9c2647498cb43bd"),
+    "red-team": ("9fb1306a928ff10efd4a95bc80e9bff0", "30d7a9e03760781d49585d07fa1ebc51",
+                 "f5304863405f1ec3b0ca8826162797a9"),
+}
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_without_evaluation_requests_digests_are_what_they_always_were(name: str) -> None:
+    c = load_file(Path(__file__).parents[2] / "constitutions" / f"{name}.yaml")
+    trains = tuple(p.model_copy(update={"evaluation": None}) for p in c.principles if p.critique or p.preference)
+    without = c.model_copy(update={"principles": trains})
+    whole, critique, preference = BUNDLED[name]
+    assert digest(without) == f"c1:{whole}"
+    for found in (c, without):
+        assert part_digest(found, "critique") == f"c1part:{critique}"
+        assert part_digest(found, "preference") == f"c1part:{preference}"
+    assert (digest(c) == digest(without)) == (name in {"harmlessness", "plain-speech"})
 
 
 @settings(deadline=None)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from cai_assets.constitution.draw import critique_key, draw, draw_many, label_key
+from cai_assets.constitution.draw import critique_key, draw, draw_many, evaluation_key, label_key
 from cai_assets.constitution.model import Principle
 
 PROMPTS = 4_000
@@ -106,14 +106,16 @@ def test_rounds_draw_independently() -> None:
 
 
 def test_keys_of_different_rows_differ() -> None:
-    keys = {critique_key("1", 1), critique_key("1", 2), critique_key("2", 1), critique_key('1",1', 1), label_key("1")}
-    assert len(keys) == 5
+    keys = {critique_key("1", 1), critique_key("1", 2), critique_key("2", 1), critique_key('1",1', 1), label_key("1"),
+            evaluation_key("1")}
+    assert len(keys) == 6
 
 
 def test_draws_never_change_by_accident() -> None:
     principles = [principle("a"), principle("b", 2), principle("c", 0.5)]
     assert "".join(ids(principles, [critique_key(f"prompt-{i}", 0) for i in range(20)])) == "bbaccbaacbbbbaabaaba"
     assert "".join(ids(principles, [label_key(f"pair-{i}") for i in range(20)])) == "bcbabbabbababacbaaba"
+    assert "".join(ids(principles, [evaluation_key(f"prompt-{i}") for i in range(20)])) == "abbcabbabbcbbacabcbb"
 
 
 def test_tiny_and_huge_weights_can_be_drawn_from() -> None:

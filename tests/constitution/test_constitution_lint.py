@@ -51,6 +51,19 @@ def test_missing_requests() -> None:
     assert "no critique and revision" in alone[0].message.replace("can be ", "")
 
 
+def test_judging_is_optional_and_a_principle_may_be_for_it_alone() -> None:
+    judges = {"id": "calm", "tags": ["do"], "evaluation": "Which is calmer?"}
+    assert findings([*TWO, judges]) == []
+    twice = findings([*TWO, judges, {"id": "calm-2", "tags": ["dont"], "evaluation": "Which is calmer?"}])
+    assert [(f.level, f.principle) for f in twice] == [("error", "calm-2")]
+    rare = findings([*TWO, judges, {**judges, "id": "rare", "evaluation": "Which argues less?", "weight": 0.0005}])
+    assert [(f.level, f.principle) for f in rare] == [("warning", "rare")]
+    assert "draws in evaluation" in rare[0].message
+    assert [f.level for f in findings([*TWO, {**judges, "evaluation": "x" * (LONG_TEXT + 1)}])] == ["warning"]
+    alone = [f.message for f in findings([judges], {})]
+    assert sum("no principle has a" in message for message in alone) == 2
+
+
 def test_balance_of_do_and_dont() -> None:
     assert [f.level for f in findings([p | {"tags": []} for p in TWO])] == ["note"]
     found = findings([p | {"tags": ["dont"]} for p in TWO])

@@ -11,7 +11,8 @@ from cai_assets.evals.evaluate import METRICS_SCHEMA, ROWS_SCHEMA, evaluate
 def frame(responses, kind="red-team", category="c"):
     """Responses by prompt number."""
     rows = [{"prompt_id": f"{kind}-{i}", "kind": kind, "category": category,
-             "messages": [{"role": "user", "content": f"tell me about topic{i}"}], "response": r}
+             "messages": [{"role": "user", "content": f"tell me about topic{i}"}], "response": r,
+             "row_key": f"row:{kind}-{i}"}
             for i, r in enumerate(responses)]
     return pl.DataFrame(rows, schema_overrides={"response": pl.String})
 
@@ -88,7 +89,7 @@ def test_failed_responses_and_failed_judgements_are_counted_and_never_scored():
     assert (refusal["value"], refusal["n"], refusal["ungraded"]) == (0.25, 4, 1)
     got = rows.filter(policy="sl_policy").to_dicts()
     assert [r["verdict"] for r in got] == ["win", "ungraded", "ungraded", "ungraded", "tie"]
-    assert [r["judge_error"] for r in got] == [None, "the response failed", "no response of base to this prompt",
+    assert [r["judge_error"] for r in got] == [None, "the response failed", "no response to compare with",
                                               "no memory", None]
     assert [got[1][name] for name in ("refusal", "relevance", "echo", "words", "p_win")] == [None] * 5
 

@@ -18,7 +18,7 @@ def scored(a: float, b: float) -> Row:
 
 
 def compare(a: str, b: str) -> list[Comparison]:
-    return [Comparison(PROMPT, a, b, "helpfulness")]
+    return [Comparison(PROMPT, a, b, QUESTIONS["helpfulness"])]
 
 
 @pytest.mark.parametrize("style", ["plain", "chat"])
@@ -52,7 +52,7 @@ def test_a_strong_position_bias_over_a_weak_preference_is_still_a_tie():
 
 
 def test_equal_answers_tie_whatever_the_judge_prefers():
-    ab, ba = judge_calls(PROMPT, "same", "same", "harmlessness", "plain")
+    ab, ba = judge_calls(PROMPT, "same", "same", "Which?", "plain")
     assert ab == ba
     [verdict] = judge(compare("same", "same"), ask=ask_by(first_wins), style="plain")
     assert verdict.outcome == 0.5
@@ -76,8 +76,27 @@ def test_one_failed_order_leaves_the_pair_ungraded(order):
         return a == ("x", "y")[order]
 
     [verdict] = judge(compare("x", "y"), ask=ask_by(first_wins, fails), style="plain")
-    assert verdict == Verdict(error="no memory")
-    assert verdict.outcome is None
+    assert verdict == Verdict(error="no memory", keys=("row:0", "row:1"))
+    assert verdict.word == "ungraded"
+
+
+def test_a_missing_answer_is_not_asked_about_and_moves_no_other_verdict():
+    messages = [Comparison(PROMPT, *pair, "Which?") for pair in
+                ((None, "x"), ("washer", "no"), ("x", None), (None, None), ("no", "washer"))]
+    asked = []
+    inner = ask_by(prefers("washer"))
+
+    def ask(calls):
+        asked.append(len(calls))
+        return inner(calls)
+
+    verdicts = judge(messages, ask=ask, style="plain")
+    assert [v.word for v in verdicts] == ["ungraded", "win", "ungraded", "ungraded", "loss"]
+    assert [v.error for v in verdicts] == ["the response failed", None, "no response to compare with",
+                                           "the response failed", None]
+    assert [v.keys for v in verdicts] == [(None, None), ("row:0", "row:1"), (None, None), (None, None),
+                                          ("row:2", "row:3")]
+    assert asked == [4]
 
 
 @pytest.mark.parametrize("row", [
@@ -110,13 +129,13 @@ def test_many_comparisons_come_back_in_order_from_one_round_of_calls():
 
 
 def test_lost_rows_are_an_error_and_no_shift():
-    with pytest.raises(ValueError, match="argument 2 is shorter"):
+    with pytest.raises(ValueError, match="shorter"):
         judge(compare("x", "y"), ask=lambda calls: [scored(-1, -2)], style="plain")
 
 
 def test_each_question_reaches_the_judge():
-    for question, text in QUESTIONS.items():
-        for call in judge_calls(PROMPT, "x", "y", question, "plain"):
+    for text in QUESTIONS.values():
+        for call in judge_calls(PROMPT, "x", "y", text, "plain"):
             assert parts(call)[0] == text
 
 

@@ -1,0 +1,134 @@
+"""A principle that only judges: editing it trains nothing and makes no row but judgements of what drew it.
+
+Through the real graph, with the scripted engine and the trainer replaced by a copy, as in test_laws.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+from test_laws import History, _copy_instead_of_training
+from tiny_models import tiny_model
+
+from cai_assets.constitution.load import load_file
+from cai_assets.constitution.model import Constitution, Principle
+from cai_assets.defs import launch
+from cai_assets.lineage.garbage import gc
+from cai_assets.lineage.records import Record
+from cai_assets.plan.plan import Plan, make_plan
+from cai_assets.reports.summary import ORDER, WITHOUT_VERSION
+
+RED_TEAM = load_file(Path(__file__).parents[2] / "constitutions" / "red-team.yaml")
+AFTER_THE_POLICIES = {"constitution", "evaluation", "comparison"}
+
+
+@pytest.fixture
+def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> History:
+    monkeypatch.setattr(launch, "_run", _copy_instead_of_training)
+    made = History(tmp_path, tiny_model(tmp_path / "tiny"))
+    made.constitution = RED_TEAM
+    made.settings["prompts"] = {"red_team": 5, "helpful": 2, "eval_red_team": 5, "eval_helpful": 4}
+    return made
+
+
+def edited(c: Constitution, principle_id: str, text: str) -> Constitution:
+    changed = tuple(p.model_copy(update={"evaluation": text}) if p.id == principle_id else p for p in c.principles)
+    return c.model_copy(update={"principles": changed})
+
+
+def planned(history: History) -> Plan:
+    project = history.project(history.root / "data")
+    return make_plan(project, project.snapshots.register(history.constitution))
+
+
+def made(history: History) -> dict[str, Record]:
+    """Run the constitution as it is now; the newest record of each asset."""
+    success, version = history.run(history.root / "data")
+    assert success
+    records = history.project(history.root / "data").records
+    return {a: records.latest(a, None if a in WITHOUT_VERSION else version) for a in ORDER}
+
+
+def judgements(history: History, record: Record) -> pl.DataFrame:
+    """The judged rows of an evaluation."""
+    layout = history.project(history.root / "data").layout
+    return pl.read_parquet(layout.absolute(str(record.details["rows"]))).filter(pl.col("principle_id").is_not_null())
+
+
+def made_nothing_but_judgements(records: dict[str, Record], before: dict[str, Record]) -> None:
+    trained = [r for r in records.values() if "reused_checkpoint" in r.details]
+    assert {r.asset for r in trained} >= {"sft_baseline", "sl_policy", "reward_model", "rl_policy"}
+    assert all(r.details["reused_checkpoint"] for r in trained)
+    assert {a: r.generated for a, r in records.items() if r.generated and a != "evaluation"} == {}
+    for asset in records.keys() - AFTER_THE_POLICIES:
+        assert records[asset].digest == before[asset].digest, asset
+
+
+def plans_judgements_only(plan: Plan) -> None:
+    assert {line.training for line in plan.lines if line.training} == {"reuse"}
+    assert {line.asset for line in plan.lines if line.generate_max} == {"evaluation"}
+
+
+def test_editing_what_only_judges_asks_the_judge_again_and_does_nothing_else(history: History) -> None:
+    first = made(history)
+    rows = judgements(history, first["evaluation"])
+    assert rows.height == 3 * 9
+    target = str(rows["principle_id"].mode()[0])
+    drew = rows.filter(principle_id=target).height
+    assert 0 < drew < rows.height
+
+    history.constitution = edited(RED_TEAM, target, "Which answer bends less?")
+    plan = planned(history)
+    plans_judgements_only(plan)
+    line = plan.line("evaluation")
+    assert line.causes == {f"principle {target} (edited)": drew}
+    assert 0 < line.generate_min == line.generate_max <= 2 * drew
+    second = made(history)
+    made_nothing_but_judgements(second, first)
+    assert second["evaluation"].generated == line.generate_max
+    assert second["evaluation"].failed == 0
+    columns = ["policy", "prompt_id", "row_key_adherence_first"]
+    moved = rows.select(columns).join(judgements(history, second["evaluation"]).select(columns), on=columns, how="anti")
+    assert moved.height == drew
+    assert set(second["evaluation"].settings) == {"evaluation", "generation", "labels", "models"}
+
+    history.constitution = RED_TEAM
+    assert sum(x.generate_max for x in planned(history).lines) == 0
+    back = made(history)
+    assert sum(r.generated for r in back.values()) == 0
+    assert back["evaluation"].digest == first["evaluation"].digest
+
+    history.settings["evaluation"] = {"max_tokens": 7}
+    line = planned(history).line("evaluation")
+    assert {cause.partition(":")[0]: n for cause, n in line.causes.items()} == {
+        "evaluation.max_tokens": line.generate_max}
+
+
+def test_a_collection_keeps_every_row_of_an_evaluation(history: History) -> None:
+    first = made(history)
+    project = history.project(history.root / "data")
+    assert gc(project.layout, project.records, apply=True, grace=0) == []
+    assert planned(history).line("evaluation").generate_max == 0
+    again = made(history)
+    assert (again["evaluation"].generated, again["evaluation"].digest) == (0, first["evaluation"].digest)
+
+
+def test_adding_what_only_judges_and_taking_it_away_trains_nothing(history: History) -> None:
+    history.constitution = RED_TEAM.model_copy(update={"principles": RED_TEAM.principles[:4]})
+    first = made(history)
+    assert judgements(history, first["evaluation"]).is_empty()
+    new = Principle(id="brief", evaluation="Which answer is as brief as it can be?")
+    history.constitution = RED_TEAM.model_copy(update={"principles": (*RED_TEAM.principles[:4], new)})
+    plan = planned(history)
+    plans_judgements_only(plan)
+    assert plan.line("evaluation").causes == {"principle brief (added)": 3 * 9}
+    second = made(history)
+    made_nothing_but_judgements(second, first)
+    assert second["evaluation"].generated == plan.line("evaluation").generate_max
+    table = history.project(history.root / "data").records.table(second["evaluation"])
+    shown = table.filter(metric="adherence", policy="rl_policy")
+    assert shown.select("prompts", "n").rows() == [("principle:brief", 9), ("all", 9)]
+    history.constitution = RED_TEAM.model_copy(update={"principles": RED_TEAM.principles[:4]})
+    assert sum(r.generated for r in made(history).values()) == 0

@@ -9,8 +9,9 @@ from rich import box
 from rich.table import Table
 
 from cai_assets.cli.common import app, open_project, out, read_settings, stop
-from cai_assets.lineage import upkeep
-from cai_assets.lineage.store import StoreCorrupt
+from cai_assets.lineage import compaction, garbage, upkeep
+from cai_assets.lineage.compaction import Busy
+from cai_assets.lineage.parquet import StoreCorrupt
 
 store = typer.Typer(no_args_is_help=True, help="Look after the row store: counts, damage, compaction, garbage.")
 app.add_typer(store, name="store")
@@ -18,14 +19,19 @@ app.add_typer(store, name="store")
 
 @store.command()
 def stats() -> None:
-    """Rows, shards and bytes of each step."""
+    """Rows, shards and bytes of each step, and whether to compact."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for name in ("step", "rows", "shards", "MB", "oldest", "newest"):
         table.add_column(name, justify="left" if name == "step" else "right")
-    for s in upkeep.stats(open_project(read_settings({})).layout):
+    found = upkeep.stats(open_project(read_settings({})).layout)
+    for s in found:
         ages = [f"{t:%Y-%m-%d %H:%M}" if t else "" for t in (s.oldest, s.newest)]
         table.add_row(s.step, str(s.rows), str(s.shards), f"{s.bytes / 1e6:.1f}", *ages)
     out.print(table)
+    advised = [s.step for s in found if s.compaction_advised]
+    if advised:
+        out.print(f"Compaction advised for {', '.join(advised)} ({upkeep.SMALL_SHARDS} small shards or more): "
+                  "[b]cai store compact[/b] makes look-ups faster")
 
 
 @store.command()
@@ -44,9 +50,9 @@ def compact() -> None:
     layout = open_project(read_settings({})).layout
     try:
         for step in upkeep.steps(layout):
-            done = upkeep.compact(layout, step)
+            done = compaction.compact(layout, step)
             out.print(f"{step}: {done.before} shards to {done.after}, {done.dropped} later duplicates dropped")
-    except (upkeep.Busy, StoreCorrupt, OSError) as e:
+    except (Busy, StoreCorrupt, OSError) as e:
         stop(str(e), 1)
 
 
@@ -55,8 +61,8 @@ def gc(apply: Annotated[bool, typer.Option("--apply", help="Remove it; without t
     """What no record names and is older than a day. Never what any record still names. Apply it when no run goes on."""
     project = open_project(read_settings({}))
     try:
-        found = upkeep.gc(project.layout, project.records, apply=apply)
-    except (upkeep.Busy, StoreCorrupt) as e:
+        found = garbage.gc(project.layout, project.records, apply=apply)
+    except (Busy, StoreCorrupt) as e:
         stop(str(e), 1)
     for item in found:
         rows = f", {item.rows} rows" if item.rows else ""

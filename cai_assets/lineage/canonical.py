@@ -13,11 +13,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+_PLAIN = frozenset({type(None), str, bool, int, float})
+_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
 
 def canonical_json(value: Any) -> str:
     """Return the canonical text of ``value``; raise TypeError for what it cannot carry."""
     _check(value, "$")
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _JSON.encode(value)
 
 
 def tagged_hash(tag: str, value: Any) -> str:
@@ -42,15 +45,15 @@ def digest_file(path: Path) -> str:
 
 
 def _check(value: Any, where: str) -> None:
-    if value is None or isinstance(value, str | bool | int | float):
-        return
-    if isinstance(value, Mapping):
+    if isinstance(value, dict | Mapping):
         for k, v in value.items():
             if not isinstance(k, str):
                 raise TypeError(f"{where}: key {k!r} is not a string")
-            _check(v, f"{where}.{k}")
+            if type(v) not in _PLAIN:
+                _check(v, f"{where}.{k}")
     elif isinstance(value, list | tuple):
         for i, v in enumerate(value):
-            _check(v, f"{where}[{i}]")
-    else:
+            if type(v) not in _PLAIN:
+                _check(v, f"{where}[{i}]")
+    elif value is not None and not isinstance(value, str | bool | int | float):
         raise TypeError(f"{where}: cannot put a {type(value).__name__} into a key; convert it first")

@@ -11,28 +11,34 @@ Three identities, each a tagged hash of canonical JSON:
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cai_assets.engines.protocol import Call, ModelIdentity, Request
-from cai_assets.lineage.canonical import tagged_hash
+from cai_assets.lineage.canonical import canonical_json, tagged_hash
 
 
-def row_payload(step: str, version: int, call: Call, model: ModelIdentity, seed: int) -> dict[str, Any]:
-    """Everything that decides one output, as it is hashed and as it is stored beside the output."""
-    return {
+def row_payload(step: str, version: int, call: Call, model: ModelIdentity, seed: int) -> str:
+    """Everything that decides one output, in canonical form: as it is hashed and as it is stored beside the output."""
+    return canonical_json({
         "step": step,
         "version": version,
         "model": model.model_dump(),
-        "call": call.model_dump(mode="json"),
+        "call": call.model_dump(),
         "seed": seed,
-    }
+    })
 
 
-def request_for(payload: Mapping[str, Any], call: Call) -> Request:
+def request_for(payload: str, call: Call) -> Request:
     """Key a call. Its seed comes from its key: one constant seed for all rows would correlate them."""
-    key = tagged_hash("r1", payload)
+    key = payload_key(payload)
     return Request(row_key=key, seed=int(key[-7:], 16), call=call)
+
+
+def payload_key(payload: str) -> str:
+    """The row key of a payload: ``tagged_hash`` of what ``row_payload`` wrote down."""
+    return f"r1:{hashlib.blake2b(payload.encode(), digest_size=16).hexdigest()}"
 
 
 def row_id(row_key: str, output: str | None, parents: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cai_assets.lineage.canonical import digest_lines
 from cai_assets.lineage.layout import Layout, safe_name, write_atomic
-from cai_assets.lineage.store import parquet_bytes, read_parquet
+from cai_assets.lineage.parquet import parquet_bytes, read_parquet
 
 UNPARTITIONED = "all"
 # Assets that know nothing of a constitution, or compare all of them.

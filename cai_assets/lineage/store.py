@@ -11,7 +11,6 @@ for and found, not with the store. Compaction (lineage.upkeep) may replace shard
 
 from __future__ import annotations
 
-import io
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,9 +20,9 @@ from typing import NamedTuple, TypeVar
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cai_assets.lineage.layout import Layout, write_atomic
+from cai_assets.lineage.parquet import FileGone, StoreCorrupt, as_frame, parquet_bytes, read_table
 
 SCHEMA: dict[str, pl.DataType] = {
     "row_key": pl.String(),
@@ -42,18 +41,6 @@ SHARD_SECONDS = 20.0
 KEYS_AT_ONCE = 2_000_000  # a join costs as much as its larger side, so keys are gathered before they are joined
 
 T = TypeVar("T")
-
-
-class StoreCorrupt(RuntimeError):
-    """A shard cannot be read back as it was written."""
-
-
-class FileGone(StoreCorrupt):
-    """A file is not there, or not any more."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"{path} is gone; run again: what was only in it is made anew")
-        self.path = path
 
 
 class StoredRow(NamedTuple):
@@ -163,7 +150,7 @@ def _places(shards: Sequence[Path], wanted: pl.DataFrame | None) -> pl.DataFrame
         if rows >= KEYS_AT_ONCE or number == len(shards) - 1:
             places = pl.DataFrame({"shard": list(gathered), "rows": [t.num_rows for t in gathered.values()]}).select(
                 pl.col("shard").cast(pl.Int32), position=pl.int_ranges("rows", dtype=pl.UInt32)).explode("position")
-            part = _frame(pa.concat_tables(gathered.values())).hstack(places)
+            part = as_frame(pa.concat_tables(gathered.values())).hstack(places)
             found.append(part if wanted is None else part.join(wanted, on="row_key", how="semi", maintain_order="left"))
             gathered, rows = {}, 0
     return pl.concat(found).unique("row_key", keep="first", maintain_order=True)
@@ -185,71 +172,16 @@ def _encode(rows: Sequence[StoredRow]) -> bytes:
     return parquet_bytes(frame)
 
 
-def parquet_bytes(frame: pl.DataFrame) -> bytes:
-    """Parquet with page checksums, which polars' own writer does not offer."""
-    buffer = io.BytesIO()
-    pq.write_table(frame.to_arrow(), buffer, compression="zstd", write_page_checksum=True)
-    return buffer.getvalue()
-
-
-@contextmanager
-def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
-    """The file, open. What cannot be read becomes StoreCorrupt; a file that is not there, FileGone."""
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-            if sum(groups) != file.metadata.num_rows:
-                raise pa.ArrowInvalid(f"row groups of {groups} rows make {file.metadata.num_rows}")
-            yield file
-    except FileNotFoundError:
-        raise FileGone(path) from None
-    except (OSError, pa.ArrowException) as e:
-        raise StoreCorrupt(f"{path} cannot be read back ({e}); move it away and run again: "
-                           "its rows are generated anew, every other row is reused") from e
-
-
-def read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
-    """A whole Parquet file, or some of its columns. Raise StoreCorrupt if it is not as it was written."""
-    return _frame(_table(path, columns))
-
-
 def read_shard(path: Path, columns: list[str], rows: pl.Series | None = None) -> pl.DataFrame:
     """Rows of a shard; with ``rows`` (sorted positions) only those, and only their row groups are read."""
-    return _frame(_shard_table(path, columns, rows))
+    return as_frame(_shard_table(path, columns, rows))
 
 
 def _shard_table(path: Path, columns: list[str], rows: pl.Series | None = None) -> pa.Table:
     # A Parquet footer has no checksum, so what damage there could change is checked by itself.
-    table = _table(path, columns, rows)
+    table = read_table(path, columns, rows)
     for column in columns:
         if table.field(column).type != ARROW.field(column).type or table[column].null_count:
             raise StoreCorrupt(f"{path}: column {column!r} has another type than it was written with, or missing "
                                "values; move the file away and run again")
     return table
-
-
-def _table(path: Path, columns: list[str] | None, rows: pl.Series | None = None) -> pa.Table:
-    with open_parquet(path) as file:
-        if rows is None:
-            return _checked(file.read(columns=columns), columns, file.metadata.num_rows)
-        parts, start = [], 0
-        for group in range(file.num_row_groups):
-            end = start + file.metadata.row_group(group).num_rows
-            inside = rows.filter((rows >= start) & (rows < end)) - start
-            if len(inside):
-                table = _checked(file.read_row_group(group, columns=columns), columns, end - start)
-                parts.append(table.take(inside.to_arrow()))
-            start = end
-        return pa.concat_tables(parts)
-
-
-def _checked(table: pa.Table, columns: list[str] | None, rows: int) -> pa.Table:
-    if table.num_rows != rows or (columns is not None and set(columns) != set(table.column_names)):
-        raise pa.ArrowInvalid(f"{table.num_rows} rows of {table.column_names} found; {rows} of {columns} expected")
-    return table
-
-
-def _frame(table: pa.Table) -> pl.DataFrame:
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)  # noqa: S101 - from_arrow of a table is a frame
-    return frame

@@ -30,17 +30,17 @@ class _Identified:
 
 
 class DryCompleter(Completer):
-    """Looks rows up; ``missing`` has the payload of every row that would have to be generated, by key."""
+    """Looks rows up; ``missing`` has the step of every row that would have to be generated, by key."""
 
     def __init__(self, identity: ModelIdentity, store: RowStore, *, seed: int) -> None:
         super().__init__(_Identified(identity), store, seed=seed)
-        self.missing: dict[str, dict[str, Any]] = {}
+        self.missing: dict[str, str] = {}
 
     @property
     def reused(self) -> int:
         """Calls whose row is in the store."""
         return sum(u.reused for u in self.usage.values())
 
-    def _run(self, step: Step, missing: dict[str, tuple[Request, dict[str, Any]]], what: str) -> dict[str, Row]:
-        self.missing.update({key: payload for key, (_, payload) in missing.items()})
+    def _run(self, step: Step, missing: dict[str, tuple[Request, str]], what: str) -> dict[str, Row]:
+        self.missing.update(dict.fromkeys(missing, step.name))
         return {key: Row(key, "failed", None, error=PLANNED) for key in missing}

@@ -9,10 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from cai_assets.engines.protocol import Call, Engine, Request, Result
-from cai_assets.lineage.canonical import canonical_json
 from cai_assets.lineage.keys import request_for, row_payload
 from cai_assets.lineage.store import RowStore, StoredRow, Writer
 from cai_assets.progress import Progress
@@ -90,7 +89,7 @@ class Completer:
         self.usage.setdefault(step.name, Usage()).count(rows, time.monotonic() - start if missing else 0.0)
         return rows
 
-    def _run(self, step: Step, missing: dict[str, tuple[Request, dict[str, Any]]], what: str) -> dict[str, Row]:
+    def _run(self, step: Step, missing: dict[str, tuple[Request, str]], what: str) -> dict[str, Row]:
         progress = Progress(what, len(missing), self.log)
         fresh: dict[str, Row] = {}
         with self.store.writer(step.name) as writer:
@@ -105,10 +104,10 @@ class Completer:
 _FAILED = Row("", "failed", None)
 
 
-def _keep(result: Result, payload: dict[str, Any], writer: Writer) -> Row:
+def _keep(result: Result, payload: str, writer: Writer) -> Row:
     if result.error is not None:
         return Row(result.row_key, "failed", None, error=result.error)
-    writer.add(StoredRow(result.row_key, canonical_json(payload), result.text, result.finish,
+    writer.add(StoredRow(result.row_key, payload, result.text, result.finish,
                          list(result.logprobs), result.prompt_tokens, result.completion_tokens))
     return Row(result.row_key, "generated", result.text, result.finish, result.logprobs,
                result.prompt_tokens, result.completion_tokens)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from cai_assets.engines.protocol import Call, ModelIdentity, Sampling
-from cai_assets.lineage.keys import checkpoint_key, request_for, row_id, row_payload
+from cai_assets.lineage.canonical import tagged_hash
+from cai_assets.lineage.keys import checkpoint_key, payload_key, request_for, row_id, row_payload
 
 MODEL = ModelIdentity(weights="w", tokenizer="t", template="c")
 CALL = Call(messages=({"role": "user", "content": "Hello"},), sampling=Sampling())
@@ -34,7 +37,25 @@ def test_every_part_of_a_call_is_in_its_key(other: str) -> None:
     assert other != key()
 
 
-def test_the_key_is_pinned_and_gives_the_seed() -> None:
+NASTY = Call(
+    messages=({"role": "system", "content": "naïve 👩‍👧 \u2028\n\"\\"}, {"role": "user", "content": ""}), style="plain",
+    sample=3, sampling=Sampling(temperature=1, top_p=0.1, max_tokens=7, stop=("\n=====", "é")))
+
+
+@pytest.mark.parametrize(("payload", "wanted"), [
+    (row_payload("respond", 1, CALL, MODEL, 0), "r1:ca8cd7990ccc0508ca7109cb2451114a"),
+    (row_payload("critique", 2, NASTY, MODEL.model_copy(update={"dtype": "bfloat16"}), 202648),
+     "r1:8c3aad379c68ac1f181bcd14504f5520"),
+    (row_payload("label", 1, Call(messages=CALL.messages, answers=("A", "B")), MODEL, 7),
+     "r1:38a242c5729cd22136c353b7bfd1689f"),
+])
+def test_keys_are_pinned(payload: str, wanted: str) -> None:
+    # Golden: if one changes, every row stored so far becomes unreachable.
+    assert payload_key(payload) == wanted
+    assert tagged_hash("r1", json.loads(payload)) == wanted
+
+
+def test_the_key_gives_the_seed() -> None:
     request = request_for(row_payload("respond", 1, CALL, MODEL, 0), CALL)
     assert request.row_key == key()
     assert 0 <= request.seed < 2**28

@@ -11,7 +11,8 @@ import pytest
 
 from cai_assets.lineage import store as module
 from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.store import RowStore, StoreCorrupt, StoredRow
+from cai_assets.lineage.parquet import StoreCorrupt
+from cai_assets.lineage.store import RowStore, StoredRow
 
 
 def row(key: str, text: str = "text") -> StoredRow:

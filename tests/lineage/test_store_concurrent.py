@@ -13,9 +13,11 @@ import pytest
 
 from cai_assets.lineage import store as module
 from cai_assets.lineage.canonical import canonical_json
+from cai_assets.lineage.compaction import Busy, compact
+from cai_assets.lineage.keys import payload_key
 from cai_assets.lineage.layout import Layout, write_atomic
 from cai_assets.lineage.store import RowStore, StoredRow
-from cai_assets.lineage.upkeep import Busy, compact, payload_key, stats, verify
+from cai_assets.lineage.upkeep import stats, verify
 
 SHARED = range(50)
 WRITERS, ROWS = 2, 600

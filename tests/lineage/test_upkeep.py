@@ -9,12 +9,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from cai_assets.lineage import compaction, upkeep
 from cai_assets.lineage import store as store_module
-from cai_assets.lineage import upkeep
 from cai_assets.lineage.canonical import canonical_json, tagged_hash
+from cai_assets.lineage.compaction import compact
+from cai_assets.lineage.keys import payload_key
 from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.store import RowStore, StoreCorrupt, StoredRow, parquet_bytes, read_shard
-from cai_assets.lineage.upkeep import compact, payload_key, stats, verify
+from cai_assets.lineage.parquet import StoreCorrupt, open_parquet, parquet_bytes
+from cai_assets.lineage.store import RowStore, StoredRow, read_shard
+from cai_assets.lineage.upkeep import stats, verify
 
 
 def row(number: int, text: str = "first") -> StoredRow:
@@ -49,6 +52,19 @@ def test_stats_count_rows_shards_bytes_and_ages(tmp_path: Path) -> None:
     assert found.bytes == sum(p.stat().st_size for p in RowStore(layout).shards("label"))
     created = pl.concat(read_shard(p, ["created"]) for p in RowStore(layout).shards("label"))["created"]
     assert (found.oldest, found.newest) == (created.min(), created.max())
+
+
+def test_compaction_is_advised_for_many_small_shards_and_not_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = Layout(tmp_path)
+    monkeypatch.setattr(upkeep, "SMALL_SHARDS", 4)
+    fill(layout, range(15))
+    assert [(s.small, s.compaction_advised) for s in stats(layout)] == [(3, False)]
+    fill(layout, range(15, 20))
+    assert [(s.small, s.compaction_advised) for s in stats(layout)] == [(4, True)]
+    compact(layout, "label", settled=0)
+    assert [(s.small, s.compaction_advised) for s in stats(layout)] == [(1, False)]
 
 
 def test_verify_names_damage_wrong_keys_and_torn_files_and_removes_nothing(tmp_path: Path) -> None:
@@ -127,7 +143,7 @@ def test_one_compaction_at_a_time(tmp_path: Path) -> None:
     fill(Layout(tmp_path), range(20))
     with (tmp_path / "rows/label/.upkeep.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(upkeep.Busy, match="wait"):
+        with pytest.raises(compaction.Busy, match="wait"):
             compact(Layout(tmp_path), "label", settled=0)
 
 
@@ -142,7 +158,7 @@ def test_too_little_space_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     layout = Layout(tmp_path)
     fill(layout, range(20))
     before = sorted(tmp_path.rglob("*.parquet"))
-    monkeypatch.setattr(upkeep.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10})())
+    monkeypatch.setattr(compaction.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10})())
     with pytest.raises(OSError, match="free"):
         compact(layout, "label", settled=0)
     assert sorted(tmp_path.rglob("*.parquet")) == before
@@ -160,14 +176,14 @@ def test_a_damaged_shard_stops_compaction_and_loses_nothing(tmp_path: Path) -> N
     assert store.known("label", keys(range(20))) == set(keys(range(20)))
 
 
-@pytest.mark.parametrize("point", ["_remove", "sync_folder"])
+@pytest.mark.parametrize("point", ["remove", "sync_folder"])
 def test_a_crash_between_publishing_and_removing_is_harmless_and_finished_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
     layout, store = Layout(tmp_path), RowStore(Layout(tmp_path))
     fill(layout, range(40))
     truth = store.lookup("label", keys(range(40)))
-    real, calls = upkeep.compact, 0
+    real, calls = compaction.compact, 0
 
     def crash(*_: object) -> None:
         nonlocal calls
@@ -176,7 +192,7 @@ def test_a_crash_between_publishing_and_removing_is_harmless_and_finished_later(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(upkeep, point, crash)
+        patch.setattr(compaction, point, crash)
         with pytest.raises(KeyboardInterrupt):
             real(layout, "label", target=20, settled=0)
     assert len(store.shards("label")) > 8
@@ -193,6 +209,6 @@ def test_a_merged_shard_names_its_inputs(tmp_path: Path) -> None:
     names = [p.name for p in RowStore(layout).shards("label")]
     compact(layout, "label", target=100, settled=0)
     (shard,) = RowStore(layout).shards("label")
-    with store_module.open_parquet(shard) as file:
-        assert json.loads(file.metadata.metadata[upkeep.INPUTS]) == names
+    with open_parquet(shard) as file:
+        assert json.loads(file.metadata.metadata[compaction.INPUTS]) == names
     assert shard.name[:20] == names[0][:20]

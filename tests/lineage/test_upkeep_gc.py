@@ -11,10 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cai_assets.lineage.canonical import canonical_json
+from cai_assets.lineage.garbage import Garbage, gc
+from cai_assets.lineage.keys import payload_key
 from cai_assets.lineage.layout import Layout, write_atomic
+from cai_assets.lineage.parquet import StoreCorrupt
 from cai_assets.lineage.records import Record, Records
-from cai_assets.lineage.store import RowStore, StoreCorrupt, StoredRow
-from cai_assets.lineage.upkeep import Garbage, gc, payload_key, stats, verify
+from cai_assets.lineage.store import RowStore, StoredRow
+from cai_assets.lineage.upkeep import stats, verify
 
 COLUMNS = ("row_key", "row_key_a", "row_key_b", "row_key_first", "row_key_second")
 
@@ -150,3 +153,12 @@ def test_a_named_table_that_cannot_be_read_stops_it(tmp_path: Path) -> None:
     with pytest.raises(StoreCorrupt):
         gc(layout, Records(layout), apply=True, grace=0)
     assert stats(layout)[0].rows == 8
+
+
+def test_lists_of_keys_name_their_rows(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    fill(layout, range(8))
+    lists = [[row(0).row_key, row(5).row_key], [], None, [row(6).row_key, None]]
+    add_record(layout, pl.DataFrame({"row_keys_first": lists}, schema={"row_keys_first": pl.List(pl.String)}), reused=1)
+    gc(layout, Records(layout), apply=True, grace=0)
+    assert set(RowStore(layout).keys("label")["row_key"]) == {row(n).row_key for n in (0, 5, 6)}

@@ -1,0 +1,84 @@
+"""Parquet with page checksums: a flipped bit is an error that names the file, never a silently different value.
+
+pyarrow reads and writes, because polars' own writer offers no page checksums.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+class StoreCorrupt(RuntimeError):
+    """A file cannot be read back as it was written."""
+
+
+class FileGone(StoreCorrupt):
+    """A file is not there, or not any more."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} is gone; run again: what was only in it is made anew")
+        self.path = path
+
+
+def parquet_bytes(frame: pl.DataFrame) -> bytes:
+    """Parquet with page checksums, which polars' own writer does not offer."""
+    buffer = io.BytesIO()
+    pq.write_table(frame.to_arrow(), buffer, compression="zstd", write_page_checksum=True)
+    return buffer.getvalue()
+
+
+@contextmanager
+def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
+    """The file, open. What cannot be read becomes StoreCorrupt; a file that is not there, FileGone."""
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+            if sum(groups) != file.metadata.num_rows:
+                raise pa.ArrowInvalid(f"row groups of {groups} rows make {file.metadata.num_rows}")
+            yield file
+    except FileNotFoundError:
+        raise FileGone(path) from None
+    except (OSError, pa.ArrowException) as e:
+        raise StoreCorrupt(f"{path} cannot be read back ({e}); move it away and run again: "
+                           "its rows are generated anew, every other row is reused") from e
+
+
+def read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
+    """A whole Parquet file, or some of its columns. Raise StoreCorrupt if it is not as it was written."""
+    return as_frame(read_table(path, columns))
+
+
+def read_table(path: Path, columns: list[str] | None, rows: pl.Series | None = None) -> pa.Table:
+    """As ``read_parquet``, for pyarrow; with ``rows`` (sorted positions) only those, and only their row groups."""
+    with open_parquet(path) as file:
+        if rows is None:
+            return _checked(file.read(columns=columns), columns, file.metadata.num_rows)
+        parts, start = [], 0
+        for group in range(file.num_row_groups):
+            end = start + file.metadata.row_group(group).num_rows
+            inside = rows.filter((rows >= start) & (rows < end)) - start
+            if len(inside):
+                table = _checked(file.read_row_group(group, columns=columns), columns, end - start)
+                parts.append(table.take(inside.to_arrow()))
+            start = end
+        return pa.concat_tables(parts)
+
+
+def _checked(table: pa.Table, columns: list[str] | None, rows: int) -> pa.Table:
+    if table.num_rows != rows or (columns is not None and set(columns) != set(table.column_names)):
+        raise pa.ArrowInvalid(f"{table.num_rows} rows of {table.column_names} found; {rows} of {columns} expected")
+    return table
+
+
+def as_frame(table: pa.Table) -> pl.DataFrame:
+    """The table for polars, without a copy where their formats agree."""
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)  # noqa: S101 - from_arrow of a table is a frame
+    return frame

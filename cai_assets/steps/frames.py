@@ -15,7 +15,10 @@ from cai_assets.engines.protocol import Call, Message, Sampling
 from cai_assets.settings import Generation
 from cai_assets.steps.compare import SPEAKERS
 
-HEADINGS = ("Question:", "First answer:", "Critique request:", "Critique:", "Revision request:", "Better answer:")
+FIELDS = {"Question:": "prompt", "First answer:": "response", "Critique request:": "critique_request",
+          "Critique:": "critique", "Revision request:": "revision_request", "Better answer:": "revision"}
+HEADINGS = tuple(FIELDS)
+DIRECT = ("Question:", "First answer:", "Revision request:", "Better answer:")
 RULE = "====="
 
 
@@ -36,6 +39,15 @@ def revision_call(
     return _call(messages, response, said, shots=shots, style=style, generation=generation)
 
 
+def direct_revision_call(
+    messages: Sequence[Message], response: str, principle: Principle, *,
+    shots: Sequence[RevisionShot], style: str, generation: Generation,
+) -> Call:
+    """Ask for a revision of ``response`` without a critique (Bai et al. 2022, figure 7)."""
+    return _call(messages, response, [str(principle.revision)], headings=DIRECT, shots=shots, style=style,
+                 generation=generation)
+
+
 def transcript(messages: Sequence[Message]) -> str:
     """A conversation as text: the bare question if it has one turn, labelled turns otherwise."""
     if len(messages) == 1:
@@ -44,25 +56,27 @@ def transcript(messages: Sequence[Message]) -> str:
 
 
 def _call(
-    messages: Sequence[Message], response: str, said: Sequence[str], *,
+    messages: Sequence[Message], response: str, said: Sequence[str], *, headings: Sequence[str] = HEADINGS,
     shots: Sequence[RevisionShot], style: str, generation: Generation,
 ) -> Call:
     stop = (f"\n{RULE}", *(f"\n{h}" for h in HEADINGS)) if style == "plain" else ()
     sampling = Sampling(temperature=generation.temperature, top_p=generation.top_p,
                         max_tokens=generation.max_tokens, stop=stop)
+    examples = [[getattr(s, FIELDS[h]) for h in headings] for s in shots]
     if style == "plain":
-        blocks = [_block([s.prompt, s.response, s.critique_request, s.critique, s.revision_request, s.revision])
-                  for s in shots]
-        text = f"\n{RULE}\n".join([*blocks, _block([transcript(messages), response, *said], unfinished=True)])
+        blocks = [_block(headings, example) for example in examples]
+        text = f"\n{RULE}\n".join([*blocks, _block(headings, [transcript(messages), response, *said])])
         return Call(messages=({"role": "user", "content": text},), style="plain", sampling=sampling)
-    turns = [turn for s in shots for turn in _turns([s.prompt, s.response, s.critique_request, s.critique,
-                                                     s.revision_request, s.revision])]
-    return Call(messages=(*turns, *messages, *_turns([response, *said], first="assistant")), sampling=sampling)
+    system = [m for m in messages if m["role"] == "system"]  # templates take a system turn in the first place only
+    turns = [turn for example in examples for turn in _turns(example)]
+    asked = [m for m in messages if m["role"] != "system"]
+    return Call(messages=(*system, *turns, *asked, *_turns([response, *said], first="assistant")), sampling=sampling)
 
 
-def _block(parts: Sequence[str], *, unfinished: bool = False) -> str:
-    lines = [f"{heading} {part}" for heading, part in zip(HEADINGS, parts, strict=False)]
-    return "\n".join([*lines, HEADINGS[len(parts)]] if unfinished else lines)
+def _block(headings: Sequence[str], parts: Sequence[str]) -> str:
+    """Parts under their headings, and the bare heading of the part that is to follow, if one is."""
+    lines = [f"{heading} {part}" for heading, part in zip(headings, parts, strict=False)]
+    return "\n".join([*lines, *headings[len(parts):len(parts) + 1]])
 
 
 def _turns(parts: Sequence[str], *, first: str = "user") -> list[Message]:

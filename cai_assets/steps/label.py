@@ -1,112 +1,130 @@
 """AI preference labels (Bai et al. 2022, section 4.1; both orders as in Lee et al. 2023, section 3.1).
 
-One principle is drawn for each pair; the labeller is asked in both orders which response it prefers, and the
-probabilities of the answers 'A' and 'B' are read exactly from the model, never parsed from text. A pair that
-cannot be compared, or whose answer cannot be read, is ungraded: a state of its own, not a verdict.
+The labeller is asked in both orders which response it prefers, and the probabilities of the answers 'A' and 'B' are
+read exactly from the model, never parsed from text; with chain of thought, after reasons that it wrote before. A pair
+that cannot be compared, or whose answer cannot be read, is ungraded: a state of its own, not a verdict.
+``questions.py`` says what is asked, ``answers.py`` how the answers become a label.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import polars as pl
 
-from cai_assets.constitution.digest import principle_digest
-from cai_assets.constitution.draw import draw, label_key
 from cai_assets.constitution.model import Constitution
 from cai_assets.lineage.keys import row_id
 from cai_assets.settings import Labels
-from cai_assets.steps.compare import comparison_call, p_first
+from cai_assets.steps.answers import (
+    CALL,
+    UNREAD,
+    VOTE,
+    Answer,
+    both_orders,
+    by_order,
+    clamped,
+    verdict,
+    votes,
+    why_ungraded,
+)
+from cai_assets.steps.compare import comparison_call
 from cai_assets.steps.complete import Completer, Row, Step
+from cai_assets.steps.questions import ORDERS, Judged, Question, judged_by, labelling_principles, questions_about
+from cai_assets.steps.thought import think
 
 LABEL = Step("label")
 
-ADDED = {
-    "principle_id": pl.String, "principle_digest": pl.String,
-    "p_a_first": pl.Float64, "p_a_second": pl.Float64, "p_a": pl.Float64, "label": pl.String,
-    "chosen": pl.String, "rejected": pl.String, "p_chosen": pl.Float64,
-    "row_key_first": pl.String, "row_key_second": pl.String, "row_id": pl.String,
+ADDED: dict[str, pl.DataType | type[pl.DataType]] = {
+    "principle_id": pl.String, "principle_digest": pl.String, "labeller": pl.String,
+    "logp_a_first": pl.Float64, "logp_b_first": pl.Float64, "logp_a_second": pl.Float64, "logp_b_second": pl.Float64,
+    "p_a_first": pl.Float64, "p_a_second": pl.Float64, "p_a": pl.Float64, "p_target": pl.Float64,
+    "disagreement": pl.Float64, "label": pl.String, "chosen": pl.String, "rejected": pl.String, "p_chosen": pl.Float64,
+    "votes": pl.List(VOTE), "calls": pl.List(CALL),
+    "row_key_first": pl.String, "row_key_second": pl.String, "row_keys": pl.List(pl.String), "row_id": pl.String,
 }
 
 
 def label_pairs(
     pairs: pl.DataFrame, constitution: Constitution, *, complete: Completer, settings: Labels
 ) -> pl.DataFrame:
-    """Add label columns to every pair.
+    """Add label columns to every pair; same rows, same order.
 
-    ``p_a_first``: probability of the first response when it is shown as A; ``p_a_second``: when it is shown as B;
-    ``p_a``: their mean. ``label``: 'A', 'B', 'tie' (the two orders contradict or balance) or 'ungraded'.
+    Needs pair_id, prompt_id, messages, response_a, response_b, identical and error; other columns are carried along.
+    Every ``p`` is the probability of response A: ``p_a_first`` where it is shown as (A), ``p_a_second`` where it is
+    shown as (B), ``p_a`` their mean, ``p_target`` that mean within ``settings.clamp``. ``label``: 'A', 'B', 'tie' (the
+    two orders contradict or balance) or 'ungraded'. ``p_chosen``: ``p_target`` of the chosen response. ``logp_*``: raw
+    log-probabilities where each order is one call; ``calls`` has those of every call, ``votes`` each principle's
+    ``p_a``. ``principle_id`` is null where several principles judge; ``principle_digest`` then covers all of them.
     """
-    principles = constitution.taking_part("preference")
-    if not principles:
-        raise ValueError(f"{constitution.name} {constitution.version}: no principle has a 'preference' request, "
-                         "so nothing can be labelled; add one to the constitution file")
-    shots = constitution.few_shots.preference if settings.few_shots else ()
+    principles = labelling_principles(constitution)
     rows = pairs.to_dicts()
-    ready = [r for r in rows if r["error"] is None and not r["identical"]]
-    drawn = {r["pair_id"]: draw(principles, label_key(r["pair_id"])) for r in rows}
-    calls = [
-        comparison_call(r["messages"], *texts, request=str(drawn[r["pair_id"]].preference),
-                        style=settings.style, few_shots=shots)
-        for r in ready for texts in ((r["response_a"], r["response_b"]), (r["response_b"], r["response_a"]))
-    ]
-    answers = complete(LABEL, calls, what="labels")
-    orders = {r["pair_id"]: (answers[2 * i], answers[2 * i + 1]) for i, r in enumerate(ready)}
-    labelled = [_label(r, orders.get(r["pair_id"])) for r in rows]
-    for row in labelled:
-        principle = drawn[str(row["pair_id"])]
-        row["principle_id"] = principle.id
-        row["principle_digest"] = principle_digest(principle, "preference")
+    judged = [judged_by(r["pair_id"], principles, settings) for r in rows]
+    asked = [[] if _unfit(r) else questions_about(r, j, settings) for r, j in zip(rows, judged, strict=True)]
+    answers = iter(_answers([q for each in asked for q in each], constitution, complete=complete, settings=settings))
+    labeller = complete.engine.identity.weights
+    labelled = [{**_label(r, j, [next(answers) for _ in each], settings), "labeller": labeller}
+                for r, j, each in zip(rows, judged, asked, strict=True)]
     return pl.DataFrame(labelled, schema={**pairs.schema, **ADDED})
 
 
-def probability_of_a(row: Row) -> float | None:
-    """Probability of 'A', normalised over 'A' and 'B'; None if either could not be read."""
-    return p_first(row.logprobs) if row.text is not None and len(row.logprobs) == 2 else None
+def _unfit(pair: Mapping[str, Any]) -> str | None:
+    """Why a pair cannot be labelled."""
+    error: str | None = pair["error"]
+    return error or ("identical responses" if pair["identical"] else None)
 
 
-def _label(pair: dict[str, object], orders: tuple[Row, Row] | None) -> dict[str, object]:
-    first, swapped = (probability_of_a(orders[0]), probability_of_a(orders[1])) if orders else (None, None)
-    p_first, p_second = first, None if swapped is None else 1.0 - swapped
-    p_a = None if p_first is None or p_second is None else (p_first + p_second) / 2
-    error = pair["error"] or ("identical responses" if pair["identical"] else None)
-    if error is None and p_a is None and orders:
-        error = next((r.error for r in orders if r.error), "the answers' probabilities could not be read")
+def _answers(
+    questions: Sequence[Question], constitution: Constitution, *, complete: Completer, settings: Labels
+) -> list[Answer]:
+    """One answer for each question, in order."""
+    thoughtful = settings.chain_of_thought
+    thoughts = think(questions, complete=complete, settings=settings) if thoughtful else [None] * len(questions)
+    shots = constitution.few_shots.preference if settings.few_shots and not thoughtful else ()
+    ready = [t is None or t.text is not None for t in thoughts]
+    calls = [comparison_call(q.pair["messages"], *q.shown, request=q.request, style=settings.style, few_shots=shots,
+                             thought=t and t.text)
+             for q, t, fit in zip(questions, thoughts, ready, strict=True) if fit]
+    scores = iter(complete(LABEL, calls, what="labels"))
+    return [_answer(q, next(scores) if fit else None, t) for q, t, fit in zip(questions, thoughts, ready, strict=True)]
+
+
+def _answer(question: Question, score: Row | None, thought: Row | None) -> Answer:
+    thought_key = thought.row_key if thought else None
+    if score is None:
+        return Answer(question, None, None, "", thought_key, thought.error if thought else None)
+    if score.text is None or len(score.logprobs) != len(ORDERS):
+        return Answer(question, None, None, score.row_key, thought_key, score.error or UNREAD)
+    a, b = score.logprobs if question.order == "first" else reversed(score.logprobs)
+    return Answer(question, a, b, score.row_key, thought_key)
+
+
+def _label(pair: Mapping[str, Any], judged: Judged, answers: Sequence[Answer], settings: Labels) -> dict[str, object]:
+    first, second = by_order(answers, "first"), by_order(answers, "second")
+    p_a = both_orders(first, second)
+    target = clamped(p_a, settings.clamp)
     a, b = pair["response_a"], pair["response_b"]
     chosen, rejected = (None, None) if p_a is None else ((a, b) if p_a >= 0.5 else (b, a))
-    keys = (orders[0].row_key, orders[1].row_key) if orders else ("", "")
     return {
-        **pair, "error": error, "p_a_first": p_first, "p_a_second": p_second, "p_a": p_a,
-        "label": verdict(p_first, p_second), "chosen": chosen, "rejected": rejected,
-        "p_chosen": None if p_a is None else max(p_a, 1.0 - p_a),
-        "row_key_first": keys[0], "row_key_second": keys[1],
-        "row_id": row_id(canonical_pair(keys), None if p_a is None else repr(p_a),
-                         [str(pair["row_id_a"]), str(pair["row_id_b"])]),
+        **pair, "error": _unfit(pair) or why_ungraded(answers),
+        "principle_id": judged.principle_id, "principle_digest": judged.digest,
+        "p_a_first": first, "p_a_second": second, "p_a": p_a, "p_target": target,
+        "disagreement": None if first is None or second is None else abs(first - second),
+        "label": verdict(first, second), "chosen": chosen, "rejected": rejected,
+        "p_chosen": None if target is None else max(target, 1.0 - target),
+        "votes": votes(answers), "calls": [answer.row() for answer in answers], **_keys(pair, answers, p_a),
     }
 
 
-def canonical_pair(keys: tuple[str, str]) -> str:
-    """The two orders of one comparison as one key."""
-    return "+".join(keys)
-
-
-def verdict(p_first: float | None, p_second: float | None) -> str:
-    """'A' or 'B' if both orders agree, 'tie' if not, 'ungraded' if either is missing."""
-    if p_first is None or p_second is None:
-        return "ungraded"
-    if p_first > 0.5 and p_second > 0.5:
-        return "A"
-    return "B" if p_first < 0.5 and p_second < 0.5 else "tie"
-
-
-def comparisons(labelled: pl.DataFrame, held_out: float) -> pl.DataFrame:
-    """Training rows for the reward model: graded pairs, with a stable held-out share by prompt.
-
-    A prompt's pairs fall on one side together, so that the held-out accuracy is of unseen prompts.
-    """
-    graded = labelled.filter(pl.col("p_a").is_not_null() & (pl.col("p_a") != 0.5)).sort("pair_id")
-    place = pl.col("prompt_id").map_elements(_place, return_dtype=pl.Float64)
-    return graded.select("pair_id", "prompt_id", "principle_id", "messages", "chosen", "rejected", "p_chosen",
-                         (place < held_out).alias("held_out"))
-
-
-def _place(prompt_id: str) -> float:
-    return int(row_id("held-out", prompt_id, [])[-8:], 16) / 2**32
+def _keys(pair: Mapping[str, Any], answers: Sequence[Answer], p_a: float | None) -> dict[str, object]:
+    """The calls behind a label, and its identity. ``row_key_*``, ``logp_*``: of the first call of each order."""
+    keys = [key for x in answers for key in (x.thought_key, x.row_key) if key]
+    parents = [str(pair[c]) for c in ("row_id_a", "row_id_b") if pair.get(c)] or [str(pair["pair_id"])]
+    columns: dict[str, object] = {"row_keys": keys, "row_id": row_id(
+        "+".join(keys), None if p_a is None else repr(p_a), parents)}
+    for order in ORDERS:
+        own = [x for x in answers if x.question.order == order]
+        columns[f"row_key_{order}"] = own[0].row_key if own else ""
+        if len(own) == 1:
+            columns |= {f"logp_a_{order}": own[0].logp_a, f"logp_b_{order}": own[0].logp_b}
+    return columns

@@ -1,42 +1,117 @@
-"""Response pairs: two samples of the SL policy for each training prompt (Bai et al. 2022, section 4.1)."""
+"""Response pairs: what the labeller chooses between (Bai et al. 2022, section 4.1).
+
+Two samples of the same policy or of the pinned generator, or a prompt's initial response against its last revision.
+Nothing is dropped: a pair without two texts carries the reason, and two equal texts are marked as identical.
+"""
 
 from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from cai_assets.engines.protocol import Call, Sampling
+from cai_assets.lineage.canonical import tagged_hash
 from cai_assets.lineage.keys import row_id
 from cai_assets.settings import Pairs
-from cai_assets.steps.complete import Completer
+from cai_assets.steps.complete import Completer, Row
 from cai_assets.steps.respond import RESPOND
 
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "pair_id": pl.String, "prompt_id": pl.String, "kind": pl.String, "category": pl.String,
     "messages": pl.List(pl.Struct({"role": pl.String, "content": pl.String})),
     "response_a": pl.String, "response_b": pl.String, "identical": pl.Boolean, "error": pl.String,
+    "origin_a": pl.String, "origin_b": pl.String, "temperature_a": pl.Float64, "temperature_b": pl.Float64,
     "row_key_a": pl.String, "row_key_b": pl.String, "row_id_a": pl.String, "row_id_b": pl.String,
 }
 
 
+class Side(NamedTuple):
+    """One response of a pair. ``origin``: 'policy', 'generator', 'initial' or 'revision'. Without text, ``error``."""
+
+    text: str | None
+    origin: str
+    temperature: float
+    row_key: str
+    row_id: str
+    error: str | None = None
+
+
+def calls_per_prompt(settings: Pairs) -> int:
+    """Model calls that the pairs of one prompt take."""
+    return 0 if settings.source == "revision" else settings.candidates
+
+
+def pairings(settings: Pairs) -> list[tuple[str, int, int]]:
+    """Number of each pair of a prompt, and the candidates in it.
+
+    Disjoint pairs are numbered from 0; the others are named by their candidates. So an id means the same two samples
+    whatever the number of candidates and the way to combine them.
+    """
+    disjoint = [(str(i // 2), i, i + 1) for i in range(0, settings.candidates - 1, 2)]
+    if settings.combine == "disjoint":
+        return disjoint
+    taken = {(i, j) for _, i, j in disjoint}
+    every = itertools.combinations(range(settings.candidates), 2)
+    return [*disjoint, *((f"{i}v{j}", i, j) for i, j in every if (i, j) not in taken)]
+
+
 def pair_responses(prompts: pl.DataFrame, *, complete: Completer, settings: Pairs, max_tokens: int) -> pl.DataFrame:
-    """``per_prompt`` pairs for each prompt; identical ones are marked, failed ones carry the reason."""
-    sampling = Sampling(temperature=settings.temperatures[0], top_p=settings.top_p, max_tokens=max_tokens)
-    wanted = [(p, n) for p in prompts.sort("prompt_id").iter_rows(named=True) for n in range(settings.candidates // 2)]
-    calls = [Call(messages=tuple(p["messages"]), sampling=sampling, sample=2 * n + side)
-             for p, n in wanted for side in (0, 1)]
-    rows = complete(RESPOND, calls, what="response pairs")
+    """Pairs of samples of one model. ``prompts`` needs prompt_id, kind, category and messages."""
+    if settings.source == "revision":
+        raise ValueError("pairs.source='revision' samples nothing: use pair_revisions")
+    chosen = prompts if settings.helpful else prompts.filter(pl.col("kind") != "helpful")
+    wanted = chosen.sort("prompt_id").to_dicts()
+    samplings = [Sampling(temperature=t, top_p=settings.top_p, max_tokens=max_tokens) for t in settings.temperatures]
+    drawn = list(itertools.islice(itertools.cycle(samplings), settings.candidates))
+    calls = [Call(messages=tuple(p["messages"]), sampling=s, sample=i) for p in wanted for i, s in enumerate(drawn)]
+    rows = iter(complete(RESPOND, calls, what="response pairs"))
     pairs = []
-    for i, (prompt, number) in enumerate(wanted):
-        a, b = rows[2 * i], rows[2 * i + 1]
-        texts = [None if r.text is None else r.text.strip() for r in (a, b)]
-        error = next((f"response {side}: {r.error or 'empty'}" for side, r, t in zip("AB", (a, b), texts, strict=True)
-                      if not t), None)
-        pairs.append({
-            "pair_id": f"{prompt['prompt_id']}-{number}", "prompt_id": prompt["prompt_id"], "kind": prompt["kind"],
-            "category": prompt["category"], "messages": prompt["messages"],
-            "response_a": texts[0], "response_b": texts[1], "identical": texts[0] == texts[1], "error": error,
-            "row_key_a": a.row_key, "row_key_b": b.row_key,
-            "row_id_a": row_id(a.row_key, a.text, [prompt["prompt_id"]]),
-            "row_id_b": row_id(b.row_key, b.text, [prompt["prompt_id"]]),
-        })
+    for prompt in wanted:
+        sides = [_sample(prompt, next(rows), settings.source, s.temperature) for s in drawn]
+        pairs += [_pair(prompt, number, sides[i], sides[j]) for number, i, j in pairings(settings)]
     return pl.DataFrame(pairs, schema=SCHEMA)
+
+
+def pair_revisions(responses: pl.DataFrame, revisions: pl.DataFrame, *, temperature: float) -> pl.DataFrame:
+    """The initial response to each red-team prompt against the last revision that came out; no model is called.
+
+    Which of the two is A is decided by a hash of the pair id, so that a labeller that prefers a place shows itself.
+    Helpful prompts have no revision, and so no pair. ``temperature``: of both, as they were generated.
+    """
+    chains = {str(key[0]): rows.to_dicts() for key, rows in revisions.sort("prompt_id", "round").group_by("prompt_id")}
+    pairs = []
+    for prompt in responses.filter(pl.col("kind") == "red-team").sort("prompt_id").iter_rows(named=True):
+        initial = Side(prompt["response"], "initial", temperature, prompt["row_key"], prompt["row_id"],
+                       prompt["error"])
+        sides = (initial, _revised(chains.get(prompt["prompt_id"], []), temperature))
+        swapped = int(tagged_hash("side", f"{prompt['prompt_id']}-0")[-1], 16) % 2
+        pairs.append(_pair(prompt, "0", sides[swapped], sides[1 - swapped]))
+    return pl.DataFrame(pairs, schema=SCHEMA)
+
+
+def _sample(prompt: Mapping[str, Any], row: Row, origin: str, temperature: float) -> Side:
+    text = None if row.text is None else row.text.strip()
+    return Side(text, origin, temperature, row.row_key, row_id(row.row_key, row.text, [prompt["prompt_id"]]), row.error)
+
+
+def _revised(chain: Sequence[Mapping[str, Any]], temperature: float) -> Side:
+    for row in reversed(chain):
+        if row["revision"]:
+            return Side(row["revision"], "revision", temperature, row["row_key"], row["row_id"])
+    why = next((why for row in chain if (why := row["error"] or row.get("stopped"))), "its chain has no round")
+    return Side(None, "revision", temperature, "", "", f"no revision: {why}")
+
+
+def _pair(prompt: Mapping[str, Any], number: str, a: Side, b: Side) -> dict[str, object]:
+    return {
+        "pair_id": f"{prompt['prompt_id']}-{number}", "prompt_id": prompt["prompt_id"], "kind": prompt["kind"],
+        "category": prompt["category"], "messages": prompt["messages"],
+        "response_a": a.text, "response_b": b.text, "identical": bool(a.text) and a.text == b.text,
+        "error": next((f"response {name}: {side.error or 'empty'}" for name, side in (("A", a), ("B", b))
+                       if not side.text), None),
+        "origin_a": a.origin, "origin_b": b.origin, "temperature_a": a.temperature, "temperature_b": b.temperature,
+        "row_key_a": a.row_key, "row_key_b": b.row_key, "row_id_a": a.row_id, "row_id_b": b.row_id,
+    }

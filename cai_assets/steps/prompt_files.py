@@ -53,13 +53,16 @@ class Raw:
     kind: str | None = None
 
 
-def read_files(paths: Sequence[Path]) -> Iterator[Raw]:
-    """Yield every row of every file, files in the order given and those of a folder by name."""
+def read_files(paths: Sequence[Path], columns: Sequence[str] = COLUMNS) -> Iterator[Raw]:
+    """Yield every row of every file, files in the order given and those of a folder by name.
+
+    Of Parquet and Arrow files only ``columns`` are read, where they are.
+    """
     for path in paths:
         if path.is_dir():
-            yield from _read_folder(path)
+            yield from _read_folder(path, columns)
         else:
-            yield from _read_file(path, path.name, None)
+            yield from _read_file(path, path.name, None, columns)
 
 
 def words(name: str) -> list[str]:
@@ -73,14 +76,14 @@ def one_of(name: str, known: dict[str, str]) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _read_folder(folder: Path) -> Iterator[Raw]:
+def _read_folder(folder: Path, columns: Sequence[str]) -> Iterator[Raw]:
     files = sorted(p for p in folder.rglob("*") if _is_data(p.relative_to(folder)) and p.is_file())
     if not files:
         raise PromptsError(f"{folder}: no {', '.join(SUFFIXES)} file inside; give a data set folder that has some")
     for file in files:
         inside = file.relative_to(folder)
         meant = (one_of(part, SPLITS) for part in reversed(inside.parts))
-        yield from _read_file(file, f"{folder.name}/{inside.as_posix()}", next((m for m in meant if m), None))
+        yield from _read_file(file, f"{folder.name}/{inside.as_posix()}", next((m for m in meant if m), None), columns)
 
 
 def _is_data(inside: PurePath) -> bool:
@@ -89,19 +92,19 @@ def _is_data(inside: PurePath) -> bool:
             and not any(part.startswith(".") for part in inside.parts))
 
 
-def _read_file(path: Path, source: str, split: str | None) -> Iterator[Raw]:
+def _read_file(path: Path, source: str, split: str | None, columns: Sequence[str]) -> Iterator[Raw]:
     readers = {".jsonl": _jsonl, ".parquet": _parquet, ".arrow": _arrow}
     if path.suffix not in readers:
         raise PromptsError(f"{path}: cannot read '{path.suffix}' files; give {', '.join(SUFFIXES)} or a folder")
     kind, source = one_of(path.stem, KINDS), printable(source)
     try:
-        for line, value in enumerate(readers[path.suffix](path), start=1):
+        for line, value in enumerate(readers[path.suffix](path, columns), start=1):
             yield Raw(source, line, value, split, kind)
     except (OSError, pa.ArrowException) as e:
         raise PromptsError(f"{path}: {e}; check that the file exists and is whole") from e
 
 
-def _jsonl(path: Path) -> Iterator[object]:
+def _jsonl(path: Path, _: Sequence[str]) -> Iterator[object]:
     with path.open("rb") as f:
         for number, line in enumerate(f):
             yield _parse(line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line)
@@ -117,20 +120,20 @@ def _parse(line: bytes) -> object:
         return RowFault(f"not JSON: {what}", line[:400].decode(errors="backslashreplace"))
 
 
-def _parquet(path: Path) -> Iterator[object]:
+def _parquet(path: Path, columns: Sequence[str]) -> Iterator[object]:
     with pq.ParquetFile(path) as file:
-        known = [c for c in COLUMNS if c in file.schema_arrow.names]
+        known = [c for c in columns if c in file.schema_arrow.names]
         yield from _rows(file.iter_batches(batch_size=4096, columns=known))
 
 
-def _arrow(path: Path) -> Iterator[object]:
+def _arrow(path: Path, columns: Sequence[str]) -> Iterator[object]:
     with pa.memory_map(str(path)) as source:
         try:
             batches: Iterable[Any] = pa.ipc.open_stream(source)
         except pa.ArrowInvalid:
             file = pa.ipc.open_file(source)
             batches = (file.get_batch(i) for i in range(file.num_record_batches))
-        yield from _rows(b.select([c for c in COLUMNS if c in b.schema.names]) for b in batches)
+        yield from _rows(b.select([c for c in columns if c in b.schema.names]) for b in batches)
 
 
 def _rows(batches: Iterable[Any]) -> Iterator[object]:

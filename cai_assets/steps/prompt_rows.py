@@ -108,7 +108,7 @@ def _messages(row: Mapping[str, object]) -> tuple[Message, ...]:
         raise RowFault(f"'{null[0]}' is null" if null else f"no prompt: needs one of {', '.join(PROMPT_KEYS)}")
     value, more = row[key], row.get("input")
     if isinstance(value, list):
-        return tuple(_message(turn, f"{key}[{i}]") for i, turn in enumerate(value))
+        return tuple(message_of(turn, f"{key}[{i}]") for i, turn in enumerate(value))
     if not isinstance(value, str):
         raise RowFault(f"'{key}' must be text, found {_type(value)}")
     if key == "instruction" and isinstance(more, str) and more.strip():
@@ -116,7 +116,8 @@ def _messages(row: Mapping[str, object]) -> tuple[Message, ...]:
     return (Message(role="user", content=value),)
 
 
-def _message(turn: object, where: str) -> Message:
+def message_of(turn: object, where: str) -> Message:
+    """A turn in any of the known spellings; raise RowFault, which says ``where``."""
     if not isinstance(turn, Mapping):
         raise RowFault(f"{where}: expected an object with 'role' and 'content', found {_type(turn)}")
     said = turn.get("role", turn.get("from"))
@@ -131,7 +132,7 @@ def _message(turn: object, where: str) -> Message:
 
 def _check_turns(messages: tuple[Message, ...], max_chars: int) -> None:
     for message in messages:
-        _check_text(message["content"])
+        check_text(message["content"])
     length = sum(len(m["content"]) for m in messages)
     if length > max_chars:
         raise RowFault(f"too long: {length:,} characters, the limit is {max_chars:,} (prompts.max_chars)")
@@ -143,7 +144,8 @@ def _check_turns(messages: tuple[Message, ...], max_chars: int) -> None:
         raise RowFault("turns must alternate: user, assistant, ..., user, with at most one system turn before them")
 
 
-def _check_text(text: str) -> None:
+def check_text(text: str) -> None:
+    """Raise RowFault for a text that is empty, not valid Unicode, or holds control characters."""
     if found := SURROGATE.search(text):
         raise RowFault(f"not valid Unicode: lone surrogate U+{ord(found[0]):04X} at character {found.start() + 1}")
     if found := CONTROL.search(text):

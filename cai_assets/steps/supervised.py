@@ -1,20 +1,31 @@
 """The supervised data: revised responses to red-team prompts, and responses to helpful ones.
 
 Bai et al. 2022 (section 3.2) train on the revisions of *all* rounds; other recipes keep the last. Helpful
-prompts enter with the generator's own responses, uncritiqued, to keep the policy useful.
+prompts enter with the generator's own responses, uncritiqued, to keep the policy useful; general conversations
+can be mixed in by share. A chain that stopped before its first revision adds no row.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import polars as pl
 
 from cai_assets.settings import Supervised
+from cai_assets.steps.mix import Report, as_rows, mix
 
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "prompt_id": pl.String, "kind": pl.String, "round": pl.Int32, "principle_id": pl.String,
     "messages": pl.List(pl.Struct({"role": pl.String, "content": pl.String})),
-    "response": pl.String, "finish": pl.String, "row_id": pl.String,
+    "response": pl.String, "finish": pl.String, "source": pl.String, "row_id": pl.String,
 }
+
+
+class SupervisedRows(NamedTuple):
+    """Training rows, and what became of each file that was mixed in."""
+
+    frame: pl.DataFrame
+    mixed: tuple[Report, ...]
 
 
 def training_split(responses: pl.DataFrame) -> pl.DataFrame:
@@ -44,10 +55,24 @@ def baseline_dataset(responses: pl.DataFrame, settings: Supervised, rounds: int)
     return _rows([*repeated, helpful])
 
 
+def with_general(
+    own: pl.DataFrame, responses: pl.DataFrame, settings: Supervised, *, seed: int, max_chars: int
+) -> SupervisedRows:
+    """Mix the general conversations of ``settings.mix`` into rows of SCHEMA, in canonical order.
+
+    ``responses``: those of the evaluation split are kept out of the mix. Raise PromptsError for an unreadable file.
+    """
+    evaluation = responses.filter(pl.col("split") == "evaluation")["messages"].to_list()
+    mixed = mix(settings.mix, own.height, evaluation, seed=seed, max_chars=max_chars)
+    general = pl.DataFrame(as_rows(mixed.rows), schema=SCHEMA)
+    return SupervisedRows(pl.concat([own, general]).sort("prompt_id", "round"), mixed.reports)
+
+
 def _rows(parts: list[pl.DataFrame]) -> pl.DataFrame:
     filled = []
     for part in parts:
         missing = {"round": pl.lit(0, pl.Int32), "principle_id": pl.lit(None, pl.String)}
-        whole = part.with_columns(**{k: v for k, v in missing.items() if k not in part.columns})
+        whole = part.with_columns(**{k: v for k, v in missing.items() if k not in part.columns},
+                                  source=pl.lit(None, pl.String))  # of a general file: not a prompt file's name
         filled.append(whole.select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items()))
     return pl.concat(filled).sort("prompt_id", "round")

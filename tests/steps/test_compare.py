@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cai_assets.constitution.model import PreferenceShot
-from cai_assets.engines.protocol import Message
-from cai_assets.steps.compare import VERDICT, comparison_call, fence, p_first
+from cai_assets.engines.protocol import Message, Sampling
+from cai_assets.steps.compare import REASONS, VERDICT, comparison_call, fence, p_first, thought_call
 
 PROMPT: list[Message] = [
     {"role": "system", "content": "Be brief."},
@@ -94,3 +94,23 @@ def test_probabilities_at_the_ends():
     assert p_first((0.0, -math.inf)) == 1
     assert p_first((-math.inf, 0.0)) == 0
     assert p_first((-math.inf, -math.inf)) is None
+
+
+@settings(deadline=None)
+@given(st.text(), st.sampled_from(["plain", "chat"]))
+def test_reasons_cannot_write_a_frame_line_either(thought, style):
+    def lines(reasons):
+        call = comparison_call(PROMPT, "a", "b", request="Which?", style=style, thought=reasons)
+        text = "\n".join(m["content"] for m in call.messages)
+        return [line for line in text.splitlines() if not line.startswith("    ")]
+
+    assert lines(thought) == lines("Because.")
+    assert set(lines(thought)) <= FRAME_LINES | {REASONS}
+
+
+def test_reasons_are_asked_for_right_after_the_question():
+    asked = thought_call(PROMPT, "x", "y", request="Which?", style="plain", sampling=Sampling(max_tokens=5), sample=2)
+    scored = comparison_call(PROMPT, "x", "y", request="Which?", style="plain", thought="\n    One.\n    Two.")
+    assert asked.messages[0]["content"].endswith(f"    y\n\n{REASONS}")
+    assert scored.messages[0]["content"] == asked.messages[0]["content"] + f"\n    One.\n    Two.\n\n{VERDICT}"
+    assert (asked.sample, asked.answers, asked.sampling.max_tokens) == (2, (), 5)

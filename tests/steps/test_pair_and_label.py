@@ -12,9 +12,12 @@ from cai_assets.engines.protocol import Request
 from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.store import RowStore
 from cai_assets.settings import Labels, Pairs
-from cai_assets.steps.complete import Completer, Row
-from cai_assets.steps.label import comparisons, label_pairs, probability_of_a, verdict
+from cai_assets.steps.answers import Answer, verdict
+from cai_assets.steps.comparisons import comparisons
+from cai_assets.steps.complete import Completer
+from cai_assets.steps.label import label_pairs
 from cai_assets.steps.pair import pair_responses
+from cai_assets.steps.questions import Question
 
 CONSTITUTION = Constitution(name="c", version="v1", principles=tuple(
     Principle(id=f"p{i}", preference=f"Prefer by rule {i}.") for i in range(4)))
@@ -116,9 +119,9 @@ def test_held_out_is_stable_and_by_prompt(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("logprobs", "want"), [((-1.0, -1.0), 0.5), ((0.0, -800.0), 1.0), ((-800.0, 0.0), 0.0),
-                                                ((float("-inf"), float("-inf")), None), ((-1.0,), None)])
-def test_probability_of_a(logprobs: tuple[float, ...], want: float | None) -> None:
-    got = probability_of_a(Row("k", "generated", "", logprobs=logprobs))
+                                                ((float("-inf"), float("-inf")), None), ((None, -1.0), None)])
+def test_probability_of_a(logprobs: tuple[float | None, float | None], want: float | None) -> None:
+    got = Answer(Question({}, None, "", "first", 0), *logprobs, "key").p_a
     assert got == want if want is None else got == pytest.approx(want)
 
 

@@ -1,0 +1,209 @@
+"""The judge gate: how well the labeller agrees with people, measured before its labels train anything.
+
+The labeller answers a file of human comparisons exactly as it answers response pairs: same principles, same settings,
+both orders. Guarantees: which response is shown first is decided by a hash, so neither place is right more often by
+design; a comparison that could not be graded is counted and never scored; what the reward model learns from, the
+mean over both orders, is what the accuracy is of.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict
+
+from cai_assets.constitution.model import Constitution
+from cai_assets.evals.statistics import Estimate, mean, proportion
+from cai_assets.lineage.canonical import tagged_hash
+from cai_assets.settings import Gate, Settings
+from cai_assets.steps.comparison_files import read_comparisons
+from cai_assets.steps.complete import Completer
+from cai_assets.steps.label import label_pairs
+from cai_assets.steps.pair import SCHEMA
+
+BUNDLED = Path(__file__).parents[1] / "data" / "judge_pairs.jsonl"
+BINS = 5
+UNGRADED_AT_MOST = 0.1
+
+
+class Bin(BaseModel):
+    """Comparisons whose confidence, the probability of the side chosen, lies in [low, high); the last one has 1 too."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    low: float
+    high: float
+    n: int
+    confidence: float | None
+    accuracy: float | None
+
+
+class GateResult(BaseModel):
+    """A labeller against people. All shares are of graded comparisons, but ``ungraded``, which is of all.
+
+    ``accuracy_debiased``: the side with the higher mean probability over both orders is the one that people chose; an
+    exact half counts half. ``accuracy_first``, ``accuracy_second``: of the orders alone, response A shown first and
+    second. ``accuracy_agreed``: of the comparisons on which both orders agree. ``consistency``: the share of those.
+    ``picks_first``: share of questions answered with the place shown first. ``calibration_error``: expected calibration
+    error over ``reliability`` (Guo et al. 2017, section 2); it is biased upwards where bins are small. ``kappa``:
+    Cohen 1960, over A, B and tie, so that a contradiction is a disagreement.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n: int
+    unusable: int = 0
+    accuracy_debiased: Estimate
+    accuracy_first: Estimate
+    accuracy_second: Estimate
+    accuracy_agreed: Estimate
+    consistency: Estimate
+    picks_first: Estimate
+    ungraded: Estimate
+    calibration_error: float | None
+    kappa: float | None
+    reliability: tuple[Bin, ...]
+    errors: dict[str, int] = {}
+
+
+def measure_labeller(
+    settings: Settings, constitution: Constitution, *, complete: Completer
+) -> tuple[GateResult, pl.DataFrame]:
+    """Label the file of ``settings.gate`` and compare; the labelled rows come too. Raise PromptsError if it cannot be
+    read."""
+    labelled, unusable = label_people(settings, constitution, complete=complete)
+    return measure(labelled, unusable=unusable, confidence=settings.evaluation.confidence), labelled
+
+
+def label_people(
+    settings: Settings, constitution: Constitution, *, complete: Completer
+) -> tuple[pl.DataFrame, int]:
+    """The labelled comparisons, with ``human`` ('A' or 'B'), and how many rows of the file are unusable."""
+    read = read_comparisons(settings.gate.path or BUNDLED, limit=settings.gate.pairs)
+    pairs = human_pairs(read.frame)
+    labelled = label_pairs(pairs.drop("human"), constitution, complete=complete, settings=settings.labels)
+    return labelled.join(pairs.select("pair_id", "human"), on="pair_id"), read.rejects.height
+
+
+def human_pairs(comparisons: pl.DataFrame) -> pl.DataFrame:
+    """Response pairs of human comparisons, with ``human``: the letter of the response that people chose."""
+    rows = []
+    for row in comparisons.iter_rows(named=True):
+        human = "AB"[int(tagged_hash("gate-side", row["pair_id"])[-1], 16) % 2]
+        a, b = (row["chosen"], row["rejected"]) if human == "A" else (row["rejected"], row["chosen"])
+        rows.append({"pair_id": row["pair_id"], "prompt_id": row["prompt_id"], "kind": "gate", "category": "gate",
+                     "messages": row["messages"], "response_a": a, "response_b": b, "identical": False, "human": human})
+    return pl.DataFrame(rows, schema={**SCHEMA, "human": pl.String})
+
+
+def measure(labelled: pl.DataFrame, *, unusable: int = 0, confidence: float = 0.95) -> GateResult:
+    """``labelled``: of ``label_people``."""
+    rows = labelled.to_dicts()
+    graded = [r for r in rows if r["p_a"] is not None]
+    agreed = [r for r in graded if r["label"] in ("A", "B")]
+    shares = {name: _share([_points(r, column) for r in of], confidence) for name, column, of in (
+        ("accuracy_debiased", "p_a", graded), ("accuracy_first", "p_a_first", graded),
+        ("accuracy_second", "p_a_second", graded), ("accuracy_agreed", "p_a", agreed))}
+    reliability = _reliability(graded)
+    return GateResult(
+        n=len(rows), unusable=unusable, **shares,
+        consistency=proportion(len(agreed), len(graded), confidence),
+        picks_first=mean([(_above(r["p_a_first"]) + 1 - _above(r["p_a_second"])) / 2 for r in graded], confidence),
+        ungraded=proportion(len(rows) - len(graded), len(rows), confidence),
+        calibration_error=_calibration_error(reliability), kappa=_kappa(graded), reliability=reliability,
+        errors=dict(Counter(str(r["error"]) for r in rows if r["p_a"] is None).most_common(5)))
+
+
+def verdict(result: GateResult, gate: Gate) -> tuple[bool, str]:
+    """Whether the labeller may train a reward model, and the reason, which says every number it rests on."""
+    if result.accuracy_debiased.value is None:
+        why = next(iter(result.errors), "the file has no comparison")
+        return False, f"the labeller graded 0 of {result.n} human comparisons: {why}"
+    accuracy, consistency = result.accuracy_debiased, result.consistency
+    faults = []
+    if (result.ungraded.value or 0.0) > UNGRADED_AT_MOST:
+        faults.append(f"{result.n - accuracy.n} of {result.n} comparisons are ungraded, above {UNGRADED_AT_MOST:.0%}: "
+                      f"{next(iter(result.errors))}")
+    if (accuracy.low or 0.0) <= gate.accuracy:
+        faults.append(f"its agreement with people is {accuracy}, and the interval's lower end must lie above "
+                      f"gate.accuracy={gate.accuracy:g}")
+    if (consistency.value or 0.0) < gate.consistency:
+        faults.append(f"both orders agree on a share of {consistency}, below gate.consistency={gate.consistency:g}: it "
+                      "prefers a place, not a response")
+    if faults:
+        return False, "the labeller does not agree with people well enough: " + "; ".join(faults)
+    return True, f"the labeller agrees with people: {accuracy}; both orders agree: {consistency}"
+
+
+def describe(result: GateResult) -> dict[str, float]:
+    """The numbers by name, those that are known."""
+    out: dict[str, float] = {"n": result.n, "unusable": result.unusable}
+    for name, value in result:
+        number = value.value if isinstance(value, Estimate) else value
+        if isinstance(number, float):
+            out[name] = round(number, 4)
+    return out
+
+
+def table(result: GateResult) -> str:
+    """Every estimate with interval and count, as markdown."""
+    rows = [f"| {name.replace('_', ' ')} | {value} |" for name, value in result if isinstance(value, Estimate)]
+    return "\n".join(["| measure | estimate |", "|---|---|", *rows])
+
+
+def reliability_table(result: GateResult) -> str:
+    """Confidence against accuracy, as markdown."""
+    rows = [f"| {b.low:.1f} to {b.high:.1f} | {b.n} | {_shown(b.confidence)} | {_shown(b.accuracy)} |"
+            for b in result.reliability]
+    return "\n".join(["| confidence | n | mean confidence | accuracy |", "|---|---|---|---|", *rows])
+
+
+def _shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _above(p: float) -> float:
+    return 0.5 if p == 0.5 else float(p > 0.5)
+
+
+def _points(row: dict[str, Any], column: str) -> float:
+    return _above(row[column]) if row["human"] == "A" else 1 - _above(row[column])
+
+
+def _share(points: Sequence[float], confidence: float) -> Estimate:
+    """A share whose halves widen the interval: its ends are those of the halves all lost and all won."""
+    total, n = sum(points), len(points)
+    low, high = (proportion(end, n, confidence) for end in (math.floor(total), math.ceil(total)))
+    return Estimate(total / n if n else None, n, low.low, high.high)
+
+
+def _reliability(graded: Sequence[dict[str, Any]]) -> tuple[Bin, ...]:
+    width, bins = 0.5 / BINS, []
+    places = [min(BINS - 1, int((max(r["p_a"], 1 - r["p_a"]) - 0.5) / width)) for r in graded]
+    for i in range(BINS):
+        here = [r for r, place in zip(graded, places, strict=True) if place == i]
+        confidence = [max(r["p_a"], 1 - r["p_a"]) for r in here]
+        points = [_points(r, "p_a") for r in here]
+        bins.append(Bin(low=0.5 + i * width, high=0.5 + (i + 1) * width, n=len(here),
+                        confidence=sum(confidence) / len(here) if here else None,
+                        accuracy=sum(points) / len(here) if here else None))
+    return tuple(bins)
+
+
+def _calibration_error(bins: Sequence[Bin]) -> float | None:
+    n = sum(b.n for b in bins)
+    gaps = [b.n * abs(b.confidence - b.accuracy) for b in bins if b.confidence is not None and b.accuracy is not None]
+    return sum(gaps) / n if n else None
+
+
+def _kappa(graded: Sequence[dict[str, Any]]) -> float | None:
+    n = len(graded)
+    ours, people = Counter(r["label"] for r in graded), Counter(r["human"] for r in graded)
+    by_chance = sum(ours[x] * people[x] for x in "AB") / n**2 if n else 1.0
+    observed = sum(r["label"] == r["human"] for r in graded) / n if n else 0.0
+    return None if by_chance == 1 else (observed - by_chance) / (1 - by_chance)

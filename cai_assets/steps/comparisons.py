@@ -1,0 +1,92 @@
+"""What the reward model learns from: graded AI labels, and human comparisons mixed in.
+
+Guarantee: all pairs of a prompt, from whatever source, are trained on or all held out; no human comparison of an
+evaluation prompt is used; every human comparison is used, or counted with the reason why not. Prompts are the same
+when their normalised texts are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from cai_assets.lineage.keys import row_id
+from cai_assets.settings.base import Source
+from cai_assets.steps.comparison_files import read_comparisons
+from cai_assets.steps.prompt_rows import normalise
+
+AI, HUMAN = "ai", "human"
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """``frame``: pair_id, prompt_id, principle_id (None for people's), messages, chosen, rejected, p_chosen, held_out,
+    source ('ai' or 'human'), sorted by pair_id. ``left_out``: human comparisons not used, by reason."""
+
+    frame: pl.DataFrame
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    def by_kind(self) -> dict[str, int]:
+        """The number of comparisons of each source, in words."""
+        names = {AI: "AI-labelled comparisons", HUMAN: "human comparisons"}
+        counts = {name: self.frame.filter(source=source).height for source, name in names.items()}
+        return {name: n for name, n in counts.items() if n or name == names[AI]}
+
+    @property
+    def human_share(self) -> float:
+        """The share of human comparisons that was reached."""
+        return self.frame.filter(source=HUMAN).height / max(1, self.frame.height)
+
+
+def comparisons(labelled: pl.DataFrame, held_out: float) -> pl.DataFrame:
+    """Training rows for the reward model: graded pairs, with a stable held-out share by prompt.
+
+    A prompt's pairs fall on one side together, so that the held-out accuracy is of unseen prompts.
+    """
+    graded = labelled.filter(pl.col("p_target").is_not_null() & (pl.col("p_target") != 0.5)).sort("pair_id")
+    return graded.select("pair_id", "prompt_id", "principle_id", "messages", "chosen", "rejected", "p_chosen",
+                         is_held_out(held_out), pl.lit(AI).alias("source"))
+
+
+def mix_human(
+    rows: pl.DataFrame, source: Source, *, held_out: float, evaluation: pl.DataFrame | None = None
+) -> Mixed:
+    """Add human comparisons, as certain labels, until they are ``source.share`` of all rows, or all there are.
+
+    ``rows``: of ``comparisons``. ``evaluation``: prompts (column messages) to keep away from. Those taken have the
+    lowest pair ids, which are hashes: a higher share only adds. Raise PromptsError for a file that cannot be read.
+    """
+    read = read_comparisons(source.path)
+    apart = {_text(m) for m in evaluation["messages"]} if evaluation is not None else set()
+    ids = {_text(row["messages"]): row["prompt_id"] for row in rows.iter_rows(named=True)}
+    wanted = round(rows.height * source.share / (1 - source.share))
+    left_out = Counter(f"unusable: {reason}" for reason in read.rejects["reason"])
+    taken: list[dict[str, object]] = []
+    for row in read.frame.iter_rows(named=True):
+        text = _text(row["messages"])
+        if text in apart:
+            left_out["its prompt is for evaluation"] += 1
+        elif len(taken) == wanted:
+            left_out["the share is reached"] += 1
+        else:
+            taken.append({**row, "prompt_id": ids.setdefault(text, row["prompt_id"]), "principle_id": None,
+                          "p_chosen": 1.0, "held_out": False, "source": HUMAN})
+    people = pl.DataFrame(taken, schema=rows.schema).with_columns(is_held_out(held_out))
+    return Mixed(pl.concat([rows, people]).sort("pair_id"), dict(left_out))
+
+
+def _text(messages: list[dict[str, str]]) -> str:
+    return normalise("\n".join(m["content"] for m in messages if m["role"] != "system"))
+
+
+def is_held_out(share: float) -> pl.Expr:
+    """Column ``held_out``: whether a row's ``prompt_id`` falls into the share. A larger share holds a smaller one."""
+    place = pl.col("prompt_id").map_elements(held_out_place, return_dtype=pl.Float64)
+    return (place < share).alias("held_out")
+
+
+def held_out_place(prompt_id: str) -> float:
+    """A prompt's place in [0, 1), by hashing."""
+    return int(row_id("held-out", prompt_id, [])[-8:], 16) / 2**32

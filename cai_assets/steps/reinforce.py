@@ -1,0 +1,42 @@
+"""What the RL policy is trained on: prompts, or labelled pairs, with a stable share of the prompts held out.
+
+The share is cut by the same hash as the reward model's: where it is no larger, the reward model was not trained on the
+prompts that the policy is measured on. One prompt at least is held out, unless the share is 0 or there is no other.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from cai_assets.constitution.draw import draw, label_key
+from cai_assets.constitution.model import Constitution
+from cai_assets.steps.comparisons import comparisons, held_out_place
+
+
+def prompts_to_train_on(pairs: pl.DataFrame, share: float) -> pl.DataFrame:
+    """``prompt_id``, ``messages`` and ``held_out``: each prompt once, in canonical order."""
+    prompts = pairs.unique("prompt_id", maintain_order=True).sort("prompt_id").select("prompt_id", "messages")
+    return prompts.with_columns(pl.col("prompt_id").is_in(sorted(held_out(prompts, share))).alias("held_out"))
+
+
+def pairs_to_train_on(labelled: pl.DataFrame, share: float) -> pl.DataFrame:
+    """``prompt_id``, ``messages``, ``chosen``, ``rejected``, ``p_chosen`` and ``held_out`` of every graded pair."""
+    graded = comparisons(labelled, share).select("prompt_id", "messages", "chosen", "rejected", "p_chosen")
+    return graded.with_columns(pl.col("prompt_id").is_in(sorted(held_out(graded, share))).alias("held_out"))
+
+
+def with_requests(rows: pl.DataFrame, constitution: Constitution) -> pl.DataFrame:
+    """Add ``request``: by what the labeller grades a response, which is that of the principle its prompt draws."""
+    principles = constitution.taking_part("preference")
+    if not principles:
+        raise ValueError(f"{constitution.name} {constitution.version}: no principle has a 'preference' request, so the "
+                         "labeller cannot grade responses; add one to the constitution file")
+    requests = [str(draw(principles, label_key(prompt)).preference) for prompt in rows["prompt_id"]]
+    return rows.with_columns(pl.Series("request", requests, dtype=pl.String))
+
+
+def held_out(rows: pl.DataFrame, share: float) -> set[str]:
+    """The prompts that are measured on and not trained on."""
+    places = {prompt: held_out_place(prompt) for prompt in rows["prompt_id"].unique().to_list()}
+    below = {prompt for prompt, place in places.items() if place < share}
+    return below or ({min(places, key=lambda p: places[p])} if share > 0 and len(places) > 1 else set())

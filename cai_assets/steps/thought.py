@@ -1,0 +1,27 @@
+"""Reasons before a label: chain of thought (Bai et al. 2022, section 4.1; Kojima et al. 2022).
+
+The labeller writes its reasons, then the probability of its answer is read after them. One sample of reasons gives
+one probability near 0 or 1; their mean over samples estimates the probability with the reasons averaged out. Reasons
+that come out empty are a sample like any other. Few-shot examples have no reasons and would teach the labeller to
+give none, so they are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cai_assets.engines.protocol import Sampling
+from cai_assets.settings import Labels
+from cai_assets.steps.compare import thought_call
+from cai_assets.steps.complete import Completer, Row, Step
+from cai_assets.steps.questions import Question
+
+THOUGHT = Step("thought")
+
+
+def think(questions: Sequence[Question], *, complete: Completer, settings: Labels) -> list[Row]:
+    """The reasons for each question, in order; a failed row has no text."""
+    sampling = Sampling(temperature=settings.thought_temperature, max_tokens=settings.thought_tokens)
+    calls = [thought_call(q.pair["messages"], *q.shown, request=q.request, style=settings.style, sampling=sampling,
+                          sample=q.sample) for q in questions]
+    return complete(THOUGHT, calls, what="reasons")

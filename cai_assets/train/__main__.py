@@ -11,6 +11,7 @@ import signal
 import sys
 import traceback
 from pathlib import Path
+from typing import NoReturn
 
 from pydantic import ValidationError
 
@@ -28,6 +29,8 @@ def main(arguments: list[str]) -> int:
     job: Job | None = None
     try:
         job = Job.model_validate_json(Path(arguments[0]).read_bytes())
+        if job.settings["processes"] > 1 and "RANK" not in os.environ:
+            become_launcher(job.settings["processes"], arguments[0])
         with open_reporter(main_process=os.environ.get("RANK", "0") == "0") as reporter:
             run_job(job, reporter)
     except (TrainingProblem, ValidationError, OSError) as e:
@@ -53,9 +56,29 @@ def run_job(job: Job, reporter: Reporter) -> None:
     run(job, reporter)
 
 
+def become_launcher(processes: int, job: str) -> NoReturn:
+    """Replace this process by accelerate's launcher, which starts this command ``processes`` times, one for each GPU.
+
+    The launcher keeps this process's id and group and its tie to the parent: it ends as a single trainer would, and
+    each of its own children is tied to it. Raise TrainingProblem where there are too few GPUs.
+    """
+    import torch
+
+    gpus = torch.cuda.device_count()
+    if 0 < gpus < processes:
+        raise TrainingProblem(f"processes={processes}, and there are {gpus} GPUs: one is needed for each process")
+    os.environ["ACCELERATE_USE_CPU"] = "false" if gpus else "true"
+    if not gpus:  # the launcher would start CPU processes through MPI
+        launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    else:
+        launcher = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes), "--num_machines",
+                    "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    os.execv(sys.executable, [sys.executable, "-m", *launcher, "-m", "cai_assets.train", job])  # noqa: S606 - ours
+
+
 def _fail(reason: str, job: Job | None = None) -> int:
     print(f"training failed: {reason}", file=sys.stderr, flush=True)
-    if job is not None:
+    if job is not None and os.environ.get("RANK", "0") == "0":
         job.error.write_text(reason, encoding="utf-8")
     return 1
 

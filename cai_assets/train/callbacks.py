@@ -1,6 +1,6 @@
 """Callbacks of every trainer: curves, progress, stop on divergence, checkpoint markers.
 
-Imports transformers at the top; it is itself imported only inside functions.
+Imports torch and transformers at the top; it is itself imported only inside functions.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from cai_assets.train.problems import TrainingProblem
@@ -40,9 +41,10 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any
     ) -> None:
-        if "loss" not in logs:
-            return
         step = state.global_step // self.updates
+        if "loss" not in logs:
+            self._measured(step, logs, state.is_world_process_zero)
+            return
         row = {name: logs[key] for key, name in self.columns.items() if logs.get(key) is not None}
         wrong = [name for name, value in row.items() if not math.isfinite(value)]
         if wrong:
@@ -56,6 +58,15 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self.reporter.step(step, total, {name: row[name] for name in self.shown if name in row})
 
 
+    def _measured(self, step: int, logs: dict[str, Any], main_process: bool) -> None:
+        """Put a measurement on held-out prompts beside its step; that before the first step has none."""
+        found = {name.removeprefix("eval_"): value for name, value in logs.items() if name.startswith("eval_held_out")}
+        if found and step and main_process:
+            self.curves.amend(step, found)
+        if "held_out_reward" in found:
+            self.reporter.say(f"held-out reward {found['held_out_reward']:.3g} after step {step}")
+
+
 class Seal(TrainerCallback):  # type: ignore[misc]
     """Marks each checkpoint as whole once everything in it is written."""
 
@@ -63,5 +74,7 @@ class Seal(TrainerCallback):  # type: ignore[misc]
         self.key = key
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()  # every process writes the state of its random numbers
         if state.is_world_process_zero:
             mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.key)

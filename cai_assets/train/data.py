@@ -54,19 +54,18 @@ def supervised_rows(rows: Iterable[Row], templater: Templater, max_length: int) 
 def preference_rows(rows: Iterable[Row], templater: Templater, max_length: int) -> tuple[list[Row], int]:
     """``chosen_ids`` and ``rejected_ids`` behind the same prompt, and how many pairs were dropped.
 
-    ``chosen_length`` and ``rejected_length`` count response tokens; ``held_out`` and ``p_chosen`` are passed on.
+    ``index`` is the row's place in ``rows``; ``held_out`` and ``p_chosen`` are passed on.
     """
     out, dropped = [], 0
-    for row in rows:
+    for index, row in enumerate(rows):
         prompt, chosen = templater.encode_response(row["messages"], row["chosen"])
         _, rejected = templater.encode_response(row["messages"], row["rejected"])
         kept = fit(prompt, [chosen, rejected], max_length)
         if kept is None:
             dropped += 1
             continue
-        lengths = {"chosen_length": len(chosen), "rejected_length": len(rejected)}
-        labels = {"held_out": row["held_out"], "p_chosen": row["p_chosen"]}
-        out.append({"chosen_ids": kept + chosen, "rejected_ids": kept + rejected} | lengths | labels)
+        labels = {"index": index, "held_out": row["held_out"], "p_chosen": row["p_chosen"]}
+        out.append({"chosen_ids": kept + chosen, "rejected_ids": kept + rejected} | labels)
     return out, dropped
 
 

@@ -87,6 +87,13 @@ class Curves:
         kept = [row for row in self.rows() if row["step"] <= step]
         self.path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
 
+    def amend(self, step: int, values: Mapping[str, Any]) -> None:
+        """Add values to the row of the last step, or make the row."""
+        rows = self.rows()
+        row = rows[-1] if rows and rows[-1]["step"] == step else {"step": step}
+        self.keep(step - 1)
+        self.add({**row, **values})
+
     def add(self, row: Mapping[str, Any]) -> None:
         """Append one row."""
         with self.path.open("a", encoding="utf-8") as f:

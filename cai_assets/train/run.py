@@ -18,6 +18,7 @@ from typing import Any
 from cai_assets.lineage.layout import sync_folder, write_atomic
 from cai_assets.settings import Training
 from cai_assets.train.job import Job
+from cai_assets.train.lora import merged
 from cai_assets.train.progress import Curves, Reporter
 from cai_assets.train.resume import newest_complete
 
@@ -126,18 +127,24 @@ def train(
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Watch(Curves(job.curves), reporter, columns, shown, updates))
     trainer.add_callback(Seal(job.key))
-    checkpoint = newest_complete(job.state, job.key, reporter.say)
+    with trainer.accelerator.main_process_first():  # it removes checkpoints that are not whole
+        checkpoint = newest_complete(job.state, job.key, reporter.say)
     step = int(checkpoint.name.removeprefix("checkpoint-")) // updates if checkpoint else 0
     if checkpoint:
         reporter.say(f"resumes after step {step}")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.accelerator.wait_for_everyone()  # the first process removes the state when it publishes
     return step
 
 
 def publish(job: Job, model: Any, tokenizer: Any, metrics: Mapping[str, Any]) -> None:
-    """Write ``final`` and then ``metrics.json``, each whole or not at all; remove the state."""
+    """Write ``final`` and then ``metrics.json``, each whole or not at all; remove the state.
+
+    Adapters are merged into the weights first.
+    """
     import torch
 
+    model = merged(model)
     unfinished = job.work / ".final.tmp"
     shutil.rmtree(unfinished, ignore_errors=True)
     model.to(getattr(torch, job.dtype)).save_pretrained(unfinished)

@@ -9,8 +9,10 @@ from typing import Any
 
 from cai_assets.engines.templating import Templater, load_tokenizer
 from cai_assets.settings import Training
+from cai_assets.train.ability import ability, fluency
 from cai_assets.train.data import Row, read_rows, supervised_rows
 from cai_assets.train.job import Job
+from cai_assets.train.lora import lora_config
 from cai_assets.train.problems import TrainingProblem
 from cai_assets.train.progress import Curves, Reporter
 from cai_assets.train.run import COMMON_COLUMNS, load_causal, loss_summary, publish, train, trainer_arguments
@@ -29,12 +31,15 @@ def run(job: Job, reporter: Reporter) -> None:
     if dropped:
         reporter.say(f"warning: {dropped} of {len(source)} rows dropped: the response alone fills sl.max_length")
     trainer = make_trainer(job, settings, rows, tokenizer)
+    before = fluency(job, trainer.model, tokenizer)
     resumed = train(job, trainer, reporter, COLUMNS, shown=("loss",))
     if trainer.is_world_process_zero():
         metrics: dict[str, Any] = _counts(rows) | {"rows_dropped": dropped, "resumed_from": resumed}
         curve = Curves(job.curves).rows()
         metrics |= {"steps": len(curve), **loss_summary(curve)}
-        publish(job, trainer.accelerator.unwrap_model(trainer.model), load_tokenizer(job.base), metrics)
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        metrics |= ability(before, fluency(job, model, tokenizer))
+        publish(job, model, load_tokenizer(job.base), metrics)
 
 
 def make_config(job: Job, settings: Training) -> Any:
@@ -56,6 +61,7 @@ def make_trainer(job: Job, settings: Training, rows: list[Row], tokenizer: Any) 
         args=make_config(job, settings),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
+        peft_config=lora_config(settings.lora, "CAUSAL_LM"),
     )
 
 

@@ -15,23 +15,19 @@ from tiny_models import make_job, prompt_data, tiny_model, tiny_reward_model, ti
 
 from cai_assets.engines.templating import Templater  # noqa: E402
 from cai_assets.settings import Reinforcement  # noqa: E402
+from cai_assets.train.feedback import model_reward, refuse_other_tokenizer  # noqa: E402
 from cai_assets.train.problems import TrainingProblem  # noqa: E402
 from cai_assets.train.progress import Curves, Reporter  # noqa: E402
-from cai_assets.train.reinforcement import (  # noqa: E402
-    COLUMNS,
-    make_trainer,
-    model_reward,
-    prompts,
-    refuse_other_tokenizer,
-    updates_per_step,
-)
+from cai_assets.train.reinforcement import COLUMNS, make_trainer  # noqa: E402
+from cai_assets.train.rl_config import updates_per_step  # noqa: E402
+from cai_assets.train.rl_rows import prompts  # noqa: E402
 from cai_assets.train.run import train  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
 def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compare numbers in float32 everywhere."""
-    for module in ("run", "reward"):
+    for module in ("run", "scoring"):
         monkeypatch.setattr(f"cai_assets.train.{module}.bfloat16_is_fast", lambda: False)
 
 

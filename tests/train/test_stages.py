@@ -27,7 +27,7 @@ from tiny_models import (  # noqa: E402
 
 from cai_assets.engines.templating import Templater  # noqa: E402
 from cai_assets.settings import PRESETS, Training, load_settings  # noqa: E402
-from cai_assets.train import reinforcement, reward, supervised  # noqa: E402
+from cai_assets.train import reinforcement, reward, scoring, supervised  # noqa: E402
 from cai_assets.train.__main__ import main, run_job  # noqa: E402
 from cai_assets.train.data import supervised_rows  # noqa: E402
 from cai_assets.train.job import Job  # noqa: E402
@@ -42,7 +42,7 @@ FILES = {"chat_template.jinja", "config.json", "model.safetensors", "tokenizer.j
 @pytest.fixture
 def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compare numbers in float32 everywhere."""
-    for module in ("run", "reward"):
+    for module in ("run", "scoring"):
         monkeypatch.setattr(f"cai_assets.train.{module}.bfloat16_is_fast", lambda: False)
 
 
@@ -75,7 +75,6 @@ def test_every_preset_makes_valid_configs(scale: str, base: Path, tmp_path: Path
     assert supervised.make_config(job, settings.sl).max_length is None
     assert reward.make_config(job, settings.reward).learning_rate == settings.reward.learning_rate
     ppo = reinforcement.make_config(job, settings.rl)
-    assert ppo.kl_coefficient == settings.rl.beta
     assert ppo.max_steps == settings.rl.steps * reinforcement.updates_per_step(settings.rl)
     assert ppo.logging_nan_inf_filter is False
 
@@ -138,24 +137,19 @@ def test_a_reward_model_sees_the_end_of_turn_and_ranks_unseen_pairs(
     assert held_out["n"] == 16
     assert held_out["accuracy_low"] < held_out["accuracy"] <= held_out["accuracy_high"]
     assert held_out["accuracy"] > 0.9
-    assert held_out["longer_is_chosen"] == 0
-    assert {p.name for p in job.final.iterdir()} == FILES
+    assert held_out["length_accuracy"] == 1  # 'yes' has a letter more than 'no'
+    assert (held_out["refusal_accuracy"], held_out["refusal_undecided"]) == (0.5, 16)
+    assert {p.name for p in job.final.iterdir()} == FILES | {"held_out.jsonl"}
     tokenizer = supervised.load_tokenizer(job.final)
     assert tokenizer.pad_token_id != tokenizer.eos_token_id
     model = load_scalar(job.final, tokenizer.pad_token_id)
     conversations = [[*user("red"), {"role": "assistant", "content": text}] for text in ("yes", "no two three one")]
-    together = reward.score(model, tokenizer, conversations)
-    alone = [reward.score(model, tokenizer, [c])[0] for c in conversations]
+    together = scoring.score(model, tokenizer, conversations)
+    alone = [scoring.score(model, tokenizer, [c])[0] for c in conversations]
     assert together == pytest.approx(alone, abs=1e-5)
     padded = torch.tensor([[5, 6, 3, tokenizer.pad_token_id]])
-    assert model(padded).logits.item() == pytest.approx(reward.score_ids(model, [[5, 6, 3]])[0], abs=1e-5)
-    assert reward.score_ids(model, [[5, 6, 3]])[0] != pytest.approx(reward.score_ids(model, [[5, 6]])[0], abs=1e-6)
-
-
-def test_correlation_says_when_it_is_undefined() -> None:
-    assert reward.correlation([1.0, 2.0, 3.0], [2.0, 4.0, 6.0]) == pytest.approx(1)
-    assert reward.correlation([1.0, 1.0, 1.0], [2.0, 4.0, 6.0]) is None
-    assert reward.correlation([1.0, 2.0], [2.0, 4.0]) is None
+    assert model(padded).logits.item() == pytest.approx(scoring.score_ids(model, [[5, 6, 3]])[0], abs=1e-5)
+    assert scoring.score_ids(model, [[5, 6, 3]])[0] != pytest.approx(scoring.score_ids(model, [[5, 6]])[0], abs=1e-6)
 
 
 def test_reinforcement_publishes_a_policy(base: Path, scorer: Path, tmp_path: Path) -> None:
@@ -165,7 +159,6 @@ def test_reinforcement_publishes_a_policy(base: Path, scorer: Path, tmp_path: Pa
     metrics = json.loads(job.metrics.read_text())
     assert metrics["steps"] == 3
     assert 0 < metrics["tokens_generated"] <= 3 * 8 * 6
-    assert metrics["kl_budget"] == 10.0
     assert {p.name for p in job.final.iterdir()} == FILES | {"generation_config.json"}
     assert largest_difference(job.final, base) > 0
     expected = {"reward", "score", "kl", "policy_loss", "value_loss", "entropy", "clip_fraction", "eos_rate"}
@@ -257,7 +250,7 @@ def real_job(kind: Any, folder: Path, base: Path) -> Job:
         "supervised": [{"messages": user("Say hello."), "response": "Hello! How can I help?"}] * 8,
         "reward": [{"messages": user("Say hello."), "chosen": "Hello!", "rejected": "No.", "p_chosen": 0.9,
                     "held_out": i < 2} for i in range(10)],
-        "reinforcement": [{"messages": user("Say hello.")}] * 4,
+        "reinforcement": [{"messages": user("Say hello."), "held_out": False}] * 4,
     }[kind]  # fmt: skip
     changes: dict[str, Any] = {"epochs": 1, "learning_rate": 1e-4, "max_length": 64}
     if kind == "reinforcement":

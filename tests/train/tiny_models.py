@@ -21,12 +21,12 @@ TEMPLATE = (
 )
 
 
-def tiny_tokenizer(pad: str = "<|im_end|>") -> Any:
+def tiny_tokenizer(pad: str = "<|im_end|>", words: Sequence[str] = ()) -> Any:
     """Padding equals the end of turn, as in SmolLM2, unless told otherwise."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    vocabulary = {w: i for i, w in enumerate([*SPECIAL, "user", "assistant", *WORDS])}
+    vocabulary = {w: i for i, w in enumerate([*SPECIAL, "user", "assistant", *WORDS, *words])}
     inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(
@@ -37,16 +37,16 @@ def tiny_tokenizer(pad: str = "<|im_end|>") -> Any:
     return tokenizer
 
 
-def tiny_model(folder: Path, seed: int = 0) -> Path:
-    """Save a random Llama with its tokenizer."""
+def tiny_model(folder: Path, seed: int = 0, *, words: Sequence[str] = (), context: int = 256) -> Path:
+    """Save a random Llama with its tokenizer, which knows ``words`` beside the usual ones."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
-    tokenizer = tiny_tokenizer()
+    tokenizer = tiny_tokenizer(words=words)
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=256, tie_word_embeddings=True,
+        num_key_value_heads=2, max_position_embeddings=context, tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)
@@ -83,8 +83,9 @@ def preference_data(n: int = 24, held_out: int = 8) -> list[dict[str, Any]]:
     return rows
 
 
-def prompt_data(n: int = 12) -> list[dict[str, Any]]:
-    return [{"messages": user(" ".join(WORDS[i % 15 : i % 15 + 1 + i % 3]))} for i in range(n)]
+def prompt_data(n: int = 12, held_out: int = 0) -> list[dict[str, Any]]:
+    return [{"messages": user(" ".join(WORDS[i % 15 : i % 15 + 1 + i % 3])), "held_out": i < held_out}
+            for i in range(n)]  # fmt: skip
 
 
 def make_job(

@@ -1,0 +1,93 @@
+"""Where the reward of a response comes from: the reward model, or the labeller's own grade of it.
+
+Both read the very tokens that were sampled and give one number a response. The labeller's grade (direct-RLAIF, Lee et
+al. 2023, arXiv 2309.00267, section 3.2.2) is of the request that the prompt drew, in [-1, 1].
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cai_assets import settings
+from cai_assets.engines.protocol import ModelIdentity, Request, Result, Style
+from cai_assets.engines.templating import Templater, load_tokenizer
+from cai_assets.engines.transformers_engine import TransformersEngine
+from cai_assets.steps.grade import expected_grade, grade_call
+from cai_assets.train.job import Job
+from cai_assets.train.parts import Reward
+from cai_assets.train.problems import TrainingProblem
+from cai_assets.train.run import bfloat16_is_fast, load_scalar
+from cai_assets.train.scoring import score_ids
+
+NEUTRAL = 0.0
+
+
+def reward_of(job: Job, rl: settings.Reinforcement, tokenizer: Any) -> Reward | None:
+    """The reward that a job asks for. DPO may have none: it is then not measured on held-out prompts."""
+    if rl.reward == "labeller":
+        if job.labeller is None:
+            raise TrainingProblem("rl.reward is 'labeller', and the job names no labeller model")
+        return labeller_reward(job.labeller, tokenizer, job.dtype)
+    if job.reward_model is None:
+        if rl.algorithm == "dpo":
+            return None
+        raise TrainingProblem("reward_model is not set: reinforcement learning needs one, or rl.reward='labeller'")
+    refuse_other_tokenizer(tokenizer, job.reward_model)
+    return model_reward(job.reward_model, rl.batch_size)
+
+
+def model_reward(path: Path, batch_size: int) -> Reward:
+    """The reward model's score of the very tokens that were sampled."""
+    import torch
+
+    model = load_scalar(path, load_tokenizer(path).pad_token_id)
+    device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+    model.to(device).requires_grad_(False)
+
+    def reward(prompts: list[list[int]], completion_ids: list[list[int]], **_: Any) -> list[float]:
+        return score_ids(model, [p + c for p, c in zip(prompts, completion_ids, strict=True)], batch_size)
+
+    return reward
+
+
+def refuse_other_tokenizer(tokenizer: Any, reward_model: Path) -> None:
+    """Raise TrainingProblem unless the reward model reads the same token ids as the policy writes."""
+    if load_tokenizer(reward_model).get_vocab() != tokenizer.get_vocab():
+        raise TrainingProblem(f"{reward_model} has another vocabulary than the policy; train it from the same base")
+
+
+def labeller_reward(path: Path, tokenizer: Any, dtype: str) -> Reward:
+    """The labeller's expected grade of each response; ``tokenizer``: the policy's, which reads the responses.
+
+    Rows must carry ``messages`` and ``request``. A response that cannot be graded gets the middle of the scale, and
+    the share of such is logged; when it is all of them, TrainingProblem says why.
+    """
+    # In bfloat16 without hardware for it, a grade would be slow and coarse.
+    engine = settings.Engine.model_validate({"dtype": dtype if bfloat16_is_fast() else "float32"})
+    labeller = TransformersEngine(path, ModelIdentity(weights="", tokenizer="", template=""), engine)
+    style: Style = "plain" if Templater(load_tokenizer(path)).framed else "chat"
+
+    def reward(
+        completion_ids: list[list[int]], messages: Sequence[Any], request: Sequence[str],
+        log_metric: Callable[[str, float], None] | None = None, **_: Any,
+    ) -> list[float]:
+        texts = tokenizer.batch_decode(completion_ids, skip_special_tokens=True)
+        calls = [grade_call(m, text, wish, style) for m, text, wish in zip(messages, texts, request, strict=True)]
+        requests = [Request(row_key=str(i), seed=0, call=call) for i, call in enumerate(calls)]
+        results = sorted(labeller.run(requests), key=lambda r: int(r.row_key))
+        grades = [None if r.error else expected_grade(r.logprobs) for r in results]
+        if log_metric:
+            log_metric("ours/ungraded", sum(g is None for g in grades) / len(grades))
+        return _graded(grades, results)
+
+    return reward
+
+
+def _graded(grades: Sequence[float | None], results: Sequence[Result]) -> list[float]:
+    if grades and all(g is None for g in grades):
+        why = next((r.error for r in results if r.error), "it gives none of the grades a probability")
+        raise TrainingProblem(f"the labeller could grade none of {len(grades)} responses: {why}")
+    return [NEUTRAL if g is None else g for g in grades]

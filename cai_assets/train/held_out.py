@@ -1,0 +1,142 @@
+"""How the policy does on prompts it is not trained on: before the first step, after the last, and, where the best
+state is published, at every save.
+
+Sampling is seeded by the settings alone and leaves the training's own random numbers untouched: a training that is
+measured more often comes out the same. Measured are the reward (the score less the penalties for a missing end and
+for length), KL to the reference in nats a response, response length, and the share of repeated 4-grams.
+
+Imports torch at the top; it is itself imported only inside functions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor
+from transformers import GenerationConfig, Trainer
+
+from cai_assets.train.data import Row
+from cai_assets.train.parts import WithParts, shaped
+
+PREFIX = "eval_held_out_"
+
+
+class HeldOut(WithParts):
+    """Mixin in front of a TRL trainer: ``evaluate`` is this measurement."""
+
+    args: Any
+    state: Any
+    control: Any
+    model: Any
+    ref_model: Any
+    callback_handler: Any
+    _initial_global_step: int
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Measure, log under ``eval_held_out_...``, and return it; empty when a resumed training starts."""
+        if self.state.global_step == self._initial_global_step > 0:
+            return {}
+        metrics = {f"{PREFIX}{name}": value for name, value in self._measure().items()}
+        Trainer.log(self, metrics)  # TRL's own would mix in what the current step has gathered so far
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _measure(self) -> dict[str, float]:
+        model = self.accelerator.unwrap_model(self.model)
+        training = model.training
+        model.eval()
+        size = self.parts.settings.batch_size
+        rows = self.parts.held_out
+        batches = [rows[i : i + size] for i in range(0, len(rows), size)]
+        mine = range(self.accelerator.process_index, len(batches), self.accelerator.num_processes)
+        devices = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
+        with torch.no_grad(), torch.random.fork_rng(devices=devices):
+            found = [row for i in mine for row in self._measure_batch(model, batches[i], i)]
+        model.train(training)
+        return _means(gather_object(found))
+
+    def _measure_batch(self, model: Any, rows: Sequence[Row], number: int) -> list[dict[str, float]]:
+        settings = self.parts.settings
+        torch.manual_seed(self.parts.seed * 1_000_003 + number)
+        prompts = [row["prompt"] for row in rows]
+        responses = sample(model, prompts, self.parts.stops, self.parts.pad, settings.max_tokens, settings.temperature)
+        own = log_probabilities(model, prompts, responses, self.parts.pad, settings.temperature)
+        with self._reference() as reference:
+            before = log_probabilities(reference, prompts, responses, self.parts.pad, settings.temperature)
+        out = [{"length": float(len(r)), "repetition": repetition(r), "kl": kl}
+               for r, kl in zip(responses, (own - before).tolist(), strict=True)]
+        if self.parts.reward:
+            columns = {name: [row[name] for row in rows] for name in rows[0] if name != "prompt"}
+            scores = self.parts.reward(prompts=prompts, completion_ids=responses, **columns)
+            for row, response, score in zip(out, responses, scores, strict=True):
+                row["reward"] = shaped(settings, score, len(response), float(response[-1] in self.parts.stops))
+        return out
+
+    @contextmanager
+    def _reference(self) -> Iterator[Any]:
+        """The policy as it was before training: a model of its own, or the policy with its adapters off."""
+        if self.ref_model is not None:
+            yield self.ref_model
+            return
+        model = self.accelerator.unwrap_model(self.model)
+        with model.disable_adapter():
+            yield model
+
+
+def _means(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Means, the standard error of the mean reward (none for one response), and the count."""
+    out = {name: math.fsum(row[name] for row in rows) / len(rows) for name in rows[0]}
+    if "reward" in out and len(rows) > 1:
+        deviations = math.fsum((row["reward"] - out["reward"]) ** 2 for row in rows)
+        out["reward_se"] = math.sqrt(deviations / (len(rows) - 1) / len(rows))
+    return {**out, "n": float(len(rows))}
+
+
+def sample(
+    model: Any, prompts: Sequence[list[int]], stops: Sequence[int], pad: int, max_tokens: int, temperature: float
+) -> list[list[int]]:
+    """One response to each prompt, up to and with its stop token if there is one."""
+    ids, mask = _left_padded(prompts, pad, model.device)
+    config = GenerationConfig(max_new_tokens=max_tokens, do_sample=True, temperature=temperature, top_k=0, top_p=1.0,
+                              eos_token_id=list(stops), pad_token_id=pad)
+    new = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)[:, ids.shape[1] :]
+    return [_up_to_stop(row, stops) for row in new.tolist()]
+
+
+def _up_to_stop(ids: list[int], stops: Sequence[int]) -> list[int]:
+    ends = [i for i, token in enumerate(ids) if token in stops]
+    return ids[: ends[0] + 1] if ends else ids
+
+
+def log_probabilities(
+    model: Any, prompts: Sequence[list[int]], responses: Sequence[list[int]], pad: int, temperature: float
+) -> Tensor:
+    """The log-probability (rows,) of each response as sampled at this temperature."""
+    ids, mask = _left_padded([p + r for p, r in zip(prompts, responses, strict=True)], pad, model.device)
+    width = max(map(len, responses))
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    logits = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False,
+                   logits_to_keep=width + 1).logits[:, :-1].float()
+    chosen = (logits / temperature).log_softmax(-1).gather(-1, ids[:, -width:, None]).squeeze(-1)
+    lengths = torch.tensor([len(r) for r in responses], device=ids.device)
+    inside = torch.arange(width, 0, -1, device=ids.device) <= lengths[:, None]
+    total: Tensor = (chosen * inside).sum(-1)
+    return total
+
+
+def _left_padded(rows: Sequence[list[int]], pad: int, device: Any) -> tuple[Tensor, Tensor]:
+    longest = max(map(len, rows))
+    ids = torch.tensor([[pad] * (longest - len(r)) + list(r) for r in rows], device=device)
+    mask = torch.tensor([[0] * (longest - len(r)) + [1] * len(r) for r in rows], device=device)
+    return ids, mask
+
+
+def repetition(ids: Sequence[int], size: int = 4) -> float:
+    """The share of a response's n-grams that occurred in it before; 0 for one too short to repeat any."""
+    grams = [tuple(ids[i : i + size]) for i in range(len(ids) - size + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0

@@ -1,0 +1,69 @@
+"""Arguments of the reinforcement stage's trainers: what one step is, when to measure, when to save."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from cai_assets.settings import Reinforcement
+from cai_assets.train.job import Job
+from cai_assets.train.problems import TrainingProblem
+from cai_assets.train.run import trainer_arguments
+
+NEVER = 10**9
+
+
+def updates_per_step(settings: Reinforcement) -> int:
+    """Optimiser updates made from one batch of rollouts. Raise TrainingProblem when it does not come out even."""
+    if settings.algorithm == "dpo":
+        return 1
+    per_update = settings.batch_size * settings.gradient_accumulation * int(os.environ.get("WORLD_SIZE", "1"))
+    if settings.rollouts < 2 or settings.rollouts % per_update:
+        raise TrainingProblem(
+            f"rl.rollouts={settings.rollouts} must be a multiple (2 or more) of what one update reads, {per_update}:"
+            " rl.batch_size times rl.gradient_accumulation times the number of processes"
+        )
+    return settings.ppo_epochs * settings.rollouts // per_update
+
+
+def make_config(job: Job, settings: Reinforcement, *, measured: bool = False) -> Any:
+    """The TRL configuration of a job. ``measured``: there are held-out prompts."""
+    updates = updates_per_step(settings)
+    common = trainer_arguments(job, settings, updates=updates)
+    common |= _measurements(settings, updates) if measured else {}
+    if settings.algorithm == "dpo":
+        from cai_assets.train.dpo import make_config as made
+
+        return made(settings, common)
+    if settings.algorithm == "ppo":
+        from cai_assets.train.ppo import make_config as made
+    elif settings.algorithm == "grpo":
+        from cai_assets.train.grpo import make_config as made
+    else:
+        from cai_assets.train.rloo import make_config as made
+    return made(settings, common | online_arguments(settings, updates, measured))
+
+
+def _measurements(settings: Reinforcement, updates: int) -> dict[str, Any]:
+    """Measure at the start and the end; for the best state also at every save, and load it in the end."""
+    if settings.best == "last":
+        return {"eval_strategy": "steps", "eval_steps": NEVER, "eval_on_start": True}
+    return {"eval_strategy": "steps", "eval_steps": settings.save_every * updates, "eval_on_start": True,
+            "load_best_model_at_end": True, "metric_for_best_model": "eval_held_out_reward",
+            "greater_is_better": True, "save_total_limit": 3}
+
+
+def online_arguments(settings: Reinforcement, updates: int, measured: bool) -> dict[str, Any]:
+    """Arguments of the algorithms that sample."""
+    return {
+        "beta": 1.0,  # only so that the reference model is there; Rollouts puts in the real one
+        "max_steps": settings.steps * updates,
+        "epsilon": settings.clip,
+        "num_iterations": settings.ppo_epochs,
+        "generation_batch_size": settings.rollouts,
+        "shuffle_dataset": False,
+        "max_completion_length": settings.max_tokens,
+        "temperature": settings.temperature,
+        "disable_dropout": True,
+        **({"num_generations_eval": 1} if measured else {}),
+    }

@@ -1,0 +1,145 @@
+"""What PPO, GRPO and RLOO share: prompts as token ids, the shaped reward, the KL penalty's coefficient, the curves.
+
+The reward is the score of the reward model (or the labeller), less the penalties for a missing end and for length
+(``parts.shaped``). The objective is that reward less ``beta`` times the KL divergence from the reference. With
+``kl_target``, beta follows the proportional controller of Ziegler et al. 2019 (arXiv 1909.08593, section 2.2).
+KL is the sum over a response of log(policy / reference), in nats, when it was sampled.
+
+Imports torch at the top; it is itself imported only inside functions.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from cai_assets.train.held_out import HeldOut, repetition
+from cai_assets.train.parts import shaped
+from cai_assets.train.supervised_term import SupervisedTerm
+
+STATE_FILE = "rollouts.json"
+GAIN, LARGEST_ERROR = 0.1, 0.2  # K_beta and the clip of Ziegler et al.
+Batch = dict[str, Any]
+
+
+def adapted(beta: float, kl: float, target: float) -> float:
+    """The next coefficient: a tenth of the relative error, itself kept within a fifth, up or down."""
+    error = max(-LARGEST_ERROR, min(LARGEST_ERROR, kl / target - 1))
+    return beta * (1 + GAIN * error)
+
+
+class Spread(NamedTuple):
+    """Count, mean and sum of squared deviations of all rewards so far (Chan et al. 1983)."""
+
+    n: float = 0.0
+    mean: float = 0.0
+    squares: float = 0.0
+
+    def plus(self, values: Tensor) -> Spread:
+        n, mean = float(values.numel()), values.mean().item()
+        total, apart = self.n + n, mean - self.mean
+        squares = self.squares + ((values - mean) ** 2).sum().item() + apart**2 * self.n * n / total
+        return Spread(total, self.mean + apart * n / total, squares)
+
+    def furthest(self, values: Tensor) -> float:
+        """The largest distance from the mean, in standard deviations; 0 while all rewards are alike."""
+        deviation = math.sqrt(self.squares / self.n)
+        return (values - self.mean).abs().max().item() / deviation if deviation > 0 else 0.0
+
+
+class Rollouts(HeldOut, SupervisedTerm):
+    """Mixin in front of TRL's online trainers. ``train_dataset`` has ``prompt``: lists of token ids."""
+
+    beta: float
+    eos_token_ids: Any
+    coefficient: float
+    _scores: Tensor
+    _shaped: Tensor
+    _spread = Spread()
+
+    def _use(self, coefficient: float) -> None:
+        """Take a new coefficient; TRL reads it as ``beta``."""
+        self.coefficient = self.beta = coefficient
+
+    def _tokenize_prompts(self, prompts: list[list[int]]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        return prompts, None, {}
+
+    def _calculate_rewards(self, inputs: Any, prompts: list[Any], completions: Any, completion_ids_list: Any) -> Tensor:
+        rewards: Tensor = super()._calculate_rewards(  # type: ignore[misc]
+            inputs, prompts, completions, completion_ids_list)
+        device = rewards.device
+        length = torch.tensor([float(len(ids)) for ids in completion_ids_list], device=device)
+        ended = torch.tensor([float(ids[-1] in self.eos_token_ids) for ids in completion_ids_list], device=device)
+        repeated = torch.tensor([repetition(ids) for ids in completion_ids_list], device=device)
+        gathered = [self.accelerator.gather(x) for x in (length, ended)]
+        whole = shaped(self.parts.settings, rewards[:, 0], *gathered)
+        first = self.accelerator.process_index * len(prompts)
+        mine = slice(first, first + len(prompts))
+        self._scores, self._shaped = rewards[mine, 0], whole[mine]
+        for name, values in (("score", self._scores), ("response_length", length), ("eos_rate", ended),
+                             ("repetition", repeated)):
+            self._record(name, values)
+        self._metrics["train"]["ours/tokens"].append(gathered[0].sum().item())
+        return whole.unsqueeze(1)
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Batch:
+        """TRL's batch with ``old_per_token_logps`` and ``log_ratios`` to the reference, (responses, tokens)."""
+        batch: Batch = super()._generate_and_score_completions(inputs)  # type: ignore[misc]
+        mask = batch["completion_mask"].float()
+        with torch.no_grad():
+            old, reference = batch.get("old_per_token_logps"), batch.get("ref_per_token_logps")
+            old = self._logps(self.model, batch) if old is None else old
+            if reference is None:
+                with self._reference() as model:
+                    reference = self._logps(model, batch)
+        ratios = (old - reference) * mask
+        kl = self._record_objective(ratios.sum(dim=1))
+        target = self.parts.settings.kl_target
+        if target is not None:
+            self._use(adapted(self.coefficient, kl, target))
+        return batch | {"old_per_token_logps": old, "log_ratios": ratios}
+
+    def _logps(self, model: Any, batch: Batch) -> Tensor:
+        ids, mask, length = whole(batch)
+        size = self.args.per_device_train_batch_size
+        logps: Tensor = self._get_per_token_logps_and_entropies(  # type: ignore[attr-defined]
+            model, ids, mask, length, batch_size=size)[0]
+        return logps
+
+    def _record_objective(self, kl: Tensor) -> float:
+        """Log KL, reward, outliers and beta of this batch; return the mean KL over all processes."""
+        rewards = self.accelerator.gather(self._shaped - self.coefficient * kl)
+        self._spread = self._spread.plus(rewards)
+        self._record("kl", kl)
+        self._record("reward", rewards)
+        self._metrics["train"]["ours/reward_outlier"].append(self._spread.furthest(rewards))
+        self._metrics["train"]["ours/beta"].append(self.coefficient)
+        mean: float = self._metrics["train"]["ours/kl"][-1]
+        return mean
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        if self.args.should_save:
+            folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            folder.mkdir(parents=True, exist_ok=True)
+            state = {"beta": self.coefficient, "spread": self._spread}
+            (folder / STATE_FILE).write_text(json.dumps(state), encoding="utf-8")
+        super()._save_checkpoint(model, trial)  # type: ignore[misc]
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
+        state = json.loads((Path(resume_from_checkpoint) / STATE_FILE).read_text(encoding="utf-8"))
+        self._use(state["beta"])
+        self._spread = Spread(*state["spread"])
+
+
+def whole(batch: Batch) -> tuple[Tensor, Tensor, int]:
+    """Ids and mask of prompt and response together, and the response's width."""
+    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+    mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+    return ids, mask, batch["completion_ids"].shape[1]

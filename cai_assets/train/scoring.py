@@ -1,0 +1,49 @@
+"""Rewards of texts by a trained reward model, the same whatever the batch, in float32 from the head on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cai_assets.engines.protocol import Message
+from cai_assets.engines.templating import Templater
+from cai_assets.train.run import bfloat16_is_fast
+
+
+def score(model: Any, tokenizer: Any, conversations: Sequence[Sequence[Message]], batch_size: int = 8) -> list[float]:
+    """Rewards of conversations that end with a response by the assistant. ``tokenizer`` is the reward model's own."""
+    templater = Templater(tokenizer)
+    sequences = []
+    for *messages, response in conversations:
+        prompt, ids = templater.encode_response(messages, response["content"])
+        sequences.append(prompt + ids)
+    return score_ids(model, sequences, batch_size)
+
+
+def score_ids(model: Any, sequences: Sequence[Sequence[int]], batch_size: int = 8) -> list[float]:
+    """Rewards of token sequences: what the head says at the last token of each, the end of turn if there is one."""
+    import torch
+
+    pad, device = model.config.get_text_config().pad_token_id, model.device
+    rewards: list[float] = []
+    was_training = model.training
+    model.eval()
+    for start in range(0, len(sequences), batch_size):
+        batch = [torch.tensor(list(ids), device=device) for ids in sequences[start : start + batch_size]]
+        padded = torch.nn.utils.rnn.pad_sequence(batch, batch_first=True, padding_value=pad)
+        mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(x) for x in batch], batch_first=True)
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_is_fast()):
+            hidden = model.base_model(input_ids=padded, attention_mask=mask, use_cache=False).last_hidden_state
+        rewards += _head(model, hidden, mask)
+    model.train(was_training)
+    return rewards
+
+
+def _head(model: Any, hidden: Any, mask: Any) -> list[float]:
+    # Outside autocast: in bfloat16 many rewards would tie.
+    import torch
+
+    with torch.inference_mode():
+        last = hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(dim=1) - 1]
+        rewards: list[float] = model.score(last.to(model.score.weight.dtype))[:, 0].float().tolist()
+    return rewards

@@ -1,0 +1,159 @@
+"""The data sets of one constitution version, as a folder for the Hugging Face Hub.
+
+Guarantees: rows are those of the newest records, with everything above taken as those records used it; equal tables
+give equal bytes; the card says what was left out. Nothing here reaches the network.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cai_assets.constitution.model import Constitution
+from cai_assets.export.extra import ExportError
+from cai_assets.export.folder import file_name, fresh
+from cai_assets.export.rows import cai_rows, preference_rows, sft_rows
+from cai_assets.export.scrub import scrub_record
+from cai_assets.lineage.layout import Layout, UnsafeName, write_atomic
+from cai_assets.lineage.parquet import StoreCorrupt
+from cai_assets.lineage.records import Record, RecordMissing, Records
+from cai_assets.lineage.rounds import round_of
+from cai_assets.lineage.snapshots import Snapshots, UnknownVersion
+from cai_assets.lineage.trace import tree
+
+Config = Literal["sft", "preferences", "cai"]
+Kind = Literal["sft", "preferences", "cai", "all"]
+ROWS_A_FILE = 500_000
+
+
+@dataclass(frozen=True)
+class DataExport:
+    """What is exported. ``splits``: rows by config and split; ``records``: all that led to them, by id, and
+    ``sources`` the one of each config; ``left_out``: counts of rows that are in no split, by reason."""
+
+    version: str
+    constitution: Constitution
+    license: str | None
+    splits: dict[Config, dict[str, pl.DataFrame]] = field(default_factory=dict)
+    sources: dict[Config, Record] = field(default_factory=dict)
+    records: dict[str, Record] = field(default_factory=dict)
+    left_out: dict[Config, dict[str, int]] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        return sum(f.height for splits in self.splits.values() for f in splits.values())
+
+
+def export_dataset(
+    layout: Layout, version: str, out: Path, *, kind: Kind = "all", held_out: float, license_: str | None = None,
+    force: bool = False,
+) -> DataExport:
+    """Write the folder ``out``: a card, and Parquet files ``data/CONFIG/SPLIT-NNNNN-of-NNNNN.parquet``.
+
+    ``held_out``: the share of preference prompts in the split 'test' if no reward model of the version says its own.
+    ``license_``: the Hub's identifier of a licence; without one the card says 'unknown'. Raise ExportError.
+    """
+    from cai_assets.export.dataset_card import dataset_card
+
+    made = collect(layout, version, kind=kind, held_out=held_out, license_=license_)
+    with fresh(out, force=force, private=(layout.root, Path.home())) as folder:
+        for config, splits in made.splits.items():
+            for split, frame in splits.items():
+                write_split(folder / "data" / file_name(config), split, frame)
+        write_atomic(folder / "README.md", dataset_card(made).encode())
+    return made
+
+
+def collect(
+    layout: Layout, version: str, *, kind: Kind, held_out: float, license_: str | None = None
+) -> DataExport:
+    """The rows and records of an export. Raise ExportError if something is missing, and say what to materialise."""
+    wanted: Sequence[Config] = get_args(Config) if kind == "all" else (kind,)
+    try:
+        made = DataExport(version, Snapshots(layout).load(version), license_)
+        for config in wanted:
+            _add(made, Records(layout), layout, config, held_out)
+    except (UnknownVersion, RecordMissing, StoreCorrupt, UnsafeName) as e:
+        raise ExportError(str(e)) from None
+    return made
+
+
+def _add(made: DataExport, records: Records, layout: Layout, config: Config, held_out: float) -> None:
+    source = records.latest("preference_pairs" if config == "preferences" else "sl_dataset", made.version)
+    above = tree(layout, source)
+    made.records.update({name: scrub_record(r) for name, r in above.items()})
+    made.sources[config] = source
+    if config == "preferences":
+        _preferences(made, records, source, held_out)
+    elif config == "sft":
+        made.splits[config] = {"train": sft_rows(records.table(source), made.version)}
+        made.left_out[config] = {}
+    else:
+        _chains(made, records, source, above)
+
+
+def _preferences(made: DataExport, records: Records, source: Record, held_out: float) -> None:
+    labelled = records.table(source)
+    share = _held_out(records, made.version, source, held_out)
+    rows = preference_rows(labelled, held_out=share, version=made.version,
+                           round_number=round_of(made.version).number)
+    test = rows.filter("held_out").drop("held_out")
+    made.splits["preferences"] = {"train": rows.filter(~pl.col("held_out")).drop("held_out"),
+                                  **({"test": test} if test.height else {})}
+    ungraded = labelled.filter(pl.col("p_a").is_null()).height
+    made.left_out["preferences"] = {"not graded (two equal or missing responses, or no readable answer)": ungraded,
+                                    "exactly balanced": labelled.height - ungraded - rows.height}
+
+
+def _held_out(records: Records, version: str, source: Record, otherwise: float) -> float:
+    """The share that the version's newest reward model held out, if it was trained on these labels."""
+    try:
+        record = records.latest("reward_model", version)
+    except RecordMissing:
+        return otherwise
+    used = any(i.digest == source.digest for i in record.inputs)
+    return float(record.settings.get("reward", {}).get("held_out", otherwise)) if used else otherwise
+
+
+def _chains(made: DataExport, records: Records, source: Record, above: dict[str, Record]) -> None:
+    revisions = _input(source, "revisions", above)
+    read = {name: records.table(_input(revisions, name, above)) for name in ("starting_responses", "critiques")}
+    table = records.table(revisions)
+    rows = cai_rows(read["starting_responses"], read["critiques"], table, made.constitution, made.version)
+    made.splits["cai"] = {"train": rows}
+    stopped = table.filter(pl.col("revision").is_null(), pl.col("stopped").is_not_null()).height
+    made.left_out["cai"] = {"nothing left to criticise": stopped, "failed": table.height - rows.height - stopped}
+
+
+def _input(record: Record, asset: str, above: dict[str, Record]) -> Record:
+    for ref in record.inputs:
+        if ref.asset == asset and ref.id in above:
+            return above[ref.id]
+    raise ExportError(f"{record.ref.id} has no {asset} above it that can be read: run 'cai verify', and materialise "
+                      f"{asset} again")
+
+
+def write_split(folder: Path, split: str, frame: pl.DataFrame) -> None:
+    """Parquet files under the Hub's names. Strings and lists are of the plain Arrow types, which every reader knows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = max(1, math.ceil(frame.height / ROWS_A_FILE))
+    for i in range(parts):
+        piece = frame.slice(i * ROWS_A_FILE, ROWS_A_FILE).to_arrow()
+        plain = piece.cast(pa.schema([f.with_type(_plain(f.type)) for f in piece.schema]))
+        pq.write_table(plain, folder / f"{split}-{i:05d}-of-{parts:05d}.parquet", compression="zstd",
+                       write_page_checksum=True)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_large_list(kind):
+        return pa.list_(_plain(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([f.with_type(_plain(f.type)) for f in kind])
+    return pa.string() if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) else kind

@@ -1,0 +1,66 @@
+"""A checkpoint as a folder for the Hugging Face Hub.
+
+Guarantees: the weights are the checkpoint's, byte for byte; the folder carries its own lineage, so ``cai trace`` and
+``cai verify`` work on it wherever it goes; local paths and addresses are cut out of records and configurations, and
+``record.json`` then lists the digests of what lies there. Nothing here reaches the network.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from cai_assets.export.folder import fresh
+from cai_assets.export.model_card import exported_card
+from cai_assets.export.scrub import scrub
+from cai_assets.export.subject import Subject
+from cai_assets.lineage.canonical import digest_file
+from cai_assets.lineage.checkpoints import RECORD
+from cai_assets.lineage.layout import write_atomic
+from cai_assets.lineage.parquet import parquet_bytes
+from cai_assets.lineage.trace import LINEAGE, LINEAGE_ROWS, to_json
+
+LOCAL_NAMES = ("_name_or_path", "name_or_path", "base_model_name_or_path", "tokenizer_file")
+
+
+def export_model(
+    subject: Subject, out: Path, *, datasets: Sequence[str] = (), license_: str | None = None, force: bool = False
+) -> None:
+    """Write the folder ``out``. ``datasets``: names on the Hub of the data it was trained on. Raise ExportError."""
+    with fresh(out, force=force, private=(subject.layout.root, Path.home())) as folder:
+        shutil.copytree(subject.folder, folder, dirs_exist_ok=True)
+        for path in sorted(folder.glob("*config*.json")):
+            _without_local_names(path)
+        write_atomic(folder / LINEAGE_ROWS, parquet_bytes(_rows(subject)))
+        write_atomic(folder / LINEAGE, to_json(subject.lineage).encode())
+        write_atomic(folder / "README.md", exported_card(subject, datasets=datasets, license_=license_).encode())
+        _record(subject, folder)
+
+
+def _rows(subject: Subject) -> pl.DataFrame:
+    """The rows of the lineage; of the file that a general conversation came from, only the name."""
+    return subject.traced.rows().with_columns(pl.col("source").str.replace(r"^.*[/\\]", ""))
+
+
+def _without_local_names(path: Path) -> None:
+    """Where a model was loaded from is of no use elsewhere, and says who made it where."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return
+    local = {k: scrub(config[k]) for k in LOCAL_NAMES if isinstance(config, dict) and k in config}
+    if any(config[k] != v for k, v in local.items()):
+        write_atomic(path, json.dumps({**config, **local}, indent=2, ensure_ascii=False).encode())
+
+
+def _record(subject: Subject, folder: Path) -> None:
+    """The record of the folder as it is now. ``exported_from``: digest of the record that it was copied with."""
+    files = {p.relative_to(folder).as_posix(): digest_file(p) for p in sorted(folder.rglob("*"))
+             if p.is_file() and p != folder / RECORD}
+    before = subject.about.get("exported_from") or digest_file(subject.folder / RECORD)
+    about = {**subject.about, "exported_from": before, "files": files}
+    write_atomic(folder / RECORD, json.dumps(about, indent=1, ensure_ascii=False).encode())

@@ -1,0 +1,122 @@
+"""The checkpoint that is exported, with everything that is known of it.
+
+Guarantee: its folder is as its record says, and its lineage is whole; otherwise there is nothing to export.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from pydantic import ValidationError
+
+from cai_assets.export.extra import ExportError
+from cai_assets.export.scrub import scrub, scrub_lineage, scrub_record
+from cai_assets.lineage.checkpoints import RECORD
+from cai_assets.lineage.layout import Layout
+from cai_assets.lineage.parquet import StoreCorrupt, read_parquet
+from cai_assets.lineage.records import Record
+from cai_assets.lineage.trace import (
+    CHECKPOINTS,
+    Lineage,
+    LineageBroken,
+    Traced,
+    UnknownTarget,
+    every_record,
+    trace,
+    tree,
+)
+from cai_assets.lineage.verify import checkpoint_problems
+
+UNTOUCHED = {"key", "kind", "data", "metrics", "principles", "files"}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """``about``: what its ``record.json`` says; ``lineage``: both without local paths. ``evaluation``: the newest
+    record that measured it, with the records above it by id; None if it was not evaluated here."""
+
+    layout: Layout
+    folder: Path
+    about: Mapping[str, Any]
+    lineage: Lineage
+    traced: Traced
+    evaluation: Record | None
+    evaluated: Mapping[str, Record]
+
+    @property
+    def asset(self) -> str:
+        return self.lineage.top.asset
+
+    @property
+    def key(self) -> str:
+        return str(self.about["key"])
+
+    @property
+    def name(self) -> str:
+        """A short name, such as 'rl_policy-helpful-v1-0123abcd'."""
+        return "-".join(filter(None, (self.asset, self.lineage.top.partition)))
+
+    def metrics(self) -> pl.DataFrame:
+        """What the evaluation measured of it: rows of evals.evaluate.METRICS_SCHEMA; none without one."""
+        if self.evaluation is None:
+            return pl.DataFrame()
+        return read_parquet(self.layout.absolute(self.evaluation.path)).filter(
+            pl.col("policy") == self.asset, pl.col("value").is_not_null())
+
+    def base(self) -> tuple[str, str]:
+        """Name and weights of the model that all training started from, through every checkpoint between."""
+        here, models = self.lineage.root, self.lineage.models
+        while above := self._policy_above(self.lineage.records[here]):
+            here = above
+        found = models.get(here, {})
+        return (found.get("base_name", str(self.about["base_name"])),
+                found.get("base", str(self.about["base"]["weights"])))
+
+    def _policy_above(self, record: Record) -> str | None:
+        """The checkpoint that a record's training started from, if it is one of ours."""
+        start = {"rl_policy": "sl_policy", "sl_policy": "rl_policy"}.get(record.asset)
+        weights = self.lineage.models.get(record.ref.id if record.number else record.digest, {}).get("base")
+        above = [r for r in self.lineage.records.values() if r.asset == start and r.digest == weights]
+        return min(above, key=lambda r: r.created).ref.id if above else None
+
+
+def find_subject(layout: Layout, target: str) -> Subject:
+    """The checkpoint that a target of ``trace`` names. Raise ExportError."""
+    try:
+        traced = trace(layout, target)
+    except (UnknownTarget, LineageBroken, StoreCorrupt) as e:
+        raise ExportError(str(e)) from None
+    top = traced.lineage.top
+    if top.asset not in CHECKPOINTS:
+        raise ExportError(f"{target} is {top.asset}, not a checkpoint: name one of {', '.join(CHECKPOINTS)}, such as "
+                          f"{CHECKPOINTS[-1]}@{top.partition or 'VERSION'}")
+    if traced.lineage.problems:
+        raise ExportError(f"the lineage of {target} is not whole: {'; '.join(traced.lineage.problems)}")
+    folder = Path(target) if (Path(target) / RECORD).is_file() else _folder(layout, top)
+    for problem in checkpoint_problems(folder):
+        raise ExportError(f"{problem.path} {problem.what}: {problem.todo}")
+    about = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    about = {k: v if k in UNTOUCHED else scrub(v) for k, v in about.items()}
+    evaluation = _evaluation(layout, top)
+    above = tree(layout, evaluation) if evaluation else {}
+    return Subject(layout, folder, about, scrub_lineage(traced.lineage), traced,
+                   evaluation and scrub_record(evaluation), {name: scrub_record(r) for name, r in above.items()})
+
+
+def _folder(layout: Layout, top: Record) -> Path:
+    return layout.root / "checkpoints" / top.asset / top.digest.partition(":")[2]
+
+
+def _evaluation(layout: Layout, top: Record) -> Record | None:
+    """The newest evaluation that read this checkpoint."""
+    try:
+        found = [r for r in every_record(layout, ("evaluation",))
+                 if any((i.asset, i.digest) == (top.asset, top.digest) for i in r.inputs)]
+    except (ValidationError, OSError) as e:
+        raise ExportError(f"the records of evaluation cannot be read ({e}): 'cai verify' names them") from None
+    return max(found, key=lambda r: r.created, default=None)

@@ -1,0 +1,32 @@
+"""Tables of markdown for cards. Texts are shown and never live."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cai_assets.reports.escape import inline
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A markdown table; 'None recorded.' without rows."""
+    if not rows:
+        return "None recorded."
+    lines = [header, ["---"] * len(header), *([inline(cell, 1000) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def fact_table(header: Sequence[str], facts: Mapping[str, str]) -> str:
+    """A table of two columns."""
+    return table(header, sorted(facts.items()))
+
+
+def setting_rows(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Settings as rows, groups flattened to 'group.name'."""
+    rows: list[tuple[str, str]] = []
+    for name, value in sorted(settings.items()):
+        if isinstance(value, Mapping):
+            rows += setting_rows(value, f"{prefix}{name}.")
+        else:
+            rows.append((f"{prefix}{name}", str(value)))
+    return rows

@@ -1,0 +1,17 @@
+"""Times as the formats write them: RFC 3339, UTC."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from cai_assets.lineage.records import Record
+
+
+def started(record: Record) -> datetime:
+    """When the materialisation that a record describes began."""
+    return record.created - timedelta(seconds=record.seconds)
+
+
+def stamp(time: datetime) -> str:
+    """Such as 2026-01-31T12:00:00.123456Z."""
+    return f"{time.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}Z"

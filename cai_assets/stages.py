@@ -13,19 +13,35 @@ import polars as pl
 from cai_assets.constitution.model import Constitution
 from cai_assets.engines.protocol import Call, ModelIdentity, Sampling
 from cai_assets.evals.evaluate import evaluate
+from cai_assets.evals.gate import GateResult, measure_labeller
+from cai_assets.lineage.canonical import canonical_json
 from cai_assets.lineage.keys import checkpoint_key
 from cai_assets.lineage.records import table_digest
-from cai_assets.settings import Settings, Training
+from cai_assets.settings import Reinforcement, Settings, Training
+from cai_assets.steps.comparisons import Mixed, comparisons, mix_human
 from cai_assets.steps.complete import Completer, Row, Step
 from cai_assets.steps.critique import critique_and_revise
-from cai_assets.steps.label import comparisons, label_pairs
-from cai_assets.steps.pair import pair_responses
+from cai_assets.steps.label import label_pairs
+from cai_assets.steps.pair import pair_responses, pair_revisions
+from cai_assets.steps.reinforce import pairs_to_train_on, prompts_to_train_on, with_requests
 from cai_assets.steps.respond import respond
-from cai_assets.steps.supervised import baseline_dataset, training_split
+from cai_assets.steps.supervised import (
+    SupervisedRows,
+    baseline_dataset,
+    sl_dataset,
+    training_split,
+    with_general,
+)
 from cai_assets.train.job import CODE_VERSION, Kind
 
 TRAINING_GROUP: dict[Kind, str] = {"supervised": "sl", "reward": "reward", "reinforcement": "rl"}
-NOT_IN_KEY = {"save_every"}
+NOT_IN_KEY = {"save_every", "human"}  # human rows are in the digest of the data
+NOT_IN_RL_KEY = {"kl_budget", "held_out"}  # a monitor's limit; which rows are held out is in the digest of the data
+_ONLY_PPO = {"value_clip", "value_coefficient", "gamma", "gae_lambda", "kl_in"}
+UNREAD_BY = {
+    "ppo": {"group", "epochs"}, "grpo": {"epochs", *_ONLY_PPO}, "rloo": {"epochs", *_ONLY_PPO},
+    "dpo": {"steps", "rollouts", "group", "ppo_epochs", "clip", *_ONLY_PPO},
+}
 JUDGE = Step("judge")
 TRAINED_POLICIES = ("sft_baseline", "sl_policy", "rl_policy")
 
@@ -45,15 +61,27 @@ def critiques_and_revisions(
                                generation=settings.generation)
 
 
-def response_pairs(settings: Settings, responses: pl.DataFrame, *, complete: Completer) -> pl.DataFrame:
-    return pair_responses(training_split(responses), complete=complete, settings=settings.pairs,
-                          max_tokens=settings.generation.max_tokens)
+def response_pairs(
+    settings: Settings, responses: pl.DataFrame, revisions: pl.DataFrame, *, complete: Completer
+) -> pl.DataFrame:
+    """Pairs for each training prompt, by ``pairs.source``; 'revision' alone reads ``revisions``, and calls no model."""
+    prompts, g = training_split(responses), settings.generation
+    if settings.pairs.source == "revision":
+        return pair_revisions(prompts, revisions, temperature=g.temperature)
+    return pair_responses(prompts, complete=complete, settings=settings.pairs, max_tokens=g.max_tokens)
 
 
 def preference_pairs(
     settings: Settings, constitution: Constitution, pairs: pl.DataFrame, *, complete: Completer
 ) -> pl.DataFrame:
     return label_pairs(pairs, constitution, complete=complete, settings=settings.labels)
+
+
+def judge_gate(
+    settings: Settings, constitution: Constitution, *, complete: Completer
+) -> tuple[GateResult, pl.DataFrame]:
+    """The labeller against people, asked as it is asked for labels: the measurement, and its labelled comparisons."""
+    return measure_labeller(settings, constitution, complete=complete)
 
 
 def evaluation_prompts(responses: pl.DataFrame) -> pl.DataFrame:
@@ -68,17 +96,32 @@ def policy_responses(settings: Settings, prompts: pl.DataFrame, *, complete: Com
 
 
 def judged(
-    settings: Settings, responses: Mapping[str, pl.DataFrame], *, complete: Completer
+    settings: Settings, constitution: Constitution, responses: Mapping[str, pl.DataFrame], *, complete: Completer
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Metrics and rows of every policy's responses, with ``base`` as the one to win over."""
+    """Metrics and rows of every policy's responses, with ``base`` as the one to win over.
+
+    Of the constitution only the evaluation requests are read.
+    """
     def ask(calls: Sequence[Call]) -> list[Row]:
         return complete(JUDGE, calls, what="judge")
 
-    return evaluate(responses, ask=ask, style=settings.labels.style, confidence=settings.evaluation.confidence)
+    return evaluate(responses, ask=ask, style=settings.labels.style, principles=constitution.taking_part("evaluation"),
+                    confidence=settings.evaluation.confidence)
+
+
+def supervised_rows(settings: Settings, responses: pl.DataFrame, revisions: pl.DataFrame) -> SupervisedRows:
+    """What the SL policy is trained on."""
+    return _mixed(settings, responses, sl_dataset(responses, revisions, settings.supervised))
 
 
 def baseline_rows(settings: Settings, responses: pl.DataFrame) -> pl.DataFrame:
-    return baseline_dataset(responses, settings.supervised, settings.critique.rounds)
+    """Initial responses with the same mix: as many rows as the SL policy has if no chain ends early."""
+    own = baseline_dataset(responses, settings.supervised, settings.critique.rounds)
+    return _mixed(settings, responses, own).frame
+
+
+def _mixed(settings: Settings, responses: pl.DataFrame, own: pl.DataFrame) -> SupervisedRows:
+    return with_general(own, responses, settings.supervised, seed=settings.seed, max_chars=settings.prompts.max_chars)
 
 
 def supervised_training(dataset: pl.DataFrame) -> pl.DataFrame:
@@ -87,28 +130,52 @@ def supervised_training(dataset: pl.DataFrame) -> pl.DataFrame:
 
 
 def reward_training(comparisons_: pl.DataFrame) -> pl.DataFrame:
+    """The columns of the reward model's comparisons that decide its training."""
     return comparisons_.select("messages", "chosen", "rejected", "p_chosen", "held_out")
 
 
-def reward_comparisons(settings: Settings, labelled: pl.DataFrame) -> pl.DataFrame:
-    return comparisons(labelled, settings.reward.held_out)
+def reward_comparisons(settings: Settings, labelled: pl.DataFrame, responses: pl.DataFrame) -> Mixed:
+    """AI-labelled comparisons, with human ones if set. ``responses``: the round's first, which know its prompts."""
+    reward = settings.reward
+    rows = comparisons(labelled, reward.held_out)
+    if reward.human is None:
+        return Mixed(rows)
+    return mix_human(rows, reward.human, held_out=reward.held_out, evaluation=evaluation_prompts(responses))
 
 
-def reinforcement_training(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Each prompt once, in canonical order."""
-    return pairs.unique("prompt_id", maintain_order=True).sort("prompt_id").select("messages")
+def reinforcement_training(settings: Settings, constitution: Constitution, pairs: pl.DataFrame) -> pl.DataFrame:
+    """Each prompt once, or for DPO each graded pair, in canonical order, with the held-out prompts marked.
+
+    ``pairs``: response pairs; for DPO the labelled ones. With the labeller's reward each row has its request.
+    """
+    rl = settings.rl
+    rows = (pairs_to_train_on if rl.algorithm == "dpo" else prompts_to_train_on)(pairs, rl.held_out)
+    graded = with_requests(rows, constitution) if rl.reward == "labeller" else rows
+    return graded.drop("prompt_id")
 
 
 def recipe(settings: Settings, kind: Kind) -> dict[str, object]:
-    """The settings that decide a training's result."""
+    """The settings that decide a training's result; those that the chosen algorithm does not read are left out."""
     group: Training = getattr(settings, TRAINING_GROUP[kind])
-    return {**group.model_dump(mode="json", exclude=NOT_IN_KEY), "dtype": settings.engine.dtype}
+    unread = set(NOT_IN_KEY)
+    if isinstance(group, Reinforcement):
+        unread |= NOT_IN_RL_KEY | UNREAD_BY[group.algorithm]
+        unread -= {"save_every"} if group.best == "reward" else set()
+    return {**group.model_dump(mode="json", exclude=unread), "dtype": settings.engine.dtype}
 
 
 def training_key(
-    settings: Settings, kind: Kind, rows: pl.DataFrame, base: ModelIdentity, *, reward_model: str | None = None
+    settings: Settings, kind: Kind, rows: pl.DataFrame, base: ModelIdentity, *, reward_model: str | None = None,
+    labeller: ModelIdentity | None = None, supervised: pl.DataFrame | None = None,
 ) -> str:
-    """The key of the checkpoint that training on these rows makes."""
+    """The key of the checkpoint that training on these rows makes.
+
+    ``labeller``: who grades instead of a reward model; ``supervised``: the SL rows that ``alpha`` mixes in.
+    """
     extra = {"reward_model": reward_model} if reward_model else {}
+    if labeller:
+        extra["labeller"] = canonical_json(labeller.model_dump())
+    if supervised is not None:
+        extra["supervised"] = table_digest(supervised)
     return checkpoint_key(kind, code_version=CODE_VERSION[kind], rows=table_digest(rows), base=base,
                           settings=recipe(settings, kind), seed=settings.seed, extra=extra)

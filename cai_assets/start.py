@@ -54,6 +54,16 @@ def starting_policy(project: Project, record: Record | None) -> Base:
     return Base(f"rl_policy of {record.partition}", found.path, identify(found.path, project.layout))
 
 
+def labeller(project: Project) -> Base:
+    """The labeller as a model to load here, for rewards. Raise ValueError if it is served elsewhere."""
+    model = project.settings.models.role("labeller")
+    if model.base_urls:
+        raise ValueError(f"rl.reward='labeller' runs the labeller in the training process, and {model.source} is "
+                         "served at models.labeller.base_urls: name a local labeller, or set rl.reward='model'")
+    local = prepare(model, project.layout)
+    return Base(model.source, local.path, local.identity)
+
+
 def responder(project: Project, record: Record | None) -> Engine:
     """Who writes the round's first responses."""
     if record is None:

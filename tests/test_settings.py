@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cai_assets.settings import PRESETS, SettingsError, load_settings
+from cai_assets.settings import PRESETS, SettingsError, load_settings, project_root
 
 
 @pytest.mark.parametrize("scale", list(PRESETS))
@@ -22,7 +22,7 @@ def test_later_sources_win(tmp_path: Path) -> None:
     env = {"CAI_SETTINGS": str(file), "CAI_RL__BETA": "0.3", "CAI_PROMPTS__PATHS": "[a.jsonl]"}
     settings = load_settings({"rl": {"beta": 0.4}}, environment=env)
     assert (settings.scale, settings.rl.beta, settings.rl.steps, settings.critique.rounds) == ("small", 0.4, 7, 3)
-    assert settings.prompts.paths == (Path("a.jsonl"),)
+    assert settings.prompts.paths == (project_root() / "a.jsonl",)
 
 
 @pytest.mark.parametrize(("env", "message"), [

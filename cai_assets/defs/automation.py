@@ -1,7 +1,8 @@
 """When things run by themselves: the condition, the registering sensor, the schedule.
 
 Only registration runs by default: it costs nothing. Spending GPU time is opt-in: start the 'automation' sensor
-or the weekly schedule in the UI, or set CAI_AUTOMATION=on.
+or the weekly schedule in the UI, or set CAI_AUTOMATION=on. Both sensors look every 30 seconds; CAI_SENSOR_SECONDS
+says otherwise, for tests that cannot wait.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.snapshots import VERSIONS, Snapshots
 from cai_assets.settings import load_settings
 
+SENSOR_SECONDS = int(os.environ.get("CAI_SENSOR_SECONDS", "30"))
 AC: Any = dg.AutomationCondition  # its key type is invariant, which no composed condition satisfies
 
 # Built from Dagster's own parts (docs/architecture.md says why not eager()): the same data again causes no run,
@@ -38,7 +40,7 @@ def on_real_change(*, ignoring: dg.AssetSelection | None = None) -> Any:
     ).with_label("on_real_change")
 
 
-@dg.sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING,
+@dg.sensor(minimum_interval_seconds=SENSOR_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING,
            description="Registers constitution versions as files change. Starts no run and spends nothing.")
 def register_constitutions(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     settings = load_settings()
@@ -57,7 +59,7 @@ def _absolute(path: Path) -> Path:
 
 
 automation = dg.AutomationConditionSensorDefinition(
-    name="automation", target=dg.AssetSelection.all(), minimum_interval_seconds=30,
+    name="automation", target=dg.AssetSelection.all(), minimum_interval_seconds=SENSOR_SECONDS,
     default_status=(dg.DefaultSensorStatus.RUNNING if os.environ.get("CAI_AUTOMATION") == "on"
                     else dg.DefaultSensorStatus.STOPPED),
 )

@@ -1,4 +1,4 @@
-"""Evaluation of every policy on held-apart prompts, and the comparison over versions."""
+"""Evaluation of every policy on held-apart prompts."""
 
 from typing import Any
 
@@ -7,17 +7,18 @@ import polars as pl
 
 from cai_assets import stages
 from cai_assets.defs.automation import on_real_change
-from cai_assets.defs.inputs import OWNERS, TAGS, starting_responses
+from cai_assets.defs.comparison import comparison
+from cai_assets.defs.inputs import OWNERS, TAGS, constitution, registered, starting_responses
 from cai_assets.defs.making import Making
 from cai_assets.defs.metadata import text_preview
 from cai_assets.defs.partitions import versions
 from cai_assets.defs.preference import reward_model
 from cai_assets.defs.reinforcement import rl_policy
 from cai_assets.defs.supervised import sft_baseline, sl_policy
-from cai_assets.lineage.records import RecordMissing
 from cai_assets.project import Project
 
 GROUP = "evaluation"
+PLAIN = str.maketrans("-:", "__")
 
 
 # A new baseline alone evaluates nothing again: two unpartitioned parents would make automation evaluate twice
@@ -25,8 +26,8 @@ GROUP = "evaluation"
 @dg.multi_asset(  # of one asset, so that its op has another name than the job 'evaluation'
     name="evaluate_policies", partitions_def=versions, pool="gpu",
     specs=[dg.AssetSpec(
-        "evaluation", deps=[starting_responses, sft_baseline, sl_policy, reward_model, rl_policy], group_name=GROUP,
-        kinds={"vllm", "polars"}, owners=OWNERS, code_version="1", tags=TAGS,
+        "evaluation", deps=[constitution, starting_responses, sft_baseline, sl_policy, reward_model, rl_policy],
+        group_name=GROUP, kinds={"vllm", "polars"}, owners=OWNERS, code_version="1", tags=TAGS,
         automation_condition=on_real_change(ignoring=dg.AssetSelection.assets("sft_baseline")),
         description="Base, SFT baseline, SL and RL policies on the same held-apart prompts; every rate with count and "
                     "interval.")],
@@ -35,6 +36,7 @@ def evaluation(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proj
     """Respond with each policy, judge in both orders, measure."""
     made = Making(context, project, partition=context.partition_key)
     settings = project.settings
+    made.record("constitution")
     prompts = stages.evaluation_prompts(made.read("starting_responses"))
     checkpoints = {name: made.checkpoint(name) for name in stages.TRAINED_POLICIES}
     engines = {"base": project.engines.open(settings.models.role("policy")),
@@ -42,12 +44,14 @@ def evaluation(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proj
     responses = {name: stages.policy_responses(settings, prompts, complete=made.completer(engine), policy=name)
                  for name, engine in engines.items()}
     metrics, rows = stages.judged(
-        settings, responses, complete=made.completer(project.engines.open(settings.models.role("judge"))))
+        settings, registered(project, context.partition_key), responses,
+        complete=made.completer(project.engines.open(settings.models.role("judge"))))
     _, path = project.records.save_table("evaluation_rows", rows)
     reward = made.checkpoint("reward_model").metrics
     metrics = pl.concat([metrics, reward_accuracy(reward, metrics.schema)])
-    return made.table("evaluation", metrics, settings={"evaluation": settings.evaluation, "models": settings.models},
-                      details={"rows": project.layout.relative(path)},
+    used = {"evaluation": settings.evaluation, "generation": settings.generation, "labels": settings.labels,
+            "models": settings.models}
+    return made.table("evaluation", metrics, settings=used, details={"rows": project.layout.relative(path)},
                       metadata={**metric_metadata(metrics), "rows_file": dg.MetadataValue.path(str(path)),
                                 **text_preview(rows, {"policy": "policy", "response": "response"}, rows=2)})
 
@@ -60,13 +64,14 @@ def reward_accuracy(metrics: dict[str, Any], schema: pl.Schema) -> pl.DataFrame:
     return pl.DataFrame([row], schema=schema)
 
 
-HEADLINES = (("harmlessness_win_rate", "red-team"), ("helpfulness_win_rate", "helpful"), ("refusal", "red-team"),
-             ("refusal", "helpful"))
+HEADLINES = (("harmlessness_win_rate", "red-team"), ("helpfulness_win_rate", "helpful"), ("adherence", "all"),
+             ("refusal", "red-team"), ("refusal", "helpful"))
 
 
 def headline(metrics: pl.DataFrame) -> str:
     """One line a policy: wins over the base model and refusals, each with interval and count. Short enough to show."""
-    lines = ["| policy | harmless wins | helpful wins | refuses red-team | refuses helpful |", "|---|---|---|---|---|"]
+    lines = ["| policy | harmless wins | helpful wins | adherence wins | refuses red-team | refuses helpful |",
+             "|---|---|---|---|---|---|"]
     for policy in ("base", *stages.TRAINED_POLICIES):
         cells = []
         for metric, prompts in HEADLINES:
@@ -88,28 +93,9 @@ def metric_metadata(metrics: pl.DataFrame) -> dict[str, Any]:
         lines.append(f"| {m['policy']} | {m['metric']} | {m['prompts']} | {value} | {interval} | {m['n']} | "
                      f"{m['ungraded']} |")
         if m["value"] is not None:
-            out[f"{m['policy']}_{m['metric']}_{m['prompts']}".replace("-", "_")] = m["value"]
+            out[f"{m['policy']}_{m['metric']}_{m['prompts']}".translate(PLAIN)] = m["value"]
     return {"headline": dg.MetadataValue.md(headline(metrics)), "metrics": dg.MetadataValue.md("\n".join(lines)),
             **out}
-
-
-@dg.asset(group_name=GROUP, kinds={"polars"}, owners=OWNERS, code_version="1",
-          deps=[dg.AssetDep("evaluation", partition_mapping=dg.AllPartitionMapping())])
-def comparison(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
-    """The newest evaluation of every constitution version, side by side. One row a version, policy and metric."""
-    made = Making(context, project, partition=None)
-    frames = []
-    for version in project.records.partitions("evaluation"):
-        record = project.records.latest("evaluation", version)
-        made.using(record)
-        frames.append(project.records.table(record).select(pl.lit(version).alias("version"), pl.all()))
-    if not frames:
-        raise RecordMissing("no constitution version has been evaluated yet: materialise 'evaluation' first")
-    frame = pl.concat(frames)
-    wins = frame.filter(pl.col("metric").str.ends_with("win_rate"), pl.col("policy") == "rl_policy")
-    return made.table("comparison", frame, metadata={
-        "versions": len(frames), **text_preview(wins.with_columns(pl.col("value").round(3).cast(pl.String)),
-                                               {"version": "version", "metric": "metric", "value": "RL policy"}, 20)})
 
 
 assets = [evaluation, comparison]

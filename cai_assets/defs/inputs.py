@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from cai_assets import stages
 from cai_assets.constitution.diff import diff
 from cai_assets.constitution.digest import digest, part_digest
-from cai_assets.constitution.lint import lint
+from cai_assets.constitution.lint import USES, lint
 from cai_assets.constitution.model import Constitution
 from cai_assets.defs.automation import on_real_change
 from cai_assets.defs.making import Making
@@ -110,7 +110,7 @@ def constitution(context: dg.AssetExecutionContext, project: dg.ResourceParam[Pr
     made = Making(context, project, partition=key)
     found = registered(project, key)
     plan = planned(context, project, key)
-    parts = {"critique_digest": part_digest(found, "critique"), "preference_digest": part_digest(found, "preference")}
+    parts = {f"{use}_digest": part_digest(found, use) for use in USES}
     return made.snapshot(digest(found), f"constitutions/{key}.json", details={**parts, "plan": plan}, metadata={
         **change_metadata(project, key, found), **plan_metadata(plan),
         "principles": dg.MetadataValue.md(principle_table(found)), "principle_count": len(found.principles),
@@ -147,8 +147,8 @@ def registered(project: Project, key: str) -> Constitution:
 
 def principle_table(found: Constitution) -> str:
     """Principles as a table: where each takes part, and its weight."""
-    lines = ["| principle | critique | preference | weight | tags |", "|---|---|---|---|---|"]
+    lines = ["| principle | critique | preference | evaluation | weight | tags |", "|---|---|---|---|---|---|"]
     for p in found.principles:
-        marks = ("✓" if p.critique else "", "✓" if p.preference else "")
-        lines.append(f"| {p.id} | {marks[0]} | {marks[1]} | {p.weight:g} | {', '.join(p.tags)} |")
+        marks = " | ".join("✓" if request else "" for request in (p.critique, p.preference, p.evaluation))
+        lines.append(f"| {p.id} | {marks} | {p.weight:g} | {', '.join(p.tags)} |")
     return "\n".join(lines)

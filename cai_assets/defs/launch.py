@@ -22,7 +22,6 @@ import dagster as dg
 import polars as pl
 
 from cai_assets import stages
-from cai_assets.engines.protocol import ModelIdentity
 from cai_assets.lineage.checkpoints import Checkpoint
 from cai_assets.lineage.layout import write_atomic
 from cai_assets.lineage.parquet import parquet_bytes
@@ -30,6 +29,7 @@ from cai_assets.lineage.records import table_digest
 from cai_assets.project import Project
 from cai_assets.reports.checkpoint import checkpoint_card
 from cai_assets.start import Base
+from cai_assets.train.ability import BUNDLED as GENERAL_TEXT
 from cai_assets.train.job import CODE_VERSION, Job, Kind
 
 # Dagster 1.13 marks a detail of its own Pipes reader as a preview.
@@ -46,14 +46,17 @@ class Trained(NamedTuple):
 
 def train(
     context: dg.AssetExecutionContext, project: Project, *, asset: str, kind: Kind, rows: pl.DataFrame, base: Base,
-    card: Mapping[str, Any], reward_model: Checkpoint | None = None,
+    card: Mapping[str, Any], reward_model: Checkpoint | None = None, labeller: Base | None = None,
+    supervised: pl.DataFrame | None = None,
 ) -> Trained:
     """Return the checkpoint made of exactly these rows, base and settings; train it if it is not there yet.
 
+    ``reward_model`` or ``labeller`` rewards, ``supervised`` are the SL rows mixed in: of reinforcement learning alone.
     ``card``: ``constitution``, ``principles`` (id, text, rows) and ``rows_by_kind``, kept in the checkpoint's record.
     """
     settings = project.settings
-    key = stages.training_key(settings, kind, rows, base.identity, reward_model=reward_model and reward_model.key)
+    key = stages.training_key(settings, kind, rows, base.identity, reward_model=reward_model and reward_model.key,
+                              labeller=labeller and labeller.identity, supervised=supervised)
     start = time.monotonic()
     found = project.checkpoints.find(asset, key)
     if found:
@@ -67,8 +70,13 @@ def train(
         job = Job(kind=kind, key=key, base=base.path, data=work / "data.parquet", work=work, seed=settings.seed,
                   settings=getattr(settings, stages.TRAINING_GROUP[kind]).model_dump(mode="json"),
                   dtype=settings.engine.dtype,
-                  reward_model=reward_model.path if reward_model else None)
+                  general_text=(settings.monitors.general_text or GENERAL_TEXT).resolve(),
+                  reward_model=reward_model.path if reward_model else None,
+                  labeller=labeller.path if labeller else None,
+                  supervised_data=None if supervised is None else work / "supervised.parquet")
         write_atomic(job.data, parquet_bytes(rows))
+        if job.supervised_data and supervised is not None:
+            write_atomic(job.supervised_data, parquet_bytes(supervised))
         write_atomic(work / "job.json", job.model_dump_json(indent=1).encode())
         job.error.unlink(missing_ok=True)
         _run(context, asset, job)

@@ -86,12 +86,12 @@ class Making:
 
     def trained(
         self, asset: str, checkpoint: Checkpoint, *, reused: bool, seconds: float, rows: int,
-        settings: Mapping[str, BaseModel], metadata: Mapping[str, Any],
+        settings: Mapping[str, BaseModel], metadata: Mapping[str, Any], details: Mapping[str, Any] | None = None,
     ) -> dg.MaterializeResult[None]:
         """Write the record of a checkpoint; its key is the data version, for training is not bit-reproducible."""
-        details = {"reused_checkpoint": reused, "metrics": checkpoint.metrics}
+        known = {"reused_checkpoint": reused, "metrics": checkpoint.metrics, **(details or {})}
         path = self.project.layout.relative(checkpoint.path)
-        record = self._write(asset, checkpoint.key, path, Usage(seconds=seconds), settings, details, rows=rows)
+        record = self._write(asset, checkpoint.key, path, Usage(seconds=seconds), settings, known, rows=rows)
         described: dict[str, Any] = {
             "checkpoint": dg.MetadataValue.path(str(checkpoint.path)), "key": checkpoint.key,
             "training": "reused" if reused else "trained", "training_rows": rows, **metadata,

@@ -1,10 +1,14 @@
 """AI feedback: response pairs, labels, the reward model."""
 
+from dataclasses import asdict
+from typing import Any
+
 import dagster as dg
 import polars as pl
 
 from cai_assets import stages
 from cai_assets.defs.automation import on_real_change
+from cai_assets.defs.gate import gate_metadata, refuse_unfit_labeller
 from cai_assets.defs.inputs import OWNERS, TAGS, constitution, registered, starting_responses
 from cai_assets.defs.launch import train
 from cai_assets.defs.making import Making
@@ -12,55 +16,76 @@ from cai_assets.defs.metadata import curve_metadata, text_preview
 from cai_assets.defs.partitions import versions
 from cai_assets.defs.supervised import sl_policy
 from cai_assets.engines.models import prepare
+from cai_assets.evals.reward import accuracy_by, parse
+from cai_assets.evals.statistics import Estimate
+from cai_assets.lineage.checkpoints import Checkpoint
 from cai_assets.project import Project
 from cai_assets.reports.checkpoint import principle_rows
+from cai_assets.reports.reward import accuracy_table, group_table, reliability_table
 from cai_assets.start import Base
+from cai_assets.steps.comparisons import Mixed
 
 GROUP = "preference"
 
 
-@dg.asset(group_name=GROUP, kinds={"vllm", "polars"}, owners=OWNERS, code_version="1", partitions_def=versions,
-          deps=[starting_responses, sl_policy], tags=TAGS, pool="gpu", automation_condition=on_real_change())
+@dg.asset(group_name=GROUP, kinds={"vllm", "polars"}, owners=OWNERS, code_version="2", partitions_def=versions,
+          deps=[starting_responses, "revisions", sl_policy], tags=TAGS, pool="gpu",
+          automation_condition=on_real_change())
 def response_pairs(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
-    """Two samples of the SL policy for each training prompt. Identical pairs are marked and never labelled."""
+    """Two responses to each training prompt: samples of the SL policy (or of the generator), or the initial response
+    and the last revision. Identical pairs are marked and never labelled."""
     made = Making(context, project, partition=context.partition_key)
     settings = project.settings
-    policy = made.checkpoint("sl_policy")
-    frame = stages.response_pairs(settings, made.read("starting_responses"),
-                                  complete=made.completer(project.engines.open_checkpoint(policy.path)))
-    return made.table("response_pairs", frame, settings={"pairs": settings.pairs}, metadata={
+    source = settings.pairs.source
+    responses = made.read("starting_responses")
+    revisions = made.read("revisions") if source == "revision" else pl.DataFrame()
+    engine = (project.engines.open_checkpoint(made.checkpoint("sl_policy").path) if source == "policy"
+              else project.engines.open(settings.models.role("generator")))
+    frame = stages.response_pairs(settings, responses, revisions, complete=made.completer(engine))
+    used = {"pairs": settings.pairs, "generation": settings.generation}
+    return made.table("response_pairs", frame, settings=used, metadata={
         **text_preview(frame, {"messages": "prompt", "response_a": "A", "response_b": "B"}),
-        "identical": frame["identical"].sum()})
+        "identical": int(frame["identical"].sum()), "incomplete": frame.filter(pl.col("error").is_not_null()).height})
 
 
-@dg.asset(group_name=GROUP, kinds={"vllm", "polars"}, owners=OWNERS, code_version="1", partitions_def=versions,
+@dg.asset(group_name=GROUP, kinds={"vllm", "polars"}, owners=OWNERS, code_version="2", partitions_def=versions,
           deps=[constitution, response_pairs], tags=TAGS, pool="gpu", automation_condition=on_real_change())
 def preference_pairs(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
 ) -> dg.MaterializeResult[None]:
-    """AI labels: each pair judged by one drawn principle, in both orders, by exact answer probabilities."""
+    """AI labels: which response the constitution prefers, asked in both orders, by exact answer probabilities."""
     made = Making(context, project, partition=context.partition_key)
     settings = project.settings
     made.record("constitution")
-    frame = stages.preference_pairs(settings, registered(project, context.partition_key), made.read("response_pairs"),
-                                    complete=made.completer(project.engines.open(settings.models.role("labeller"))))
+    found = registered(project, context.partition_key)
+    complete = made.completer(project.engines.open(settings.models.role("labeller")))
+    gate, gate_rows = stages.judge_gate(settings, found, complete=complete)
+    _, gate_path = project.records.save_table("judge_gate", gate_rows)
+    frame = stages.preference_pairs(settings, found, made.read("response_pairs"), complete=complete)
     labels = dict(frame["label"].value_counts().sort("label").iter_rows())
     used = {"labels": settings.labels, "models": settings.models}
-    return made.table("preference_pairs", frame, settings=used, metadata={
+    details = {"gate": gate.model_dump(mode="json"), "gate_rows": project.layout.relative(gate_path)}
+    return made.table("preference_pairs", frame, settings=used, details=details, metadata={
+        **gate_metadata(gate, project),
         **text_preview(frame.filter(pl.col("chosen").is_not_null()),
                        {"principle_id": "principle", "chosen": "chosen", "rejected": "rejected"}),
         "labels": dg.MetadataValue.json(labels), **label_metadata(frame)})
 
 
 def label_metadata(frame: pl.DataFrame) -> dict[str, float | int]:
-    """How the labeller behaved: how often both orders agree, and how often it picks the first place."""
+    """How the labeller behaved: how often both orders agree, how far apart they are, how often it picks the first
+    place; how many labels a clamp changed, and how many votes went against their label."""
     graded = frame.filter(pl.col("p_a").is_not_null())
     if not graded.height:
         return {"graded": 0}
     agree = graded.filter(pl.col("label") != "tie").height
     first = sum(graded.filter(chosen).height for chosen in (pl.col("p_a_first") > 0.5, pl.col("p_a_second") < 0.5))
+    cast = graded.select("p_a", pl.col("votes").list.eval(pl.element().struct.field("p_a"))).explode("votes")
+    against = cast.filter((pl.col("votes") - 0.5) * (pl.col("p_a") - 0.5) < 0).height
     return {"graded": graded.height, "order_consistency": round(agree / graded.height, 4),
-            "picks_first_place": round(first / (2 * graded.height), 4)}
+            "picks_first_place": round(first / (2 * graded.height), 4),
+            "order_disagreement": round(float(graded.select(pl.mean("disagreement")).item()), 4),
+            "clamped": graded.filter(pl.col("p_target") != pl.col("p_a")).height, "votes_against": against}
 
 
 @dg.asset(group_name=GROUP, kinds={"pytorch", "huggingface"}, owners=OWNERS, code_version="1",
@@ -69,8 +94,10 @@ def label_metadata(frame: pl.DataFrame) -> dict[str, float | int]:
 def reward_model(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """A scalar head on the starting policy, trained to prefer what the labels prefer."""
     made = Making(context, project, partition=context.partition_key)
+    refuse_unfit_labeller(project, made.record("preference_pairs"))
     settings = project.settings
-    rows = stages.reward_comparisons(settings, made.read("preference_pairs"))
+    mixed = stages.reward_comparisons(settings, made.read("preference_pairs"), made.read("starting_responses"))
+    rows = mixed.frame
     model = settings.models.role("policy")
     local = prepare(model, project.layout)
     counts = dict(rows["principle_id"].value_counts().iter_rows())
@@ -79,11 +106,39 @@ def reward_model(context: dg.AssetExecutionContext, project: dg.ResourceParam[Pr
                  base=Base(model.source, local.path, local.identity),
                  rows=stages.reward_training(rows),
                  card={"constitution": context.partition_key, "principles": principles,
-                       "rows_by_kind": {"AI-labelled comparisons": rows.height}})
+                       "rows_by_kind": mixed.by_kind()})
+    groups = held_out_groups(done.checkpoint, rows)
     return made.trained("reward_model", done.checkpoint, reused=done.reused, seconds=done.seconds, rows=rows.height,
-                        settings={"reward": settings.reward}, metadata={
-                            **curve_metadata(done.checkpoint, ("loss", "accuracy")),
-                            "held_out": dg.MetadataValue.json(done.checkpoint.metrics)})
+                        settings={"reward": settings.reward},
+                        details={"human_share": mixed.human_share, "human_left_out": mixed.left_out, "accuracy_by": {
+                            what: {name: asdict(x) for name, x in by.items()} for what, by in groups.items()}},
+                        metadata={**curve_metadata(done.checkpoint, ("loss", "accuracy")),
+                                  **held_out_metadata(done.checkpoint.metrics["held_out"], groups),
+                                  **human_metadata(mixed)})
+
+
+def held_out_groups(checkpoint: Checkpoint, rows: pl.DataFrame) -> dict[str, dict[str, Estimate]]:
+    """The held-out accuracy by principle and by source of the label. ``rows``: the comparisons trained on."""
+    results = parse((checkpoint.path / "held_out.jsonl").read_text(encoding="utf-8").splitlines())
+    return {column: accuracy_by(results, rows[column].to_list()) for column in ("principle_id", "source")}
+
+
+def held_out_metadata(figures: dict[str, Any], groups: dict[str, dict[str, Estimate]]) -> dict[str, Any]:
+    """The tables, and the numbers that plot over versions."""
+    tables = {"held_out": accuracy_table(figures), "reliability": reliability_table(figures),
+              "by_principle": group_table(groups["principle_id"], "principle"),
+              "by_source": group_table(groups["source"], "label by")}
+    shown = {name: dg.MetadataValue.md(text) for name, text in tables.items() if text}
+    return {**shown, "held_out_pairs": figures["n"], **{
+        f"held_out_{name}": float(value) for name, value in figures.items()
+        if isinstance(value, float) and not name.endswith(("_low", "_high"))}}
+
+
+def human_metadata(mixed: Mixed) -> dict[str, Any]:
+    """How many human comparisons take part, and why the others do not."""
+    if not mixed.human_share and not mixed.left_out:
+        return {}
+    return {"human_share": round(mixed.human_share, 4), "human_left_out": dg.MetadataValue.json(mixed.left_out)}
 
 
 assets = [response_pairs, preference_pairs, reward_model]

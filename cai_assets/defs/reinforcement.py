@@ -4,34 +4,49 @@ import dagster as dg
 
 from cai_assets import stages
 from cai_assets.defs.automation import on_real_change
-from cai_assets.defs.inputs import OWNERS, TAGS
-from cai_assets.defs.launch import Base, train
+from cai_assets.defs.gate import refuse_unfit_labeller
+from cai_assets.defs.inputs import OWNERS, TAGS, constitution, registered
+from cai_assets.defs.launch import train
 from cai_assets.defs.making import Making
 from cai_assets.defs.metadata import curve_metadata
 from cai_assets.defs.partitions import versions
-from cai_assets.defs.preference import response_pairs, reward_model
-from cai_assets.defs.supervised import sl_policy
+from cai_assets.defs.preference import preference_pairs, response_pairs, reward_model
+from cai_assets.defs.supervised import sl_dataset, sl_policy
 from cai_assets.engines.models import identify
 from cai_assets.project import Project
+from cai_assets.start import Base, labeller
 
-CURVES = ("reward", "score", "kl", "policy_loss", "value_loss", "entropy")
+CURVES = ("reward", "score", "held_out_reward", "kl", "beta", "policy_loss", "value_loss", "sl_loss", "margin",
+          "response_length", "repetition", "entropy")
 
 
 @dg.asset(group_name="reinforcement", kinds={"pytorch", "huggingface"}, owners=OWNERS, code_version="1",
-          partitions_def=versions, deps=[sl_policy, response_pairs, reward_model], tags=TAGS, pool="gpu",
-          automation_condition=on_real_change())
+          deps=[constitution, sl_dataset, sl_policy, response_pairs, preference_pairs, reward_model],
+          partitions_def=versions, tags=TAGS, pool="gpu", automation_condition=on_real_change())
 def rl_policy(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
-    """The RL-CAI policy: PPO from the SL policy against the reward model, held near the SL policy by a KL penalty."""
+    """The RL-CAI policy, from the SL policy by PPO, GRPO, RLOO or DPO, held near it by a KL penalty.
+
+    ``rl.algorithm`` chooses. The reward model gives the reward, or the labeller itself does (``rl.reward``).
+    """
     made = Making(context, project, partition=context.partition_key)
-    start, judge = made.checkpoint("sl_policy"), made.checkpoint("reward_model")
-    prompts = stages.reinforcement_training(made.read("response_pairs"))
-    identity = identify(start.path, project.layout)
-    done = train(context, project, asset="rl_policy", kind="reinforcement", rows=prompts,
-                 base=Base("sl_policy", start.path, identity), reward_model=judge,
-                 card={"constitution": context.partition_key, "principles": judge.record["principles"],
-                       "rows_by_kind": {"prompts": prompts.height}})
-    return made.trained("rl_policy", done.checkpoint, reused=done.reused, seconds=done.seconds, rows=prompts.height,
-                        settings={"rl": project.settings.rl}, metadata=curve_metadata(done.checkpoint, CURVES))
+    settings = project.settings
+    start, preferences = made.checkpoint("sl_policy"), made.checkpoint("reward_model")
+    dpo = settings.rl.algorithm == "dpo"
+    made.record("constitution")
+    rows = stages.reinforcement_training(settings, registered(project, context.partition_key),
+                                         made.read("preference_pairs" if dpo else "response_pairs"))
+    supervised = None if settings.rl.alpha is None else stages.supervised_training(made.read("sl_dataset"))
+    by_labeller = settings.rl.reward == "labeller"
+    if dpo or by_labeller:  # otherwise the reward model stands between, and was refused
+        refuse_unfit_labeller(project, made.record("preference_pairs"))
+    done = train(context, project, asset="rl_policy", kind="reinforcement", rows=rows, supervised=supervised,
+                 base=Base("sl_policy", start.path, identify(start.path, project.layout)),
+                 reward_model=None if by_labeller else preferences, labeller=labeller(project) if by_labeller else None,
+                 card={"constitution": context.partition_key, "principles": preferences.record["principles"],
+                       "rows_by_kind": {"pairs" if dpo else "prompts": rows.height,
+                                        **({} if supervised is None else {"supervised": supervised.height})}})
+    return made.trained("rl_policy", done.checkpoint, reused=done.reused, seconds=done.seconds, rows=rows.height,
+                        settings={"rl": settings.rl}, metadata=curve_metadata(done.checkpoint, CURVES))
 
 
 assets = [rl_policy]

@@ -12,10 +12,11 @@ from cai_assets.defs.launch import train
 from cai_assets.defs.making import Making
 from cai_assets.defs.metadata import curve_metadata, revision_preview, text_preview
 from cai_assets.defs.partitions import versions
+from cai_assets.defs.supervised_metadata import mix_metadata, stop_metadata
 from cai_assets.project import Project
 from cai_assets.reports.checkpoint import principle_rows
 from cai_assets.start import Base, critic, starting_policy
-from cai_assets.steps.supervised import sl_dataset as build_sl_dataset
+from cai_assets.steps.complete import total
 
 GROUP = "supervised"
 
@@ -46,26 +47,34 @@ def critique_revise(
         settings, registered(project, context.partition_key), responses,
         complete=made.completer(critic(project, made.before())))
     used = {"critique": settings.critique, "generation": settings.generation, "models": settings.models}
+    steps = [made.usage[s] for s in ("critique", "verdict") if s in made.usage]
+    made.usage["critique"] = total(steps)  # the verdicts are calls of the critic, and counted with its critiques
     yield made.table("critiques", critiques, settings=used, step="critique", metadata={
-        **text_preview(critiques, {"principle_id": "principle", "critique": "critique"}),
+        **stop_metadata(critiques),
+        **text_preview(critiques.drop_nulls("critique"), {"principle_id": "principle", "critique": "critique"}),
         "rows_per_principle": dg.MetadataValue.json(dict(critiques["principle_id"].value_counts().sort(
             "principle_id").iter_rows()))})
     made.record("critiques")
     yield made.table("revisions", revisions, settings=used, step="revision",
-                     metadata=revision_preview(responses, revisions))
+                     metadata={**stop_metadata(revisions), **revision_preview(responses, revisions)})
 
 
 @dg.asset(group_name=GROUP, kinds={"polars", "parquet"}, owners=OWNERS, code_version="1", partitions_def=versions,
           deps=[starting_responses, "revisions"], automation_condition=on_real_change())
 def sl_dataset(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
-    """What the SL policy is trained on: revised responses of every round (or the last), and helpful ones."""
+    """What the SL policy is trained on: revised responses of every round (or the last), helpful and general ones."""
     made = Making(context, project, partition=context.partition_key)
-    settings = project.settings.supervised
-    frame = build_sl_dataset(made.read("starting_responses"), made.read("revisions"), settings)
-    return made.table("sl_dataset", frame, settings={"supervised": settings}, metadata={
+    revisions = made.read("revisions")
+    frame, mixed = stages.supervised_rows(project.settings, made.read("starting_responses"), revisions)
+    for report in mixed:
+        if report.warning:
+            context.log.warning(report.warning)
+    without = revisions.group_by("prompt_id").agg(pl.col("revision").count()).filter(pl.col("revision") == 0)
+    return made.table("sl_dataset", frame, settings={"supervised": project.settings.supervised}, metadata={
         **text_preview(frame, {"messages": "prompt", "response": "response"}),
         "truncated": frame.filter(pl.col("finish") == "length").height,
-        "revised": frame.filter(pl.col("round") > 0).height, "helpful": frame.filter(pl.col("round") == 0).height})
+        "revised": frame.filter(pl.col("round") > 0).height, **_of_each_kind(frame),
+        "chains_without_a_revision": without.height, **mix_metadata(mixed)})
 
 
 @dg.asset(group_name=GROUP, kinds={"pytorch", "huggingface"}, owners=OWNERS, code_version="1", partitions_def=versions,
@@ -97,11 +106,18 @@ def _supervised(
     project = made.project
     settings = project.settings.sl
     by_kind = {"revisions or responses to red-team prompts": rows.filter(pl.col("kind") == "red-team").height,
-               "responses to helpful prompts": rows.filter(pl.col("kind") == "helpful").height}
+               "responses to helpful prompts": rows.filter(pl.col("kind") == "helpful").height,
+               "general conversations": rows.filter(pl.col("kind") == "general").height}
     done = train(made.context, project, asset=asset, kind="supervised", rows=stages.supervised_training(rows),
                  base=base, card={**card, "rows_by_kind": by_kind})
     return made.trained(asset, done.checkpoint, reused=done.reused, seconds=done.seconds, rows=rows.height,
-                        settings={"sl": settings}, metadata=curve_metadata(done.checkpoint, ("loss",)))
+                        settings={"sl": settings},
+                        metadata={**_of_each_kind(rows), **curve_metadata(done.checkpoint, ("loss",))})
+
+
+def _of_each_kind(rows: pl.DataFrame) -> dict[str, int]:
+    """Rows that are helpful responses and general conversations."""
+    return {kind: rows.filter(pl.col("kind") == kind).height for kind in ("helpful", "general")}
 
 
 assets = [critique_revise, sl_dataset, sl_policy, sft_baseline]

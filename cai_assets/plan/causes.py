@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -14,9 +14,29 @@ from cai_assets.lineage.records import Record
 
 
 def principle_causes(rows: pl.DataFrame, before: Constitution | None, now: Constitution, use: Use) -> dict[str, int]:
-    """Missing rows by the principle they drew, and what happened to that principle. ``rows`` has principle_id."""
-    counts = Counter(rows["principle_id"].to_list())
-    return {f"principle {i} ({_change(i, before, now, use)})": n for i, n in sorted(counts.items())}
+    """Missing rows by the principle they drew, and what happened to that principle.
+
+    ``rows`` has principle_id, null where all principles are in one question.
+    """
+    counts = Counter(rows["principle_id"].drop_nulls().to_list())
+    together = rows["principle_id"].null_count()
+    return {**{f"principle {i} ({_change(i, before, now, use)})": n for i, n in sorted(counts.items())},
+            **({"all principles, in one question": together} if together else {})}
+
+
+def row_causes(
+    rows: pl.DataFrame, changes: Sequence[str], before: Constitution | None, now: Constitution, use: Use
+) -> dict[str, int]:
+    """Why these rows are missing. ``changes``: settings that differ, each of which can touch every row.
+
+    Where both changed, a row that drew a principle which is new or edited is counted under it as well: undoing the
+    setting alone would not bring that row back.
+    """
+    drawn = principle_causes(rows, before, now, use)
+    if not changes or not rows.height:
+        return drawn
+    changed = {cause: n for cause, n in drawn.items() if cause.endswith(("(edited)", "(added)"))}
+    return {**dict.fromkeys(changes, rows.height), **changed}
 
 
 def _change(principle_id: str, before: Constitution | None, now: Constitution, use: Use) -> str:

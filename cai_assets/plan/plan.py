@@ -19,15 +19,17 @@ from cai_assets.engines.protocol import ModelIdentity
 from cai_assets.lineage.checkpoints import Checkpoint
 from cai_assets.lineage.provenance import gpu_count
 from cai_assets.lineage.records import Record, RecordMissing
-from cai_assets.plan.causes import principle_causes, setting_changes
+from cai_assets.plan.causes import principle_causes, row_causes, setting_changes
 from cai_assets.plan.dry import PLANNED, DryCompleter
 from cai_assets.plan.rates import Rate, row_rate, training_rate
 from cai_assets.project import Project
 from cai_assets.settings import Model, Role
-from cai_assets.start import checkpoint_of, critic, round_before, starting_policy
+from cai_assets.start import checkpoint_of, critic, labeller, round_before, starting_policy
+from cai_assets.steps.pair import calls_per_prompt
 from cai_assets.steps.prompts import SCHEMA as PROMPTS
 from cai_assets.steps.prompts import load_prompts, select
-from cai_assets.steps.supervised import sl_dataset
+from cai_assets.steps.questions import calls_per_pair
+from cai_assets.steps.thought import THOUGHT
 from cai_assets.train.job import Kind
 
 UNLESS: Literal["train unless unchanged"] = "train unless unchanged"
@@ -87,6 +89,8 @@ class _Planner:
         self.before = version_before(project, version)
         self.start = round_before(project, version)
         self.lines: list[Line] = []
+        self._dump = self.settings.model_dump(mode="json")
+        self._changed: dict[str, list[str]] = {}
 
     def run(self) -> Plan:
         s = self.settings
@@ -95,15 +99,13 @@ class _Planner:
                                   stages.supervised_training(stages.baseline_rows(s, initial)),
                                   known=not _planned(initial).height)
         responses = self._starting(initial)
-        sl = self._supervised(responses)
-        pairs = self._pairs(responses, sl)
+        sl, revisions = self._supervised(responses)
+        pairs = self._pairs(responses, revisions, sl)
         labels = self._labels(pairs)
         reward = self._training("reward_model", "reward", self._base(),
-                                stages.reward_training(stages.reward_comparisons(s, labels)),
+                                stages.reward_training(stages.reward_comparisons(s, labels, responses).frame),
                                 known=not _planned(labels).height)
-        rl = self._training("rl_policy", "reinforcement", sl and identify(sl.path, self.project.layout),
-                            stages.reinforcement_training(pairs), after=("sl_policy", "reward_model"),
-                            reward_model=reward)
+        rl = self._reinforcement(sl, reward, pairs, labels, stages.supervised_rows(s, responses, revisions).frame)
         self._evaluation(responses, {"sft_baseline": baseline, "sl_policy": sl, "rl_policy": rl})
         return Plan(self.version, self.before, tuple(self.lines))
 
@@ -126,38 +128,72 @@ class _Planner:
         self._calls("starting_responses", [dry], responses.height, causes={f"{self.start.ref.id} is new": 1})
         return responses
 
-    def _supervised(self, responses: pl.DataFrame) -> Checkpoint | None:
+    def _supervised(self, responses: pl.DataFrame) -> tuple[Checkpoint | None, pl.DataFrame]:
         dry = self._dry(critic(self.project, self.start).identity)
         critiques, revisions = stages.critiques_and_revisions(self.settings, self.constitution, responses, complete=dry)
-        for asset, frame, step in (("critiques", critiques, "critique"), ("revisions", revisions, "revision")):
-            certain = sum(p["step"] == step for p in dry.missing.values())
+        for asset, frame, steps in (("critiques", critiques, ("critique", "verdict")),
+                                    ("revisions", revisions, ("revision",))):
+            certain = sum(name in steps for name in dry.missing.values())
             waiting = _planned(frame)
-            self._line(asset, frame.height - waiting.height, certain, waiting.height,
+            possible = self._critique_calls(waiting) if asset == "critiques" else waiting.height
+            self._line(asset, sum(dry.usage[s].reused for s in steps if s in dry.usage), certain, possible,
                        causes=self._causes(asset, _first_of_each_chain(waiting), "critique"))
-        data = sl_dataset(responses, revisions, self.settings.supervised)
+        data = stages.supervised_rows(self.settings, responses, revisions).frame
         start = starting_policy(self.project, self.start).identity
-        return self._training("sl_policy", "supervised", start, stages.supervised_training(data),
-                              known=not _planned(revisions).height and not _planned(responses).height)
+        sl = self._training("sl_policy", "supervised", start, stages.supervised_training(data),
+                            known=not _planned(revisions).height and not _planned(responses).height)
+        return sl, revisions
 
-    def _pairs(self, responses: pl.DataFrame, sl: Checkpoint | None) -> pl.DataFrame:
-        dry = self._dry(sl)
+    def _critique_calls(self, waiting: pl.DataFrame) -> int:
+        """At most how many critiques and verdicts the waiting rows need; a row whose verdict is known has p_done."""
+        asked = self.settings.critique
+        verdicts = 0 if asked.stop_above is None else waiting["p_done"].null_count()
+        return verdicts + (waiting.height if asked.mode == "critique" else 0)
+
+    def _pairs(self, responses: pl.DataFrame, revisions: pl.DataFrame, sl: Checkpoint | None) -> pl.DataFrame:
+        source = self.settings.pairs.source
+        dry = self._dry("generator" if source == "generator" else sl)
         answered = responses.with_columns(response=pl.col("response").fill_null("?"))  # each gets a pair in the end
-        pairs = stages.response_pairs(self.settings, answered, complete=dry)
-        self._calls("response_pairs", [dry], 2 * pairs.height, certain=self._state("sl_policy") != UNLESS,
-                    causes={} if sl else {"sl_policy is new": 2 * pairs.height})
+        pairs = stages.response_pairs(self.settings, answered, _settled(revisions), complete=dry)
+        calls = calls_per_prompt(self.settings.pairs) * pairs["prompt_id"].n_unique()
+        known = not _planned(responses).height if source == "generator" else self._state("sl_policy") != UNLESS
+        new = {"policy": "sl_policy is new" if not sl else "", "generator": "" if known else "prompts are new"}
+        cause = new.get(source)
+        self._calls("response_pairs", [dry], calls, certain=known, causes={cause: calls} if cause else {})
         return pairs
 
     def _labels(self, pairs: pl.DataFrame) -> pl.DataFrame:
         dry = self._dry("labeller")
+        stages.judge_gate(self.settings, self.constitution, complete=dry)
+        gate = len(dry.missing)
         labels = stages.preference_pairs(self.settings, self.constitution, pairs, complete=dry)
-        waiting = _planned(pairs)
+        waiting = _planned(pairs).height * calls_per_pair(self.settings.labels, self.constitution)
         asked = labels.filter(pl.col("error") == PLANNED)
-        causes = self._causes("preference_pairs", asked, "preference")
-        if waiting.height:
-            causes = {"response_pairs are new": 2 * waiting.height, **causes}
-        reuse = dry.reused
-        self._line("preference_pairs", reuse, len(dry.missing), len(dry.missing) + 2 * waiting.height, causes=causes)
+        causes = self._causes("preference_pairs", _unanswered(asked), "preference")
+        if waiting:
+            causes = {"response_pairs are new": waiting, **causes}
+        if gate:
+            causes = {"the labeller's agreement with people is measured": gate, **causes}
+        unread = sum(step == THOUGHT.name for step in dry.missing.values())  # an answer follows each thought
+        certain = len(dry.missing)
+        self._line("preference_pairs", dry.reused, certain, certain + unread + waiting, causes=causes)
         return labels
+
+    def _reinforcement(
+        self, sl: Checkpoint | None, reward: Checkpoint | None, pairs: pl.DataFrame, labels: pl.DataFrame,
+        supervised: pl.DataFrame,
+    ) -> Checkpoint | None:
+        rl = self.settings.rl
+        rows = labels if rl.algorithm == "dpo" else pairs
+        by_labeller = rl.reward == "labeller"
+        return self._training(
+            "rl_policy", "reinforcement", sl and identify(sl.path, self.project.layout),
+            stages.reinforcement_training(self.settings, self.constitution, rows),
+            known=rl.algorithm != "dpo" or not _planned(labels).height,
+            after=("sl_policy",) if by_labeller else ("sl_policy", "reward_model"),
+            reward_model=None if by_labeller else reward,
+            labeller=labeller(self.project).identity if by_labeller else None,
+            supervised=None if rl.alpha is None else stages.supervised_training(supervised))
 
     def _evaluation(self, responses: pl.DataFrame, trained: Mapping[str, Checkpoint | None]) -> None:
         prompts = stages.evaluation_prompts(responses)
@@ -165,7 +201,8 @@ class _Planner:
         frames = {name: stages.policy_responses(self.settings, prompts, complete=dry, policy=name)
                   for name, dry in dries.items()}
         judge = self._dry("judge")
-        stages.judged(self.settings, frames, complete=judge)
+        _, rows = stages.judged(self.settings, self.constitution, frames, complete=judge)
+        asked = 4 if self.constitution.taking_part("evaluation") else 2  # two questions or one, each in both orders
         unknown = sum(_planned(frame).height for frame in frames.values())
         compared = sum(_planned(f.join(frames["base"], on="prompt_id", suffix="_base").with_columns(
             error=pl.coalesce("error", "error_base"))).height for n, f in frames.items() if n != "base")
@@ -173,22 +210,27 @@ class _Planner:
         certain = sum(len(d.missing) for d in [*known, judge])
         reuse = sum(d.reused for d in [*dries.values(), judge])
         new = {f"{name} is new": prompts.height for name, c in trained.items() if c is None}
-        self._line("evaluation", reuse, certain, unknown + len(judge.missing) + 2 * compared, causes=new)
+        possible = unknown + len(judge.missing) + asked * compared
+        changes = dict.fromkeys(self._changes("evaluation"), possible)
+        waiting = rows.filter(pl.col("adherence_error").fill_null("").str.contains(PLANNED, literal=True))
+        drew = principle_causes(waiting, self._constitution_before(), self.constitution, "evaluation")
+        self._line("evaluation", reuse, certain, possible, causes={**new, **(changes or drew)})
 
     def _training(
         self, asset: str, kind: Kind, base: ModelIdentity | None, rows: pl.DataFrame, *, known: bool = True,
-        after: Sequence[str] = (), reward_model: Checkpoint | None = None,
+        after: Sequence[str] = (), reward_model: Checkpoint | None = None, labeller: ModelIdentity | None = None,
+        supervised: pl.DataFrame | None = None,
     ) -> Checkpoint | None:
         """``known``: the rows exist. ``after``: checkpoints it starts from; if one is new for certain, so is this."""
         above = {self._state(name) for name in after}
         known = (known and UNLESS not in above) or "train" in above
         found = None
         if known and base is not None and above <= {"reuse"}:
-            key = stages.training_key(self.settings, kind, rows, base,
+            key = stages.training_key(self.settings, kind, rows, base, supervised=supervised, labeller=labeller,
                                       reward_model=reward_model.key if reward_model else None)
             found = self.project.checkpoints.find(asset, key)
         rate = Rate() if found else training_rate(self.project.records, asset)
-        changes = [] if found else setting_changes(self._earlier(asset), self._dump())
+        changes = [] if found else self._changes(asset)
         self.lines.append(Line(
             asset, training="reuse" if found else "train" if known else UNLESS,
             causes=dict.fromkeys(changes, 1), note="" if known else "its key is known once the rows above exist",
@@ -219,7 +261,7 @@ class _Planner:
     def _calls(self, asset: str, dries: Sequence[DryCompleter], total: int, *, certain: bool = True,
                causes: Mapping[str, int] | None = None) -> None:
         missing = sum(len(d.missing) for d in dries)
-        changes = dict.fromkeys(setting_changes(self._earlier(asset), self._dump()), missing) if missing else {}
+        changes = dict.fromkeys(self._changes(asset), missing) if missing else {}
         self._line(asset, total - missing, missing if certain else 0, missing, causes={**(causes or {}), **changes})
 
     def _line(self, asset: str, reuse: int, certain: int, possible: int, *, causes: Mapping[str, int]) -> None:
@@ -228,13 +270,13 @@ class _Planner:
         self.lines.append(Line(asset, reuse, certain, possible, causes=causes if possible else {}, note=note, **cost))
 
     def _causes(self, asset: str, waiting: pl.DataFrame, use: Use) -> dict[str, int]:
-        changes = setting_changes(self._earlier(asset), self._dump())
-        if changes and waiting.height:
-            return dict.fromkeys(changes, waiting.height)
-        return principle_causes(waiting, self._constitution_before(), self.constitution, use)
+        return row_causes(waiting, self._changes(asset), self._constitution_before(), self.constitution, use)
 
-    def _dump(self) -> dict[str, Any]:
-        return self.settings.model_dump(mode="json")
+    def _changes(self, asset: str) -> list[str]:
+        """Settings that differ from those the asset was last made with."""
+        if asset not in self._changed:
+            self._changed[asset] = setting_changes(self._earlier(asset), self._dump)
+        return self._changed[asset]
 
     def _constitution_before(self) -> Constitution | None:
         return self.project.snapshots.load(self.before) if self.before else None
@@ -252,6 +294,18 @@ class _Planner:
 def _planned(frame: pl.DataFrame) -> pl.DataFrame:
     """Rows that wait for something not generated yet."""
     return frame.filter(pl.col("error").fill_null("").str.contains(PLANNED, literal=True))
+
+
+def _settled(revisions: pl.DataFrame) -> pl.DataFrame:
+    """Without the texts of chains that wait for something: which of their revisions is the last is not known yet."""
+    waits = pl.col("prompt_id").is_in(_planned(revisions)["prompt_id"].to_list())
+    return revisions.with_columns(revision=pl.when(~waits).then("revision"),
+                                  error=pl.when(waits).then(pl.lit(PLANNED)).otherwise("error"))
+
+
+def _unanswered(labels: pl.DataFrame) -> pl.DataFrame:
+    """The principle of each question that waits for an answer; null where all principles are in one question."""
+    return labels.select("votes").explode("votes", empty_as_null=True).unnest("votes").filter(pl.col("p_a").is_null())
 
 
 def _first_of_each_chain(waiting: pl.DataFrame) -> pl.DataFrame:

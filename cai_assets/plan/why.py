@@ -12,9 +12,10 @@ import polars as pl
 from cai_assets.lineage.records import WITHOUT_VERSION, Record, RecordMissing
 from cai_assets.project import Project
 
-STEP = {"initial_responses": "respond", "critiques": "critique", "revisions": "revision",
-        "response_pairs": "respond", "preference_pairs": "label"}
+STEPS = {"initial_responses": ("respond",), "starting_responses": ("respond",), "critiques": ("critique",),
+         "revisions": ("revision",), "response_pairs": ("respond", "revision"), "preference_pairs": ("label",)}
 ROW = {"response_pairs": ("pair_id", "row_key_a"), "preference_pairs": ("pair_id", "row_key_first")}
+PARTS = ("base", "data", "settings", "seed", "code_version", "reward_model", "labeller", "supervised")
 EXCERPT = 300
 
 
@@ -37,16 +38,28 @@ def why_row(project: Project, asset: str, version: str, row: str, *, against: st
 
 
 def why_checkpoint(project: Project, asset: str, version: str, *, against: str) -> list[Difference]:
-    """Parts of the key that differ between the checkpoints of two versions."""
-    made: list[dict[str, Any]] = []
-    for v in (against, version):
-        record = _record(project, asset, v)
-        checkpoint = project.checkpoints.find(asset, record.digest)
-        if checkpoint is None:
-            raise LookupError(f"the checkpoint {record.digest} of {asset} for {v} is gone")
-        names = ("base", "data", "settings", "seed", "code_version", "reward_model")
-        made.append({n: checkpoint.record.get(n) for n in names})
-    return differences(made[0], made[1])
+    """Parts of the key that differ between the checkpoints of two versions.
+
+    Where the training rows differ, also the inputs whose content does: 'input sl_dataset', say, to go on with.
+    """
+    old, new = (_record(project, asset, v) for v in (against, version))
+    before, now = (_parts(project, record) for record in (old, new))
+    found = differences(before, now)
+    return found if before["data"] == now["data"] else [*found, *_changed_inputs(old, new)]
+
+
+def _parts(project: Project, record: Record) -> dict[str, Any]:
+    checkpoint = project.checkpoints.find(record.asset, record.digest)
+    if checkpoint is None:
+        raise LookupError(f"the checkpoint {record.digest} of {record.asset} for {record.partition or 'all versions'} "
+                          "is gone")
+    return {name: checkpoint.record.get(name) for name in PARTS}
+
+
+def _changed_inputs(before: Record, now: Record) -> list[Difference]:
+    old = {ref.asset: ref for ref in before.inputs}
+    return [Difference(f"input {ref.asset}", old[ref.asset].id, ref.id) for ref in now.inputs
+            if ref.asset in old and old[ref.asset].digest != ref.digest]
 
 
 def differences(before: Any, now: Any, path: str = "") -> list[Difference]:
@@ -61,15 +74,15 @@ def differences(before: Any, now: Any, path: str = "") -> list[Difference]:
 
 
 def _payload(project: Project, asset: str, version: str, row: str) -> dict[str, Any]:
-    if asset not in STEP:
-        raise LookupError(f"{asset} has no rows made by a model; choose one of {', '.join(STEP)}")
+    if asset not in STEPS:
+        raise LookupError(f"{asset} has no rows made by a model; choose one of {', '.join(STEPS)}")
     name, key = ROW.get(asset, ("prompt_id", "row_key"))
     prompt, _, number = row.partition(":")
     found = project.records.table(_record(project, asset, version)).filter(pl.col(name) == prompt)
     if number and "round" in found.columns:
         found = found.filter(pl.col("round") == int(number))
     keys = found[key].to_list()
-    stored = project.store.lookup(STEP[asset], keys[:1]) if keys else {}
+    stored = {k: r for step in STEPS[asset] for k, r in project.store.lookup(step, keys[:1]).items()}
     if not stored:
         raise LookupError(f"{asset} for {version} has no finished row {row!r}; rows are named by {name}"
                           + (", or PROMPT:ROUND" if "round" in found.columns else ""))

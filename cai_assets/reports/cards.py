@@ -20,17 +20,22 @@ from cai_assets.evals.statistics import Estimate
 from cai_assets.reports.escape import inline
 from cai_assets.train.job import Kind
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_TAGS = {"supervised": "sft", "reward": "reward-model", "reinforcement": "ppo"}
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_TAGS = {"supervised": "sft", "reward": "reward-model"}
 _LOADERS = {"reward": "AutoModelForSequenceClassification"}
 _WHAT: dict[Kind, str] = {
     "supervised": "A policy fine-tuned on revised responses: the supervised phase of Constitutional AI.",
     "reward": "A reward model trained on AI preference labels: it gives one number for a conversation, higher for the "
               "answer that the labelling model, guided by the principles, is expected to prefer.",
-    "reinforcement": "A policy trained by PPO against a reward model learned from AI preference labels: the "
-                     "reinforcement phase of Constitutional AI.",
+    "reinforcement": "A policy trained on AI feedback: the reinforcement phase of Constitutional AI.",
 }
-_LIMITS = (
+_BASELINE = ("A policy fine-tuned on a model's own first responses, without a constitution: what the others are "
+             "compared with.")
+_ALGORITHMS = {
+    "ppo": "proximal policy optimisation", "grpo": "group relative policy optimisation",
+    "rloo": "REINFORCE with a leave-one-out baseline", "dpo": "direct preference optimisation on the AI labels",
+}
+LIMITS = (
     "A model trained this way is no safer than its principles, its prompts and the model that criticised, revised and "
     "labelled. Small models carry the procedure out without gaining judgement from it: they copy the form of a "
     "refusal, also where help was asked for. Figures of behaviour hold for the prompts they were measured on, and "
@@ -77,30 +82,49 @@ def model_card(card: CardInput) -> str:
     """The text of the checkpoint's README.md."""
     template = Template(files("cai_assets.reports").joinpath("templates/model_card.md").read_text(encoding="utf-8"))
     body = template.substitute(
-        title=inline(_title(card)), what=_WHAT[card.kind], data=_data(card), principles=_principles(card),
+        title=inline(_title(card)), what=_what(card), data=_data(card), principles=_principles(card),
         settings=_table(("setting", "value"), [(k, str(v)) for k, v in card.settings.items()]),
-        metrics=_metrics(card), limits=_LIMITS, load=_load(card.kind), provenance=_provenance(card))
+        metrics=_metrics(card), limits=LIMITS, load=_load(card.kind), provenance=_provenance(card))
     return f"---\n{_front_matter(card)}---\n\n{body}"
 
 
 def _front_matter(card: CardInput) -> str:
     values: dict[str, Any] = {"library_name": "transformers"}
     # A hub id names a model there; anything else would link to a stranger's model or to nothing.
-    if "/" in card.base and _HUB_ID.fullmatch(card.base):
+    if "/" in card.base and HUB_ID.fullmatch(card.base):
         values["base_model"] = card.base
     if card.license:
         values["license"] = card.license
     values["pipeline_tag"] = "text-classification" if card.kind == "reward" else "text-generation"
-    values["tags"] = ["constitutional-ai", "cai-assets", "trl", _TAGS[card.kind]]
+    values["tags"] = ["constitutional-ai", "cai-assets", "trl", _algorithm(card) or _TAGS[card.kind]]
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
+def _algorithm(card: CardInput) -> str | None:
+    return str(card.settings.get("algorithm", "ppo")) if card.kind == "reinforcement" else None
+
+
+def _what(card: CardInput) -> str:
+    if card.kind == "supervised" and card.constitution is None:
+        return _BASELINE
+    algorithm = _algorithm(card)
+    if algorithm is None:
+        return _WHAT[card.kind]
+    if algorithm == "dpo":
+        source = ""
+    else:
+        source = (", rewarded by the labeller itself" if card.settings.get("reward") == "labeller"
+                  else ", rewarded by a reward model that learned from AI preference labels")
+    return f"{_WHAT[card.kind]} By {_ALGORITHMS.get(algorithm, algorithm)}{source}."
+
+
 def _base(card: CardInput) -> str:
-    return card.base if _HUB_ID.fullmatch(card.base) else PurePath(card.base.replace("\\", "/")).name
+    return card.base if HUB_ID.fullmatch(card.base) else PurePath(card.base.replace("\\", "/")).name
 
 
 def _title(card: CardInput) -> str:
-    what = {"supervised": "SL policy", "reward": "reward model", "reinforcement": "RL policy"}[card.kind]
+    supervised = "SL policy" if card.constitution else "SFT baseline"
+    what = {"supervised": supervised, "reward": "reward model", "reinforcement": "RL policy"}[card.kind]
     return f"{what} from {_base(card)}" + (f", constitution {card.constitution}" if card.constitution else "")
 
 

@@ -5,6 +5,7 @@
 working directory upwards, that holds ``workspace.yaml``.
 """
 
+from cai_assets.settings.base import project_root
 from cai_assets.settings.load import SettingsError, load_settings
 from cai_assets.settings.method import (
     BUILTIN_MODEL,
@@ -22,7 +23,7 @@ from cai_assets.settings.method import (
     Role,
     Supervised,
 )
-from cai_assets.settings.model import Settings, project_root
+from cai_assets.settings.model import Settings
 from cai_assets.settings.presets import PRESETS
 from cai_assets.settings.training import Lora, Reinforcement, Reward, Training
 

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def project_root() -> Path:
+    """The folder that holds ``workspace.yaml``, at or above the working directory; else the working directory."""
+    here = Path.cwd()
+    return next((p for p in (here, *here.parents) if (p / "workspace.yaml").exists()), here)
+
+
+InProject = Annotated[Path, AfterValidator(lambda path: project_root() / path.expanduser())]
 
 
 class Group(BaseModel):
@@ -16,5 +26,5 @@ class Group(BaseModel):
 class Source(Group):
     """Rows of another file, mixed in until they are ``share`` of the whole."""
 
-    path: Path
+    path: InProject
     share: float = Field(gt=0, lt=1)

@@ -15,10 +15,11 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from cai_assets.settings.model import Settings, project_root
+from cai_assets.settings.base import project_root
+from cai_assets.settings.model import Settings
 from cai_assets.settings.presets import PRESETS
 
-NOT_SETTINGS = {"CAI_SETTINGS", "CAI_AUTOMATION"}
+NOT_SETTINGS = {"CAI_SETTINGS", "CAI_AUTOMATION", "CAI_SENSOR_SECONDS"}
 
 
 class SettingsError(ValueError):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from cai_assets.settings.base import Group, Source
+from cai_assets.settings.base import Group, InProject, Source
 
 Backend = Literal["auto", "vllm", "transformers", "openai", "scripted"]
 Role = Literal["generator", "critic", "labeller", "judge", "policy"]
@@ -66,7 +65,7 @@ class Engine(Group):
 class Prompts(Group):
     """Which prompts take part. ``paths`` empty: the bundled sample."""
 
-    paths: tuple[Path, ...] = ()
+    paths: tuple[InProject, ...] = ()
     red_team: int = Field(default=24, ge=1)
     helpful: int = Field(default=8, ge=0)
     eval_red_team: int = Field(default=8, ge=1)
@@ -180,7 +179,7 @@ class Gate(Group):
     With ``enforce`` off the check only warns.
     """
 
-    path: Path | None = None
+    path: InProject | None = None
     pairs: int = Field(default=200, ge=1)
     accuracy: float = Field(default=0.5, ge=0, lt=1)
     consistency: float = Field(default=0.5, ge=0, le=1)
@@ -205,4 +204,4 @@ class Monitors(Group):
     refusal_growth: float = Field(default=0.1, gt=0)
     perplexity_growth: float = Field(default=1.1, gt=1)
     outlier_sigmas: float = Field(default=6.0, gt=0)
-    general_text: Path | None = None
+    general_text: InProject | None = None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from cai_assets.settings.base import Group
+from cai_assets.settings.base import Group, InProject
 from cai_assets.settings.method import (
     Critique,
     Engine,
@@ -26,12 +26,6 @@ from cai_assets.settings.training import Reinforcement, Reward, Training
 Scale = Literal["smoke", "small", "full"]
 
 
-def project_root() -> Path:
-    """The folder that holds ``workspace.yaml``, at or above the working directory; else the working directory."""
-    here = Path.cwd()
-    return next((p for p in (here, *here.parents) if (p / "workspace.yaml").exists()), here)
-
-
 class Settings(Group):
     """Everything. ``fresh_weekly``: the weekly schedule samples anew, with the ISO week as the seed.
 
@@ -40,8 +34,8 @@ class Settings(Group):
     """
 
     scale: Scale = "smoke"
-    data_root: Path = Field(default=Path("data"), validate_default=True)
-    constitutions: Path = Field(default=Path("constitutions"), validate_default=True)
+    data_root: InProject = Field(default=Path("data"), validate_default=True)
+    constitutions: InProject = Field(default=Path("constitutions"), validate_default=True)
     seed: int = Field(default=0, ge=0)
     fresh_weekly: bool = False
     price_per_gpu_hour: float | None = Field(default=None, ge=0)
@@ -61,8 +55,3 @@ class Settings(Group):
     evaluation: Evaluation = Evaluation()
     gate: Gate = Gate()
     monitors: Monitors = Monitors()
-
-    @field_validator("data_root", "constitutions")
-    @classmethod
-    def _from_the_root(cls, path: Path) -> Path:
-        return project_root() / path.expanduser()

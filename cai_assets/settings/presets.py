@@ -16,7 +16,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "reward": {"learning_rate": 2e-5, "max_length": 256, "epochs": 2},
         "rl": {"learning_rate": 1e-6, "max_length": 256, "max_tokens": 32},
         "evaluation": {"max_tokens": 64},
-        "gate": {"enforce": False},
+        "gate": {"enforce": False, "pairs": 24},
     },
     "small": {
         "prompts": {"red_team": 2000, "helpful": 1000, "eval_red_team": 200, "eval_helpful": 200},

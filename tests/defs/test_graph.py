@@ -20,11 +20,11 @@ EDGES = {
     "sl_dataset": {"starting_responses", "revisions"},
     "sl_policy": {"sl_dataset"},
     "sft_baseline": {"initial_responses"},
-    "response_pairs": {"starting_responses", "sl_policy"},
+    "response_pairs": {"starting_responses", "revisions", "sl_policy"},
     "preference_pairs": {"constitution", "response_pairs"},
     "reward_model": {"preference_pairs"},
-    "rl_policy": {"sl_policy", "response_pairs", "reward_model"},
-    "evaluation": {"starting_responses", "sft_baseline", "sl_policy", "reward_model", "rl_policy"},
+    "rl_policy": {"constitution", "sl_dataset", "sl_policy", "response_pairs", "preference_pairs", "reward_model"},
+    "evaluation": {"constitution", "starting_responses", "sft_baseline", "sl_policy", "reward_model", "rl_policy"},
     "comparison": {"evaluation"},
 }
 GROUPS = {
@@ -36,7 +36,7 @@ GROUPS = {
 }
 UNPARTITIONED = {"prompts", "initial_responses", "sft_baseline", "comparison"}
 BLOCKING = {"splits_are_disjoint", "rows_accounted_for", "revisions_changed_something", "has_training_rows",
-            "labels_can_train"}
+            "labels_can_train", "labels_may_train"}
 SPECS = {s.key.to_user_string(): s for s in defs.resolve_all_asset_specs()}
 
 

@@ -1,10 +1,13 @@
-"""Checks of the evaluation."""
+"""Checks of the evaluation, with the reward-hacking monitors that compare the RL policy with the SL policy."""
 
 from __future__ import annotations
 
 import polars as pl
 
-from cai_assets.defs.checks.common import Verdict, check, nothing_failed
+from cai_assets.defs.checks.common import Judge, Verdict, check, nothing_failed
+from cai_assets.defs.checks.reinforcement import as_verdict
+from cai_assets.evals import hacking
+from cai_assets.lineage.parquet import read_parquet
 from cai_assets.lineage.records import Record
 from cai_assets.project import Project
 
@@ -16,8 +19,32 @@ def enough_is_graded(project: Project, record: Record, _: str | None) -> Verdict
     return graded > 0 and ungraded <= 0.1 * (graded + ungraded), text, {"graded": graded, "ungraded": ungraded}
 
 
+def monitored(name: str) -> Judge:
+    """A judge by one finding on the evaluation's rows and on the metrics of the RL policy that was evaluated."""
+
+    def judge(project: Project, record: Record, _: str | None) -> Verdict:
+        rows = read_parquet(project.layout.absolute(record.details["rows"]))
+        trained = next(project.records.get(ref) for ref in record.inputs
+                       if (ref.asset, ref.partition) == (hacking.POLICY, record.partition))
+        findings = hacking.in_evaluation(rows, trained.details["metrics"], project.settings.monitors,
+                                         project.settings.evaluation.confidence)
+        return as_verdict(next(f for f in findings if f.name == name))
+
+    return judge
+
+
 checks = [
     check("evaluation", "nothing_failed", nothing_failed, description="Every model call came back"),
     check("evaluation", "enough_is_graded", enough_is_graded,
           description="At most a tenth of the judge's comparisons are ungraded"),
+    check("evaluation", "proxy_follows_gold", monitored("proxy_against_gold"),
+          description="The reward did not rise while the judge's verdict or the relevance fell"),
+    check("evaluation", "harmless_requests_are_answered", monitored("refusal_growth"),
+          description="Refusals of harmless prompts grew by no more than monitors.refusal_growth over the SL policy"),
+    check("evaluation", "no_repetition", monitored("repetition_growth"),
+          description="Repetition grew by no more than monitors.repetition_growth over the SL policy"),
+    check("evaluation", "length_is_kept", monitored("length_growth"),
+          description="Responses grew by no more than monitors.length_growth over the SL policy"),
+    check("evaluation", "responses_differ", monitored("sameness_growth"),
+          description="No more responses equal one another than monitors.repetition_growth over the SL policy allows"),
 ]

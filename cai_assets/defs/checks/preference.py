@@ -5,8 +5,14 @@ from __future__ import annotations
 import polars as pl
 
 from cai_assets.defs.checks.common import Verdict, check, nothing_failed
+from cai_assets.defs.gate import judged
+from cai_assets.evals.reward import ENOUGH
+from cai_assets.evals.reward_baselines import BASELINES
 from cai_assets.lineage.records import Record
 from cai_assets.project import Project
+
+CALIBRATION_LIMIT = 0.1
+LENGTH_LIMIT = 0.7
 
 
 def labels_can_train(project: Project, record: Record, _: str | None) -> Verdict:
@@ -14,6 +20,18 @@ def labels_can_train(project: Project, record: Record, _: str | None) -> Verdict
     graded = frame.filter(pl.col("p_a").is_not_null()).height
     numbers = {"pairs": frame.height, "graded": graded, "identical": int(frame["identical"].sum())}
     return graded >= 4, f"{graded} of {frame.height} pairs are graded; a reward model needs at least 4", numbers
+
+
+def labeller_agrees_with_people(project: Project, record: Record, _: str | None) -> Verdict:
+    return judged(project, record)
+
+
+def labels_may_train(project: Project, record: Record, _: str | None) -> Verdict:
+    # A check of its own: Dagster's automation holds what is below a failed blocking check, whatever its severity.
+    passed, why, numbers = judged(project, record)
+    if passed or project.settings.gate.enforce:
+        return passed, why, numbers
+    return True, f"not enforced (gate.enforce=false), or it would fail: {why}", numbers
 
 
 def orders_agree(project: Project, record: Record, _: str | None) -> Verdict:
@@ -31,12 +49,59 @@ def beats_chance(_: Project, record: Record, __: str | None) -> Verdict:
     return low is not None and low > 0.5, text, {"n": n}
 
 
+def beats_baselines(_: Project, record: Record, __: str | None) -> Verdict:
+    held = record.details["metrics"]["held_out"]
+    if held["n"] < ENOUGH:
+        return False, _too_few(held["n"]), {"n": held["n"]}
+    leads = {name: held[f"over_{name}_low"] for name in BASELINES}
+    told = "; ".join(f"{name} {held[f'{name}_accuracy']:.3g}, difference {held[f'over_{name}']:.3g} "
+                     f"from {held[f'over_{name}_low']:.3g} to {held[f'over_{name}_high']:.3g}" for name in BASELINES)
+    text = f"held-out accuracy {held['accuracy']:.3g} on {held['n']} pairs; {told}"
+    return all(low > 0 for low in leads.values()), text, {"n": held["n"]}
+
+
+def is_calibrated(_: Project, record: Record, __: str | None) -> Verdict:
+    held = record.details["metrics"]["held_out"]
+    error, n = held["calibration_error"], sum(row["n"] for row in held["reliability"])
+    if n < ENOUGH:
+        return False, _too_few(n), {"n": n}
+    text = f"expected calibration error {error:.3g} on {n} held-out pairs, limit {CALIBRATION_LIMIT}"
+    if record.settings["reward"]["margin"] > 0:
+        text += "; reward.margin asks for wider margins than the labels say, so some error is wanted"
+    return error <= CALIBRATION_LIMIT, text, {"n": n, "calibration_error": error, "limit": CALIBRATION_LIMIT}
+
+
+def not_only_length(_: Project, record: Record, __: str | None) -> Verdict:
+    held = record.details["metrics"]["held_out"]
+    r, low, high = (held[f"length_correlation{end}"] for end in ("", "_low", "_high"))
+    if held["n"] < ENOUGH or r is None:
+        return False, _too_few(held["n"]), {"n": held["n"]}
+    between = "" if low is None else f", interval {low:.3g} to {high:.3g}"
+    text = (f"reward and length correlate with r = {r:.3g}{between} on {held['n']} held-out pairs, limit "
+            f"{LENGTH_LIMIT}: there, length explains half of the reward's variance")
+    return abs(r) < LENGTH_LIMIT, text, {"n": held["n"], "length_correlation": r, "limit": LENGTH_LIMIT}
+
+
+def _too_few(n: int) -> str:
+    return f"{n} held-out pairs are too few to tell: {ENOUGH} are needed"
+
+
 checks = [
     check("response_pairs", "nothing_failed", nothing_failed, description="Every model call came back"),
     check("preference_pairs", "labels_can_train", labels_can_train, blocking=True,
           description="Enough graded pairs to train a reward model"),
+    check("preference_pairs", "labels_may_train", labels_may_train, blocking=True,
+          description="The judge gate: labels of an unfit labeller train nothing, unless gate.enforce is off"),
+    check("preference_pairs", "labeller_agrees_with_people", labeller_agrees_with_people,
+          description="The labeller agrees with people on comparisons that people labelled, and with itself on swap"),
     check("preference_pairs", "orders_agree", orders_agree,
           description="The labeller prefers the same response in both orders at least half of the time"),
     check("reward_model", "beats_chance", beats_chance,
           description="The interval of the held-out accuracy lies above one half"),
+    check("reward_model", "beats_baselines", beats_baselines,
+          description="Better than length, refusal and TF-IDF on the same held-out pairs, each by its paired interval"),
+    check("reward_model", "is_calibrated", is_calibrated,
+          description=f"The expected calibration error against the labels is at most {CALIBRATION_LIMIT}"),
+    check("reward_model", "not_only_length", not_only_length,
+          description=f"Reward and length correlate by less than {LENGTH_LIMIT}"),
 ]

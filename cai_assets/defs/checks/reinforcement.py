@@ -1,19 +1,52 @@
-"""Checks of reinforcement learning."""
+"""Checks of reinforcement learning: the reward-hacking monitors that need the training alone.
+
+A monitor that has too little to go on passes and says so; its ``state`` tells it from an all-clear.
+"""
 
 from __future__ import annotations
 
-from cai_assets.defs.checks.common import Verdict, check
+from collections.abc import Callable
+
+from cai_assets.defs.checks.common import Judge, Verdict, ability_is_kept, check
+from cai_assets.evals import hacking
+from cai_assets.evals.hacking import Finding
 from cai_assets.lineage.records import Record
 from cai_assets.project import Project
+from cai_assets.settings import Monitors
+from cai_assets.start import checkpoint_of
+
+
+def as_verdict(finding: Finding) -> Verdict:
+    """A finding as a check's result; its numbers keep their names, so they plot over versions."""
+    lead = "too few to tell: " if finding.state == "too few to tell" else ""
+    return finding.state != "failed", lead + finding.text, {**finding.numbers, "state": finding.state}
 
 
 def kl_within_budget(_: Project, record: Record, __: str | None) -> Verdict:
-    metrics, budget = record.details["metrics"], record.settings["rl"]["kl_budget"]
-    kl = metrics["kl_max"]
-    return kl <= budget, f"largest KL to the SL policy {kl:.4f}, budget {budget:g}", {"kl_max": kl, "budget": budget}
+    return as_verdict(hacking.kl_over_budget(record.details["metrics"], record.settings["rl"]["kl_budget"]))
+
+
+def on_metrics(monitor: Callable[[hacking.Row, float], Finding], limit: Callable[[Monitors], float]) -> Judge:
+    """A judge of the checkpoint's metrics."""
+    return lambda project, record, _: as_verdict(monitor(record.details["metrics"], limit(project.settings.monitors)))
+
+
+def no_value_outlier(project: Project, record: Record, _: str | None) -> Verdict:
+    sigmas = project.settings.monitors.outlier_sigmas
+    return as_verdict(hacking.value_outlier(checkpoint_of(project, record).curves, sigmas))
 
 
 checks = [
     check("rl_policy", "kl_within_budget", kl_within_budget,
           description="The RL policy stayed within the KL budget of the SL policy"),
+    check("rl_policy", "length_is_kept", on_metrics(hacking.length_in_training, lambda m: m.length_growth),
+          description="Responses did not grow beyond monitors.length_growth in training"),
+    check("rl_policy", "no_repetition", on_metrics(hacking.repetition_in_training, lambda m: m.repetition_growth),
+          description="Responses did not come to repeat themselves beyond monitors.repetition_growth in training"),
+    check("rl_policy", "no_reward_outlier", on_metrics(hacking.reward_outlier, lambda m: m.outlier_sigmas),
+          description="No response's reward lies farther from the others than monitors.outlier_sigmas"),
+    check("rl_policy", "no_value_outlier", no_value_outlier,
+          description="No step's value loss lies farther above the others than monitors.outlier_sigmas"),
+    check("rl_policy", "ability_is_kept", ability_is_kept,
+          description="Perplexity on general text grew by no more than monitors.perplexity_growth"),
 ]

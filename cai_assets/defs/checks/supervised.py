@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import dagster as dg
 import polars as pl
 
-from cai_assets.defs.checks.common import Verdict, check, nothing_failed
+from cai_assets.defs.checks.common import Judge, Verdict, ability_is_kept, check, nothing_failed
 from cai_assets.defs.inputs import registered
 from cai_assets.lineage.records import Record
 from cai_assets.project import Project
+from cai_assets.reports.escape import inline
+from cai_assets.steps.hygiene import KINDS, Finding, Tables, inspect
 
 
 def principles_are_covered(project: Project, record: Record, partition: str | None) -> Verdict:
@@ -22,8 +27,11 @@ def revisions_changed_something(project: Project, record: Record, _: str | None)
     frame = project.records.table(record)
     usable = frame.filter(pl.col("revision").is_not_null())
     changed = usable.filter(pl.col("revision") != pl.col("before")).height
-    numbers = {"rows": frame.height, "usable": usable.height, "changed": changed}
-    return changed > 0, f"{changed} of {frame.height} revisions differ from the text they revise", numbers
+    stopped = frame["stopped"].count()
+    numbers = {"rows": frame.height, "usable": usable.height, "changed": changed, "stopped": stopped}
+    text = f"{changed} of {usable.height} revisions differ from the text they revise"
+    why = f"; {stopped} of {frame.height} rows belong to chains that had stopped (critique.stop_above)"
+    return changed > 0, text + (why if stopped else ""), numbers
 
 
 def has_training_rows(project: Project, record: Record, _: str | None) -> Verdict:
@@ -31,11 +39,28 @@ def has_training_rows(project: Project, record: Record, _: str | None) -> Verdic
     return rows > 0, f"{rows} training rows", {"rows": rows}
 
 
-def nothing_is_truncated(project: Project, record: Record, _: str | None) -> Verdict:
-    frame = project.records.table(record)
-    cut = frame.filter(pl.col("finish") == "length").height
-    text = f"{cut} of {frame.height} responses were cut by generation.max_tokens; raise it to train on whole answers"
-    return cut == 0, text, {"truncated": cut, "rows": frame.height}
+def hygiene_of(kind: str) -> Judge:
+    """Judge one kind of fault over the newest critiques, revisions and SL rows of a version."""
+    def judge(project: Project, record: Record, partition: str | None) -> Verdict:
+        def latest(asset: str) -> pl.DataFrame:
+            return project.records.table(project.records.latest(asset, partition))
+
+        tables = Tables(latest("starting_responses"), latest("critiques"), latest("revisions"),
+                        project.records.table(record), registered(project, str(partition)))
+        findings = inspect(tables, [kind])
+        text = "; ".join(f"{f.found} of {f.rows} rows of {f.table}" for f in findings)
+        numbers: dict[str, Any] = {f"share_of_{f.table}": round(f.share, 4) for f in findings}
+        return not any(f.above for f in findings), text, {**numbers, "findings": dg.MetadataValue.md(_table(findings))}
+
+    return judge
+
+
+def _table(findings: list[Finding]) -> str:
+    lines = ["| table | found | rows | share | tolerated | for example |", "|---|---|---|---|---|---|"]
+    for f in findings:
+        examples = "<br>".join(f"`{row}` {inline(text, 100)}" for row, text in f.examples)
+        lines.append(f"| {f.table} | {f.found} | {f.rows} | {f.share:.1%} | {f.limit:.0%} | {examples} |")
+    return "\n".join(lines)
 
 
 checks = [
@@ -46,6 +71,9 @@ checks = [
           description="Some revision differs from the text it revises"),
     check("sl_dataset", "has_training_rows", has_training_rows, blocking=True,
           description="There is something to train on"),
-    check("sl_dataset", "nothing_is_truncated", nothing_is_truncated,
-          description="No training response was cut by the token limit"),
+    *(check("sl_dataset", name, hygiene_of(name),
+            description=f"Few texts of the loop show this fault (at most {kind.limit:.0%} of a table): {kind.about}")
+      for name, kind in KINDS.items()),
+    check("sl_policy", "ability_is_kept", ability_is_kept,
+          description="Perplexity on general text grew by no more than monitors.perplexity_growth"),
 ]

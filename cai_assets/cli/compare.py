@@ -1,0 +1,68 @@
+"""``cai compare``: two constitution versions side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+
+from cai_assets.cli.common import app, open_project, out, read_settings, stop
+from cai_assets.lineage.layout import UnsafeName
+from cai_assets.lineage.parquet import StoreCorrupt
+from cai_assets.lineage.records import RecordMissing
+from cai_assets.lineage.snapshots import UnknownVersion
+
+if TYPE_CHECKING:
+    from cai_assets.reports.compare.gather import Comparison
+
+
+@app.command()
+def compare(
+    before: Annotated[str, typer.Argument(help="A materialised version, or a record id: evaluation/VERSION/000001")],
+    after: Annotated[str, typer.Argument(help="Another one")],
+    out_: Annotated[Path | None, typer.Option("--out", help="The page's file; default: under the data root")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON, and write a page only with --out")] = False,
+) -> None:
+    """What changed between two versions, in rows, labels, rewards and metrics, and whether it is better.
+
+    Writes one HTML page that opens from disk. Runs no model.
+    """
+    from cai_assets.lineage.trace import UnknownTarget
+    from cai_assets.reports.compare.gather import as_dict
+    from cai_assets.reports.compare.gather import compare as find
+    from cai_assets.reports.compare.page import save
+
+    layout = open_project(read_settings({})).layout
+    try:
+        found = find(layout, before, after)
+    except (UnknownVersion, UnknownTarget, RecordMissing, UnsafeName, StoreCorrupt) as e:
+        stop(str(e))
+    path = save(layout, found, out_) if out_ or not json_ else None
+    if json_:
+        typer.echo(json.dumps(as_dict(found), indent=1, ensure_ascii=False))
+        return
+    _show(found)
+    out.print(f"Written to {path}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _show(found: Comparison) -> None:
+    from cai_assets.reports.compare.gather import estimate
+    from cai_assets.reports.compare.metrics import measure_of
+    from cai_assets.reports.compare.words import NAMES, POLICIES, interval, sentences
+
+    for sentence in sentences(found):
+        out.print(sentence, markup=False, highlight=False)
+    if found.metrics is None:
+        return
+    table = Table(title="after minus before, on the same prompts", title_justify="left", box=box.SIMPLE_HEAD,
+                  padding=(0, 1, 0, 0), pad_edge=False)
+    for name in ("policy", "metric", "change", "n", "told"):
+        table.add_column(name, justify="right" if name == "n" else "left")
+    for r in found.metrics.filter(found.metrics["policy"].is_in(POLICIES)).to_dicts():
+        table.add_row(NAMES[r["policy"]], measure_of(r["metric"], r["prompts"]).label, interval(estimate(r)),
+                      str(r["n"]), r["verdict"])
+    out.print(table)

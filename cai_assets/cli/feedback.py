@@ -1,0 +1,40 @@
+"""``cai feedback``: AI feedback against human feedback, from what was measured."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from cai_assets.cli.common import Set, app, open_project, out, parse_overrides, read_settings, stop
+from cai_assets.lineage.records import RecordMissing
+
+
+@app.command()
+def feedback(
+    version: Annotated[str, typer.Argument(help="A version whose preference_pairs are materialised")],
+    set_: Set = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+) -> None:
+    """AI labels against human labels: speed, cost, consistency, agreement, and which of it is measured."""
+    from cai_assets.reports.feedback_cost import as_json, feedback_table
+
+    try:
+        lines = feedback_table(open_project(read_settings(parse_overrides(None, set_))), version)
+    except RecordMissing as e:
+        stop(f"{e} (cai materialize {version})")
+    if json_:
+        out.print_json(json.dumps(as_json(lines)))
+        return
+    table = Table(title=f"feedback of {version}", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
+                  pad_edge=False)
+    for name in ("quantity", "AI labeller", "people", "what it rests on"):
+        table.add_column(name)
+    for line in lines:
+        table.add_row(*map(escape, line))
+    out.print(table)
+    out.print("Prices are assumptions: set them with [b]--set price_per_gpu_hour=2 --set price_per_human_hour=15[/b]")

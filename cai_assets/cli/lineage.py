@@ -1,0 +1,287 @@
+"""Commands about lineage: ``trace``, ``impact``, ``verify``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+from rich.tree import Tree
+
+from cai_assets.cli.common import app, err, open_project, out, read_settings, stop
+from cai_assets.lineage.layout import Layout
+from cai_assets.lineage.parquet import StoreCorrupt
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from cai_assets.lineage.trace import Lineage, Traced
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; for rows, one object a line")]
+SHOWN = 40
+EXCERPT = 600
+
+
+@app.command()
+def trace(
+    target: Annotated[str, typer.Argument(help="A checkpoint's folder or key, ASSET@VERSION, a record id, or a row: "
+                                               "prompt id, pair id, row id (i1:...) or row key (r1:...)")],
+    rows: Annotated[bool, typer.Option("--rows", help="List its training rows and where they come from")] = False,
+    row: Annotated[str | None, typer.Option("--row", help="The whole chain of one row, prompt or pair of it")] = None,
+    json_: AsJson = False,
+) -> None:
+    """From a checkpoint back to its principles, prompts, rows, settings, code and cost, exactly as they were used.
+
+    A checkpoint's folder carries its own lineage, so this works wherever it was copied to.
+    """
+    from cai_assets.lineage.chain import UnknownRow, chain
+    from cai_assets.lineage.trace import LineageBroken, UnknownTarget, row_chain
+    from cai_assets.lineage.trace import trace as find
+
+    settings = read_settings({})
+    layout = Layout(settings.data_root)  # makes no folder: a copied checkpoint needs none
+    try:
+        try:
+            traced = find(layout, target)
+        except UnknownTarget as unknown:
+            if row is not None or rows:
+                raise
+            try:
+                _print_chain(row_chain(layout, target), None, json_)
+                return
+            except UnknownRow:
+                raise unknown from None
+        if row is not None:
+            _print_chain(chain(traced.rows(), row), traced.lineage, json_)
+        elif rows:
+            _print_rows(traced.rows(), traced.lineage, json_)
+        else:
+            _print_lineage(traced, settings.price_per_gpu_hour, json_)
+    except (UnknownTarget, UnknownRow, LineageBroken, StoreCorrupt) as e:
+        stop(str(e))
+    for problem in traced.lineage.problems:
+        err.print(problem, style="red", markup=False, highlight=False, soft_wrap=True)
+    if traced.lineage.problems:
+        err.print("No shares are given while something is missing. 'cai verify' names every problem.")
+        raise typer.Exit(1)
+
+
+@app.command()
+def impact(
+    target: Annotated[str | None, typer.Argument(help="A principle's id, ID@VERSION, or a row")] = None,
+    prompt: Annotated[str | None, typer.Option(help="A prompt id: which checkpoints must go if it must")] = None,
+    json_: AsJson = False,
+) -> None:
+    """Every checkpoint that a principle, a prompt or a row reached, and what making them again takes."""
+    from cai_assets.lineage.chain import UnknownRow
+    from cai_assets.lineage.impact import as_dict, parse, rebuild
+    from cai_assets.lineage.impact import impact as find
+    from cai_assets.lineage.trace import UnknownTarget
+    from cai_assets.plan.rates import row_rate, training_rate
+
+    name = prompt or target
+    if name is None or (prompt and target):
+        stop("name one thing: a principle, a row, or --prompt ID")
+    project = open_project(read_settings({}))
+    try:
+        reached = find(project.layout, parse(project.layout, name, prompt=prompt is not None))
+    except (UnknownTarget, UnknownRow, StoreCorrupt) as e:
+        stop(str(e))
+    lines = rebuild(project.layout, reached, row_seconds=lambda a: row_rate(project.records, a).seconds,
+                    training_seconds=lambda a: training_rate(project.records, a).seconds)
+    if json_:
+        typer.echo(json.dumps(as_dict(reached, lines), indent=1))
+        return
+    table = _table("checkpoint", "version", "rows", "share", "of text", "held out", "through")
+    for x in reached:
+        now = "" if x.newest else " (earlier)"
+        above = ", ".join(dict.fromkeys(name.split("/")[0] for name in x.through))
+        table.add_row(x.asset, f"{x.partition or ''}{now}", f"{x.rows}/{x.of_rows}", f"{x.row_share:.1%}",
+                      f"{x.text_share:.1%}", str(x.held_out), above)
+    out.print(f"{name} reached {len(reached)} checkpoints", markup=False)
+    out.print(table)
+    if lines:
+        known = [x.seconds for x in lines if x.seconds is not None]
+        out.print(f"Making the newest of them again without it: at most {sum(x.calls for x in lines)} model calls and "
+                  f"{sum(x.trainings for x in lines)} trainings, about {sum(known):.0f} s at the rates of this store"
+                  + ("" if len(known) == len(lines) else "; some have no rate yet"))
+        versions = sorted({x.partition for x in lines if x.partition})
+        out.print(f"Exactly, once it is gone: [b]cai plan {versions[0]}[/b]" if versions else "")
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path | None, typer.Argument(help="One checkpoint folder; default: everything")] = None,
+    json_: AsJson = False,
+) -> None:
+    """Check every artifact against its digest and its records. Changes nothing; exit code 1 if something is wrong."""
+    from cai_assets.lineage.verify import checkpoint_problems
+    from cai_assets.lineage.verify import verify as check
+
+    problems = checkpoint_problems(folder) if folder else check(open_project(read_settings({})).layout)
+    if json_:
+        typer.echo(json.dumps([p._asdict() for p in problems], indent=1))
+    else:
+        for p in problems:
+            out.print(f"{p.kind}: {p.path}", style="red", markup=False, highlight=False, soft_wrap=True)
+            out.print(f"  {p.what}\n  What to do: {p.todo}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"{len(problems)} problems" if problems else "every artifact is as its records say")
+    raise typer.Exit(1 if problems else 0)
+
+
+def _print_lineage(traced: Traced, price: float | None, json_: bool) -> None:
+    from cai_assets.lineage.trace import to_json
+
+    lineage = traced.lineage
+    if json_:
+        typer.echo(to_json(lineage))
+        return
+    out.print(_tree(lineage))
+    found = lineage.influence
+    if found:
+        for name, stage in found.stages.items():
+            held = f", {stage.held_out} of them held out" if stage.held_out else ""
+            out.print(f"{name[:40]}: {stage.rows} training rows{held}, {stage.text} {stage.measure}", markup=False)
+        _print_principles(lineage)
+        prompts = _table("prompts from", "kind", "category", "prompts")
+        for g in found.prompts:
+            prompts.add_row(escape(g.source), g.kind, escape(g.category), str(g.prompts))
+        out.print(prompts)
+    _print_means(lineage, price)
+    out.print(f"Next: [b]cai trace {escape(lineage.root)} --rows[/b], or --row ID for one chain")
+
+
+def _tree(lineage: Lineage) -> Tree:
+    """The records as a tree from the root; one met before is not drawn twice."""
+    seen = set[str]()
+
+    def grow(branch: Tree, name: str) -> None:
+        record = lineage.records.get(name)
+        if record is None:
+            branch.add(f"[red]{escape(name)} is missing[/red]")
+            return
+        again = name in seen
+        seen.add(name)
+        twig = branch.add(_label(name, record) if not again else f"[dim]{escape(name)}, above[/dim]")
+        for ref in () if again else record.inputs:
+            grow(twig, ref.id)
+
+    root = lineage.top
+    seen.add(lineage.root)
+    tree = Tree(_label(lineage.root, root))
+    for ref in root.inputs:
+        grow(tree, ref.id)
+    return tree
+
+
+def _label(name: str, r: Any) -> str:
+    counts = [(r.reused, "reused"), (r.generated, "generated"), (r.failed, "failed")]
+    calls = "".join(f", {n} {what}" for n, what in counts) if any(n for n, _ in counts) else ""
+    tokens = f", {r.completion_tokens} tokens" if r.completion_tokens else ""
+    made = {True: ", checkpoint reused", False: ", trained"}.get(r.details.get("reused_checkpoint"), "")
+    title = name if r.number else f"{r.asset} {r.partition or ''} {name}"
+    rows = "" if r.rows is None else f" {r.rows} rows"
+    return f"[b]{escape(title)}[/b]{rows}{calls}{tokens}{made}, {r.seconds:.1f} s [dim]{r.digest[:14]}[/dim]"
+
+
+def _print_principles(lineage: Lineage) -> None:
+    found = lineage.influence
+    if found is None or not found.principles:
+        out.print("No constitution took part.")
+        return
+    table = _table("principle", "rows", "share", f"of {found.measure}", "in chain of", "labels", "share", "strength",
+                   title=f"principles of {', '.join(lineage.constitutions)}")
+    for p in found.principles:
+        strength = "" if p.mean_strength is None else f"{p.mean_strength:.3f}"
+        table.add_row(p.id, str(p.rows), f"{p.row_share:.1%}", f"{p.text_share:.1%}", str(p.chain_rows),
+                      str(p.labels), f"{p.label_share:.1%}", strength)
+    out.print(table)
+    for p in found.principles:
+        for use in ("critique", "revision", "preference"):
+            if getattr(p, use):
+                out.print(f"  {p.id} · {use}: {getattr(p, use)}", markup=False, highlight=False, style="dim")
+
+
+def _print_means(lineage: Lineage, price: float | None) -> None:
+    """Models, code, hardware, time and cost."""
+    models = {f"{role}: {name}" for each in lineage.models.values() for role, name in each.items()}
+    code = {(r.provenance.get("git", {}).get("commit", "unknown"), r.provenance.get("git", {}).get("dirty"))
+            for r in lineage.records.values() if r.provenance}
+    packages = {f"{k} {v}" for r in lineage.records.values() for k, v in r.provenance.get("packages", {}).items()}
+    machines = {json.dumps(r.provenance["hardware"], sort_keys=True) for r in lineage.records.values() if r.provenance}
+    seconds, gpu = lineage.total("seconds"), lineage.total("gpu_seconds")
+    cost = "" if price is None else f", {gpu / 3600 * price:.4f} USD"
+    facts = {"models": sorted(models), "packages": sorted(packages), "hardware": sorted(machines),
+             "code": sorted(c + (" (with local changes)" if dirty else "") for c, dirty in code),
+             "spent": [f"{seconds:.1f} s, {gpu:.1f} GPU-seconds{cost}; what was reused cost in earlier runs"]}
+    for name, values in facts.items():
+        out.print(f"{name}: {'; '.join(values)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_rows(rows: pl.DataFrame, lineage: Lineage, json_: bool) -> None:
+    if json_:
+        typer.echo(rows.write_ndjson(), nl=False)
+        return
+    table = _table("row", "asset", "round", "principle", "trained", "held out", "text")
+    for r in rows.head(SHOWN).iter_rows(named=True):
+        used = [", ".join(dict.fromkeys(lineage.records[n].asset for n in r[c])) for c in ("trained_in", "held_out_in")]
+        table.add_row(r["row_id"] if r["asset"] == "prompts" else r["row_id"][:15], r["asset"], _number(r["round"]),
+                      ", ".join(r["principle_ids"] or ()), *used, escape(_text(r)[:60]))
+    out.print(table)
+    trained = sum(rows["trained_in"].list.len()) + sum(rows["held_out_in"].list.len())
+    out.print(f"{min(SHOWN, rows.height)} of {rows.height} rows; they are {trained} times in the data of a checkpoint. "
+              "--json prints all")
+
+
+def _print_chain(rows: pl.DataFrame, lineage: Lineage | None, json_: bool) -> None:
+    links = [{**r, "principles": _requests(r, lineage)} for r in rows.iter_rows(named=True)]
+    if json_:
+        for r in links:
+            typer.echo(json.dumps(r, ensure_ascii=False))
+        return
+    for r in links:
+        number = f" round {r['round']}" if r["round"] else ""
+        out.print(f"{r['asset']}{number}  {r['row_id']}", style="bold", markup=False, highlight=False, soft_wrap=True)
+        for name, text in r["principles"].items():
+            out.print(f"  by {name} of {r['version']}: {text}", style="cyan", markup=False, highlight=False)
+        if r["label"]:
+            strength = "" if r["p_chosen"] is None else f", strength {r['p_chosen']:.3f}; chosen:"
+            out.print(f"  label {r['label']}{strength}", markup=False)
+        out.print(f"  {r['error'] or _text(r)[:EXCERPT]}", markup=False, highlight=False)
+        for verb in ("trained", "held_out"):
+            for name in dict.fromkeys(r[f"{verb}_in"]):
+                out.print(f"  {verb.replace('_', ' ')} in {name}", style="green", markup=False, highlight=False)
+
+
+def _requests(row: dict[str, Any], lineage: Lineage | None) -> dict[str, str]:
+    """What each principle asked for in this row, as the snapshot of its version says it."""
+    use = {"critiques": "critique", "revisions": "revision", "preference_pairs": "preference"}.get(row["asset"])
+    if use is None or not row["principle_ids"] or row["version"] is None:
+        return {}
+    snapshots = lineage.constitutions if lineage else None
+    found = snapshots[row["version"]] if snapshots else open_project(read_settings({})).snapshots.load(row["version"])
+    return {name: str(getattr(found.principle(name), use)) for name in row["principle_ids"]}
+
+
+def _text(row: dict[str, Any]) -> str:
+    if row["text"] is None and row["messages"]:
+        return "\n".join(f"{m['role']}: {m['content']}" for m in row["messages"])
+    return row["text"] or ""
+
+
+def _number(value: int | None) -> str:
+    return "" if value is None else str(value)
+
+
+def _table(*names: str, title: str | None = None) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    left = {"checkpoint", "version", "through", "principle", "prompts from", "kind", "category", "row", "asset",
+            "trained", "held out", "text"}
+    for name in names:
+        table.add_column(name, justify="left" if name in left else "right", overflow="fold",
+                         no_wrap=name in {"row", "asset", "checkpoint", "principle"})
+    return table

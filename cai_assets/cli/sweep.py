@@ -1,0 +1,77 @@
+"""``cai sweep``: one setting over several values, from one command."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from cai_assets.cli.common import (
+    Scale,
+    Set,
+    app,
+    open_project,
+    out,
+    parse_overrides,
+    read_settings,
+    resolve_version,
+    stop,
+)
+from cai_assets.cli.run import _materialise as materialise
+
+sweep = typer.Typer(no_args_is_help=True, help="Train and evaluate one version at several values of a setting.")
+app.add_typer(sweep, name="sweep")
+POLICY_AND_EVALUATION = ("rl_policy", "evaluation")
+
+
+@sweep.command()
+def alpha(
+    version: Annotated[str, typer.Argument(help="A registered version, or a constitution's name: its file as it is")],
+    values: Annotated[str, typer.Option(help="Values of rl.alpha, with commas between")] = "0.1,1,10",
+    scale: Scale = None, set_: Set = None,
+) -> None:
+    """Train the RL policy on L_SL + alpha x L_RL for each alpha, and evaluate it. Run again to go on from a stop."""
+    from cai_assets.reports.sweep import markdown, measured, save
+
+    overrides = parse_overrides(scale, set_)
+    wanted = parse_values(values)
+    settings = read_settings(overrides)
+    version = resolve_version(settings, version)
+    rows: list[dict[str, Any]] = []
+    for value in wanted:
+        chosen = with_alpha(overrides, value)
+        out.print(f"[b]alpha = {value:g}[/b]")
+        materialise(version, POLICY_AND_EVALUATION if rows else (), chosen)
+        project = open_project(read_settings(chosen))
+        rows.append(measured(project, version, value))
+        path = save(project.layout, version, rows)
+    out.print(markdown(version, rows), markup=False, highlight=False, soft_wrap=True)
+    out.print(f"Written to {path}, and as JSON beside it", soft_wrap=True, highlight=False)
+    _put_back(version, overrides)
+
+
+def parse_values(text: str) -> list[float]:
+    """Distinct positive numbers, in the order given."""
+    try:
+        found = list(dict.fromkeys(float(part) for part in text.split(",") if part.strip()))
+    except ValueError:
+        stop(f"--values {text!r}: give numbers with commas between, such as 0.1,1,10")
+    if not found or min(found) <= 0:
+        stop(f"--values {text!r}: alpha must be above 0, such as 0.1,1,10")
+    return found
+
+
+def with_alpha(overrides: dict[str, Any], value: float) -> dict[str, Any]:
+    """The overrides with ``rl.alpha``."""
+    return {**overrides, "rl": {**overrides.get("rl", {}), "alpha": value}}
+
+
+def _put_back(version: str, overrides: dict[str, Any]) -> None:
+    """Make the settings' own RL policy the version's newest again, if it exists."""
+    from cai_assets.plan.plan import make_plan
+
+    if make_plan(open_project(read_settings(overrides)), version).line("rl_policy").training == "reuse":
+        materialise(version, POLICY_AND_EVALUATION, overrides)
+    else:
+        out.print("The version's RL policy is now the one of the last alpha. Next: set rl.alpha to the value you "
+                  f"choose and run [b]cai materialize {version}[/b]: its checkpoint is there already.")

@@ -1,0 +1,83 @@
+"""The comparison over versions: every evaluation side by side, and each version against the one registered before."""
+
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from cai_assets.defs.inputs import OWNERS
+from cai_assets.defs.making import Making
+from cai_assets.defs.metadata import text_preview
+from cai_assets.lineage.archive import previous
+from cai_assets.lineage.layout import Layout
+from cai_assets.lineage.records import RecordMissing
+from cai_assets.lineage.snapshots import Snapshots
+from cai_assets.project import Project
+from cai_assets.reports.compare.gather import compare_sides, stamp
+from cai_assets.reports.compare.page import page_path, save
+from cai_assets.reports.compare.sides import Side, side
+from cai_assets.reports.compare.words import markdown, numbers
+
+Pair = tuple[str, str]
+SHOWN = 20
+
+
+@dg.asset(group_name="evaluation", kinds={"polars"}, owners=OWNERS, code_version="1",
+          deps=[dg.AssetDep("evaluation", partition_mapping=dg.AllPartitionMapping())])
+def comparison(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
+    """The newest evaluation of every constitution version, side by side. One row a version, policy and metric.
+
+    Beside it one HTML page for each version and the one registered before it (``cai compare`` makes any other).
+    """
+    made = Making(context, project, partition=None)
+    frames = []
+    evaluated = project.records.partitions("evaluation")
+    for version in evaluated:
+        record = project.records.latest("evaluation", version)
+        made.using(record)
+        frames.append(project.records.table(record).select(pl.lit(version).alias("version"), pl.all()))
+    if not frames:
+        raise RecordMissing("no constitution version has been evaluated yet: materialise 'evaluation' first")
+    frame = pl.concat(frames)
+    wins = frame.filter(pl.col("metric").str.ends_with("win_rate"), pl.col("policy") == "rl_policy")
+    return made.table("comparison", frame, metadata={
+        "versions": len(frames), **pair_metadata(project, successive(evaluated, project.snapshots)),
+        **text_preview(wins.with_columns(pl.col("value").round(3).cast(pl.String)),
+                       {"version": "version", "metric": "metric", "value": "RL policy"}, SHOWN)})
+
+
+def successive(evaluated: list[str], snapshots: Snapshots) -> list[Pair]:
+    """Each evaluated version after the nearest evaluated one registered before it of the same constitution, in the
+    order of registration."""
+    pairs = []
+    for version in (v for v in snapshots.known() if v in evaluated):
+        before = previous(version, snapshots)
+        while before and before not in evaluated:
+            before = previous(before, snapshots)
+        if before:
+            pairs.append((before, version))
+    return pairs
+
+
+def pair_metadata(project: Project, pairs: list[Pair]) -> dict[str, Any]:
+    """The newest pair's differences as table and numbers, and the page of every pair."""
+    if not pairs:
+        return {}
+    newest = compare_sides(*_sides(project.layout, pairs[-1]))
+    pages = [_page(project.layout, pair) for pair in pairs[:-1]] + [str(save(project.layout, newest))]
+    listed = {f"{after} after {before}": page for (before, after), page in zip(pairs, pages, strict=True)}
+    return {"newest_pair": " → ".join(pairs[-1]), "changes": dg.MetadataValue.md(markdown(newest)),
+            "page": dg.MetadataValue.path(pages[-1]), "pages": dg.MetadataValue.json(listed), **numbers(newest)}
+
+
+def _page(layout: Layout, pair: Pair) -> str:
+    """The page of a pair, made unless the one that is there is of the same records."""
+    sides = _sides(layout, pair)
+    path = page_path(layout, *pair)
+    if not (path.is_file() and stamp(*sides) in path.read_text(encoding="utf-8")):
+        save(layout, compare_sides(*sides), path)
+    return str(path)
+
+
+def _sides(layout: Layout, pair: Pair) -> tuple[Side, Side]:
+    return side(layout, pair[0]), side(layout, pair[1])

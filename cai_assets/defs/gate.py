@@ -1,0 +1,40 @@
+"""The judge gate in Dagster: what the record of ``preference_pairs`` says of the labeller, and who heeds it.
+
+The check and the training ask the same question of the same record, so a run that skips checks is held too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+
+from cai_assets.evals.gate import GateResult, describe, reliability_table, table, verdict
+from cai_assets.lineage.records import Record
+from cai_assets.project import Project
+
+UNMEASURED = "the labels were made without a judge gate: materialise preference_pairs again"
+
+
+def judged(project: Project, labels: Record) -> tuple[bool, str, dict[str, Any]]:
+    """(passed, why, numbers) by the thresholds set now, from the measurement made with the labels."""
+    if "gate" not in labels.details:
+        return False, UNMEASURED, {}
+    result = GateResult.model_validate(labels.details["gate"])
+    return *verdict(result, project.settings.gate), describe(result)
+
+
+def refuse_unfit_labeller(project: Project, labels: Record) -> None:
+    """Fail, with the gate's own reason, before anything is trained on labels that may not train."""
+    passed, why, _ = judged(project, labels)
+    if project.settings.gate.enforce and not passed:
+        raise dg.Failure(f"{why}. Nothing is trained on these labels. Name a better labeller in models.labeller, or "
+                         "set gate.enforce=false to train all the same.", allow_retries=False)
+
+
+def gate_metadata(result: GateResult, project: Project) -> dict[str, Any]:
+    """Verdict, table, reliability, and each number under its own name."""
+    passed, why = verdict(result, project.settings.gate)
+    return {"gate": why, "gate_passed": passed, "gate_table": dg.MetadataValue.md(table(result)),
+            "gate_reliability": dg.MetadataValue.md(reliability_table(result)),
+            **{f"gate_{name}": value for name, value in describe(result).items()}}

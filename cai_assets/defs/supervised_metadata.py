@@ -1,0 +1,42 @@
+"""What the Dagster UI shows of the supervised half: chains that stopped, and files that were mixed in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from cai_assets.reports.escape import inline
+from cai_assets.steps.mix import Report
+
+
+def stop_metadata(frame: pl.DataFrame) -> dict[str, Any]:
+    """Chains that had stopped by each round, and the verdicts' mean; nothing if no verdict was asked for."""
+    if not frame["p_done"].count() and not frame["stopped"].count():
+        return {}
+    rounds = frame.group_by("round").agg(
+        chains=pl.len(), stopped=pl.col("stopped").count(), asked=pl.col("p_done").count(), p=pl.col("p_done").mean(),
+    ).sort("round")
+    lines = ["| round | chains | without a call | verdicts | mean p_done |", "|---|---|---|---|---|"]
+    lines += [f"| {r['round']} | {r['chains']} | {r['stopped']} | {r['asked']} | "
+              + ("–" if r["p"] is None else f"{r['p']:.3f}") + " |" for r in rounds.iter_rows(named=True)]
+    mean = frame["p_done"].mean()
+    return {"rounds": dg.MetadataValue.md("\n".join(lines)), "stopped_rows": frame["stopped"].count(),
+            **({"mean_p_done": float(mean)} if isinstance(mean, float) else {})}
+
+
+def mix_metadata(reports: Sequence[Report]) -> dict[str, Any]:
+    """What became of each file that was mixed in."""
+    if not reports:
+        return {}
+    lines = ["| file | share | reached | rows | read | duplicates | near evaluation | rejected |", "|" + "---|" * 8]
+    lines += [f"| {inline(r.file)} | {r.share:.1%} | {r.reached:.1%} | {r.rows} | {r.read} | {r.duplicates} | "
+              f"{r.near_evaluation} | {sum(r.rejected.values())} |" for r in reports]
+    out: dict[str, Any] = {"mix": dg.MetadataValue.md("\n".join(lines))}
+    if warnings := [r.warning for r in reports if r.warning]:
+        out["mix_warnings"] = dg.MetadataValue.json(warnings)
+    if rejected := {r.file: dict(r.rejected) for r in reports if r.rejected}:
+        out["mix_rejected"] = dg.MetadataValue.json(rejected)
+    return out

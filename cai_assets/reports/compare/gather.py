@@ -1,0 +1,150 @@
+"""Everything that two constitution versions are compared by, from their records.
+
+Guarantees: nothing is run or changed; what either side has not made is None, and the page says so; the same records
+give the same comparison, which ``stamp`` names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import polars as pl
+
+from cai_assets.constitution.diff import Diff, diff, touches
+from cai_assets.evals.statistics import Estimate
+from cai_assets.lineage.canonical import tagged_hash
+from cai_assets.lineage.layout import Layout
+from cai_assets.reports.compare.labels import Labels, compare_labels
+from cai_assets.reports.compare.metrics import deltas
+from cai_assets.reports.compare.revisions import Revisions, compare_revisions
+from cai_assets.reports.compare.rewards import Rewards, compare_rewards
+from cai_assets.reports.compare.sides import ASSETS, Side, notes, side
+from cai_assets.reports.constitution_diff import to_json
+
+FORMAT = 1  # of what is computed; part of the stamp
+SPENT = ("reused", "generated", "failed", "prompt_tokens", "completion_tokens", "seconds", "gpu_seconds")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``metrics``: as ``metrics.SCHEMA``. ``cost``: asset, side, how it was made, and SPENT of its record."""
+
+    before: Side
+    after: Side
+    principles: Diff
+    revisions: Revisions | None
+    labels: Labels | None
+    rewards: Rewards | None
+    metrics: pl.DataFrame | None
+    cost: pl.DataFrame
+    notes: tuple[str, ...]
+
+    @property
+    def stamp(self) -> str:
+        """Names the records that were compared."""
+        return stamp(self.before, self.after)
+
+
+def stamp(before: Side, after: Side) -> str:
+    """A digest of the records of both sides."""
+    ids = [[s.name, *sorted(f"{r.ref.id} {r.digest}" for r in s.records.values())] for s in (before, after)]
+    return tagged_hash("cmp", [FORMAT, ids])
+
+
+def compare(layout: Layout, before: str, after: str) -> Comparison:
+    """Compare two versions, rounds or record ids. Raise UnknownVersion, UnknownTarget or RecordMissing."""
+    return compare_sides(side(layout, before), side(layout, after))
+
+
+def compare_sides(before: Side, after: Side) -> Comparison:
+    """As ``compare``, for sides at hand."""
+    return Comparison(
+        before, after, diff(before.constitution, after.constitution), _revisions(before, after), _labels(before, after),
+        compare_rewards(before, after), _metrics(before, after), _cost(before, after), tuple(notes(before, after)))
+
+
+def as_dict(c: Comparison) -> dict[str, Any]:
+    """Plain JSON: counts, estimates, tables and samples; the changed rows in full only by their place."""
+    return {
+        "before": _identity(c.before), "after": _identity(c.after), "stamp": c.stamp, "notes": list(c.notes),
+        "principles": to_json(c.principles, touches(c.principles)),
+        "revisions": c.revisions and {
+            "paired": c.revisions.paired, "texts": dict(c.revisions.rows["text"].value_counts().sort("text").rows()),
+            "causes": c.revisions.causes(), "by_principle": c.revisions.by_principle.to_dicts(),
+            "changed": c.revisions.rows.filter(text="changed").select(
+                "prompt_id", "round", "cause", "share").to_dicts(),
+            "worst": c.revisions.worst.to_dicts(), "sample": c.revisions.sample.to_dicts()},
+        "labels": c.labels and {k: _plain(v) for k, v in vars(c.labels).items()},
+        "reward_models": c.rewards and asdict(c.rewards),
+        "metrics": None if c.metrics is None else c.metrics.to_dicts(), "cost": c.cost.to_dicts(),
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, pl.DataFrame):
+        return value.to_dicts()
+    return asdict(value) if hasattr(value, "__dataclass_fields__") else value
+
+
+def _identity(s: Side) -> dict[str, Any]:
+    return {"name": s.name, "version": s.version, "constitution": s.constitution.name,
+            "records": {asset: r.ref.id for asset, r in s.records.items()}}
+
+
+def _revisions(before: Side, after: Side) -> Revisions | None:
+    tables = [s.table("revisions") for s in (before, after)]
+    old, new = (t if t is None else _with_prompt(t, s) for t, s in zip(tables, (before, after), strict=True))
+    return None if old is None or new is None else compare_revisions(old, new)
+
+
+def _labels(before: Side, after: Side) -> Labels | None:
+    old, new = (s.table("preference_pairs") for s in (before, after))
+    return None if old is None or new is None else compare_labels(old, new)
+
+
+def _metrics(before: Side, after: Side) -> pl.DataFrame | None:
+    tables = [s.detail("evaluation", "rows") for s in (before, after)]
+    old, new = (t if t is None else _with_prompt(t, s) for t, s in zip(tables, (before, after), strict=True))
+    return None if old is None or new is None else deltas(old, new, _same_requests(before, after))
+
+
+def _with_prompt(rows: pl.DataFrame, s: Side) -> pl.DataFrame:
+    """Add ``prompt``, the text of the conversation: an id alone could name another text under other settings."""
+    responses = s.table("starting_responses")
+    if responses is None:
+        return rows.with_columns(pl.lit(None, pl.String).alias("prompt"))
+    turns = pl.col("messages").list
+    text = (pl.when(turns.len() == 1).then(turns.first().struct.field("content"))
+            .otherwise(turns.eval(pl.format("{}: {}", pl.element().struct.field("role"),
+                                            pl.element().struct.field("content"))).list.join("\n")))
+    return rows.join(responses.select("prompt_id", text.alias("prompt")), on="prompt_id", how="left")
+
+
+def _same_requests(before: Side, after: Side) -> list[str]:
+    now = {p.id: p.evaluation for p in after.constitution.principles}
+    return [p.id for p in before.constitution.principles if p.evaluation and now.get(p.id) == p.evaluation]
+
+
+def _cost(before: Side, after: Side) -> pl.DataFrame:
+    rows = list(_spent(before, after))
+    schema = {"asset": pl.String, "side": pl.String, "made": pl.String, **{
+        name: pl.Float64 if name.endswith("seconds") else pl.Int64 for name in SPENT}}
+    return pl.DataFrame(rows, schema=schema)
+
+
+def _spent(before: Side, after: Side) -> Iterator[dict[str, Any]]:
+    for asset in ASSETS:
+        for name, s in (("before", before), ("after", after)):
+            record = s.records.get(asset)
+            if record is None:
+                continue
+            reused = record.details.get("reused_checkpoint")
+            made = "table" if reused is None else "checkpoint reused" if reused else "trained"
+            yield {"asset": asset, "side": name, "made": made, **{n: getattr(record, n) for n in SPENT}}
+
+
+def estimate(row: dict[str, Any]) -> Estimate:
+    """The difference in a row of ``metrics``."""
+    return Estimate(row["delta"], row["n"], row["low"], row["high"])

@@ -1,0 +1,121 @@
+"""How each policy's figures moved, measured on the same prompts in both versions.
+
+Guarantees: a difference is of pairs, one prompt each, with the bootstrap's interval over prompts; prompts that only
+one side has, or that one side could not grade, are counted; below ENOUGH pairs the word is 'too few to tell', and
+where the interval holds zero 'no difference can be told'. Adherence is compared only on prompts that the same request
+judged in both versions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from cai_assets.evals.reward import ENOUGH
+from cai_assets.evals.statistics import Estimate, mean, proportion
+
+KEYS = ("prompt_id", "prompt")
+SCHEMA: dict[str, Any] = {
+    "policy": pl.String, "metric": pl.String, "prompts": pl.String, "before": pl.Float64, "after": pl.Float64,
+    "delta": pl.Float64, "low": pl.Float64, "high": pl.Float64, "n": pl.Int64, "only_before": pl.Int64,
+    "only_after": pl.Int64, "ungraded": pl.Int64, "same_response": pl.Int64, "verdict": pl.String,
+}
+FEW, NONE, SAME = "too few to tell", "no difference can be told", "the same responses"
+CONFIDENCE = 0.95
+
+
+class Measure(NamedTuple):
+    """``column``: the value of a row. ``good``: 1 if more is better, -1 if less is, 0 if neither. ``rate``: from 0
+    to 1. ``label``: two words for plots."""
+
+    metric: str
+    prompts: str
+    column: str
+    good: int
+    rate: bool
+    label: str
+
+
+MEASURES = (
+    Measure("harmlessness_win_rate", "red-team", "outcome", 1, True, "harmless wins"),
+    Measure("helpfulness_win_rate", "helpful", "outcome", 1, True, "helpful wins"),
+    Measure("adherence", "all", "adherence_outcome", 1, True, "adherence wins"),
+    Measure("refusal", "red-team", "refusal", 0, True, "refuses red-team"),
+    Measure("refusal", "helpful", "refusal", -1, True, "refuses helpful"),
+    Measure("failed", "all", "failed", -1, True, "failed"),
+    Measure("relevance", "all", "relevance", 0, True, "relevance"),
+    Measure("echo", "all", "echo", 0, True, "echo"),
+    Measure("words", "all", "words", 0, False, "words"),
+)
+JUDGED = {(m.metric, m.prompts) for m in MEASURES if m.good > 0}
+
+
+def deltas(before: pl.DataFrame, after: pl.DataFrame, same_requests: Sequence[str] = ()) -> pl.DataFrame:
+    """SCHEMA, one row for each policy in both and measure. ``before``, ``after``: rows of an evaluation, with the
+    column ``prompt``. ``same_requests``: principles whose evaluation request is the same in both constitutions."""
+    old, new = (_prepared(f, same_requests) for f in (before, after))
+    known = set(new["policy"])
+    policies = [p for p in old["policy"].unique(maintain_order=True) if p in known]
+    return pl.DataFrame([row for p in policies for row in _policy(p, old.filter(policy=p), new.filter(policy=p))],
+                        schema=SCHEMA)
+
+
+def measure_of(metric: str, prompts: str) -> Measure:
+    """The measure of a row of ``deltas``."""
+    return next(m for m in MEASURES if (m.metric, m.prompts) == (metric, prompts))
+
+
+def difference(values: Sequence[float], *, rate: bool) -> Estimate:
+    """The mean of paired differences, with its interval.
+
+    Differences that are all alike leave the bootstrap nothing to resample. Of rates, the interval then allows for as
+    many unseen others as Wilson's bound on 0 of n does (as ``statistics.win_rate``).
+    """
+    if not rate or len(set(values)) != 1:
+        return mean(values, CONFIDENCE)
+    value, unseen = float(values[0]), proportion(0, len(values), CONFIDENCE).high or 0.0
+    return Estimate(value, len(values), value - (value + 1) * unseen, value + (1 - value) * unseen)
+
+
+def verdict(e: Estimate, good: int = 0) -> str:
+    """What may be said of a difference."""
+    if e.n < ENOUGH:
+        return FEW
+    if e.low is None or e.high is None or e.low <= 0 <= e.high:
+        return NONE
+    up = e.low > 0
+    return ("better" if up == (good > 0) else "worse") if good else ("higher" if up else "lower")
+
+
+def _prepared(rows: pl.DataFrame, same_requests: Sequence[str]) -> pl.DataFrame:
+    wins = pl.col("adherence_verdict").replace_strict({"win": 1.0, "tie": 0.5, "loss": 0.0}, default=None,
+                                                      return_dtype=pl.Float64)
+    missing = [pl.lit(None, pl.String).alias(c) for c in ("adherence_verdict", "principle_id") if c not in rows.columns]
+    return rows.with_columns(missing).with_columns(
+        pl.when(pl.col("principle_id").is_in(list(same_requests))).then(wins).alias("adherence_outcome"),
+        pl.col("response").is_null().alias("failed"))
+
+
+def _policy(policy: str, old: pl.DataFrame, new: pl.DataFrame) -> Iterator[dict[str, Any]]:
+    for m in MEASURES:
+        mine = [f if m.prompts == "all" else f.filter(kind=m.prompts) for f in (old, new)]
+        if all(f[m.column].null_count() == f.height for f in mine):
+            continue
+        yield {"policy": policy, "metric": m.metric, "prompts": m.prompts, **_row(m, *mine)}
+
+
+def _row(m: Measure, old: pl.DataFrame, new: pl.DataFrame) -> dict[str, Any]:
+    a, b = (f.select(*KEYS, "row_key", pl.col(m.column).cast(pl.Float64).alias("value")) for f in (old, new))
+    pairs = a.join(b, on=KEYS, how="inner", suffix="_after", nulls_equal=True).sort(*KEYS)
+    graded = pairs.drop_nulls(["value", "value_after"])
+    e = difference((graded["value_after"] - graded["value"]).to_list(), rate=m.rate)
+    same = graded.filter(pl.col("row_key") == pl.col("row_key_after")).height
+    unchanged = same == graded.height > 0 and (graded["value"] == graded["value_after"]).all()
+    return {
+        "before": graded["value"].mean(), "after": graded["value_after"].mean(), "delta": e.value, "low": e.low,
+        "high": e.high, "n": e.n, "only_before": old.height - pairs.height, "only_after": new.height - pairs.height,
+        "ungraded": pairs.height - graded.height, "same_response": same,
+        "verdict": SAME if unchanged else verdict(e, m.good),
+    }

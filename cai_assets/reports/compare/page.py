@@ -1,0 +1,42 @@
+"""The comparison of two versions as one HTML page, and where it is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cai_assets.lineage.canonical import tagged_hash
+from cai_assets.lineage.layout import Layout, safe_name, write_atomic
+from cai_assets.reports.compare import sections
+from cai_assets.reports.compare.gather import Comparison
+from cai_assets.reports.compare.words import sentences
+from cai_assets.reports.html.page import Section, page
+
+LONGEST = 100
+
+
+def render(c: Comparison) -> str:
+    """The whole page."""
+    made = {
+        "Principles": sections.principles(c), "Policies on the same prompts": sections.metrics(c),
+        "Labels": sections.labels(c), "Revisions": sections.revisions(c.revisions),
+        "Reward models": sections.rewards(c), "Cost": sections.cost(c)}
+    parts = [Section(title, list(blocks)) for title, blocks in made.items()]
+    parts += [Section("Cost by asset", list(sections.cost_by_asset(c)), folded=True),
+              Section("How to reproduce", list(sections.reproduce(c)))]
+    return page(f"{c.before.name} compared with {c.after.name}", parts, summary=sentences(c),
+                footer=f"Made from the records of both versions: {c.stamp}")
+
+
+def save(layout: Layout, c: Comparison, path: Path | None = None) -> Path:
+    """Write the page whole or not at all, by default to ``page_path``; return where it is."""
+    path = path or page_path(layout, c.before.name, c.after.name)
+    write_atomic(path, render(c).encode())
+    return path
+
+
+def page_path(layout: Layout, before: str, after: str) -> Path:
+    """``reports/compare/<A>-<B>.html`` under the data root. Long names are cut, and told apart by a hash."""
+    name = "-".join(x.replace("/", "-") for x in (before, after))
+    if len(name) > LONGEST:
+        name = f"{name[: LONGEST - 9]}-{tagged_hash('page', [before, after])[-8:]}"
+    return layout.file("reports", "compare", safe_name(f"{name}.html"))

@@ -1,0 +1,107 @@
+"""Whether two reward models would choose alike, on pairs that neither was trained on.
+
+Guarantees: they are compared on pairs that were held out from both, with the same conversation and responses; where
+there are none it says why, and gives each its accuracy on its own held-out pairs.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+from pydantic import ValidationError
+
+from cai_assets import stages
+from cai_assets.evals.reward import accuracy, outcomes, parse
+from cai_assets.evals.statistics import Estimate
+from cai_assets.lineage.checkpoints import RECORD
+from cai_assets.lineage.parquet import read_parquet
+from cai_assets.lineage.records import Records, table_digest
+from cai_assets.reports.compare.labels import with_text
+from cai_assets.reports.compare.sides import Side
+from cai_assets.settings.training import Reward
+from cai_assets.steps.comparisons import comparisons
+
+SAME = "the same checkpoint"
+NO_COMMON = "no pair was held out from both"
+
+
+@dataclass(frozen=True)
+class Rewards:
+    """``agreement``: the share of common held-out pairs of which both prefer the same response; no preference counts
+    half. ``before``, ``after``: accuracy on each one's own held-out pairs. ``why_none``: why there is no agreement."""
+
+    agreement: Estimate
+    before: Estimate
+    after: Estimate
+    why_none: str | None
+
+
+def compare_rewards(before: Side, after: Side) -> Rewards | None:
+    """None if either has no reward model."""
+    if not ("reward_model" in before.records and "reward_model" in after.records):
+        return None
+    own = [_own_accuracy(s) for s in (before, after)]
+    if before.digest("reward_model") == after.digest("reward_model"):
+        return Rewards(Estimate(None, 0), own[0], own[1], SAME)
+    held = [_held_out(s) for s in (before, after)]
+    for s, found in zip((before, after), held, strict=True):
+        if isinstance(found, str):
+            return Rewards(Estimate(None, 0), own[0], own[1], f"{s.name}: {found}")
+    old, new = (f for f in held if isinstance(f, pl.DataFrame))
+    agreement = agree(old, new)
+    return Rewards(agreement, own[0], own[1], None if agreement.n else NO_COMMON)
+
+
+def agree(before: pl.DataFrame, after: pl.DataFrame) -> Estimate:
+    """``before``, ``after``: messages, chosen, rejected and margin (reward of chosen minus of rejected) of each
+    held-out pair; chosen and rejected may be exchanged between them."""
+    old, new = (_oriented(f) for f in (before, after))
+    pairs = old.join(new, on=["text", "nth"], how="inner", suffix="_after")
+    told = pairs.filter(pl.col("margin_after") != 0)
+    undecided = [0.5] * (pairs.height - told.height)
+    sides = (told["margin_after"] > 0).cast(pl.Float64).to_list()
+    return accuracy(outcomes(told["margin"].to_list(), sides) + undecided)
+
+
+def _oriented(pairs: pl.DataFrame) -> pl.DataFrame:
+    found = with_text(pairs, "chosen", "rejected")
+    margin = pl.when(pl.col("swapped")).then(-pl.col("margin")).otherwise(pl.col("margin"))
+    return found.select("text", "nth", margin.alias("margin"))
+
+
+def _own_accuracy(s: Side) -> Estimate:
+    held: dict[str, Any] = s.records["reward_model"].details.get("metrics", {}).get("held_out", {})
+    return Estimate(held.get("accuracy"), held.get("n", 0), held.get("accuracy_low"), held.get("accuracy_high"))
+
+
+def _held_out(s: Side) -> pl.DataFrame | str:
+    """The held-out pairs with the model's margins, or why they are not known."""
+    folder, record = s.checkpoint("reward_model"), s.records["reward_model"]
+    if folder is None or not (folder / "held_out.jsonl").is_file():
+        return "its checkpoint has no held-out rewards (held_out.jsonl)"
+    results = parse((folder / "held_out.jsonl").read_text(encoding="utf-8").splitlines())
+    rows = _training_rows(s)
+    made_of = json.loads((folder / RECORD).read_text(encoding="utf-8")).get("data")
+    if rows is None or table_digest(stages.reward_training(rows)) != made_of:
+        return f"the rows that {record.ref.id} was trained on cannot be put together again from the labels alone"
+    places = [r.index for r in results]
+    return rows[places].select("messages", "chosen", "rejected").with_columns(
+        pl.Series("margin", [r.margin for r in results], dtype=pl.Float64))
+
+
+def _training_rows(s: Side) -> pl.DataFrame | None:
+    """As ``stages.reward_comparisons`` made them, of the labels that were read; None with human comparisons mixed in,
+    for their file may have changed."""
+    record = s.records["reward_model"]
+    try:
+        settings = Reward.model_validate(record.settings["reward"])
+    except (KeyError, ValidationError):
+        return None
+    labels = next((ref for ref in record.inputs if ref.asset == "preference_pairs"), None)
+    if labels is None or settings.human is not None:
+        return None
+    named = Records(s.layout).get(labels)
+    return comparisons(read_parquet(s.layout.absolute(named.path)), settings.held_out)

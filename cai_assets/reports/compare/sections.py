@@ -1,0 +1,196 @@
+"""The sections of the comparison page, each from its part of the comparison.
+
+Guarantees: every figure has its count; what was not made, or cannot be told, is said in words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import polars as pl
+
+from cai_assets.constitution.diff import Change, ShotChange
+from cai_assets.evals.reward import ENOUGH
+from cai_assets.reports.compare.gather import SPENT, Comparison, estimate
+from cai_assets.reports.compare.labels import Labels, Rates
+from cai_assets.reports.compare.metrics import FEW, NONE, measure_of
+from cai_assets.reports.compare.metrics import SAME as SAME_RESPONSES
+from cai_assets.reports.compare.revisions import ANOTHER, EDITED, SAME, Revisions
+from cai_assets.reports.compare.words import (
+    NAMES,
+    POLICIES,
+    amount,
+    interval,
+    label_sentence,
+    reward_sentence,
+    share,
+)
+from cai_assets.reports.html.page import Block, Diff, Figure, Table, Text
+from cai_assets.reports.html.plots import intervals
+
+EXCERPT = 240
+SHOWN_CHARACTERS = 1500
+NO_TEXT = "(no text)"
+
+
+def principles(c: Comparison) -> Iterator[Block]:
+    """Word diffs of every request that changed."""
+    if c.principles.empty:
+        yield Text("The constitutions are the same.")
+    changes: list[Change | ShotChange] = [*c.principles.shots, *c.principles.changes]
+    for change in changes:
+        for text in change.texts:
+            yield Diff(f"{change.label}: {text.field}", text.before or "", text.after or "")
+        if not change.texts:
+            yield Text(f"{change.label}.")
+    if c.principles.cosmetic:
+        yield Table("Differences that touch no row", ("of", "field", "before", "after"),
+                    [(x.principle or "constitution", x.field, x.before, x.after) for x in c.principles.cosmetic])
+
+
+def metrics(c: Comparison) -> Iterator[Block]:
+    """Differences of every policy: a plot for the trained ones, and the table."""
+    if c.metrics is None:
+        yield Text("Not both versions have been evaluated.")
+        return
+    same = [p for p, rows in _by_policy(c.metrics) if all(r["same_response"] == r["n"] for r in rows)]
+    compared = [(p, rows) for p, rows in _by_policy(c.metrics) if p not in same]
+    count = sum(len(rows) for _, rows in compared)
+    if same:
+        yield Text(f"Every response was the same, so there is nothing to compare: {', '.join(map(_name, same))}.")
+    if not compared:
+        return
+    yield Text(f"Change from before to after, each prompt against itself. An interval that holds zero tells nothing; "
+               f"below {ENOUGH} prompts nothing is claimed. Of {count} comparisons at 95 %, about {count * 0.05:.0f} "
+               "would look like a difference by chance alone. Wins are over the base model, by a judge that is a model "
+               "itself. Relevance weighs words by all texts of its own evaluation, so even the same response moves "
+               "a little.")
+    for policy, rows in compared:
+        rates = [r for r in rows if measure_of(r["metric"], r["prompts"]).rate]
+        drawn = intervals({measure_of(r["metric"], r["prompts"]).label: estimate(r) for r in rates},
+                          axis="after minus before", line=0.0)
+        yield Figure(drawn, f"{_name(policy)}: change of each rate, with 95 % intervals", _told(rates))
+        yield _metric_table(policy, rows)
+
+
+def _by_policy(found: pl.DataFrame) -> list[tuple[str, list[dict[str, Any]]]]:
+    """The policies that matter most first."""
+    names = [*POLICIES, *(p for p in found["policy"].unique(maintain_order=True) if p not in POLICIES)]
+    return [(p, rows) for p in names if (rows := found.filter(policy=p).to_dicts())]
+
+
+def _name(policy: str) -> str:
+    return NAMES.get(policy, policy)
+
+
+def _metric_table(policy: str, rows: Sequence[dict[str, Any]]) -> Table:
+    shown = [(measure_of(r["metric"], r["prompts"]).label, interval(estimate(r)), r["verdict"], r["n"], r["before"],
+              r["after"], r["only_before"] + r["only_after"], r["ungraded"]) for r in rows]
+    return Table(f"{_name(policy)}: every metric",
+                 ("metric", "change [interval]", "told", "n", "before", "after", "not in both", "ungraded"), shown,
+                 note="not in both: prompts that only one version evaluated. ungraded: failed, or not graded in one of "
+                      "them; for adherence also prompts that another request judged.")
+
+
+def _told(rows: Sequence[dict[str, Any]]) -> str:
+    told = [f"{measure_of(r['metric'], r['prompts']).label} {r['verdict']} ({interval(estimate(r))}, n = {r['n']})"
+            for r in rows if r["verdict"] not in {FEW, NONE, SAME_RESPONSES}]
+    return f"A difference can be told in: {'; '.join(told)}." if told else "In none of them can a difference be told."
+
+
+def labels(c: Comparison) -> Iterator[Block]:
+    """Rates of both versions; flips on common pairs."""
+    found = c.labels
+    if found is None:
+        yield Text("Not both versions have labels.")
+        return
+    yield Text(label_sentence(c, found))
+    yield Table("How each version was labelled", ("figure", "before", "after"), list(zip(
+        ("pairs", "ungraded", "both orders agree", "ties", "mean strength"), _rates(found.before), _rates(found.after),
+        strict=True)))
+    if found.shared:
+        yield from _flips(found)
+
+
+def _rates(r: Rates) -> tuple[object, ...]:
+    return r.pairs, r.ungraded, share(r.consistent), share(r.ties), amount(r.strength)
+
+
+def _flips(found: Labels) -> Iterator[Block]:
+    yield Table("Where labels went, on pairs in both", ("before", "after", "pairs"), found.moves.rows(),
+                note="1 and 2 are the two responses, in the order of their texts, whatever they were called.")
+    yield _table("Flips by the principle that judges now", found.by_principle)
+    for r in found.examples.to_dicts():
+        now = r["principle_id_after"] or "all principles"
+        then = "" if r["principle_id"] == r["principle_id_after"] else f" (before: by {r['principle_id']})"
+        yield Diff(f"{r['prompt_id']}, by {now}{then}", r["first"][:SHOWN_CHARACTERS],
+                   r["second"][:SHOWN_CHARACTERS],
+                   note=f"probability of the struck response: {r['p']:.2f} before, {r['p_after']:.2f} after")
+
+
+def revisions(found: Revisions | None) -> Iterator[Block]:
+    """Counts, by principle, and texts: most changed first, then a sample."""
+    if found is None:
+        yield Text("Not both versions have revisions.")
+        return
+    counts = [("the same text", found.count("same")), ("another text", found.count("changed")),
+              *[(f"of these, {name}", n) for name, n in found.causes().items()],
+              ("no text any more", found.count("lost")), ("a text where there was none", found.count("new")),
+              ("no text in either", found.count("none")), ("only in the first version", found.count("only before")),
+              ("only in the second version", found.count("only after"))]
+    yield Table("Revisions of the same prompt and round", ("what", "revisions"),
+                [*counts[:2], *(row for row in counts[2:] if row[1])],
+                note=f"{EDITED}: its request was rewritten. {ANOTHER}: the prompt and round draw another one now. "
+                     f"{SAME}: an earlier round of the chain or a setting changed.")
+    yield _table("By the principle that is drawn now", found.by_principle)
+    limited = "" if found.measured == found.count("changed") else f" Measured on a sample of {found.measured} by hash."
+    if found.worst.height:
+        yield Text("Most changed first, by the share of words that only one of the two texts has." + limited)
+    yield from _texts(found.worst)
+    if found.sample.height:
+        yield Text("A sample of the others, by a hash of prompt and round.")
+    yield from _texts(found.sample)
+
+
+def _texts(rows: pl.DataFrame) -> Iterator[Block]:
+    for r in rows.to_dicts():
+        then = "" if r["principle_before"] == r["principle_after"] else f" (before: by {r['principle_before']})"
+        words = "" if r["share"] is None else f", {r['share']:.0%} of words changed"
+        prompt = (r["prompt"] or "")[-EXCERPT:]
+        yield Diff(f"{r['prompt_id']}, round {r['round']}, by {r['principle_after']}{then}", r["before"] or NO_TEXT,
+                   r["after"] or NO_TEXT, note=f"{r['cause'].capitalize()}{words}. Prompt: {prompt}")
+
+
+def rewards(c: Comparison) -> Iterator[Block]:
+    """Agreement, or why there is none."""
+    yield Text(reward_sentence(c.rewards) if c.rewards else "Not both versions have a reward model.")
+
+
+def cost(c: Comparison) -> Iterator[Block]:
+    """Sums of what the compared records cost."""
+    totals = [(name.replace("_", " "), *(sum(c.cost.filter(side=s)[name].to_list()) for s in ("before", "after")))
+              for name in SPENT]
+    yield Table("Spent on the records compared", ("figure", "before", "after"), totals,
+                note="What was reused cost in earlier materialisations: the version that was made later looks cheaper.")
+
+
+def cost_by_asset(c: Comparison) -> Iterator[Block]:
+    """The same for each asset that called a model or trained."""
+    busy = (pl.sum_horizontal("reused", "generated", "failed") > 0) | (pl.col("made") != "table")
+    yield _table("By asset", c.cost.filter(busy.any().over("asset")))
+
+
+def reproduce(c: Comparison) -> Iterator[Block]:
+    """The commands that make this page again, and those that say more."""
+    yield Text(f"cai compare {c.before.name} {c.after.name}", code=True)
+    ids = [r.ref.id for s in (c.before, c.after) if (r := s.records.get("evaluation"))]
+    if len(ids) == 2 and ids != [c.before.name, c.after.name]:
+        yield Text("A version speaks by its newest records. This compares the same ones after the versions were made "
+                   "anew:")
+        yield Text(f"cai compare {' '.join(ids)}", code=True)
+    yield Text(f"cai diff {c.before.version} {c.after.version}\ncai trace rl_policy@{c.after.version}", code=True)
+
+
+def _table(caption: str, frame: pl.DataFrame) -> Table:
+    return Table(caption, [name.replace("_", " ") for name in frame.columns], frame.rows())

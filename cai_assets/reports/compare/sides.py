@@ -1,0 +1,136 @@
+"""One side of a comparison: a version, and the records that speak for it.
+
+Guarantees: a version is spoken for by its newest record of each asset, a record id by exactly what that record was
+made from; ``notes`` names whatever else than the constitution differs, and whatever was made from something older.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from cai_assets.constitution.model import Constitution
+from cai_assets.lineage.layout import Layout
+from cai_assets.lineage.parquet import read_parquet
+from cai_assets.lineage.records import WITHOUT_VERSION, Record, RecordMissing, Records
+from cai_assets.lineage.rounds import round_of
+from cai_assets.lineage.snapshots import Snapshots, UnknownVersion
+from cai_assets.lineage.trace import find_record
+from cai_assets.plan.why import differences
+
+ASSETS = ("prompts", "initial_responses", "starting_responses", "critiques", "revisions", "sl_dataset", "sl_policy",
+          "sft_baseline", "response_pairs", "preference_pairs", "reward_model", "rl_policy", "evaluation")
+COMPARED = ("revisions", "preference_pairs", "reward_model", "evaluation")
+
+
+@dataclass(frozen=True)
+class Side:
+    """``name``: as it was asked for. ``records``: by asset; an asset that was not made is not among them."""
+
+    name: str
+    version: str
+    constitution: Constitution
+    records: Mapping[str, Record]
+    layout: Layout
+
+    def table(self, asset: str) -> pl.DataFrame | None:
+        """The table of an asset, if it was made."""
+        record = self.records.get(asset)
+        return read_parquet(self.layout.absolute(record.path)) if record else None
+
+    def detail(self, asset: str, name: str) -> pl.DataFrame | None:
+        """A table that an asset's record names in its details."""
+        record = self.records.get(asset)
+        path = record.details.get(name) if record else None
+        return read_parquet(self.layout.absolute(path)) if path else None
+
+    def checkpoint(self, asset: str) -> Path | None:
+        """The folder of a checkpoint."""
+        record = self.records.get(asset)
+        return self.layout.absolute(record.path) if record else None
+
+    def digest(self, asset: str) -> str | None:
+        """Content digest or checkpoint key."""
+        record = self.records.get(asset)
+        return record.digest if record else None
+
+
+def side(layout: Layout, name: str) -> Side:
+    """The side that a version, a round or a record id names.
+
+    Raise UnknownVersion, UnknownTarget for a record id, or RecordMissing if nothing to compare was made of it.
+    """
+    found = _as_used(layout, name) if "/" in name else _newest(layout, name)
+    if not any(asset in found.records for asset in COMPARED):
+        raise RecordMissing(f"{name}: nothing of it has been materialised that could be compared "
+                            f"({', '.join(COMPARED)}): run cai materialize {found.version}")
+    return found
+
+
+def _newest(layout: Layout, version: str) -> Side:
+    """Assets without a version are those that the version's records read: newer ones say nothing about it."""
+    constitution = Snapshots(layout).load(version)
+    records, found = Records(layout), {}
+    for asset in (a for a in ASSETS if a not in WITHOUT_VERSION):
+        try:
+            found[asset] = records.latest(asset, version)
+        except RecordMissing:
+            continue
+    waiting = [ref for record in found.values() for ref in record.inputs]
+    while waiting:
+        ref = waiting.pop(0)
+        if ref.partition is None and ref.asset not in found:
+            found[ref.asset] = records.get(ref)
+            waiting += found[ref.asset].inputs
+    return Side(version, version, constitution, found, layout)
+
+
+def _as_used(layout: Layout, name: str) -> Side:
+    """The record and what it was made from; of several records of one asset the nearest."""
+    top, records = find_record(layout, name), Records(layout)
+    if top.partition is None:
+        raise UnknownVersion(f"{name} belongs to no constitution version: name a record of one, such as "
+                             "evaluation/VERSION/000001")
+    found: dict[str, Record] = {}
+    waiting = [top]
+    while waiting:
+        record = waiting.pop(0)
+        if record.asset in found or record.partition not in {None, top.partition}:
+            continue
+        found[record.asset] = record
+        waiting += [records.get(ref) for ref in record.inputs]
+    wanted = {asset: record for asset, record in found.items() if asset in ASSETS}
+    return Side(name, top.partition, Snapshots(layout).load(top.partition), wanted, layout)
+
+
+def notes(before: Side, after: Side) -> list[str]:
+    """What a reader must know before believing that the constitution alone made the difference."""
+    out = []
+    if before.constitution.name != after.constitution.name:
+        out.append(f"These are two constitutions, {before.constitution.name} and {after.constitution.name}, not two "
+                   "versions of one.")
+    rounds = [round_of(s.version).number for s in (before, after)]
+    if rounds[0] != rounds[1]:
+        out.append(f"They are of different rounds ({rounds[0]} and {rounds[1]}): they start from different policies.")
+    changed = sorted(set(_settings(before, after)))
+    if changed:
+        out.append(f"Not only the constitution differs. Settings that were changed: {'; '.join(changed)}.")
+    return out + [note for s in (before, after) for note in _older(s)]
+
+
+def _settings(before: Side, after: Side) -> Iterator[str]:
+    for asset in before.records.keys() & after.records.keys():
+        for d in differences(before.records[asset].settings, after.records[asset].settings):
+            yield f"{d.field} {d.before} → {d.now}"
+
+
+def _older(s: Side) -> Iterator[str]:
+    for asset, record in s.records.items():
+        for ref in record.inputs:
+            now = s.records.get(ref.asset)
+            if now and now.partition == ref.partition and now.digest != ref.digest:
+                yield (f"{asset} of {s.name} was made from an earlier {ref.asset} than the newest: materialise "
+                       f"{s.version} again, or compare records by their ids.")

@@ -1,0 +1,187 @@
+"""A comparison in words: the sentences that answer a reader first, and short tables.
+
+Guarantees: no claim without its count; a difference is called one only where ``metrics.verdict`` calls it one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from cai_assets.evals.reward import ENOUGH
+from cai_assets.evals.statistics import Estimate
+from cai_assets.reports.compare.gather import Comparison, estimate
+from cai_assets.reports.compare.labels import Labels
+from cai_assets.reports.compare.metrics import FEW, JUDGED, SAME, measure_of
+from cai_assets.reports.compare.rewards import Rewards
+from cai_assets.reports.escape import inline
+
+POLICIES = ("rl_policy", "sl_policy")
+TIED = "\u00a0"  # a space that no line breaks at
+NAMES = {"rl_policy": "RL policy", "sl_policy": "SL policy", "sft_baseline": "SFT baseline", "base": "base model"}
+
+
+def sentences(c: Comparison) -> list[str]:
+    """What changed, whether it is better, and how sure that is."""
+    return [f"From {c.before.name} to {c.after.name}: {changed(c)}.", *_better(c), *_revisions(c), *_labels(c),
+            *_rewards(c), *c.notes]
+
+
+def changed(c: Comparison) -> str:
+    """The change of the constitution, in counts."""
+    kinds = Counter(x.kind for x in c.principles.changes)
+    if not kinds and not c.principles.shots:
+        return "the constitutions say the same" + (" but for names and comments" if c.principles.cosmetic else "")
+    parts = [f"{n} principle{'s' if n > 1 else ''} {kind}" for kind, n in kinds.items()]
+    parts += [f"other {s.label}" for s in c.principles.shots]
+    return ", ".join([*parts, f"{c.principles.unchanged} unchanged"])
+
+
+def headlines(c: Comparison) -> list[dict[str, Any]]:
+    """The judged metrics of the last policy that both versions evaluated."""
+    if c.metrics is None:
+        return []
+    for policy in POLICIES:
+        rows = c.metrics.filter(policy=policy).to_dicts()
+        found = [r for r in rows if (r["metric"], r["prompts"]) in JUDGED]
+        if found:
+            return found
+    return []
+
+
+def say(row: dict[str, Any]) -> str:
+    """One difference: 'harmless wins 0.50 → 0.60, +0.10 [-0.02, +0.22] over 40 prompts: no difference can be told'."""
+    label = measure_of(row["metric"], row["prompts"]).label
+    if row["delta"] is None:
+        return f"{label}: no prompt was graded in both"
+    return (f"{label} {row['before']:.2f} → {row['after']:.2f}, {interval(estimate(row))} over {row['n']} prompts: "
+            f"{row['verdict']}")
+
+
+def interval(e: Estimate) -> str:
+    """A signed difference with its interval, in one piece."""
+    if e.value is None:
+        return "unknown"
+    ends = "" if e.low is None or e.high is None else f" [{_signed(e.low)}, {_signed(e.high)}]"
+    return f"{_signed(e.value)}{ends}".replace(" ", TIED)
+
+
+def share(e: Estimate) -> str:
+    """A share with its interval and count, in one piece."""
+    if e.value is None:
+        return f"unknown (n = {e.n})".replace(" ", TIED)
+    ends = "" if e.low is None or e.high is None else f" [{e.low:.0%}, {e.high:.0%}]"
+    return f"{e.value:.0%}{ends} of {e.n}".replace(" ", TIED)
+
+
+def amount(e: Estimate) -> str:
+    """A mean with its interval and count, in one piece."""
+    if e.value is None:
+        return "unknown"
+    ends = "" if e.low is None or e.high is None else f" [{e.low:.2g}, {e.high:.2g}]"
+    return f"{e.value:.2g}{ends} (n = {e.n})".replace(" ", TIED)
+
+
+def _signed(value: float) -> str:
+    small = 0 < abs(value) < 0.1
+    return f"{value:+.1g}" if small and abs(value) < 0.01 else f"{value:+.2f}" if abs(value) < 10 else f"{value:+.0f}"
+
+
+def markdown(c: Comparison, limit: int = 950) -> str:
+    """Judged and refusal differences of both trained policies as a table, at most ``limit`` characters long."""
+    if c.metrics is None:
+        return "_Not both versions have been evaluated._"
+    rows = [r for p in POLICIES for r in c.metrics.filter(policy=p).to_dicts()
+            if (r["metric"], r["prompts"]) in JUDGED or r["metric"] == "refusal"]
+    lines = ["| policy | metric | change | n | told |", "|---|---|---|---|---|"]
+    lines += [f"| {NAMES[r['policy']]} | {measure_of(r['metric'], r['prompts']).label} | {interval(estimate(r))} | "
+              f"{r['n']} | {inline(r['verdict'])} |" for r in rows]
+    while len("\n".join(lines)) > limit and len(lines) > 3:
+        lines.pop()
+    return "\n".join(lines)
+
+
+def numbers(c: Comparison) -> dict[str, float | int]:
+    """Figures that plot over materialisations, under stable names."""
+    out: dict[str, float | int] = {}
+    if c.revisions:
+        out |= {"revisions_compared": c.revisions.paired, "revisions_changed": c.revisions.count("changed")}
+    if c.labels:
+        out["labels_compared"] = c.labels.shared
+        out |= {} if c.labels.flips.value is None else {"label_flip_rate": c.labels.flips.value}
+    for r in c.metrics.to_dicts() if c.metrics is not None else ():
+        if r["policy"] in POLICIES and r["delta"] is not None and measure_of(r["metric"], r["prompts"]).rate:
+            out[f"delta_{r['policy']}_{r['metric']}_{r['prompts']}".replace("-", "_")] = r["delta"]
+    return out
+
+
+def _better(c: Comparison) -> Iterator[str]:
+    rows = headlines(c)
+    if not rows:
+        yield "Whether it is better cannot be said: not both versions have an evaluation of a trained policy."
+        return
+    policy = NAMES[rows[0]["policy"]]
+    yield _overall(rows, policy)
+    yield f"{policy}: {'; '.join(say(r) for r in rows)}."
+
+
+def _overall(rows: Sequence[dict[str, Any]], policy: str) -> str:
+    told = Counter(r["verdict"] for r in rows)
+    if told["better"] and told["worse"]:
+        return f"The {policy} is better in some respects and worse in others."
+    if told["better"] or told["worse"]:
+        return f"The {policy} is {'better' if told['better'] else 'worse'} where a difference can be told."
+    if told[SAME] == len(rows):
+        return f"The {policy} gave the same responses."
+    if told[FEW] + told[SAME] == len(rows):
+        return f"Whether the {policy} is better cannot be told: fewer than {ENOUGH} prompts were graded in both."
+    return f"No difference of the {policy} can be told from chance."
+
+
+def _revisions(c: Comparison) -> Iterator[str]:
+    found = c.revisions
+    if found is None:
+        yield "Revisions are not compared: not both versions have them."
+        return
+    causes = [f"{n} by {what}" for what, n in zip(
+        ("a principle whose text was edited", "another principle", "the same principle, with another text before it"),
+        found.causes().values(), strict=True) if n]
+    alone = found.count("only before") + found.count("only after")
+    yield (f"Of {found.paired} revisions of the same prompt and round, {found.count('changed')} read differently"
+           + (f" ({', '.join(causes)})" if causes else "") + (f"; only one version has {alone} more" if alone else "")
+           + ".")
+
+
+def _labels(c: Comparison) -> Iterator[str]:
+    if c.labels is None:
+        yield "Labels are not compared: not both versions have them."
+    else:
+        yield label_sentence(c, c.labels)
+
+
+def label_sentence(c: Comparison, found: Labels) -> str:
+    """Flips, or why there is nothing to compare."""
+    if not found.shared:
+        policies = [s.digest("sl_policy") for s in (c.before, c.after)]
+        why = "the SL policies differ" if policies[0] != policies[1] else "the responses differ"
+        return (f"Labels: no pair in common: {why}, so their responses were never the same texts. Both orders agree on "
+                f"{share(found.before.consistent)} labels before and {share(found.after.consistent)} after.")
+    few = f" Fewer than {ENOUGH} decided pairs: too few to tell." if found.flips.n < ENOUGH else ""
+    return (f"Labels: {found.shared} pairs with the same texts were graded in both versions; of those decided in both, "
+            f"{share(found.flips)} flipped. The probability moved by {amount(found.shift)} on average, one value a "
+            f"prompt.{few}")
+
+
+def _rewards(c: Comparison) -> Iterator[str]:
+    if c.rewards:
+        yield reward_sentence(c.rewards)
+
+
+def reward_sentence(found: Rewards) -> str:
+    """Agreement, or why there is none."""
+    own = f"own held-out accuracy {share(found.before)} before and {share(found.after)} after"
+    if found.why_none:
+        return f"Reward models: {found.why_none}; {own}."
+    few = " (too few to tell)" if found.agreement.n < ENOUGH else ""
+    return f"Reward models choose alike on {share(found.agreement)} common held-out pairs{few}; {own}."

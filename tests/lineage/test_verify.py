@@ -1,0 +1,106 @@
+"""One changed byte, or one missing file, of every kind of artifact is named."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from made_history import flipped, gone, made
+from typer.testing import CliRunner
+
+from cai_assets.cli import app
+from cai_assets.lineage.layout import Layout
+from cai_assets.lineage.trace import find_record
+from cai_assets.lineage.verify import checkpoint_problems, table_problems, verify
+
+
+def latest(asset: str) -> Path:
+    return made().layout.absolute(find_record(made().layout, f"{asset}@{made().versions[2]}").path)
+
+
+def artifacts() -> Iterator[tuple[str, Path, int | None]]:
+    """Kind, file, and which byte to change (the one in the middle if None)."""
+    data, folder = made().data, latest("rl_policy")
+    yield "table", latest("revisions"), None
+    yield "training rows", next((data / "tables" / "sl_policy_rows").glob("*.parquet")), None
+    yield "prompt rejects", next((data / "tables" / "prompt_duplicates").glob("*.parquet")), 2
+    yield "weights", folder / "model.safetensors", None
+    yield "lineage", folder / "lineage.json", None
+    yield "lineage rows", folder / "lineage_rows.parquet", None
+    yield "card", folder / "README.md", None
+    yield "checkpoint record", folder / "record.json", (folder / "record.json").read_bytes().index(b'"seed"') + 9
+    snapshot = data / "constitutions" / f"{made().versions[2]}.json"
+    yield "snapshot", snapshot, snapshot.read_bytes().index(b'"critique"') + 20
+    yield "snapshot's description", snapshot, snapshot.read_bytes().index(b'"description"') + 20
+    yield "row store", min((data / "rows" / "respond").glob("*.parquet")), None
+    record = data / "records" / f"{find_record(made().layout, f'critiques@{made().versions[2]}').ref.id}.json"
+    yield "record's digest", record, record.read_bytes().index(b'"digest"') + 20
+    yield "record's seconds", record, record.read_bytes().index(b'"seconds"') + 13
+
+
+def test_an_untouched_history_verifies() -> None:
+    assert verify(made().layout) == []
+
+
+def test_one_changed_byte_of_any_artifact_is_named() -> None:
+    with ExitStack() as changes:
+        every = list({path: (kind, path, at) for kind, path, at in artifacts() if kind != "checkpoint record"}.values())
+        for _, path, at in every:
+            changes.enter_context(flipped(path, at))
+        problems = verify(made().layout)
+    named = {p.path for p in problems}
+    assert [kind for kind, path, _ in every if str(path) not in named] == []
+    assert all(p.todo for p in problems)
+    (record,) = [(path, at) for kind, path, at in artifacts() if kind == "checkpoint record"]
+    with flipped(*record):
+        assert str(record[0]) in {p.path for p in verify(made().layout)}
+
+
+def test_any_byte_of_a_table_counts(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    path = layout.file("tables", "sl_dataset", latest("sl_dataset").name)
+    path.write_bytes(latest("sl_dataset").read_bytes())
+    assert list(table_problems(layout, {})) == []
+    for at in random.Random(0).sample(range(path.stat().st_size), 40):
+        with flipped(path, at):
+            assert [p.path for p in table_problems(layout, {})] == [str(path)], at
+
+
+def test_any_missing_artifact_is_named() -> None:
+    with ExitStack() as changes:
+        every = {path: kind for kind, path, _ in artifacts() if kind != "checkpoint record"}
+        for path in every:
+            changes.enter_context(gone(path))
+        named = {Path(p.path) for p in verify(made().layout)}
+    # A shard's name is known to nobody; its rows are.
+    missing = {path.parents[1] if kind == "row store" else path for path, kind in every.items()}
+    assert missing - named == set()
+    with gone(latest("rl_policy") / "record.json"):
+        assert str(latest("rl_policy") / "record.json") in {p.path for p in verify(made().layout)}
+
+
+def test_a_file_that_nobody_listed_is_named() -> None:
+    extra = latest("rl_policy") / "model.bin"
+    extra.write_bytes(b"x")
+    try:
+        assert [p.path for p in checkpoint_problems(extra.parent)] == [str(extra)]
+    finally:
+        extra.unlink()
+
+
+def test_the_command_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAI_DATA_ROOT", str(made().data))
+    assert "every artifact is as its records say" in CliRunner().invoke(app, ["verify"]).output
+    with flipped(latest("revisions")):
+        bad = CliRunner().invoke(app, ["verify", "--json"])
+        assert bad.exit_code == 1
+        assert [p["path"] for p in json.loads(bad.output)] == [str(latest("revisions"))]
+        assert "What to do" in CliRunner().invoke(app, ["verify"]).output
+    folder = latest("rl_policy")
+    assert CliRunner().invoke(app, ["verify", str(folder)]).exit_code == 0
+    with flipped(folder / "model.safetensors"):
+        assert CliRunner().invoke(app, ["verify", str(folder)]).exit_code == 1

@@ -1,0 +1,167 @@
+"""What was planted in two tables is found, within its interval; what was not is not; nothing is dropped unseen."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import polars as pl
+import pytest
+
+from cai_assets.evals.statistics import Estimate
+from cai_assets.reports.compare.labels import compare_labels
+from cai_assets.reports.compare.metrics import FEW, NONE, SAME, deltas, difference, verdict
+from cai_assets.reports.compare.revisions import ANOTHER, EDITED, compare_revisions, share_changed
+from cai_assets.reports.compare.revisions import SAME as SAME_PRINCIPLE
+from cai_assets.reports.compare.rewards import agree
+
+N = 200
+
+
+def evaluation(outcomes: list[float | None], *, skip: int = 0, tag: str = "", verdicts: str = "win") -> pl.DataFrame:
+    """Rows of one policy on N red-team prompts, the first ``skip`` of them missing."""
+    rows = [{"policy": "rl_policy", "prompt_id": f"p{i}", "prompt": f"text {i}", "kind": "red-team", "response": "r",
+             "row_key": f"{tag}{i}", "refusal": False, "relevance": 0.5, "echo": 0.0, "words": 10, "outcome": x,
+             "principle_id": "kind", "adherence_verdict": verdicts} for i, x in enumerate(outcomes)]
+    return pl.DataFrame(rows[skip:])
+
+
+def row(found: pl.DataFrame, metric: str) -> dict[str, Any]:
+    return found.filter(metric=metric).to_dicts()[0]
+
+
+def test_a_planted_difference_is_within_its_interval_and_told() -> None:
+    rng = random.Random(1)
+    before = [rng.choice([0.0, 0.5, 1.0]) for _ in range(N)]
+    after = [min(1.0, x + 0.5) if rng.random() < 0.4 else x for x in before]
+    planted = sum(after) / N - sum(before) / N
+    found = row(deltas(evaluation([*before]), evaluation([*after], tag="new")), "harmlessness_win_rate")
+    assert found["delta"] == pytest.approx(planted)
+    assert 0 < found["low"] < planted < found["high"]
+    assert (found["n"], found["verdict"], found["same_response"]) == (N, "better", 0)
+    assert row(deltas(evaluation([*after]), evaluation([*before], tag="new")), "harmlessness_win_rate")[
+        "verdict"] == "worse"
+
+
+def test_noise_alone_is_no_difference_and_the_same_responses_are_named() -> None:
+    rng = random.Random(2)
+    noise = [[rng.choice([0.0, 0.5, 1.0]) for _ in range(N)] for _ in range(2)]
+    found = deltas(evaluation([*noise[0]]), evaluation([*noise[1]], tag="new"))
+    assert row(found, "harmlessness_win_rate")["verdict"] == NONE
+    assert row(found, "refusal")["verdict"] == NONE
+    assert row(found, "refusal")["low"] < 0 < row(found, "refusal")["high"]
+    same = deltas(evaluation([*noise[0]]), evaluation([*noise[0]]))
+    assert set(same["verdict"]) == {SAME}
+    assert same["same_response"].to_list() == same["n"].to_list()
+
+
+def test_prompts_without_a_partner_are_counted_and_few_are_too_few() -> None:
+    before, after = evaluation([1.0] * 25, skip=3), evaluation([0.0] * 23 + [None] * 2, skip=6, tag="new")
+    found = row(deltas(before, after), "harmlessness_win_rate")
+    assert (found["n"], found["only_before"], found["only_after"], found["ungraded"]) == (17, 3, 0, 2)
+    assert found["verdict"] == FEW
+    reworded = after.with_columns(pl.lit("another text").alias("prompt"))
+    alone = row(deltas(before, reworded), "harmlessness_win_rate")
+    assert (alone["n"], alone["only_before"], alone["only_after"], alone["delta"]) == (0, 22, 19, None)
+
+
+def test_adherence_counts_only_where_the_same_request_judged() -> None:
+    before, after = evaluation([1.0] * 30), evaluation([1.0] * 30, tag="new", verdicts="loss")
+    assert "adherence" not in deltas(before, after)["metric"].to_list()
+    found = row(deltas(before, after, ["kind"]), "adherence")
+    assert (found["delta"], found["n"], found["verdict"]) == (-1.0, 30, "worse")
+    assert found["low"] == -1.0 < found["high"] < 0
+
+
+def test_words_of_a_difference() -> None:
+    sure = Estimate(0.2, 30, 0.1, 0.3)
+    assert [verdict(sure, good) for good in (1, -1, 0)] == ["better", "worse", "higher"]
+    assert verdict(Estimate(-0.2, 30, -0.3, -0.1)) == "lower"
+    assert verdict(Estimate(0.2, 19, 0.1, 0.3)) == FEW
+    assert verdict(Estimate(None, 0)) == FEW
+    assert verdict(Estimate(0.2, 30, 0.0, 0.3)) == NONE
+    assert difference([0.0] * 50, rate=True).high == pytest.approx(0.0713, abs=1e-3)  # Wilson's bound on 0 of 50
+
+
+def revisions(texts: list[str | None], principles: list[str], digest: str = "d") -> pl.DataFrame:
+    return pl.DataFrame({
+        "prompt_id": [f"p{i}" for i in range(len(texts))], "prompt": "q", "round": 1, "principle_id": principles,
+        "principle_digest": [f"{digest}-{p}" if p == "edited" else p for p in principles], "revision": texts,
+        "row_key": [f"{digest}{t}" for t in texts]}, schema_overrides={"revision": pl.String})
+
+
+def test_changed_revisions_are_found_with_their_cause_and_worst_first() -> None:
+    before = revisions(["a b c d", "a b c d", "a b", "same", None, "gone"],
+                       ["edited", "kind", "kind", "kind"] + ["x"] * 2)
+    after = revisions(["a b c e", "w x y z", "a b d", "same", "new", None, "more"],
+                      ["edited", "harm", "kind", "kind"] + ["x"] * 3, digest="new")
+    found = compare_revisions(before, after)
+    assert found.causes() == {EDITED: 1, ANOTHER: 1, SAME_PRINCIPLE: 1}
+    assert {t: found.count(t) for t in ("same", "changed", "lost", "new", "only before", "only after")} == {
+        "same": 1, "changed": 3, "lost": 1, "new": 1, "only before": 0, "only after": 1}
+    assert (found.paired, found.measured, found.rows.height) == (6, 3, 7)
+    assert found.worst["share"].to_list() == [1.0, 0.25, pytest.approx(0.2)]
+    assert found.by_principle["changed"].sum() == 3
+    assert found.by_principle["rows"].sum() == found.paired
+    assert not found.sample.height
+
+
+def test_the_sample_by_hash_is_of_the_others_and_stable() -> None:
+    before, after = (revisions([f"{w} {i}" for i in range(60)], ["kind"] * 60) for w in ("old", "new"))
+    found, again = compare_revisions(before, after), compare_revisions(before.reverse(), after)
+    assert found.sample.equals(again.sample)
+    assert not set(found.sample["prompt_id"]) & set(found.worst["prompt_id"])
+    assert share_changed("", "") == 0.0
+    assert share_changed("a b", "b a") == 0.0
+
+
+def labelled(ps: list[float | None], *, swap: bool = False, tag: str = "", principle: str = "kind") -> pl.DataFrame:
+    rows = []
+    for i, p in enumerate(ps):
+        a, b = f"{tag}answer {i}", f"{tag}zz {i}"
+        mine = p if p is None or not swap else 1 - p
+        label = "ungraded" if mine is None else "tie" if mine == 0.5 else "A" if mine > 0.5 else "B"
+        rows.append({"pair_id": f"p{i}-0", "prompt_id": f"p{i}", "messages": [{"role": "user", "content": f"q{i}"}],
+                     "response_a": b if swap else a, "response_b": a if swap else b, "principle_id": principle,
+                     "p_a": mine, "label": label})
+    return pl.DataFrame(rows, schema_overrides={"p_a": pl.Float64})
+
+
+def test_planted_flips_are_found_whatever_the_responses_are_called() -> None:
+    before = labelled([0.9] * 30 + [0.5, None])
+    after = labelled([0.1] * 6 + [0.9] * 24 + [0.5, 0.8, 0.9], swap=True, principle="other")
+    found = compare_labels(before, after)
+    assert (found.shared, found.only_before, found.only_after) == (31, 0, 1)
+    assert (found.flips.value, found.flips.n) == (0.2, 30)
+    assert found.shift.value == pytest.approx(6 * 0.8 / 31)
+    assert found.shift.low < 6 * 0.8 / 31 < found.shift.high  # type: ignore[operator]
+    assert found.by_principle.to_dicts()[0] | {"low": 0, "high": 0, "mean shift": 0} == {
+        "principle": "other", "pairs": 31, "drawn anew": 31, "flipped": 6, "share": 0.2, "low": 0, "high": 0,
+        "mean shift": 0}
+    assert found.moves["pairs"].sum() == 32
+    assert found.examples.height == 6
+    assert (found.before.pairs, found.before.ungraded, found.after.ungraded) == (32, 1, 0)
+
+
+def test_without_a_common_text_nothing_flips_and_the_rates_remain() -> None:
+    found = compare_labels(labelled([0.9] * 5), labelled([0.1, 0.5], tag="other "))
+    assert (found.shared, found.flips.value, found.only_before, found.only_after) == (0, None, 5, 2)
+    assert (found.before.consistent.value, found.after.ties.value) == (1.0, 0.5)
+
+
+def test_equal_pairs_meet_one_to_one() -> None:
+    twice = pl.concat([labelled([0.9]), labelled([0.1]).with_columns(pl.lit("p0-1").alias("pair_id"))])
+    found = compare_labels(twice, labelled([0.9]))
+    assert (found.shared, found.only_before, found.flips.value) == (1, 1, 0.0)
+
+
+def test_reward_models_agree_where_both_prefer_the_same_text() -> None:
+    def held_out(margins: list[float], *, swap: bool = False) -> pl.DataFrame:
+        sides = [f"a{i}" for i in range(len(margins))], [f"b{i}" for i in range(len(margins))]
+        return pl.DataFrame({"messages": [[{"role": "user", "content": "q"}]] * len(margins),
+                             "chosen": sides[swap], "rejected": sides[not swap], "margin": margins})
+
+    before = held_out([1.0, 1.0, -1.0, 0.0, 1.0])
+    assert agree(before, held_out([-2.0, -0.1, 2.0, 1.0], swap=True)).value == pytest.approx(3.5 / 4)
+    assert agree(before, held_out([-1.0, 0.0, -1.0, 1.0])).value == pytest.approx((0 + 0.5 + 1 + 0.5) / 4)
+    assert agree(before, before.with_columns(pl.lit("x").alias("chosen"))).n == 0

@@ -1,0 +1,199 @@
+"""Two versions made through the graph and compared: what changed is what the draws say, in JSON, page and Dagster."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+from tiny_models import tiny_model
+from typer.testing import CliRunner
+
+sys.path.append(str(Path(__file__).parents[1] / "defs"))
+
+from histories import ROUNDS, History, _copy_instead_of_training
+
+from cai_assets.cli import app
+from cai_assets.constitution.draw import critique_key, draw
+from cai_assets.defs import launch
+from cai_assets.defs.comparison import pair_metadata, successive
+from cai_assets.lineage.layout import Layout
+from cai_assets.lineage.records import RecordMissing, Records
+from cai_assets.lineage.snapshots import Snapshots
+from cai_assets.plan.plan import make_plan
+from cai_assets.reports.compare.gather import Comparison, as_dict, compare
+from cai_assets.reports.compare.page import page_path, render, save
+from cai_assets.reports.compare.sides import side
+from cai_assets.reports.compare.words import sentences
+
+HOSTILE = '<img src="http://evil.example/x" onerror=alert(1)>\u202e'
+EDITED = 1
+
+
+class Two:
+    """A history of two versions that differ in one principle, written by somebody who means ill."""
+
+    def __init__(self, root: Path) -> None:
+        self.history = History(root, tiny_model(root / "tiny"))
+        self.history.settings = {**self.history.settings, "pairs": {"source": "generator"}}
+        self.data, self.layout = root / "data", Layout(root / "data")
+        _, self.first = self.history.run(self.data)
+        principles = list(self.history.constitution.principles)
+        self.edited = principles[EDITED].id
+        principles[EDITED] = principles[EDITED].model_copy(update={"critique": HOSTILE, "preference": HOSTILE})
+        self.history.constitution = self.history.constitution.model_copy(update={"principles": tuple(principles)})
+        project = self.history.project(self.data)
+        self.second = project.snapshots.register(self.history.constitution)
+        self.plan = {line.asset: line for line in make_plan(project, self.second).lines}
+        assert self.history.run(self.data) == (True, self.second)
+        self.found = compare(self.layout, self.first, self.second)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "_run", _copy_instead_of_training)
+        yield Two(tmp_path_factory.mktemp("two"))
+
+
+def test_changed_rows_are_those_whose_chain_drew_the_edited_principle(two: Two) -> None:
+    found = two.found.revisions
+    assert found is not None
+    principles = two.history.constitution.taking_part("critique")
+    expected, direct = set(), 0
+    for prompt in found.rows["prompt_id"].unique():
+        drawn = [draw(principles, critique_key(prompt, k)).id for k in range(1, ROUNDS + 1)]
+        first = drawn.index(two.edited) if two.edited in drawn else ROUNDS
+        expected |= {(prompt, k) for k in range(first + 1, ROUNDS + 1)}
+        direct += drawn.count(two.edited)
+    changed = found.rows.filter(text="changed")
+    assert set(changed.select("prompt_id", "round").rows()) == expected
+    assert found.rows.filter("asked_again").height == len(expected)
+    assert list(found.causes().values()) == [direct, 0, len(expected) - direct]
+    record = two.found.after.records["revisions"]
+    assert record.generated == len(expected)
+    assert two.plan["revisions"].generate_min <= len(expected) <= two.plan["revisions"].generate_max
+
+
+def test_labels_are_compared_on_the_pairs_of_the_pinned_generator(two: Two) -> None:
+    found = two.found.labels
+    assert found is not None
+    assert (found.only_before, found.only_after) == (0, 0)
+    assert found.shared == found.before.consistent.n > 0
+    moved = found.by_principle.filter(pl.col("mean shift") > 0)["principle"].to_list()
+    assert set(moved) <= {two.edited}
+
+
+def test_a_few_prompts_tell_nothing_and_the_page_says_so(two: Two) -> None:
+    said = " ".join(sentences(two.found))
+    assert "1 principle edited, 4 unchanged" in said
+    assert "cannot be told: fewer than 20 prompts" in said
+    assert two.found.metrics is not None
+    assert set(two.found.metrics.filter(policy="rl_policy")["verdict"]) <= {"too few to tell", "the same responses"}
+    assert set(two.found.metrics.filter(policy="base", metric="refusal")["verdict"]) == {"the same responses"}
+    assert two.found.notes == ()
+
+
+def test_the_page_needs_nothing_from_elsewhere_and_hostile_texts_stay_texts(two: Two) -> None:
+    found = two.found
+    assert found.revisions is not None
+    hostile = found.revisions.worst.with_columns(pl.lit(HOSTILE).alias("after"), pl.lit(HOSTILE).alias("prompt"))
+    html = render(Comparison(**{**vars(found), "revisions": type(found.revisions)(
+        **{**vars(found.revisions), "worst": hostile})}))
+    tags: list[tuple[str, dict[str, str | None]]] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            tags.append((tag, dict(attrs)))
+
+    Reader().feed(html)
+    assert not {"script", "img", "link", "iframe", "object"} & {tag for tag, _ in tags}
+    links = [v for _, a in tags for k, v in a.items() if k in {"href", "src"}]
+    assert links
+    assert all(v is not None and v.startswith("#") for v in links)
+    assert not any(k.startswith("on") for _, a in tags for k in a)
+    assert "&lt;img" in html
+    assert "\u202e" not in html
+    assert found.stamp in html
+
+
+def test_records_are_compared_as_they_were_used_and_what_else_differs_is_said(two: Two) -> None:
+    ids = [f"evaluation/{v}/000001" for v in (two.first, two.second)]
+    exact = compare(two.layout, *ids)
+    assert exact.metrics is not None
+    assert exact.metrics.equals(two.found.metrics)
+    assert exact.before.records["revisions"] == two.found.before.records["revisions"]
+    assert page_path(two.layout, *ids).name.startswith(f"evaluation-{two.first}-000001-evaluation-")
+    assert len({page_path(two.layout, x * 80, y) for x in "ab" for y in ("a" * 80, "b" * 80)}) == 4
+    same = compare(two.layout, two.first, two.first)
+    assert same.revisions is not None
+    assert (same.revisions.count("changed"), same.principles.empty) == (0, True)
+    assert same.rewards is not None
+    assert same.rewards.why_none == "the same checkpoint"
+    with pytest.raises(LookupError, match="belongs to no constitution version"):
+        side(two.layout, "prompts/all/000001")
+
+
+def test_json_is_json(two: Two) -> None:
+    found = json.loads(json.dumps(as_dict(two.found)))
+    assert len(found["revisions"]["changed"]) == found["revisions"]["texts"]["changed"]
+    assert found["labels"]["flips"]["n"] >= 0
+    assert {r["side"] for r in found["cost"]} == {"before", "after"}
+
+
+def test_the_asset_compares_each_version_with_the_one_before(two: Two) -> None:
+    project = two.history.project(two.data)
+    evaluated = project.records.partitions("evaluation")
+    pairs = successive(evaluated, project.snapshots)
+    assert pairs == [(two.first, two.second)]
+    page = page_path(two.layout, two.first, two.second)
+    assert page.is_file()  # written by the run
+    shown = pair_metadata(project, pairs)
+    assert shown["page"] == dg.MetadataValue.path(str(page))
+    assert len(str(shown["changes"].value)) < 1000
+    assert "too few to tell" in str(shown["changes"].value)
+    assert shown["revisions_changed"] == two.found.revisions.count("changed")  # type: ignore[union-attr]
+    assert -1 <= shown["delta_rl_policy_harmlessness_win_rate_red_team"] <= 1
+    assert successive([two.second], project.snapshots) == []
+    assert pair_metadata(project, []) == {}
+
+
+def test_the_command_prints_writes_and_refuses(two: Two, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAI_DATA_ROOT", str(two.data))
+
+    def run(*arguments: str, code: int = 0) -> str:
+        result: Any = CliRunner().invoke(app, ["compare", *arguments])
+        assert result.exit_code == code, result.output
+        return str(result.output)
+
+    text = re.sub(r"\s+", " ", run(two.first, two.second, "--out", str(tmp_path / "page.html")))
+    assert "1 principle edited" in text
+    assert "too few to tell" in text
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == render(two.found)
+    assert json.loads(run(two.first, two.second, "--json"))["after"]["version"] == two.second
+    assert "Known:" in run(two.first, "nonsense", code=2)
+    assert run("evaluation/nonsense/000001", two.first, code=2)
+    unmade = two.history.constitution.model_copy(update={"version": "v9"})
+    key = Snapshots(two.layout).register(unmade)
+    assert f"cai materialize {key}" in run(two.first, key, code=2).replace("\n", " ")
+    with pytest.raises(RecordMissing):
+        side(two.layout, key)
+
+
+def test_a_version_that_was_made_in_part_is_compared_in_part(two: Two, tmp_path: Path) -> None:
+    records = Records(two.layout)
+    part = f"revisions/{two.second}/{records.latest('revisions', two.second).number:06d}"
+    found = compare(two.layout, two.first, part)
+    assert (found.labels, found.metrics, found.rewards) == (None, None, None)
+    assert found.revisions is not None
+    said = " ".join(sentences(found))
+    assert "Whether it is better cannot be said" in said
+    assert "Labels are not compared" in said
+    assert "Not both versions have been evaluated" in save(two.layout, found, tmp_path / "x.html").read_text()

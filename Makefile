@@ -10,17 +10,24 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 export HF_HUB_OFFLINE ?= 1
 export VLLM_NO_USAGE_STATS ?= 1
 
-.PHONY: demo test test-fast ui lint gpu clean
+.PHONY: demo test test-fast test-long ui lint gpu clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.ready  ## every asset, prompts to RL policy, on a real model
 	$(BIN)/cai demo
 
-test: $(VENV)/.ready chromium  ## all tests
-	$(BIN)/python -m pytest
+# Tests of logic share the cores; those that load the model need them for themselves.
+LOGIC := -m "not model and not browser and not long" -n 2 --dist loadfile
+
+test: $(VENV)/.ready chromium  ## logic, the real model, a real browser: about 25 minutes on 2 cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(LOGIC)
+	$(BIN)/python -m pytest -m "(model or browser) and not long"
+
+test-long: $(VENV)/.ready  ## what takes minutes each: more of the recipe on the real model, automation in a live dagster dev
+	$(BIN)/python -m pytest -m long
 
 test-fast: $(VENV)/.ready  ## logic only: no model, no browser
-	$(BIN)/python -m pytest -m "not model and not browser"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(LOGIC)
 
 ui: $(VENV)/.ready  ## Dagster on http://127.0.0.1:3000
 	$(BIN)/cai ui

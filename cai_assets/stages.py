@@ -143,15 +143,19 @@ def reward_comparisons(settings: Settings, labelled: pl.DataFrame, responses: pl
     return mix_human(rows, reward.human, held_out=reward.held_out, evaluation=evaluation_prompts(responses))
 
 
-def reinforcement_training(settings: Settings, constitution: Constitution, pairs: pl.DataFrame) -> pl.DataFrame:
+def reinforcement_rows(settings: Settings, constitution: Constitution, pairs: pl.DataFrame) -> pl.DataFrame:
     """Each prompt once, or for DPO each graded pair, in canonical order, with the held-out prompts marked.
 
     ``pairs``: response pairs; for DPO the labelled ones. With the labeller's reward each row has its request.
     """
     rl = settings.rl
     rows = (pairs_to_train_on if rl.algorithm == "dpo" else prompts_to_train_on)(pairs, rl.held_out)
-    graded = with_requests(rows, constitution) if rl.reward == "labeller" else rows
-    return graded.drop("prompt_id")
+    return with_requests(rows, constitution) if rl.reward == "labeller" else rows
+
+
+def reinforcement_training(rows: pl.DataFrame) -> pl.DataFrame:
+    """The columns of reinforcement learning's rows that decide its training."""
+    return rows.drop("pair_id", "prompt_id", strict=False)
 
 
 def recipe(settings: Settings, kind: Kind) -> dict[str, object]:

@@ -27,6 +27,11 @@ AC: Any = dg.AutomationCondition  # its key type is invariant, which no composed
 # each real change causes one pass.
 _changed = (AC.data_version_changed() & ~AC.executed_with_root_target()) | AC.will_be_requested()
 
+# Dagster's own all_deps_blocking_checks_passed() wants the *checks* requested too, which only checks with a condition
+# ever are: it parts one change into a run at each blocking check. A parent requested in this tick is in the same run,
+# where a failed blocking check stops what is below it.
+_checks_passed = AC.all_checks_match(AC.check_passed(), blocking_only=True)
+
 
 def on_real_change(*, ignoring: dg.AssetSelection | None = None) -> Any:
     """Run when a parent's data really changed, when newly missing, or when the code version changed."""
@@ -36,7 +41,7 @@ def on_real_change(*, ignoring: dg.AssetSelection | None = None) -> Any:
     return (
         (AC.newly_missing() | parent_changed | AC.code_version_changed()).since_last_handled()
         & ~AC.any_deps_missing() & ~AC.any_deps_in_progress() & ~AC.in_progress()
-        & AC.all_deps_blocking_checks_passed()
+        & AC.all_deps_match(AC.will_be_requested() | _checks_passed)
     ).with_label("on_real_change")
 
 

@@ -22,11 +22,12 @@ import dagster as dg
 import polars as pl
 
 from cai_assets import stages
+from cai_assets.defs.making import Making
 from cai_assets.lineage.checkpoints import Checkpoint
 from cai_assets.lineage.layout import write_atomic
 from cai_assets.lineage.parquet import parquet_bytes
 from cai_assets.lineage.records import table_digest
-from cai_assets.project import Project
+from cai_assets.lineage.trace import LINEAGE, LINEAGE_ROWS
 from cai_assets.reports.checkpoint import checkpoint_card
 from cai_assets.start import Base
 from cai_assets.train.ability import BUNDLED as GENERAL_TEXT
@@ -45,15 +46,17 @@ class Trained(NamedTuple):
 
 
 def train(
-    context: dg.AssetExecutionContext, project: Project, *, asset: str, kind: Kind, rows: pl.DataFrame, base: Base,
+    made: Making, *, asset: str, kind: Kind, rows: pl.DataFrame, base: Base,
     card: Mapping[str, Any], reward_model: Checkpoint | None = None, labeller: Base | None = None,
     supervised: pl.DataFrame | None = None,
 ) -> Trained:
     """Return the checkpoint made of exactly these rows, base and settings; train it if it is not there yet.
 
+    ``made`` knows the rows by their ids (``trains_on``); the lineage is written before anything is spent.
     ``reward_model`` or ``labeller`` rewards, ``supervised`` are the SL rows mixed in: of reinforcement learning alone.
     ``card``: ``constitution``, ``principles`` (id, text, rows) and ``rows_by_kind``, kept in the checkpoint's record.
     """
+    context, project = made.context, made.project
     settings = project.settings
     key = stages.training_key(settings, kind, rows, base.identity, reward_model=reward_model and reward_model.key,
                               labeller=labeller and labeller.identity, supervised=supervised)
@@ -79,16 +82,17 @@ def train(
             write_atomic(job.supervised_data, parquet_bytes(supervised))
         write_atomic(work / "job.json", job.model_dump_json(indent=1).encode())
         job.error.unlink(missing_ok=True)
+        made.write_lineage(work, asset, key)
         _run(context, asset, job)
         record = {"base": base.identity.model_dump(), "base_name": base.name, "rows": rows.height,
                   "data": table_digest(rows), "settings": stages.recipe(settings, kind), "seed": settings.seed,
                   "code_version": CODE_VERSION[kind], "reward_model": reward_model.key if reward_model else None,
                   "metrics": json.loads(job.metrics.read_text(encoding="utf-8")), **card}
-        for name in (job.metrics, job.curves):
-            name.replace(job.final / name.name)
+        for name in (job.metrics.name, job.curves.name, LINEAGE, LINEAGE_ROWS):
+            (work / name).replace(job.final / name)
         text = checkpoint_card(kind, key, base.name, record)
-        made = project.checkpoints.publish(asset, key, job.final, record=record, card=text)
-    return Trained(made, False, time.monotonic() - start)
+        published = project.checkpoints.publish(asset, key, job.final, record=record, card=text)
+    return Trained(published, False, time.monotonic() - start)
 
 
 def _run(context: dg.AssetExecutionContext, asset: str, job: Job) -> None:

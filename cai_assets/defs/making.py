@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import polars as pl
 from pydantic import BaseModel
 
+from cai_assets.defs.lineage_metadata import lineage_metadata, reached
 from cai_assets.defs.metadata import against_plan, cost_metadata, table_metadata
 from cai_assets.engines.protocol import Engine
+from cai_assets.lineage.chain import training_table
 from cai_assets.lineage.checkpoints import Checkpoint
 from cai_assets.lineage.provenance import gpu_count, provenance
 from cai_assets.lineage.records import WITHOUT_VERSION, Record, RecordMissing, Ref
+from cai_assets.lineage.trace import write_lineage
 from cai_assets.project import Project
 from cai_assets.start import CheckpointGone, checkpoint_of, round_before
 from cai_assets.steps.complete import Completer, Usage, total
@@ -30,6 +34,7 @@ class Making:
         self.context, self.project, self.partition = context, project, partition
         self.usage: dict[str, Usage] = {}
         self._inputs: dict[str, Ref] = {}
+        self._trained_on: dict[str, str] = {}
         self._start = time.monotonic()
 
     def record(self, asset: str) -> Record:
@@ -84,19 +89,33 @@ class Making:
         return self._result(record, {**described, **against_plan(record, self._plan()),
                                      **table_metadata(record, frame, path)})
 
+    def trains_on(self, rows: pl.DataFrame, labels: pl.DataFrame | None = None) -> None:
+        """Note which rows the checkpoint is trained on. ``labels``: the preference pairs that pairs are named by."""
+        _, path = self.project.records.save_table("training_rows", training_table(rows, labels))
+        self._trained_on = {"training_rows": self.project.layout.relative(path)}
+
+    def write_lineage(self, folder: Path, asset: str, key: str) -> None:
+        """Write what a checkpoint comes from, to lie beside its weights: so it can be traced wherever it is copied."""
+        path = f"checkpoints/{asset}/{key.partition(':')[2]}"
+        record = self._draft(asset, key, path, Usage(), None, self._trained_on, rows=None)
+        write_lineage(folder, self.project.layout, record)
+
     def trained(
         self, asset: str, checkpoint: Checkpoint, *, reused: bool, seconds: float, rows: int,
         settings: Mapping[str, BaseModel], metadata: Mapping[str, Any], details: Mapping[str, Any] | None = None,
     ) -> dg.MaterializeResult[None]:
         """Write the record of a checkpoint; its key is the data version, for training is not bit-reproducible."""
-        known = {"reused_checkpoint": reused, "metrics": checkpoint.metrics, **(details or {})}
+        known = {"reused_checkpoint": reused, "metrics": checkpoint.metrics, **self._trained_on, **(details or {})}
         path = self.project.layout.relative(checkpoint.path)
         record = self._write(asset, checkpoint.key, path, Usage(seconds=seconds), settings, known, rows=rows)
         described: dict[str, Any] = {
             "checkpoint": dg.MetadataValue.path(str(checkpoint.path)), "key": checkpoint.key,
             "training": "reused" if reused else "trained", "training_rows": rows, **metadata,
-            **cost_metadata(record, self.project.settings), **against_plan(record, self._plan()),
+            **lineage_metadata(record, checkpoint), **cost_metadata(record, self.project.settings),
+            **against_plan(record, self._plan()),
         }
+        if record.partition:
+            self.context.log_event(reached(record, checkpoint))
         return self._result(record, described)
 
     def snapshot(self, digest: str, path: str, metadata: Mapping[str, Any],
@@ -119,7 +138,14 @@ class Making:
         self, asset: str, digest: str, path: str, usage: Usage, settings: Mapping[str, BaseModel] | None,
         details: Mapping[str, Any] | None, *, rows: int | None, seconds: float | None = None,
     ) -> Record:
-        return self.project.records.add(Record(
+        return self.project.records.add(
+            self._draft(asset, digest, path, usage, settings, details, rows=rows, seconds=seconds))
+
+    def _draft(
+        self, asset: str, digest: str, path: str, usage: Usage, settings: Mapping[str, BaseModel] | None,
+        details: Mapping[str, Any] | None, *, rows: int | None, seconds: float | None = None,
+    ) -> Record:
+        return Record(
             asset=asset, partition=self.partition, digest=digest, path=path, inputs=tuple(self._inputs.values()),
             constitution=self.partition, rows=rows, reused=usage.reused, generated=usage.generated,
             failed=usage.failed, prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens,
@@ -128,7 +154,7 @@ class Making:
             settings={k: v.model_dump(mode="json") for k, v in (settings or {}).items()},
             details={"errors": usage.errors, "engine_seconds": usage.seconds, **(details or {})},
             provenance=provenance(), run_id=self.context.run.run_id,
-        ))
+        )
 
     @staticmethod
     def _result(record: Record, metadata: Mapping[str, Any]) -> dg.MaterializeResult[None]:

@@ -96,13 +96,15 @@ def reward_model(context: dg.AssetExecutionContext, project: dg.ResourceParam[Pr
     made = Making(context, project, partition=context.partition_key)
     refuse_unfit_labeller(project, made.record("preference_pairs"))
     settings = project.settings
-    mixed = stages.reward_comparisons(settings, made.read("preference_pairs"), made.read("starting_responses"))
+    labels = made.read("preference_pairs")
+    mixed = stages.reward_comparisons(settings, labels, made.read("starting_responses"))
     rows = mixed.frame
     model = settings.models.role("policy")
     local = prepare(model, project.layout)
     counts = dict(rows["principle_id"].value_counts().iter_rows())
     principles = principle_rows(registered(project, context.partition_key), counts, "preference")
-    done = train(context, project, asset="reward_model", kind="reward",
+    made.trains_on(rows, labels)
+    done = train(made, asset="reward_model", kind="reward",
                  base=Base(model.source, local.path, local.identity),
                  rows=stages.reward_training(rows),
                  card={"constitution": context.partition_key, "principles": principles,

@@ -33,13 +33,15 @@ def rl_policy(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proje
     start, preferences = made.checkpoint("sl_policy"), made.checkpoint("reward_model")
     dpo = settings.rl.algorithm == "dpo"
     made.record("constitution")
-    rows = stages.reinforcement_training(settings, registered(project, context.partition_key),
-                                         made.read("preference_pairs" if dpo else "response_pairs"))
+    pairs = made.read("preference_pairs" if dpo else "response_pairs")
+    rows = stages.reinforcement_rows(settings, registered(project, context.partition_key), pairs)
     supervised = None if settings.rl.alpha is None else stages.supervised_training(made.read("sl_dataset"))
     by_labeller = settings.rl.reward == "labeller"
     if dpo or by_labeller:  # otherwise the reward model stands between, and was refused
         refuse_unfit_labeller(project, made.record("preference_pairs"))
-    done = train(context, project, asset="rl_policy", kind="reinforcement", rows=rows, supervised=supervised,
+    made.trains_on(rows, pairs if dpo else None)
+    done = train(made, asset="rl_policy", kind="reinforcement", rows=stages.reinforcement_training(rows),
+                 supervised=supervised,
                  base=Base("sl_policy", start.path, identify(start.path, project.layout)),
                  reward_model=None if by_labeller else preferences, labeller=labeller(project) if by_labeller else None,
                  card={"constitution": context.partition_key, "principles": preferences.record["principles"],

@@ -108,7 +108,8 @@ def _supervised(
     by_kind = {"revisions or responses to red-team prompts": rows.filter(pl.col("kind") == "red-team").height,
                "responses to helpful prompts": rows.filter(pl.col("kind") == "helpful").height,
                "general conversations": rows.filter(pl.col("kind") == "general").height}
-    done = train(made.context, project, asset=asset, kind="supervised", rows=stages.supervised_training(rows),
+    made.trains_on(rows)
+    done = train(made, asset=asset, kind="supervised", rows=stages.supervised_training(rows),
                  base=base, card={**card, "rows_by_kind": by_kind})
     return made.trained(asset, done.checkpoint, reused=done.reused, seconds=done.seconds, rows=rows.height,
                         settings={"sl": settings},

@@ -27,6 +27,7 @@ ROWS: dict[str, pl.DataType] = {
     "principle_ids": pl.List(pl.String()), "text": pl.String(), "messages": MESSAGES,
     "row_keys": pl.List(pl.String()), "parents": pl.List(pl.String()),
 }
+KEPT: dict[str, pl.DataType] = {**ROWS, "characters": pl.Int64()}
 TRAINED: dict[str, pl.DataType] = {"row_id": pl.String(), "prompt_id": pl.String(), "held_out": pl.Boolean()}
 
 
@@ -58,6 +59,7 @@ SHAPES: dict[str, tuple[Shape, ...]] = {
     "sl_dataset": (Shape("row_id", (), "response"),),
     "training_rows": (Shape("row_id", (), "text"),),
 }
+MARKS: dict[str, pl.DataType] = {"place": pl.UInt32(), "held_out": pl.Boolean(), "checkpoint": pl.String()}
 STEPS = ("respond", "revision")  # the calls whose texts are trained on
 OWN_MESSAGES = ("prompts", "sl_dataset", "training_rows")
 OURS = "ai"  # the source of a comparison that the labeller made
@@ -71,19 +73,21 @@ class Table(NamedTuple):
     version: str | None = None
 
 
-def gather(tables: Iterable[Table], prompts: Sequence[str] | None = None) -> pl.DataFrame:
-    """Rows of all tables as ROWS, each ``row_id`` once; with ``prompts``, only rows of these prompt ids.
+def gather(tables: Iterable[Table], prompts: Sequence[str] | None = None, *, texts: bool = True) -> pl.DataFrame:
+    """Rows of all tables as KEPT, each ``row_id`` once; with ``prompts``, only rows of these prompt ids.
+
+    Without ``texts``, ``text`` and ``messages`` are null, which saves most of the memory.
 
     A row in several tables of an asset is taken from the first of them. Raise StoreCorrupt for a table that is gone or
     cannot be read.
     """
     order = list(SHAPES)
-    parts = [_read(t, prompts) for t in sorted(dict.fromkeys(tables), key=lambda t: order.index(t.asset))]
-    rows = pl.concat([pl.DataFrame(schema=ROWS), *parts])
-    return rows.filter(pl.col("row_id") != "").unique("row_id", keep="first", maintain_order=True)
+    parts = [_read(t, prompts, texts) for t in sorted(dict.fromkeys(tables), key=lambda t: order.index(t.asset))]
+    rows = pl.concat([pl.DataFrame(schema=KEPT), *parts])
+    return rows.filter((pl.col("row_id") != "") & pl.col("row_id").is_first_distinct())
 
 
-def _read(table: Table, prompts: Sequence[str] | None) -> pl.DataFrame:
+def _read(table: Table, prompts: Sequence[str] | None, texts: bool) -> pl.DataFrame:
     names = columns(table.path)
     shapes = [s for s in SHAPES[table.asset] if s.id in names]
     wanted = {*COPIED, "principle_id", "votes", *(c for s in shapes for c in (s.id, *s.parents, *s.keys, s.text))}
@@ -92,14 +96,15 @@ def _read(table: Table, prompts: Sequence[str] | None) -> pl.DataFrame:
     frame = read_parquet(table.path, [n for n in names if n in wanted])
     if prompts is not None:
         frame = frame.filter(pl.col("prompt_id").is_in(list(prompts)))
-    return pl.concat([pl.DataFrame(schema=ROWS), *(_unified(table, shape, frame) for shape in shapes)])
+    parts = [_unified(table, shape, frame, texts) for shape in shapes]
+    return pl.concat([pl.DataFrame(schema=KEPT), *parts])
 
 
 def prompts_of(tables: Iterable[Table], target: str) -> list[str]:
     """Ids of the prompts whose rows a target names (as in ``chain``), in any of the tables. Memory: one table."""
     found = set[str]()
     for table in dict.fromkeys(tables):
-        rows = _read(table, None)
+        rows = _read(table, None, False)
         found |= set(rows.filter((pl.col("prompt_id") == target) | matches(rows, target))["prompt_id"].drop_nulls())
     return sorted(found)
 
@@ -110,20 +115,23 @@ def columns(path: Path) -> list[str]:
         return list(file.schema_arrow.names)
 
 
-def _unified(table: Table, shape: Shape, frame: pl.DataFrame) -> pl.DataFrame:
+def _unified(table: Table, shape: Shape, frame: pl.DataFrame, texts: bool) -> pl.DataFrame:
     kinds = frame.schema
     made = {"row_id": pl.col(shape.id), "asset": pl.lit(table.asset), "version": pl.lit(table.version, pl.String),
             "principle_ids": _principles(kinds), "row_keys": _list_of(shape.keys, kinds),
             "parents": _list_of(shape.parents, kinds)}
-    if shape.text in kinds:
-        made["text"] = pl.col(str(shape.text))
+    text = pl.col(str(shape.text)) if shape.text in kinds else pl.lit(None, pl.String)
+    said = pl.col("messages").list.eval(pl.element().struct.field("content").str.len_chars()).list.sum()
+    made["characters"] = said if table.asset == "prompts" and "messages" in kinds else text.str.len_chars()
+    made |= {"text": text} if texts else {"text": pl.lit(None), "messages": pl.lit(None)}
     return frame.select(made.get(c, pl.col(c) if c in kinds else pl.lit(None)).cast(t).alias(c)
-                        for c, t in ROWS.items())
+                        for c, t in KEPT.items())
 
 
 def _principles(kinds: Mapping[str, pl.DataType]) -> pl.Expr:
     votes = kinds.get("votes")
-    own = pl.concat_list("principle_id").list.drop_nulls() if "principle_id" in kinds else pl.lit(None)
+    known = pl.col("principle_id").is_not_null()
+    own = pl.when(known).then(pl.concat_list("principle_id")) if "principle_id" in kinds else pl.lit(None)
     if isinstance(votes, pl.List) and isinstance(votes.inner, pl.Struct):
         voters = pl.col("votes").list.eval(pl.element().struct.field("principle_id")).list.drop_nulls()
         return pl.when(pl.col("votes").list.len() > 1).then(voters).otherwise(own)
@@ -131,31 +139,46 @@ def _principles(kinds: Mapping[str, pl.DataType]) -> pl.Expr:
 
 
 def _list_of(names: Sequence[str], kinds: Mapping[str, pl.DataType]) -> pl.Expr:
-    """One list of ids from string and list columns, without empty ones; null if there is no such column."""
+    """One list of ids from string and list columns, null for empty ones; null if there is no such column."""
     there = [n for n in names if n in kinds]
     if not there:
         return pl.lit(None)
-    return pl.concat_list(there).list.filter(pl.element() != "")
+    # Nulls stay until rows are handed out: dropping them inside lists costs more than all else.
+    return pl.concat_list(pl.when(pl.col(n) != "").then(n) if kinds[n] == pl.String else pl.col(n) for n in there)
 
 
-def with_tokens(rows: pl.DataFrame, store: RowStore) -> pl.DataFrame:
-    """Add ``characters`` of each text and ``tokens``: completion tokens of its call as the row store has them.
+class Graph(NamedTuple):
+    """``rows``: KEPT and ``tokens``. ``edges``: ``child`` and ``parent`` as positions in ``rows``."""
 
-    A label's are those of its two responses together; a prompt's characters are those of its conversation.
-    Tokens are null where the store does not have the call.
+    rows: pl.DataFrame
+    edges: pl.DataFrame
+
+    def places(self, ids: pl.DataFrame) -> pl.DataFrame:
+        """``ids`` with ``place``, the position in ``rows`` of its ``row_id``; ids that are not there are left out."""
+        return ids.join(self.rows.select("row_id").with_row_index("place"), on="row_id", maintain_order="left")
+
+
+def graph(rows: pl.DataFrame, store: RowStore) -> Graph:
+    """Join rows by their ids, and add the completion tokens of each row's call as the row store has them.
+
+    A label's tokens and characters are those of its two responses together. Tokens are null where the store does not
+    have the call.
     """
-    keys = rows.filter(pl.col("asset") != "preference_pairs").select("row_id", row_key=pl.col("row_keys").list.first())
-    counted = keys.join(_stored_tokens(store, keys.select("row_key").drop_nulls().unique()), on="row_key", how="inner")
-    said = pl.col("messages").list.eval(pl.element().struct.field("content").str.len_chars()).list.sum()
-    sized = rows.join(counted.select("row_id", "tokens"), on="row_id", how="left", maintain_order="left").with_columns(
-        characters=pl.when(pl.col("asset") == "prompts").then(said).otherwise(pl.col("text").str.len_chars()))
-    labels = sized.filter(asset="preference_pairs").select("row_id", parent="parents").explode("parent")
-    both = labels.join(sized.select("row_id", "tokens", "characters"), left_on="parent", right_on="row_id").group_by(
-        "row_id").agg(pl.when(pl.col("tokens").null_count() == 0).then(pl.col("tokens").sum()).alias("tokens_b"),
-                      pl.col("characters").sum().alias("characters_b"))
-    return sized.join(both, on="row_id", how="left", maintain_order="left").with_columns(
-        tokens=pl.coalesce("tokens_b", "tokens").cast(pl.Int64),
-        characters=pl.coalesce("characters_b", "characters").cast(pl.Int64)).drop("tokens_b", "characters_b")
+    edges = links(rows)
+    keys = rows.select(row_key=pl.col("row_keys").list.first(), label=pl.col("asset") == "preference_pairs")
+    own = keys.with_row_index("place").filter(~pl.col("label"), pl.col("row_key").is_not_null())
+    counted = own.select("place", "row_key").join(_stored_tokens(store, own.select("row_key")), on="row_key")
+    every = pl.select(place=pl.int_range(rows.height, dtype=pl.UInt32))
+    sizes = every.join(counted.select("place", "tokens"), on="place", how="left", maintain_order="left").with_columns(
+        characters=rows["characters"])
+    labels = keys.with_row_index("place").filter("label").select("place")
+    both = labels.join(edges, left_on="place", right_on="child").join(
+        sizes, left_on="parent", right_on="place").group_by("place").agg(
+        pl.when(pl.col("tokens").null_count() == 0).then(pl.col("tokens").sum()), pl.col("characters").sum())
+    known = sizes.join(both, on="place", how="left", maintain_order="left", suffix="_both")
+    return Graph(rows.with_columns(
+        characters=known.select(pl.coalesce("characters_both", "characters")).to_series(),
+        tokens=known.select(pl.coalesce("tokens_both", "tokens").cast(pl.Int64)).to_series()), edges)
 
 
 def _stored_tokens(store: RowStore, keys: pl.DataFrame) -> pl.DataFrame:
@@ -240,20 +263,18 @@ def reach(start: pl.Series, edges: pl.DataFrame, *, up: bool) -> pl.Series:
     return seen["n"].sort()
 
 
-def places(rows: pl.DataFrame, ids: pl.DataFrame) -> pl.Series:
-    """Positions in ``rows`` of the ``row_id`` of ``ids``."""
-    return rows.select("row_id").with_row_index("n").join(ids.select("row_id"), on="row_id", how="semi")["n"]
-
-
-def mark(rows: pl.DataFrame, trained: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """Add ``trained_in`` and ``held_out_in``: the checkpoints whose data a row is in, once for each time it is."""
-    parts = [frame.with_columns(checkpoint=pl.lit(name)) for name, frame in sorted(trained.items())]
-    every = pl.concat([pl.DataFrame(schema={**TRAINED, "checkpoint": pl.String}), *parts])
-    split = every.group_by("row_id", maintain_order=True).agg(
+def mark(found: Graph, trained: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """Rows with ``trained_in`` and ``held_out_in``: the checkpoints whose data a row is in, once for each time."""
+    parts = [found.places(frame).select("place", "held_out", checkpoint=pl.lit(name))
+             for name, frame in sorted(trained.items())]
+    every = pl.concat([pl.DataFrame(schema=MARKS), *parts])
+    split = every.group_by("place", maintain_order=True).agg(
         trained_in=pl.col("checkpoint").filter(~pl.col("held_out")),
         held_out_in=pl.col("checkpoint").filter("held_out"))
-    return rows.join(split, on="row_id", how="left", maintain_order="left").with_columns(
-        pl.col("trained_in", "held_out_in").fill_null(pl.lit([], dtype=pl.List(pl.String))))
+    none = pl.lit([], dtype=pl.List(pl.String))
+    return found.rows.with_row_index("place").join(split, on="place", how="left", maintain_order="left").drop(
+        "place").with_columns(pl.col("trained_in", "held_out_in", "principle_ids").fill_null(none),
+                              pl.col("row_keys", "parents").list.drop_nulls().fill_null(none))
 
 
 def chain(rows: pl.DataFrame, target: str) -> pl.DataFrame:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from cai_assets.lineage.chain import UnknownRow, gather, links, matches, reach, with_tokens
+from cai_assets.lineage.chain import Graph, UnknownRow, gather, graph, matches, reach
 from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.principles import DIGITS, Measure, measure_of
 from cai_assets.lineage.records import Record
@@ -126,16 +126,15 @@ def _has(layout: Layout, version: str, principle: str) -> bool:
 def _of_version(layout: Layout, made: Sequence[Record], target: Target) -> tuple[list[Reached], bool]:
     trees = {r.ref.id: tree(layout, r) for r in made}
     every = {name: r for t in trees.values() for name, r in t.items()}
-    rows = with_tokens(gather(tables_of(layout, every.values())), RowStore(layout))
-    hits = _hits(layout, rows, target)
-    if not hits.height:
+    whole = graph(gather(tables_of(layout, every.values()), texts=False), RowStore(layout))
+    hits = _hits(layout, whole, target)
+    if not len(hits):
         return [], False
     newest = {(r.asset, r.partition): r.ref.id for r in made}
-    sizes = rows.select("row_id", "tokens", "characters")
     direct: dict[str, Reached] = {}
     for name, r in every.items():
         if r.asset in CHECKPOINTS:
-            direct[name] = _direct(r, training_of(layout, r, every), sizes, hits,
+            direct[name] = _direct(r, training_of(layout, r, every), whole, hits,
                                    newest=name == newest.get((r.asset, r.partition)))
     touched = {name for name, x in direct.items() if x.rows or x.held_out}
     unique: dict[tuple[str, str | None, str], Reached] = {}
@@ -147,32 +146,33 @@ def _of_version(layout: Layout, made: Sequence[Record], target: Target) -> tuple
     return list(unique.values()), True
 
 
-def _hits(layout: Layout, rows: pl.DataFrame, target: Target) -> pl.DataFrame:
-    """``row_id`` of every row that the target is, or that descends from it."""
+def _hits(layout: Layout, whole: Graph, target: Target) -> pl.Series:
+    """Positions of every row that the target is, or that descends from it."""
+    rows = whole.rows
     if target.principle:
-        at_once = (pl.col("asset") == "preference_pairs") & (pl.col("principle_ids").list.len() == 0)
+        at_once = (pl.col("asset") == "preference_pairs") & (pl.col("principle_ids").list.len().fill_null(0) == 0)
         asked = [v for v in rows["version"].unique().drop_nulls()
                  if any(p.id == target.principle and p.preference for p in Snapshots(layout).load(v).principles)]
         test = pl.col("principle_ids").list.contains(target.principle) | (at_once & pl.col("version").is_in(asked))
         start = rows.select(hit=test.fill_null(False))["hit"]
     else:
         start = (rows["prompt_id"] == target.row).fill_null(False) | matches(rows, str(target.row))
-    found = reach(start.arg_true(), links(rows), up=False)
-    return rows[found.to_list()].select("row_id")
+    return reach(start.arg_true(), whole.edges, up=False)
 
 
-def _direct(
-    record: Record, trained: pl.DataFrame, sizes: pl.DataFrame, hits: pl.DataFrame, *, newest: bool
-) -> Reached:
-    fit = trained.filter(~pl.col("held_out")).join(sizes, on="row_id", how="left")
+def _direct(record: Record, trained: pl.DataFrame, whole: Graph, hits: pl.Series, *, newest: bool) -> Reached:
+    placed = whole.places(trained).select("place", "held_out")
+    sized = placed.hstack(whole.rows.select("tokens", "characters")[placed["place"]])
+    fit, held_out = sized.filter(~pl.col("held_out")), sized.filter("held_out")
     measure = measure_of(fit)
     column = "tokens" if measure == "completion tokens" else "characters"
-    mine = fit.join(hits, on="row_id", how="semi")
+    mine = fit.join(hits.alias("place").to_frame(), on="place", how="semi")
     rows, text = (mine.height, fit.height), [int(f[column].sum() or 0) for f in (mine, fit)]
     return Reached(
         asset=record.asset, partition=record.partition, key=record.digest, record=record.ref.id, newest=newest,
         rows=mine.height, of_rows=fit.height, row_share=_share(*rows), text_share=_share(*text),
-        held_out=trained.filter("held_out").join(hits, on="row_id", how="semi").height, measure=measure, through=())
+        held_out=held_out.join(hits.alias("place").to_frame(), on="place", how="semi").height, measure=measure,
+        through=())
 
 
 def _share(part: int, whole: int) -> float:

@@ -13,7 +13,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from cai_assets.constitution.model import Constitution
-from cai_assets.lineage.chain import TRAINED, links, places
+from cai_assets.lineage.chain import TRAINED, Graph
 
 Measure = Literal["completion tokens", "characters"]
 ALL_AT_ONCE = "*"  # stands for the principles of a label that answers all of them in one question
@@ -76,18 +76,22 @@ class Influence(_Fixed):
 
 
 def influence(
-    rows: pl.DataFrame, trained: Mapping[str, pl.DataFrame], constitutions: Mapping[str, Constitution]
+    found: Graph, trained: Mapping[str, pl.DataFrame], constitutions: Mapping[str, Constitution]
 ) -> Influence:
-    """What shaped a checkpoint. ``rows``: of ``chain.with_tokens``; ``trained``: training rows by checkpoint."""
-    parts = [f.group_by("row_id").agg(n=pl.len()) for f in trained.values()]
-    times = pl.concat([pl.DataFrame(schema={"row_id": pl.String, "n": pl.get_index_type()}), *parts])
-    used = rows.with_row_index("place").join(times.group_by("row_id").agg(pl.col("n").max()), on="row_id")
+    """What shaped a checkpoint. ``trained``: training rows by checkpoint, as chain.TRAINED."""
+    facts = found.rows.select("asset", "version", "principle_ids", "p_chosen", "tokens", "characters").with_row_index(
+        "place")
+    placed = {name: found.places(frame).select("place") for name, frame in sorted(trained.items())}
+    times = pl.concat([pl.DataFrame(schema={"place": pl.UInt32, "n": pl.get_index_type()}),
+                       *(f.group_by("place").agg(n=pl.len()) for f in placed.values())])
+    used = times.group_by("place").agg(pl.col("n").max()).join(facts, on="place")
     labels = used.filter(pl.col("p_chosen").is_not_null())
     supervised = used.filter(pl.col("p_chosen").is_null(), pl.col("asset") != "prompts")
     measure = measure_of(supervised)
     return Influence(
-        measure=measure, principles=_principles(rows, _sized(supervised, measure), labels, constitutions),
-        prompts=_prompts(rows, trained), stages={k: _stage(rows, f) for k, f in sorted(trained.items())})
+        measure=measure, principles=_principles(found, facts, _sized(supervised, measure), labels, constitutions),
+        prompts=_prompts(found.rows, trained),
+        stages={name: _stage(facts, trained[name], f) for name, f in placed.items()})
 
 
 def measure_of(rows: pl.DataFrame) -> Measure:
@@ -100,25 +104,25 @@ def _sized(rows: pl.DataFrame, measure: Measure) -> pl.DataFrame:
     return rows.with_columns(size=size * pl.col("n").cast(pl.Int64))
 
 
-def _stage(rows: pl.DataFrame, trained: pl.DataFrame) -> Stage:
-    texts = trained.join(rows.select("row_id", "tokens", "characters"), on="row_id", how="left").with_columns(n=1)
+def _stage(facts: pl.DataFrame, trained: pl.DataFrame, placed: pl.DataFrame) -> Stage:
+    texts = placed.join(facts.select("place", "tokens", "characters"), on="place").with_columns(n=1)
     measure = measure_of(texts)
     return Stage(rows=trained.height, held_out=int(trained["held_out"].sum()), measure=measure,
                  text=int(_sized(texts, measure)["size"].sum()))
 
 
 def _principles(
-    rows: pl.DataFrame, supervised: pl.DataFrame, labels: pl.DataFrame, constitutions: Mapping[str, Constitution]
+    found: Graph, facts: pl.DataFrame, supervised: pl.DataFrame, labels: pl.DataFrame,
+    constitutions: Mapping[str, Constitution],
 ) -> tuple[PrincipleShare, ...]:
     total = {"rows": int(supervised["n"].sum()), "text": int(supervised["size"].sum()), "labels": labels.height}
     own = _by_principle(supervised, [pl.col("n").sum().alias("rows"), pl.col("size").sum().alias("text")])
-    chains = _by_principle(_chains(rows, supervised), [pl.col("n").sum().alias("chain_rows")])
     ours = labels.filter(pl.col("asset") == "preference_pairs").with_columns(principle_ids=pl.when(
         pl.col("principle_ids").list.len() > 0).then("principle_ids").otherwise(pl.lit([ALL_AT_ONCE])))
     judged = _by_principle(ours, [pl.len().alias("labels"),
                                   pl.col("p_chosen").mean().round(DIGITS).alias("mean_strength")])
     counts: dict[tuple[str, str], dict[str, Any]] = {}
-    for frame in (own, chains, judged):
+    for frame in (own, _chains(found, facts, supervised), judged):
         for row in frame.iter_rows(named=True):
             key = (row.pop("version"), row.pop("principle_ids"))
             counts[key] = counts.get(key, {}) | row
@@ -132,19 +136,19 @@ def _by_principle(rows: pl.DataFrame, sums: Sequence[pl.Expr]) -> pl.DataFrame:
     return each.group_by("version", "principle_ids").agg(sums)
 
 
-def _chains(rows: pl.DataFrame, supervised: pl.DataFrame) -> pl.DataFrame:
-    """Every principle in the chain of every supervised row, once: version, principle_ids (a list of one), n."""
-    edges = links(rows)
-    here = supervised.select(start="place", at="place")
-    found = [here]
-    while here.height:
-        here = here.join(edges, left_on="at", right_on="child").select("start", at="parent")
-        found.append(here)
-    drawn = rows.select("version", "principle_ids").with_row_index("at").filter(
+def _chains(found: Graph, facts: pl.DataFrame, supervised: pl.DataFrame) -> pl.DataFrame:
+    """``chain_rows`` by version and principle: supervised rows with the principle anywhere in their chain."""
+    drawn = facts.select("place", "version", "principle_ids").filter(
         pl.col("principle_ids").list.len() > 0).explode("principle_ids")
-    each = pl.concat(found).join(drawn, on="at").select("start", "version", "principle_ids").unique()
-    return each.join(supervised.select("place", "n"), left_on="start", right_on="place").with_columns(
-        pl.concat_list("principle_ids"))
+    names = drawn.select("version", "principle_ids").unique().with_row_index("principle")
+    codes = drawn.join(names, on=["version", "principle_ids"], nulls_equal=True).select("principle", at="place")
+    here = supervised.select(start="place", at="place")
+    each = [here.join(codes, on="at").select("start", "principle")]
+    while here.height:
+        here = here.join(found.edges, left_on="at", right_on="child").select("start", at="parent")
+        each.append(here.join(codes, on="at").select("start", "principle"))
+    rows = pl.concat(each).unique().join(supervised.select("place", "n"), left_on="start", right_on="place")
+    return rows.group_by("principle").agg(chain_rows=pl.col("n").sum()).join(names, on="principle").drop("principle")
 
 
 def _share(
@@ -159,7 +163,8 @@ def _share(
 
 def _prompts(rows: pl.DataFrame, trained: Mapping[str, pl.DataFrame]) -> tuple[PromptGroup, ...]:
     ids = pl.concat([pl.DataFrame(schema=TRAINED), *trained.values()]).select(row_id="prompt_id").unique()
-    known = rows.filter(pl.col("asset") == "prompts")
-    reached = known[places(known, ids).to_list()].select(pl.col("source", "kind", "category").fill_null("unknown"))
+    known = rows.filter(pl.col("asset") == "prompts").select("row_id", "source", "kind", "category")
+    reached = known.join(ids, on="row_id", how="semi").with_columns(
+        pl.col("source", "kind", "category").fill_null("unknown"))
     groups = reached.group_by("source", "kind", "category").agg(prompts=pl.len()).sort("source", "kind", "category")
     return tuple(PromptGroup(**g) for g in groups.iter_rows(named=True))

@@ -20,18 +20,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cai_assets.constitution.model import Constitution
 from cai_assets.lineage.canonical import digest_file
 from cai_assets.lineage.chain import (
-    ROWS,
     SHAPES,
+    Graph,
     Table,
     chain,
     gather,
-    links,
+    graph,
     mark,
-    places,
     prompts_of,
     reach,
     training_rows,
-    with_tokens,
 )
 from cai_assets.lineage.checkpoints import RECORD
 from cai_assets.lineage.layout import Layout, UnsafeName, write_atomic
@@ -108,13 +106,13 @@ def trace_record(layout: Layout, record: Record) -> Traced:
     """Trace a record with the data root at hand."""
     records, problems = _tree(layout, record)
     tables = tables_of(layout, records.values())
-    rows, trained = _rows(layout, records, tables, problems)
+    whole, trained = _rows(layout, records, tables, problems)
     constitutions = _constitutions(layout, records.values(), problems)
     models = {name: found for name, r in records.items() if (found := _models(layout, r, problems))}
-    made = None if problems else influence(rows, trained, constitutions)
+    made = None if problems or whole is None else influence(whole, trained, constitutions)
     lineage = Lineage(root=_id(record), records=records, constitutions=constitutions, models=models, influence=made,
                       problems=tuple(sorted(set(problems))))
-    return Traced(lineage, lambda: _used(rows, trained))
+    return Traced(lineage, lambda: _used(graph(gather(tables), RowStore(layout)), trained))
 
 
 def write_lineage(folder: Path, layout: Layout, record: Record) -> None:
@@ -179,7 +177,7 @@ def row_chain(layout: Layout, target: str) -> pl.DataFrame:
     first = {(r.asset, r.digest): name for name, r in reversed(records.items()) if r.asset in CHECKPOINTS}
     trained = {name: training_of(layout, records[name], records) for name in first.values()}
     mine = {name: frame.filter(pl.col("prompt_id").is_in(prompts)) for name, frame in trained.items()}
-    return chain(mark(with_tokens(gather(tables, prompts), RowStore(layout)), mine), target)
+    return chain(mark(graph(gather(tables, prompts), RowStore(layout)), mine), target)
 
 
 def every_record(layout: Layout, assets: tuple[str, ...] | None = None) -> Iterator[Record]:
@@ -238,25 +236,25 @@ def _tree(layout: Layout, record: Record) -> tuple[dict[str, Record], list[str]]
 
 def _rows(
     layout: Layout, records: Mapping[str, Record], tables: list[Table], problems: list[str]
-) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
-    """Rows of every table, and training rows by checkpoint."""
+) -> tuple[Graph | None, dict[str, pl.DataFrame]]:
+    """Rows of every table, without their texts, and training rows by checkpoint; None if a table is missing."""
     for table in tables:
         if not table.path.is_file():
             problems.append(f"{table.path} is missing: materialise {table.asset} again, or restore it from a copy")
-    there = [t for t in tables if t.path.is_file()]
     try:
-        rows = with_tokens(gather(there), RowStore(layout))
+        if not all(t.path.is_file() for t in tables):
+            return None, {}
         trained = {name: training_of(layout, r, records) for name, r in records.items() if r.asset in CHECKPOINTS}
+        return graph(gather(tables, texts=False), RowStore(layout)), trained
     except StoreCorrupt as e:
         problems.append(str(e))
-        return pl.DataFrame(schema=ROWS), {}
-    return rows, trained
+        return None, {}
 
 
-def _used(rows: pl.DataFrame, trained: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    ids = pl.concat([f.select("row_id") for f in trained.values()]) if trained else rows.select("row_id").clear()
-    whole = reach(places(rows, ids), links(rows), up=True)
-    return mark(rows[whole.to_list()], trained)
+def _used(found: Graph, trained: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    placed = [found.places(f)["place"] for f in trained.values()]
+    whole = reach(pl.concat([pl.Series("place", [], dtype=pl.UInt32), *placed]), found.edges, up=True)
+    return mark(found, trained)[whole]
 
 
 def _constitutions(layout: Layout, records: Iterable[Record], problems: list[str]) -> dict[str, Constitution]:

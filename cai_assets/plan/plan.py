@@ -188,7 +188,7 @@ class _Planner:
         by_labeller = rl.reward == "labeller"
         return self._training(
             "rl_policy", "reinforcement", sl and identify(sl.path, self.project.layout),
-            stages.reinforcement_training(self.settings, self.constitution, rows),
+            stages.reinforcement_training(stages.reinforcement_rows(self.settings, self.constitution, rows)),
             known=rl.algorithm != "dpo" or not _planned(labels).height,
             after=("sl_policy",) if by_labeller else ("sl_policy", "reward_model"),
             reward_model=None if by_labeller else reward,

@@ -20,8 +20,9 @@ def prompts_to_train_on(pairs: pl.DataFrame, share: float) -> pl.DataFrame:
 
 
 def pairs_to_train_on(labelled: pl.DataFrame, share: float) -> pl.DataFrame:
-    """``prompt_id``, ``messages``, ``chosen``, ``rejected``, ``p_chosen`` and ``held_out`` of every graded pair."""
-    graded = comparisons(labelled, share).select("prompt_id", "messages", "chosen", "rejected", "p_chosen")
+    """``pair_id``, ``prompt_id``, ``messages``, ``chosen``, ``rejected``, ``p_chosen`` and ``held_out`` of every graded
+    pair."""
+    graded = comparisons(labelled, share).select("pair_id", "prompt_id", "messages", "chosen", "rejected", "p_chosen")
     return graded.with_columns(pl.col("prompt_id").is_in(sorted(held_out(graded, share))).alias("held_out"))
 
 

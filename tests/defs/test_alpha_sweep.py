@@ -22,6 +22,7 @@ SETTINGS = {
 
 
 @pytest.mark.model
+@pytest.mark.long
 def test_each_alpha_is_trained_once_and_a_second_sweep_reuses_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from cai_assets.definitions import defs
 from cai_assets.lineage.snapshots import VERSIONS
 
 SPECS = list(defs.resolve_all_asset_specs())
+CHECKS = [c for d in defs.asset_checks or () for c in d.check_specs if c.blocking]
 NAMES = {s.key.to_user_string() for s in SPECS}
 PARTITIONED = {s.key.to_user_string() for s in SPECS if s.partitions_def is not None}
 BELOW_INITIAL = PARTITIONED - {"constitution"}
@@ -28,7 +29,8 @@ class Daemon:
         self.counts: Counter[str] = Counter()
         self.runs = 0
         self.assets = [self._stand_in(spec) for spec in SPECS]
-        self.defs = dg.Definitions(assets=self.assets)
+        self.checks = [self._check(spec.key, spec.partitions_def) for spec in CHECKS]
+        self.defs = dg.Definitions(assets=self.assets, asset_checks=self.checks)
         self.cursor = None
 
     def _stand_in(self, spec: dg.AssetSpec) -> dg.AssetsDefinition:
@@ -46,10 +48,17 @@ class Daemon:
 
         return stand_in
 
+    def _check(self, key: dg.AssetCheckKey, partitions: dg.PartitionsDefinition | None) -> dg.AssetChecksDefinition:
+        @dg.asset_check(asset=key.asset_key, name=key.name, blocking=True, partitions_def=partitions)
+        def stand_in() -> dg.AssetCheckResult:
+            return dg.AssetCheckResult(passed=f"{key.asset_key.to_user_string()} check" not in self.failing)
+
+        return stand_in
+
     def run(self, names: set[str], partition: str | None) -> None:
         self.runs += 1
-        dg.materialize(self.assets, selection=sorted(names), partition_key=partition, instance=self.instance,
-                       raise_on_error=False)
+        dg.materialize([*self.assets, *self.checks], selection=sorted(names), partition_key=partition,
+                       instance=self.instance, raise_on_error=False)
 
     def settle(self, ticks: int = 8) -> tuple[dict[str, int], int]:
         """Tick until nothing more is asked for; return the counts by asset and the number of runs since the last."""
@@ -116,3 +125,11 @@ def test_a_failing_asset_does_not_loop(daemon: Daemon) -> None:
     assert counts["revisions"] == 1
     assert "sl_policy" not in counts
     assert runs == 1
+
+
+def test_a_failed_blocking_check_stops_what_is_below_it_once(daemon: Daemon) -> None:
+    daemon.failing = {"revisions check"}
+    daemon.instance.add_dynamic_partitions(VERSIONS, ["c"])
+    counts, runs = daemon.settle()
+    assert (counts["revisions"], runs) == (1, 1)
+    assert "sl_dataset" not in counts

@@ -27,7 +27,7 @@ from histories import (
 from cai_assets.plan.plan import Plan, make_plan
 
 __all__ = ["History", "_copy_instead_of_training", "history"]  # other tests import them from here
-STEPS = 7
+STEPS = 4
 
 
 def check_equals_a_rebuild(history: History, version: str, fresh: Path) -> dict[str, str]:

@@ -24,7 +24,7 @@ from cai_assets.lineage.records import WITHOUT_VERSION, Record, Records
 from cai_assets.lineage.snapshots import VERSIONS
 from cai_assets.reports.summary import ORDER
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.long]
 
 TEXT = """version: "v1"
 principles:

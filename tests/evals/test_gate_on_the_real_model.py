@@ -22,6 +22,7 @@ HARMLESSNESS = Path(__file__).parents[2] / "constitutions" / "harmlessness.yaml"
 
 
 @pytest.mark.model
+@pytest.mark.long
 def test_the_small_model_does_not_pass(tmp_path: Path) -> None:
     settings = load_settings({"gate": {"pairs": 20}, "labels": {"few_shots": False}}, environment={})
     model = prepared_model()

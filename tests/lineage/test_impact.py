@@ -48,7 +48,7 @@ def test_a_prompt_reaches_exactly_the_checkpoints_that_stand_on_it() -> None:
     prompts = sorted({str(n["prompt_id"]) for n in every.nodes.values() if n.get("prompt_id")})
     trained = {p for p in prompts if by_hand(Target(row=p))}
     assert trained < set(prompts)
-    for prompt in prompts:
+    for prompt in prompts[::4]:
         found = impact(made().layout, Target(row=prompt))
         assert counts(found) == (by_hand(Target(row=prompt)) if prompt in trained else {})
     assert any(x.asset == "sft_baseline" for x in impact(made().layout, Target(row=min(trained))))

@@ -26,7 +26,7 @@ def artifacts() -> Iterator[tuple[str, Path, int | None]]:
     """Kind, file, and which byte to change (the one in the middle if None)."""
     data, folder = made().data, latest("rl_policy")
     yield "table", latest("revisions"), None
-    yield "training rows", next((data / "tables" / "sl_policy_rows").glob("*.parquet")), None
+    yield "training rows", next((data / "tables" / "training_rows").glob("*.parquet")), None
     yield "prompt rejects", next((data / "tables" / "prompt_duplicates").glob("*.parquet")), 2
     yield "weights", folder / "model.safetensors", None
     yield "lineage", folder / "lineage.json", None

@@ -32,6 +32,7 @@ from cai_assets.reports.compare.gather import Comparison, as_dict, compare
 from cai_assets.reports.compare.page import page_path, render, save
 from cai_assets.reports.compare.sides import side
 from cai_assets.reports.compare.words import sentences
+from cai_assets.steps.comparisons import comparisons
 
 HOSTILE = '<img src="http://evil.example/x" onerror=alert(1)>\u202e'
 EDITED = 1
@@ -127,8 +128,7 @@ def test_the_page_needs_nothing_from_elsewhere_and_hostile_texts_stay_texts(two:
 def test_records_are_compared_as_they_were_used_and_what_else_differs_is_said(two: Two) -> None:
     ids = [f"evaluation/{v}/000001" for v in (two.first, two.second)]
     exact = compare(two.layout, *ids)
-    assert exact.metrics is not None
-    assert exact.metrics.equals(two.found.metrics)
+    assert as_dict(exact)["metrics"] == as_dict(two.found)["metrics"] != []
     assert exact.before.records["revisions"] == two.found.before.records["revisions"]
     assert page_path(two.layout, *ids).name.startswith(f"evaluation-{two.first}-000001-evaluation-")
     assert len({page_path(two.layout, x * 80, y) for x in "ab" for y in ("a" * 80, "b" * 80)}) == 4
@@ -139,6 +139,27 @@ def test_records_are_compared_as_they_were_used_and_what_else_differs_is_said(tw
     assert same.rewards.why_none == "the same checkpoint"
     with pytest.raises(LookupError, match="belongs to no constitution version"):
         side(two.layout, "prompts/all/000001")
+
+
+def test_reward_models_are_compared_on_pairs_that_were_held_out_from_both(two: Two) -> None:
+    folders = [s.checkpoint("reward_model") for s in (two.found.before, two.found.after)]
+    assert folders[0] != folders[1]
+    tables = [s.table("preference_pairs") for s in (two.found.before, two.found.after)]
+    counts = [comparisons(t, 0.2).height for t in tables if t is not None]
+    try:
+        for folder, count in zip(folders, counts, strict=True):
+            lines = [json.dumps({"index": i, "reward_chosen": 1.0, "reward_rejected": 0.0, "p_chosen": 0.9})
+                     for i in range(count)]
+            (Path(str(folder)) / "held_out.jsonl").write_text("\n".join(lines))
+        found = compare(two.layout, two.first, two.second)
+    finally:
+        for folder in folders:
+            (Path(str(folder)) / "held_out.jsonl").write_text("")
+    assert found.rewards is not None
+    assert found.labels is not None
+    assert found.rewards.why_none is None
+    assert 0 < found.rewards.agreement.n == min(counts)
+    assert "choose alike on" in " ".join(sentences(found))
 
 
 def test_json_is_json(two: Two) -> None:

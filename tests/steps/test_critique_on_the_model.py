@@ -20,7 +20,7 @@ from cai_assets.steps.prompts import load_prompts
 from cai_assets.steps.respond import respond
 from cai_assets.steps.verdict import ANSWERS
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.long]
 CONSTITUTION = load_file(Path(__file__).parents[2] / "constitutions" / "harmlessness.yaml")
 ROWS = 12
 SHORT = Generation(max_tokens=32)

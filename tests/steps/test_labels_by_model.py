@@ -22,6 +22,7 @@ THREE = CONSTITUTION.model_copy(update={"principles": CONSTITUTION.principles[:3
 
 
 @pytest.mark.model
+@pytest.mark.long
 @pytest.mark.parametrize("style", ["plain", "chat"])
 def test_thoughtful_votes_can_be_recomputed(tmp_path: Path, style: str) -> None:
     model = prepared_model()

@@ -13,7 +13,7 @@ BASE = ModelIdentity(weights="w", tokenizer="t", template="c")
 PAIRS = pl.DataFrame([
     {"pair_id": f"p{i}-{n}", "prompt_id": f"p{i}", "principle_id": "x",
      "messages": [{"role": "user", "content": str(i)}], "response_a": "yes", "response_b": "no",
-     "chosen": "yes", "rejected": "no", "p_chosen": 0.8, "p_a": 0.8}
+     "chosen": "yes", "rejected": "no", "p_chosen": 0.8, "p_target": 0.8}
     for i in range(40) for n in range(2)])  # fmt: skip
 
 
@@ -21,12 +21,16 @@ def settings(**rl: object) -> Settings:
     return load_settings({"rl": rl}, environment={})
 
 
+def trained(chosen: Settings, pairs: pl.DataFrame) -> pl.DataFrame:
+    return stages.reinforcement_training(stages.reinforcement_rows(chosen, CONSTITUTION, pairs))
+
+
 def test_each_prompt_comes_once_and_a_stable_share_is_held_out() -> None:
-    rows = stages.reinforcement_training(settings(held_out=0.3), CONSTITUTION, PAIRS)
+    rows = trained(settings(held_out=0.3), PAIRS)
     assert rows.columns == ["messages", "held_out"]
     assert rows.height == 40
     assert 4 <= rows["held_out"].sum() <= 20
-    fewer = stages.reinforcement_training(settings(held_out=0.3), CONSTITUTION, PAIRS.head(40))
+    fewer = trained(settings(held_out=0.3), PAIRS.head(40))
     assert fewer.equals(rows.filter(pl.col("messages").is_in(fewer["messages"].implode())))
     assert held_out(PAIRS, 0.0) == set()
     assert len(held_out(PAIRS, 1e-9)) == 1
@@ -39,14 +43,14 @@ def test_the_reward_model_was_not_trained_on_what_is_held_out() -> None:
 
 
 def test_dpo_gets_the_graded_pairs_and_the_labeller_its_requests() -> None:
-    rows = stages.reinforcement_training(settings(algorithm="dpo", reward="labeller"), CONSTITUTION, PAIRS)
+    rows = trained(settings(algorithm="dpo", reward="labeller"), PAIRS)
     assert rows.columns == ["messages", "chosen", "rejected", "p_chosen", "held_out", "request"]
     assert rows.height == 80
     assert rows["held_out"].sum() % 2 == 0
     known = {p.preference for p in CONSTITUTION.taking_part("preference")}
     assert set(rows["request"]) <= known
-    ungraded = PAIRS.with_columns(p_a=pl.lit(None, dtype=pl.Float64))
-    assert stages.reinforcement_training(settings(algorithm="dpo"), CONSTITUTION, ungraded).height == 0
+    ungraded = PAIRS.with_columns(p_target=pl.lit(None, dtype=pl.Float64))
+    assert trained(settings(algorithm="dpo"), ungraded).height == 0
 
 
 def key(**rl: object) -> str:

@@ -5,6 +5,7 @@ Guarantees: no claim without its count; a difference is called one only where ``
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -84,8 +85,10 @@ def amount(e: Estimate) -> str:
 
 
 def _signed(value: float) -> str:
-    small = 0 < abs(value) < 0.1
-    return f"{value:+.1g}" if small and abs(value) < 0.01 else f"{value:+.2f}" if abs(value) < 10 else f"{value:+.0f}"
+    """Two places, or as many as show the first digit of a small number."""
+    size = abs(value)
+    places = 0 if size >= 10 else 2 if size >= 0.01 or not size else min(5, -math.floor(math.log10(size)))
+    return f"{value:+.{places}f}"
 
 
 def markdown(c: Comparison, limit: int = 950) -> str:

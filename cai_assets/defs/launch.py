@@ -82,7 +82,8 @@ def train(
             write_atomic(job.supervised_data, parquet_bytes(supervised))
         write_atomic(work / "job.json", job.model_dump_json(indent=1).encode())
         job.error.unlink(missing_ok=True)
-        made.write_lineage(work, asset, key)
+        group = stages.TRAINING_GROUP[kind]
+        made.write_lineage(work, asset, key, base=base, settings={group: getattr(settings, group)})
         _run(context, asset, job)
         record = {"base": base.identity.model_dump(), "base_name": base.name, "rows": rows.height,
                   "data": table_digest(rows), "settings": stages.recipe(settings, kind), "seed": settings.seed,

@@ -14,13 +14,14 @@ from pydantic import BaseModel
 from cai_assets.defs.lineage_metadata import lineage_metadata, reached
 from cai_assets.defs.metadata import against_plan, cost_metadata, table_metadata
 from cai_assets.engines.protocol import Engine
+from cai_assets.lineage.canonical import digest_file
 from cai_assets.lineage.chain import training_table
-from cai_assets.lineage.checkpoints import Checkpoint
+from cai_assets.lineage.checkpoints import RECORD, Checkpoint
 from cai_assets.lineage.provenance import gpu_count, provenance
 from cai_assets.lineage.records import WITHOUT_VERSION, Record, RecordMissing, Ref
 from cai_assets.lineage.trace import write_lineage
 from cai_assets.project import Project
-from cai_assets.start import CheckpointGone, checkpoint_of, round_before
+from cai_assets.start import Base, CheckpointGone, checkpoint_of, round_before
 from cai_assets.steps.complete import Completer, Usage, total
 
 
@@ -94,10 +95,13 @@ class Making:
         _, path = self.project.records.save_table("training_rows", training_table(rows, labels))
         self._trained_on = {"training_rows": self.project.layout.relative(path)}
 
-    def write_lineage(self, folder: Path, asset: str, key: str) -> None:
+    def write_lineage(
+        self, folder: Path, asset: str, key: str, *, base: Base, settings: Mapping[str, BaseModel]
+    ) -> None:
         """Write what a checkpoint comes from, to lie beside its weights: so it can be traced wherever it is copied."""
         path = f"checkpoints/{asset}/{key.partition(':')[2]}"
-        record = self._draft(asset, key, path, Usage(), None, self._trained_on, rows=None)
+        details = {**self._trained_on, "base_name": base.name, "base": base.identity.weights}
+        record = self._draft(asset, key, path, Usage(), settings, details, rows=None)
         write_lineage(folder, self.project.layout, record)
 
     def trained(
@@ -105,7 +109,8 @@ class Making:
         settings: Mapping[str, BaseModel], metadata: Mapping[str, Any], details: Mapping[str, Any] | None = None,
     ) -> dg.MaterializeResult[None]:
         """Write the record of a checkpoint; its key is the data version, for training is not bit-reproducible."""
-        known = {"reused_checkpoint": reused, "metrics": checkpoint.metrics, **self._trained_on, **(details or {})}
+        known = {"reused_checkpoint": reused, "metrics": checkpoint.metrics, **self._trained_on,
+                 "checkpoint_record": digest_file(checkpoint.path / RECORD), **(details or {})}
         path = self.project.layout.relative(checkpoint.path)
         record = self._write(asset, checkpoint.key, path, Usage(seconds=seconds), settings, known, rows=rows)
         described: dict[str, Any] = {

@@ -46,7 +46,7 @@ class Ref(BaseModel):
 
 
 class Record(BaseModel):
-    """What one materialisation made. ``path`` is relative to the data root."""
+    """What one materialisation made. ``path`` is relative to the data root; ``seal`` a digest of all the rest."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -70,6 +70,19 @@ class Record(BaseModel):
     provenance: dict[str, Any] = Field(default_factory=dict)
     run_id: str = ""
     created: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    seal: str = ""
+
+    @property
+    def intact(self) -> bool:
+        """Whether it says what was written. A record made before there were seals is taken as it is."""
+        return self.seal in {"", self._digest()}
+
+    def sealed(self) -> Record:
+        """The same record with its seal."""
+        return self.model_copy(update={"seal": self._digest()})
+
+    def _digest(self) -> str:
+        return digest_lines("rec1", [self.model_dump_json(exclude={"seal"})])
 
     @property
     def ref(self) -> Ref:
@@ -86,7 +99,7 @@ class Records:
         """Write the record under the next free number and return it with that number."""
         folder = self._folder(record.asset, record.partition)
         while True:
-            numbered = record.model_copy(update={"number": self._last(folder) + 1})
+            numbered = record.model_copy(update={"number": self._last(folder) + 1}).sealed()
             temporary = folder / f".{uuid.uuid4().hex}.tmp"
             write_atomic(temporary, numbered.model_dump_json(indent=1).encode())
             try:

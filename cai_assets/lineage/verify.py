@@ -74,6 +74,9 @@ def _records(layout: Layout, found: dict[str, Record]) -> Iterator[Problem]:
         if layout.root / "records" / f"{record.ref.id}.json" != path:
             yield Problem("record", str(path), f"says it is {record.ref.id}", RESTORE)
             continue
+        if not record.intact:
+            yield Problem("record", str(path), "does not say what was written", RESTORE)
+            continue
         found[record.ref.id] = record
     for name, record in found.items():
         yield from _said(layout, name, record, found)

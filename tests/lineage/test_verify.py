@@ -60,6 +60,19 @@ def test_one_changed_byte_of_any_artifact_is_named() -> None:
         assert str(record[0]) in {p.path for p in verify(made().layout)}
 
 
+def test_a_changed_value_in_sound_json_is_named() -> None:
+    folder = made().data / "records"
+    records = [folder / asset / made().versions[0] / "000001.json" for asset in ("evaluation", "sl_policy")]
+    for path in [*records, latest("rl_policy") / "record.json"]:
+        before = path.read_bytes()
+        changed = {**json.loads(before), "rows": 12345}
+        try:
+            path.write_text(json.dumps(changed, indent=1))
+            assert str(path) in {p.path for p in verify(made().layout)}
+        finally:
+            path.write_bytes(before)
+
+
 def test_any_byte_of_a_table_counts(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     path = layout.file("tables", "sl_dataset", latest("sl_dataset").name)

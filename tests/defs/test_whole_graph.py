@@ -154,7 +154,7 @@ def test_an_edited_principle_runs_only_what_drew_it(world: World) -> None:
     edited = critiques["principle_id"].mode()[0]
     version = world.register("customer-service", **{edited: "Say plainly what is wrong with this answer."})
     plan = world.plan(version)
-    assert world.run(version, "constitution", "critiques", "revisions").success
+    assert world.run(version, "constitution", "starting_responses", "critiques", "revisions").success
     hit = critiques.filter(pl.col("principle_id") == edited).group_by("prompt_id").agg(pl.col("round").min())
     lines = world.lines(version)
     assert lines["critiques"].reused > 0

@@ -22,6 +22,7 @@ from cai_assets.reports.summary import ORDER, WITHOUT_VERSION
 pytestmark = pytest.mark.model
 REPOSITORY = Path(__file__).parents[2]
 TRAINED = ("sl_policy", "sft_baseline", "reward_model", "rl_policy")
+EDITED = ("constitution", "starting_responses", "critiques", "revisions")
 SMALLER = {
     "CAI_PROMPTS__RED_TEAM": "8", "CAI_PROMPTS__HELPFUL": "4", "CAI_PROMPTS__EVAL_RED_TEAM": "3",
     "CAI_PROMPTS__EVAL_HELPFUL": "3", "CAI_GENERATION__MAX_TOKENS": "40", "CAI_EVALUATION__MAX_TOKENS": "32",
@@ -140,7 +141,7 @@ def test_an_edited_principle_generates_on_the_real_model_what_the_plan_said(demo
     edited = tail.replace("critique: >-\n", "critique: >-\n      Be brief.\n", 1)
     file.write_text(f"{head}- id: {drawn}\n{edited}")
     plan = {line["asset"]: line for line in json.loads(demo.run("plan", "harmlessness", "--json"))["lines"]}
-    selection = [w for asset in ("constitution", "critiques", "revisions") for w in ("--select", asset)]
+    selection = [w for asset in EDITED for w in ("--select", asset)]
     demo.run("materialize", "harmlessness", *selection)
     version = next(v for v in demo.records.partitions("critiques") if v != demo.record("sl_policy").partition)
     hit = critiques.filter(pl.col("principle_id") == drawn).group_by("prompt_id").agg(pl.col("round").min())

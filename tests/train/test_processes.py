@@ -46,6 +46,7 @@ def launch(folder: Path, job: Any, *command: str) -> subprocess.CompletedProcess
                           env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""})  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["supervised", "reinforcement"])
 def test_two_processes_train_one_model(kind: Any, tmp_path: Path) -> None:
     base = tiny_model(tmp_path / "base")

@@ -15,6 +15,7 @@ from cai_assets.lineage.checkpoints import Checkpoint
 from cai_assets.lineage.records import Record
 from cai_assets.lineage.rounds import round_of
 from cai_assets.project import Project
+from cai_assets.settings import Model
 
 
 class Base(NamedTuple):
@@ -47,9 +48,7 @@ def checkpoint_of(project: Project, record: Record) -> Checkpoint:
 def starting_policy(project: Project, record: Record | None) -> Base:
     """The model to train from. ``record``: that of ``round_before``."""
     if record is None:
-        model = project.settings.models.role("policy")
-        local = prepare(model, project.layout)
-        return Base(model.source, local.path, local.identity)
+        return _prepared(project, project.settings.models.role("policy"))
     found = checkpoint_of(project, record)
     return Base(f"rl_policy of {record.partition}", found.path, identify(found.path, project.layout))
 
@@ -60,6 +59,10 @@ def labeller(project: Project) -> Base:
     if model.base_urls:
         raise ValueError(f"rl.reward='labeller' runs the labeller in the training process, and {model.source} is "
                          "served at models.labeller.base_urls: name a local labeller, or set rl.reward='model'")
+    return _prepared(project, model)
+
+
+def _prepared(project: Project, model: Model) -> Base:
     local = prepare(model, project.layout)
     return Base(model.source, local.path, local.identity)
 

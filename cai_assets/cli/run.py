@@ -42,7 +42,7 @@ def demo(
     version = register_file(settings, constitution)
     start = time.monotonic()
     out.print(f"[b]{version}[/b] at scale [b]{settings.scale}[/b]; data in {settings.data_root}")
-    _materialise(version, (), overrides)
+    run_graph(version, (), overrides)
     _report(settings, version, time.monotonic() - start)
 
 
@@ -57,7 +57,7 @@ def materialize(
     settings = read_settings(overrides)
     version = resolve_version(settings, version)
     start = time.monotonic()
-    _materialise(version, tuple(select or ()), overrides)
+    run_graph(version, tuple(select or ()), overrides)
     _report(settings, version, time.monotonic() - start)
 
 
@@ -87,7 +87,7 @@ def settings(scale: Scale = None, set_: Set = None) -> None:
     out.print(yaml.safe_dump(values, sort_keys=False), markup=False, highlight=False, end="")
 
 
-def _materialise(version: str, selection: tuple[str, ...], overrides: dict[str, Any]) -> None:
+def run_graph(version: str, selection: tuple[str, ...], overrides: dict[str, Any]) -> None:
     from cai_assets.defs.execute import materialise
 
     with open_instance() as instance:

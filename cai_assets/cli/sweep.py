@@ -17,7 +17,7 @@ from cai_assets.cli.common import (
     resolve_version,
     stop,
 )
-from cai_assets.cli.run import _materialise as materialise
+from cai_assets.cli.run import run_graph
 
 sweep = typer.Typer(no_args_is_help=True, help="Train and evaluate one version at several values of a setting.")
 app.add_typer(sweep, name="sweep")
@@ -41,7 +41,7 @@ def alpha(
     for value in wanted:
         chosen = with_alpha(overrides, value)
         out.print(f"[b]alpha = {value:g}[/b]")
-        materialise(version, POLICY_AND_EVALUATION if rows else (), chosen)
+        run_graph(version, POLICY_AND_EVALUATION if rows else (), chosen)
         project = open_project(read_settings(chosen))
         rows.append(measured(project, version, value))
         path = save(project.layout, version, rows)
@@ -71,7 +71,7 @@ def _put_back(version: str, overrides: dict[str, Any]) -> None:
     from cai_assets.plan.plan import make_plan
 
     if make_plan(open_project(read_settings(overrides)), version).line("rl_policy").training == "reuse":
-        materialise(version, POLICY_AND_EVALUATION, overrides)
+        run_graph(version, POLICY_AND_EVALUATION, overrides)
     else:
         out.print("The version's RL policy is now the one of the last alpha. Next: set rl.alpha to the value you "
                   f"choose and run [b]cai materialize {version}[/b]: its checkpoint is there already.")

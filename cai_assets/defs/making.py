@@ -99,7 +99,7 @@ class Making:
         self, folder: Path, asset: str, key: str, *, base: Base, settings: Mapping[str, BaseModel]
     ) -> None:
         """Write what a checkpoint comes from, to lie beside its weights: so it can be traced wherever it is copied."""
-        path = f"checkpoints/{asset}/{key.partition(':')[2]}"
+        path = self.project.layout.relative(self.project.checkpoints.path(asset, key))
         details = {**self._trained_on, "base_name": base.name, "base": base.identity.weights}
         record = self._draft(asset, key, path, Usage(), settings, details, rows=None)
         write_lineage(folder, self.project.layout, record)

@@ -15,14 +15,13 @@ from cai_assets.defs.making import Making
 from cai_assets.defs.metadata import curve_metadata, text_preview
 from cai_assets.defs.partitions import versions
 from cai_assets.defs.supervised import sl_policy
-from cai_assets.engines.models import prepare
 from cai_assets.evals.reward import accuracy_by, parse
 from cai_assets.evals.statistics import Estimate
 from cai_assets.lineage.checkpoints import Checkpoint
 from cai_assets.project import Project
 from cai_assets.reports.checkpoint import principle_rows
 from cai_assets.reports.reward import accuracy_table, group_table, reliability_table
-from cai_assets.start import Base
+from cai_assets.start import starting_policy
 from cai_assets.steps.comparisons import Mixed
 
 GROUP = "preference"
@@ -99,13 +98,10 @@ def reward_model(context: dg.AssetExecutionContext, project: dg.ResourceParam[Pr
     labels = made.read("preference_pairs")
     mixed = stages.reward_comparisons(settings, labels, made.read("starting_responses"))
     rows = mixed.frame
-    model = settings.models.role("policy")
-    local = prepare(model, project.layout)
     counts = dict(rows["principle_id"].value_counts().iter_rows())
     principles = principle_rows(registered(project, context.partition_key), counts, "preference")
     made.trains_on(rows, labels)
-    done = train(made, asset="reward_model", kind="reward",
-                 base=Base(model.source, local.path, local.identity),
+    done = train(made, asset="reward_model", kind="reward", base=starting_policy(project, None),
                  rows=stages.reward_training(rows),
                  card={"constitution": context.partition_key, "principles": principles,
                        "rows_by_kind": mixed.by_kind()})

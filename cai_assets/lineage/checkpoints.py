@@ -49,7 +49,7 @@ class Checkpoints:
 
     def find(self, kind: str, key: str) -> Checkpoint | None:
         """The finished checkpoint with this key, if there is one."""
-        path = self._path(kind, key)
+        path = self.path(kind, key)
         if not (path / RECORD).exists():
             return None
         return Checkpoint(key, path, json.loads((path / RECORD).read_text(encoding="utf-8")))
@@ -71,13 +71,14 @@ class Checkpoints:
         files = {p.relative_to(staged).as_posix(): _settle(p) for p in sorted(staged.rglob("*")) if p.is_file()}
         full = {"key": key, "kind": kind, **record, "files": files}
         write_atomic(staged / RECORD, json.dumps(full, indent=1, ensure_ascii=False).encode())
-        path = self._path(kind, key)
+        path = self.path(kind, key)
         os.replace(staged, path)
         sync_folder(path.parent)
         shutil.rmtree(self.work(key), ignore_errors=True)
         return Checkpoint(key, path, full)
 
-    def _path(self, kind: str, key: str) -> Path:
+    def path(self, kind: str, key: str) -> Path:
+        """Where a checkpoint lies, or will lie once it is published."""
         return self._layout.file("checkpoints", kind, _name(key))
 
 

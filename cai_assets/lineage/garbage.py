@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import polars as pl
 
@@ -42,7 +42,7 @@ def gc(layout: Layout, records: Records, *, apply: bool, grace: float = DAY) -> 
     a record names cannot be read.
     """
     every = [r for folder in layout.folder("records").iterdir() if folder.is_dir() for r in records.every(folder.name)]
-    named = {path for r in every for path in named_paths(r)}
+    named = {path for r in every for path in r.named_paths()}
     before = time.time() - grace
     found = [*_dead_rows(layout, every, before, apply),
              *_dead_tables(layout, named, before),
@@ -53,29 +53,16 @@ def gc(layout: Layout, records: Records, *, apply: bool, grace: float = DAY) -> 
     return [*found, *_dead_work(layout, before, apply), *_dead_temporary(layout, grace, apply)]
 
 
-def named_paths(record: Record) -> Iterator[str]:
-    """Every path under the data root that a record names."""
-    def texts(value: Any) -> Iterator[str]:
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, dict | list):
-            for inner in value.values() if isinstance(value, dict) else value:
-                yield from texts(inner)
-
-    yield record.path
-    yield from (t for t in texts(record.details) if t.startswith(("tables/", "checkpoints/")))
-
-
 def _named_keys(layout: Layout, every: Sequence[Record]) -> tuple[pl.DataFrame, datetime | None]:
     """Keys that tables name, and the time of the newest record that made calls without naming their rows."""
     keys, silent = [pl.Series("row_key", [], dtype=pl.String)], []
     done: dict[str, bool] = {}
     for record in every:
-        for path in (p for p in named_paths(record) if p.startswith("tables/") and p not in done):
+        for path in record.named_tables() - done.keys():
             found = table_keys(layout.absolute(path))
             keys += found
             done[path] = bool(found)
-        if record.generated + record.reused > 0 and not any(done.get(p) for p in named_paths(record)):
+        if record.generated + record.reused > 0 and not any(done[p] for p in record.named_tables()):
             silent.append(record.created)
     return pl.concat(keys).unique().to_frame(), max(silent, default=None)
 

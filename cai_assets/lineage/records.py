@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,15 @@ class Record(BaseModel):
     def _digest(self) -> str:
         return digest_lines("rec1", [self.model_dump_json(exclude={"seal"})])
 
+    def named_paths(self) -> Iterator[str]:
+        """Every path under the data root that it names: its own, and those of tables and checkpoints in its details."""
+        yield self.path
+        yield from (text for text in _texts(self.details) if text.startswith(("tables/", "checkpoints/")))
+
+    def named_tables(self) -> set[str]:
+        """Paths of the tables that it names."""
+        return {path for path in self.named_paths() if path.startswith("tables/")}
+
     @property
     def ref(self) -> Ref:
         return Ref(asset=self.asset, partition=self.partition, number=self.number, digest=self.digest)
@@ -154,6 +164,15 @@ class Records:
     @staticmethod
     def _load(folder: Path, number: int) -> Record:
         return Record.model_validate_json((folder / f"{number:06d}.json").read_bytes())
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a value that was JSON, however deep."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
 
 
 def table_digest(frame: pl.DataFrame) -> str:

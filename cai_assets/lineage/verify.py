@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 from pydantic import ValidationError
@@ -106,7 +106,7 @@ def _snapshots(layout: Layout) -> Iterator[Problem]:
             continue
         if partition_key(constitution) != path.stem:
             yield Problem("snapshot", str(path), f"has the content of {partition_key(constitution)}", RESTORE)
-    for name in ("constitutions-order.json", "constitutions-archived.json"):
+    for name in ("constitutions-order.json", "constitutions-archived.json", "constitutions-derived.json"):
         try:
             Journal(layout.root / name).entries()
         except ValueError as e:
@@ -122,7 +122,7 @@ def table_problems(layout: Layout, records: Mapping[str, Record]) -> Iterator[Pr
     """Every table by the digest in its name; and those that records name must be there, with that digest."""
     users: dict[Path, list[str]] = {}
     for name, record in records.items():
-        for stored in named_tables(record):
+        for stored in record.named_tables():
             try:
                 users.setdefault(layout.absolute(stored), []).append(name)
             except UnsafeName as e:
@@ -162,18 +162,6 @@ def _other_bytes(path: Path, frame: pl.DataFrame) -> bool:
         return False
     stored = path.read_bytes()
     return len(stored) == len(written) and stored != written
-
-
-def named_tables(record: Record) -> set[str]:
-    """Paths of the tables that a record names, anywhere in it."""
-    def texts(value: Any) -> Iterator[str]:
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, dict | list):
-            for inner in value.values() if isinstance(value, dict) else value:
-                yield from texts(inner)
-
-    return {t for t in [record.path, *texts(record.details)] if t.startswith("tables/")}
 
 
 def _checkpoints(layout: Layout, records: dict[str, Record]) -> Iterator[Problem]:
@@ -242,7 +230,7 @@ def _calls(layout: Layout, records: dict[str, Record]) -> Iterator[Problem]:
                            *(store.keys(step).select("row_key") for step in upkeep.steps(layout))])
     except StoreCorrupt:
         return  # named already
-    tables = {t for r in records.values() for t in named_tables(r)}
+    tables = {t for r in records.values() for t in r.named_tables()}
     for stored in sorted(tables):
         path = layout.absolute(stored)
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -11,6 +13,8 @@ from cai_assets.settings.base import Group, InProject, Source
 Backend = Literal["auto", "vllm", "transformers", "openai", "scripted"]
 Role = Literal["generator", "critic", "labeller", "judge", "policy"]
 BUILTIN_MODEL = "smollm2-135m-instruct"
+POLICY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
+OWN_POLICIES = frozenset({"base", "base_again", "sft_baseline", "sl_policy", "rl_policy", "reward_model"})
 
 
 class Model(Group):
@@ -187,10 +191,41 @@ class Gate(Group):
 
 
 class Evaluation(Group):
-    """Evaluation on held-apart prompts."""
+    """Evaluation of finished policies on prompts and suites kept apart from training.
+
+    ``samples`` responses are sampled for each prompt and case. ``null``: the base model is sampled once more, as the
+    row that shows what sampling alone does. ``others``: further policies by name, such as one trained by RLHF.
+    ``enough``: with fewer prompts the verdict on a difference is "too few to tell".
+
+    ``suites``: names of the suites to run (empty: all), from the package and from ``suites_folder``; of each at most
+    ``suite_cases`` cases in each mode. ``round_chains``: at most so many chains are judged round by round.
+    """
 
     max_tokens: int = Field(default=256, ge=1)
     confidence: float = Field(default=0.95, gt=0, lt=1)
+    samples: int = Field(default=1, ge=1, le=64)
+    null: bool = True
+    others: dict[str, Model] = Field(default_factory=dict)
+    enough: int = Field(default=20, ge=2)
+    suites: tuple[str, ...] = ()
+    suites_folder: InProject = Path("suites")
+    suite_cases: int = Field(default=200, ge=1)
+    round_chains: int = Field(default=200, ge=1)
+
+    @field_validator("others", mode="before")
+    @classmethod
+    def _a_source_is_enough(cls, value: Any) -> Any:
+        return {k: {"source": v} if isinstance(v, str) else v for k, v in value.items()} if isinstance(value, dict) \
+            else value
+
+    @field_validator("others")
+    @classmethod
+    def _names_are_free(cls, others: dict[str, Model]) -> dict[str, Model]:
+        for name in others:
+            if not POLICY_NAME.fullmatch(name) or name in OWN_POLICIES:
+                raise ValueError(f"evaluation.others: {name!r} must match {POLICY_NAME.pattern} and be none of "
+                                 + ", ".join(sorted(OWN_POLICIES)))
+        return others
 
 
 class Monitors(Group):

@@ -15,7 +15,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "sl": {"learning_rate": 2e-5, "max_length": 256},
         "reward": {"learning_rate": 2e-5, "max_length": 256, "epochs": 2},
         "rl": {"learning_rate": 1e-6, "max_length": 256, "max_tokens": 32},
-        "evaluation": {"max_tokens": 64},
+        "evaluation": {"max_tokens": 64, "suite_cases": 2, "round_chains": 8},
         "gate": {"enforce": False, "pairs": 24},
     },
     "small": {

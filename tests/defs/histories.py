@@ -19,7 +19,6 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pytest
-from tiny_models import tiny_model
 
 from cai_assets.constitution.load import load_file
 from cai_assets.constitution.model import Constitution, Principle
@@ -27,7 +26,7 @@ from cai_assets.defs import launch
 from cai_assets.defs.execute import materialise
 from cai_assets.engines.scripted import Scripted
 from cai_assets.evals.reward import measure
-from cai_assets.lineage.garbage import named_paths, table_keys
+from cai_assets.lineage.garbage import table_keys
 from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.records import WITHOUT_VERSION, Record, Records
 from cai_assets.lineage.snapshots import VERSIONS
@@ -42,7 +41,7 @@ ROUNDS = 3
 METRICS = {"loss_first": 1.0, "kl_max": 0.0, "held_out": measure([], [])}
 
 
-def _copy_instead_of_training(context: object, asset: str, job: Job) -> None:
+def copy_instead_of_training(context: object, asset: str, job: Job) -> None:
     shutil.copytree(job.base, job.final, ignore=shutil.ignore_patterns("record.json", "README.md", "*.jsonl"))
     (job.final / "held_out.jsonl").touch()
     job.metrics.write_text(json.dumps(METRICS))
@@ -121,12 +120,6 @@ class History:
         return other
 
 
-@pytest.fixture
-def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[History]:
-    monkeypatch.setattr(launch, "_run", _copy_instead_of_training)
-    return History(tmp_path, tiny_model(tmp_path / "tiny"))
-
-
 def crash_somewhere(history: History, rng: random.Random, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run with an engine that dies after a few more results."""
     left, serve = [rng.randint(1, 25)], Scripted.run
@@ -157,7 +150,7 @@ def run_at_once(histories: Sequence[History], root: Path) -> list[str]:
 
 
 def _run_together(history: History, root: Path, together: Any) -> None:
-    launch._run = _copy_instead_of_training
+    launch._run = copy_instead_of_training
     together.wait(timeout=120)
     sys.exit(not history.run(root)[0])
 
@@ -178,7 +171,7 @@ def named(root: Path, version: str) -> set[str]:
     """Row keys that the newest records of a version name, in any of their tables."""
     layout = Layout(root)
     records = [latest(root, asset, version) for asset in ORDER if asset != "comparison"]
-    tables = {layout.absolute(p) for r in records for p in named_paths(r) if p.startswith("tables/")}
+    tables = {layout.absolute(p) for r in records for p in r.named_tables()}
     return {key for table in tables for column in table_keys(table) for key in column} - {""}
 
 

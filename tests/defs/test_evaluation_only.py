@@ -9,12 +9,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from test_laws import History, _copy_instead_of_training
-from tiny_models import tiny_model
+from histories import History
 
 from cai_assets.constitution.load import load_file
 from cai_assets.constitution.model import Constitution, Principle
-from cai_assets.defs import launch
 from cai_assets.lineage.garbage import gc
 from cai_assets.lineage.records import Record
 from cai_assets.plan.plan import Plan, make_plan
@@ -25,12 +23,10 @@ AFTER_THE_POLICIES = {"constitution", "evaluation", "comparison"}
 
 
 @pytest.fixture
-def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> History:
-    monkeypatch.setattr(launch, "_run", _copy_instead_of_training)
-    made = History(tmp_path, tiny_model(tmp_path / "tiny"))
-    made.constitution = RED_TEAM
-    made.settings["prompts"] = {"red_team": 5, "helpful": 2, "eval_red_team": 5, "eval_helpful": 4}
-    return made
+def history(history: History) -> History:
+    history.constitution = RED_TEAM
+    history.settings["prompts"] = {"red_team": 5, "helpful": 2, "eval_red_team": 5, "eval_helpful": 4}
+    return history
 
 
 def edited(c: Constitution, principle_id: str, text: str) -> Constitution:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
-from histories import START, _copy_instead_of_training
-from tiny_models import tiny_model
-
-sys.path.append(str(Path(__file__).parents[1] / "evals"))
+from histories import START, copy_instead_of_training
 from labellers import Score, first_place, right_in, write_comparisons
+from tiny_models import tiny_model
 
 from cai_assets.defs import launch
 from cai_assets.defs.execute import materialise
@@ -70,7 +67,7 @@ def evaluation_of(result: dg.ExecuteInProcessResult, name: str = BLOCKS) -> dg.A
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    monkeypatch.setattr(launch, "_run", _copy_instead_of_training)
+    monkeypatch.setattr(launch, "_run", copy_instead_of_training)
     with dg.DagsterInstance.ephemeral() as instance:
         yield World(tmp_path, instance, monkeypatch)
 

@@ -14,10 +14,8 @@ from pathlib import Path
 import pytest
 from histories import (
     History,
-    _copy_instead_of_training,
     check_rows_are_conserved,
     crash_somewhere,
-    history,
     latest,
     named,
     run_at_once,
@@ -26,7 +24,6 @@ from histories import (
 
 from cai_assets.plan.plan import Plan, make_plan
 
-__all__ = ["History", "_copy_instead_of_training", "history"]  # other tests import them from here
 STEPS = 4
 
 

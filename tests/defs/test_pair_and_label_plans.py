@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import polars as pl
 import pytest
-from test_laws import History, _copy_instead_of_training, crash_somewhere
-from tiny_models import tiny_model
+from histories import History, crash_somewhere
 
-from cai_assets.defs import launch
 from cai_assets.defs.execute import materialise
 from cai_assets.lineage.records import Record
 from cai_assets.lineage.snapshots import VERSIONS
-from cai_assets.plan.plan import Line, make_plan
+from cai_assets.plan.lines import Line
+from cai_assets.plan.plan import make_plan
 
 THOUGHTFUL = {"chain_of_thought": True, "samples": 2, "thought_tokens": 8}
 MODES: dict[str, dict[str, Any]] = {
@@ -32,11 +30,9 @@ WANTED = ("constitution", "starting_responses", "critiques", "revisions", "sl_da
 
 
 @pytest.fixture
-def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[History]:
-    monkeypatch.setattr(launch, "_run", _copy_instead_of_training)
-    made = History(tmp_path, tiny_model(tmp_path / "tiny"))
-    made.settings = {**made.settings, "gate": {"enforce": False, "pairs": 4}, "critique": {"rounds": 2}}
-    return made
+def history(history: History) -> History:
+    history.settings = {**history.settings, "gate": {"enforce": False, "pairs": 4}, "critique": {"rounds": 2}}
+    return history
 
 
 class Step:

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
 import pytest
-from test_laws import History, _copy_instead_of_training
-from tiny_models import tiny_model
+from histories import History
 
-from cai_assets.defs import launch
 from cai_assets.defs.execute import materialise
 from cai_assets.lineage.records import RecordMissing
 from cai_assets.lineage.rounds import Round, round_of
 from cai_assets.lineage.snapshots import VERSIONS
 from cai_assets.plan.plan import make_plan
-
-
-@pytest.fixture
-def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[History]:
-    monkeypatch.setattr(launch, "_run", _copy_instead_of_training)
-    return History(tmp_path, tiny_model(tmp_path / "tiny"))
 
 
 def run_round(history: History, root: Path, key: str) -> dg.ExecuteInProcessResult:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from functools import lru_cache
@@ -12,11 +11,8 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from histories import History, copy_instead_of_training
 from tiny_models import tiny_model
-
-sys.path.append(str(Path(__file__).parents[1] / "defs"))
-
-from histories import History, _copy_instead_of_training
 
 from cai_assets.defs import launch
 from cai_assets.defs.execute import materialise
@@ -38,7 +34,7 @@ class World:
         self.later = f"{self.version}-r2"
         for key in (self.version, self.later):
             with dg.DagsterInstance.ephemeral() as instance, pytest.MonkeyPatch.context() as patch:
-                patch.setattr(launch, "_run", _copy_instead_of_training)
+                patch.setattr(launch, "_run", copy_instead_of_training)
                 instance.add_dynamic_partitions(VERSIONS, [key])
                 overrides = {**self.history.settings, "data_root": str(self.data)}
                 assert materialise(instance, key, overrides=overrides).success

@@ -6,7 +6,6 @@ from __future__ import annotations
 import atexit
 import json
 import shutil
-import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
@@ -18,11 +17,8 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pytest
+from histories import History, copy_instead_of_training
 from tiny_models import tiny_model
-
-sys.path.append(str(Path(__file__).parents[1] / "defs"))
-
-from test_laws import History, _copy_instead_of_training
 
 from cai_assets.constitution.model import Principle
 from cai_assets.defs import launch
@@ -76,7 +72,7 @@ class Made:
         project = self.history.project(self.data)
         key = project.snapshots.register(self.history.constitution) + later_round
         with dg.DagsterInstance.ephemeral() as instance, pytest.MonkeyPatch.context() as patch:
-            patch.setattr(launch, "_run", _copy_instead_of_training)
+            patch.setattr(launch, "_run", copy_instead_of_training)
             instance.add_dynamic_partitions(VERSIONS, [key])
             overrides = {**self.history.settings, "data_root": str(self.data)}
             assert materialise(instance, key, overrides=overrides).success

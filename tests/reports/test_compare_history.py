@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,12 +12,9 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pytest
+from histories import ROUNDS, History, copy_instead_of_training
 from tiny_models import tiny_model
 from typer.testing import CliRunner
-
-sys.path.append(str(Path(__file__).parents[1] / "defs"))
-
-from histories import ROUNDS, History, _copy_instead_of_training
 
 from cai_assets.cli import app
 from cai_assets.constitution.draw import critique_key, draw
@@ -60,7 +56,7 @@ class Two:
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launch, "_run", _copy_instead_of_training)
+        patch.setattr(launch, "_run", copy_instead_of_training)
         yield Two(tmp_path_factory.mktemp("two"))
 
 

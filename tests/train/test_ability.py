@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
-from tiny_models import WORDS, make_job, supervised_data, tiny_model, tiny_tokenizer  # noqa: E402
+from tiny_models import WORDS, make_job, supervised_data, tiny_tokenizer  # noqa: E402
 
 from cai_assets.defs.checks.common import ability_is_kept  # noqa: E402
 from cai_assets.lineage.records import Record  # noqa: E402
@@ -23,11 +23,6 @@ from cai_assets.train.progress import Reporter  # noqa: E402
 from cai_assets.train.run import load_causal  # noqa: E402
 
 SILENT = Reporter(lambda _: None)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture

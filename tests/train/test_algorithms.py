@@ -12,7 +12,6 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
 from rl_task import ALL, LEARN, ONLINE, SMALL, YES, curve, job_of, rollout, trained, trainer_of  # noqa: E402
-from tiny_models import tiny_model, tiny_reward_model  # noqa: E402
 
 from cai_assets.train.__main__ import run_job  # noqa: E402
 from cai_assets.train.problems import TrainingProblem  # noqa: E402
@@ -22,23 +21,7 @@ from cai_assets.train.rollouts import Spread, adapted  # noqa: E402
 SILENT = Reporter(lambda _: None)
 
 
-@pytest.fixture(autouse=True)
-def exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compare numbers in float32 everywhere."""
-    for module in ("run", "scoring"):
-        monkeypatch.setattr(f"cai_assets.train.{module}.bfloat16_is_fast", lambda: False)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture(scope="module")
-def scorer(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_reward_model(base, tmp_path_factory.mktemp("scorer"))
-
-
+pytestmark = pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
 def test_groups_learn_what_is_rewarded_and_beta_holds_them_back(
     algorithm: str, base: Path, tmp_path: Path

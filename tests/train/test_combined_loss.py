@@ -11,23 +11,10 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
 from rl_task import ALL, LEARN, curve, job_of, rollout, trainer_of  # noqa: E402
-from tiny_models import tiny_model  # noqa: E402
 
 from cai_assets.train.supervised_term import _order, padded  # noqa: E402
 
-
-@pytest.fixture(autouse=True)
-def exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compare numbers in float32 everywhere."""
-    for module in ("run", "scoring"):
-        monkeypatch.setattr(f"cai_assets.train.{module}.bfloat16_is_fast", lambda: False)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("base"))
-
-
+pytestmark = pytest.mark.usefixtures("exact")
 def gradient(model: Any, loss: Any) -> Any:
     model.zero_grad()
     loss.backward()

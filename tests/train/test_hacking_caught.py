@@ -18,7 +18,9 @@ from cai_assets.engines.templating import Templater  # noqa: E402
 from cai_assets.evals.hacking import in_evaluation, in_training  # noqa: E402
 from cai_assets.settings import Monitors, Reinforcement  # noqa: E402
 from cai_assets.train.progress import Curves, Reporter  # noqa: E402
-from cai_assets.train.reinforcement import COLUMNS, make_trainer, training_rows, updates_per_step  # noqa: E402
+from cai_assets.train.reinforcement import COLUMNS, make_trainer  # noqa: E402
+from cai_assets.train.rl_config import updates_per_step  # noqa: E402
+from cai_assets.train.rl_rows import training_rows  # noqa: E402
 from cai_assets.train.rl_summary import summary  # noqa: E402
 from cai_assets.train.run import train  # noqa: E402
 

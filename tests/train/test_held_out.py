@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
 from rl_task import ALL, ONLINE, job_of, say_yes, trained, trainer_of  # noqa: E402
-from tiny_models import make_job, supervised_data, tiny_model, tiny_reward_model, tiny_tokenizer  # noqa: E402
+from tiny_models import make_job, supervised_data, tiny_tokenizer  # noqa: E402
 
 from cai_assets.train.__main__ import run_job  # noqa: E402
 from cai_assets.train.held_out import log_probabilities, repetition, sample  # noqa: E402
@@ -23,23 +23,7 @@ SILENT = Reporter(lambda _: None)
 PAD, STOP = tiny_tokenizer().pad_token_id, tiny_tokenizer().eos_token_id
 
 
-@pytest.fixture(autouse=True)
-def exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compare numbers in float32 everywhere."""
-    for module in ("run", "scoring"):
-        monkeypatch.setattr(f"cai_assets.train.{module}.bfloat16_is_fast", lambda: False)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture(scope="module")
-def scorer(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_reward_model(base, tmp_path_factory.mktemp("scorer"))
-
-
+pytestmark = pytest.mark.usefixtures("exact")
 def test_log_probabilities_of_a_batch_are_those_of_each_alone(base: Path) -> None:
     model = load_causal(base)
     prompts, responses = [[5, 6, 7, 8], [9, 10]], [[11, 12], [13, 14, 15, STOP]]

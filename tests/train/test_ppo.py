@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
-from tiny_models import make_job, prompt_data, tiny_model, tiny_reward_model, tiny_tokenizer  # noqa: E402
+from tiny_models import make_job, prompt_data, tiny_reward_model, tiny_tokenizer  # noqa: E402
 
 from cai_assets.engines.templating import Templater  # noqa: E402
 from cai_assets.settings import Reinforcement  # noqa: E402
@@ -23,22 +23,10 @@ from cai_assets.train.rl_config import updates_per_step  # noqa: E402
 from cai_assets.train.rl_rows import prompts  # noqa: E402
 from cai_assets.train.run import train  # noqa: E402
 
-
-@pytest.fixture(autouse=True)
-def exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compare numbers in float32 everywhere."""
-    for module in ("run", "scoring"):
-        monkeypatch.setattr(f"cai_assets.train.{module}.bfloat16_is_fast", lambda: False)
-
-
+pytestmark = pytest.mark.usefixtures("exact")
 YES = tiny_tokenizer().convert_tokens_to_ids("yes")
 STOP = tiny_tokenizer().eos_token_id
 SMALL: dict[str, Any] = {"steps": 2, "rollouts": 8, "batch_size": 4, "max_tokens": 6}
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("base"))
 
 
 def say_yes(completion_ids: list[list[int]], **_: Any) -> list[float]:

@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
-from tiny_models import WORDS, make_job, preference_data, tiny_model, tiny_tokenizer, user  # noqa: E402
+from tiny_models import WORDS, make_job, preference_data, tiny_tokenizer, user  # noqa: E402
 
 from cai_assets.engines.templating import Templater  # noqa: E402
 from cai_assets.evals.reward import parse  # noqa: E402
@@ -29,17 +29,7 @@ SILENT = Reporter(lambda _: None)
 LORA = {"rank": 4, "alpha": 8.0, "dropout": 0.0}
 
 
-@pytest.fixture(autouse=True)
-def exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("run", "scoring"):
-        monkeypatch.setattr(f"cai_assets.train.{module}.bfloat16_is_fast", lambda: False)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("base"))
-
-
+pytestmark = pytest.mark.usefixtures("exact")
 def tensors(n: int = 64, seed: int = 0) -> tuple[Any, Any]:
     torch.manual_seed(seed)
     return 3 * torch.randn(n), 3 * torch.randn(n)

@@ -19,8 +19,6 @@ from tiny_models import (  # noqa: E402
     preference_data,
     prompt_data,
     supervised_data,
-    tiny_model,
-    tiny_reward_model,
     tiny_tokenizer,
     user,
 )
@@ -37,23 +35,6 @@ from cai_assets.train.run import load_causal, load_scalar  # noqa: E402
 
 SILENT = Reporter(lambda _: None)
 FILES = {"chat_template.jinja", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
-
-
-@pytest.fixture
-def exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compare numbers in float32 everywhere."""
-    for module in ("run", "scoring"):
-        monkeypatch.setattr(f"cai_assets.train.{module}.bfloat16_is_fast", lambda: False)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture(scope="module")
-def scorer(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_reward_model(base, tmp_path_factory.mktemp("scorer"))
 
 
 def weights(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,25 @@
+"""What the tests of training share: models small enough to train, and arithmetic that can be compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny_models import tiny_model, tiny_reward_model
+
+
+@pytest.fixture
+def exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare numbers in float32 everywhere."""
+    for module in ("run", "scoring"):
+        monkeypatch.setattr(f"cai_assets.train.{module}.bfloat16_is_fast", lambda: False)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def scorer(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_reward_model(base, tmp_path_factory.mktemp("scorer"))

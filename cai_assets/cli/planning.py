@@ -74,7 +74,7 @@ def why(
     json_: AsJson = False,
 ) -> None:
     """Why a row or checkpoint is not the one of another version: the fields of its key that differ."""
-    from cai_assets.plan.plan import version_before
+    from cai_assets.plan.lines import version_before
     from cai_assets.plan.why import why_checkpoint, why_row
 
     project = open_project(read_settings({}))

@@ -22,7 +22,8 @@ from cai_assets.defs.execute import materialise
 from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.records import Records
 from cai_assets.lineage.snapshots import VERSIONS, Snapshots
-from cai_assets.plan.plan import Line, make_plan
+from cai_assets.plan.lines import Line
+from cai_assets.plan.plan import make_plan
 from cai_assets.plan.why import why_checkpoint, why_row
 from cai_assets.project import Project
 from cai_assets.reports.summary import ORDER, summary

@@ -1,0 +1,135 @@
+"""What the parts of a plan share: its lines, completers that only look keys up, and why a number is not nought."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from cai_assets.constitution.model import Constitution, Use
+from cai_assets.engines.protocol import ModelIdentity
+from cai_assets.lineage.checkpoints import Checkpoint
+from cai_assets.lineage.provenance import gpu_count
+from cai_assets.lineage.records import Record, RecordMissing
+from cai_assets.plan.causes import row_causes, setting_changes
+from cai_assets.plan.dry import PLANNED, DryCompleter
+from cai_assets.plan.rates import Rate, row_rate
+from cai_assets.project import Project
+from cai_assets.settings import Role
+from cai_assets.start import round_before
+
+
+@dataclass(frozen=True)
+class Line:
+    """One asset. ``generate_min`` calls are certain; up to ``generate_max`` are possible. Seconds are of this store's
+    own measured rates (mean, and the smallest and largest seen), None where nothing was measured yet."""
+
+    asset: str
+    reuse: int = 0
+    generate_min: int = 0
+    generate_max: int = 0
+    training: str = ""  # reuse, train, or "train unless unchanged"; empty: not a checkpoint
+    tokens: float | None = None
+    seconds: float | None = None
+    seconds_low: float | None = None
+    seconds_high: float | None = None
+    gpu_seconds: float | None = None
+    cost_usd: float | None = None
+    causes: Mapping[str, int] = field(default_factory=dict)
+    note: str = ""
+
+
+def version_before(project: Project, version: str) -> str | None:
+    """The newest materialised version of the same constitution, other than this one."""
+    name = project.snapshots.load(version).name
+    made = [r for r in project.records.every("critiques") if r.partition and r.partition != version]
+    same = [r for r in made if project.snapshots.load(str(r.partition)).name == name]
+    newest = max(same, key=lambda r: r.created, default=None)
+    return newest.partition if newest else None
+
+
+class Lines:
+    """The lines of one version's plan so far, and the looking up that every part of the graph needs."""
+
+    def __init__(self, project: Project, version: str) -> None:
+        self.project, self.version = project, version
+        self.settings = project.settings
+        self.constitution = project.snapshots.load(version)
+        self.before = version_before(project, version)
+        self.start = round_before(project, version)
+        self.lines: list[Line] = []
+        self._dump = self.settings.model_dump(mode="json")
+        self._changed: dict[str, list[str]] = {}
+
+    def state(self, asset: str) -> str:
+        """Whether the asset, a checkpoint whose line is there, is trained or reused."""
+        return next(x.training for x in self.lines if x.asset == asset)
+
+    def dry(self, who: Role | Checkpoint | ModelIdentity | None) -> DryCompleter:
+        """Looks up calls of a model; None is a checkpoint that is not trained yet."""
+        return DryCompleter(self._identity(who), self.project.store, seed=self.settings.seed)
+
+    def _identity(self, who: Role | Checkpoint | ModelIdentity | None) -> ModelIdentity:
+        if isinstance(who, ModelIdentity):
+            return who
+        if who is None:  # a checkpoint that does not exist: no stored row can be its
+            return ModelIdentity(weights="not trained yet", tokenizer="", template="")
+        if isinstance(who, Checkpoint):
+            return self.project.engines.open_checkpoint(who.path).identity
+        return self.project.engines.open(self.settings.models.role(who)).identity
+
+    def calls(self, asset: str, dries: Sequence[DryCompleter], total: int, *, certain: bool = True,
+              causes: Mapping[str, int] | None = None) -> None:
+        """Add the line of an asset whose ``total`` calls were all looked up."""
+        missing = sum(len(d.missing) for d in dries)
+        changes = dict.fromkeys(self.changes(asset), missing) if missing else {}
+        self.line(asset, total - missing, missing if certain else 0, missing, causes={**(causes or {}), **changes})
+
+    def line(self, asset: str, reuse: int, certain: int, possible: int, *, causes: Mapping[str, int]) -> None:
+        """Add a line; ``certain`` calls at least and ``possible`` ones at most."""
+        cost = cost_of(row_rate(self.project.records, asset), possible, self.settings.price_per_gpu_hour)
+        note = "" if certain == possible else "bounds: the rest depends on texts that do not exist yet"
+        self.lines.append(Line(asset, reuse, certain, possible, causes=causes if possible else {}, note=note, **cost))
+
+    def row_causes(self, asset: str, waiting: pl.DataFrame, use: Use) -> dict[str, int]:
+        """Why these rows of an asset are missing: the settings that changed, and the principles they drew."""
+        return row_causes(waiting, self.changes(asset), self.constitution_before(), self.constitution, use)
+
+    def changes(self, asset: str) -> list[str]:
+        """Settings that differ from those the asset was last made with."""
+        if asset not in self._changed:
+            self._changed[asset] = setting_changes(self._earlier(asset), self._dump)
+        return self._changed[asset]
+
+    def constitution_before(self) -> Constitution | None:
+        """The version that this one is compared with."""
+        return self.project.snapshots.load(self.before) if self.before else None
+
+    def _earlier(self, asset: str) -> Record | None:
+        """What to compare settings with: this version's newest record, or the version before's."""
+        for partition in (None, self.version, self.before):
+            try:
+                return self.project.records.latest(asset, partition)
+            except RecordMissing:
+                continue
+        return None
+
+
+def planned(frame: pl.DataFrame) -> pl.DataFrame:
+    """Rows that wait for something not generated yet."""
+    return frame.filter(pl.col("error").fill_null("").str.contains(PLANNED, literal=True))
+
+
+def cost_of(rate: Rate, units: int, price: float | None) -> dict[str, Any]:
+    """The columns of a line that say what ``units`` calls or trainings cost, None where nothing was measured."""
+
+    def times(value: float | None) -> float | None:
+        return 0.0 if units == 0 else None if value is None else value * units
+
+    seconds = times(rate.seconds)
+    gpu = None if seconds is None else seconds * gpu_count()
+    return {"tokens": times(rate.tokens), "seconds": seconds, "seconds_low": times(rate.low),
+            "seconds_high": times(rate.high), "gpu_seconds": gpu,
+            "cost_usd": None if gpu is None or price is None else gpu / 3600 * price}

@@ -17,6 +17,7 @@ from cai_assets.evals.gate import GateResult, measure_labeller
 from cai_assets.lineage.canonical import canonical_json
 from cai_assets.lineage.keys import checkpoint_key
 from cai_assets.lineage.records import table_digest
+from cai_assets.policies import TRAINED
 from cai_assets.settings import Reinforcement, Settings, Training
 from cai_assets.steps.comparisons import Mixed, comparisons, mix_human
 from cai_assets.steps.complete import Completer, Row, Step
@@ -43,7 +44,7 @@ UNREAD_BY = {
     "dpo": {"steps", "rollouts", "group", "ppo_epochs", "clip", *_ONLY_PPO},
 }
 JUDGE = Step("judge")
-TRAINED_POLICIES = ("sft_baseline", "sl_policy", "rl_policy")
+TRAINED_POLICIES = TRAINED
 
 
 def initial_responses(settings: Settings, prompts: pl.DataFrame, *, complete: Completer) -> pl.DataFrame:

@@ -18,16 +18,47 @@ from cai_assets.reports.escape import visible
 
 MAX_WORDS = 2000  # the comparison is quadratic
 _TOKENS = re.compile(r"\s+|[^\s]+")
+# What a verdict means to somebody who sees no colour.
+SIGNS = {"better": "▲", "worse": "▼", "higher": "↑", "lower": "↓", "yes": "✓", "no": "✗", "passed": "✓", "failed": "✗"}
+UNTOLD = "·"
+GOOD, BAD = {"better", "yes", "passed"}, {"worse", "no", "failed"}
+
+
+@dataclass(frozen=True)
+class Told:
+    """A verdict in a few words, set off by a sign and a colour: 'better', 'too few to tell'."""
+
+    word: str
+
+    @property
+    def sign(self) -> str:
+        return SIGNS.get(self.word, UNTOLD)
+
+    @property
+    def tone(self) -> str:
+        return "good" if self.word in GOOD else "bad" if self.word in BAD else "open"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a figure comes from. ``command`` remakes it; ``rests_on`` names records and counts."""
+
+    command: str = ""
+    rests_on: str = ""
+
+
+NOWHERE = Source()
 
 
 @dataclass(frozen=True)
 class Table:
-    """``rows`` hold text, numbers or parts of a page; numbers are aligned right."""
+    """``rows`` hold text, numbers or Told; numbers are aligned right."""
 
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
     note: str = ""
+    source: Source = NOWHERE
 
 
 @dataclass(frozen=True)
@@ -38,6 +69,11 @@ class Figure:
     caption: str
     text: str
     reproduce: str = ""
+    rests_on: str = ""
+
+    @property
+    def source(self) -> Source:
+        return Source(self.reproduce, self.rests_on)
 
 
 @dataclass(frozen=True)
@@ -70,7 +106,46 @@ class Text:
     code: bool = False
 
 
-Block = Table | Figure | Diff | Text
+@dataclass(frozen=True)
+class Passage:
+    """A text of a row, as it is, under a heading."""
+
+    title: str
+    text: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What is not there, and the command that makes it."""
+
+    what: str
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Blocks that belong together, under a heading of their own."""
+
+    title: str
+    blocks: Sequence[Block]
+
+
+Block = Table | Figure | Diff | Text | Passage | Missing | Group
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A reader's question with its answer. ``told``: the answer in a word; ``section``: title of what says more."""
+
+    question: str
+    text: str
+    told: Told | None = None
+    section: str = ""
+
+    @property
+    def anchor(self) -> str:
+        return anchor(self.section)
 
 
 @dataclass(frozen=True)
@@ -83,13 +158,18 @@ class Section:
 
     @property
     def anchor(self) -> str:
-        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
+        return anchor(self.title)
 
 
-def page(title: str, sections: Sequence[Section], *, summary: Sequence[str] = (), footer: str = "") -> str:
-    """The whole file. ``summary``: sentences that answer the reader's first question."""
+def anchor(title: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+
+
+def page(title: str, sections: Sequence[Section], *, summary: Sequence[str] = (), answers: Sequence[Answer] = (),
+         footer: str = "") -> str:
+    """The whole file. ``summary``: sentences that answer the reader's first question; ``answers``: the next ones."""
     shown = [s for s in sections if s.blocks]
-    html: str = _template().render(title=title, sections=shown, summary=summary, footer=footer)
+    html: str = _template().render(title=title, sections=shown, summary=summary, answers=answers, footer=footer)
     return html
 
 
@@ -101,9 +181,7 @@ def _template() -> Any:
                               undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["shown"] = _shown
     environment.tests["number"] = lambda v: isinstance(v, int | float) and not isinstance(v, bool)
-    environment.tests["table"] = lambda b: isinstance(b, Table)
-    environment.tests["figure"] = lambda b: isinstance(b, Figure)
-    environment.tests["diff"] = lambda b: isinstance(b, Diff)
+    environment.filters["kind"] = lambda block: type(block).__name__
     return environment.get_template("page.html.j2")
 
 

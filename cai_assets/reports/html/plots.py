@@ -1,162 +1,185 @@
-"""Plots of a report page as SVG: intervals, lines with bands, points with error bars.
+"""Plots of a report page as SVG: intervals, lines with bands, points with error bars, bars.
 
 Guarantees: every value is drawn with its interval where it has one, values that are unknown are left out and never
-drawn as zero, and colours come from the page, so that they hold in light and dark. Texts are escaped.
+drawn as zero, and colours come from the page, so that they hold in light and dark. Texts are escaped. Each plot can be
+drawn narrow, for a telephone, with letters of the same size; ``both`` gives the page the two.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
-from xml.sax.saxutils import escape
 
 from cai_assets.evals.statistics import Estimate
-from cai_assets.reports.escape import shorten, visible
+from cai_assets.reports.html.axes import (
+    BOTTOM,
+    COLOURS,
+    DASHES,
+    LETTER,
+    NARROW,
+    TOP,
+    WIDE,
+    Scale,
+    empty,
+    ends,
+    guide,
+    horizontal,
+    spread,
+    svg,
+    text,
+    vertical,
+)
+from cai_assets.reports.html.places import label_places
 
-WIDTH, LEFT, RIGHT, TOP, BOTTOM = 640, 200, 20, 14, 40
-COLOURS = ("var(--mark)", "var(--second)", "var(--faint)", "var(--ink)")
-DASHES = ("", "6 4", "2 3", "8 3 2 3")
+Bounds = tuple[float, float]
+ROW, LINE = 26, 20
 
 
 class Point(NamedTuple):
-    """A named point with the ends of its intervals."""
+    """A named point with the ends of its intervals. Points of one ``series`` look alike."""
 
     name: str
     x: Estimate
     y: Estimate
+    series: int = 0
 
 
-class _Scale(NamedTuple):
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def __call__(self, value: float) -> float:
-        return self.start + (min(max(value, self.low), self.high) - self.low) / (self.high - self.low) * (
-            self.end - self.start)
-
-    def ticks(self) -> list[float]:
-        step = 10 ** math.floor(math.log10((self.high - self.low) / 2))
-        step *= next(m for m in (1, 2, 5, 10) if (self.high - self.low) / (step * m) <= 6)
-        first = math.ceil(self.low / step - 1e-9)
-        return [round(i * step, 10) for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
+def both(draw: Callable[[int], str]) -> str:
+    """A plot for a desk and the same for a telephone, of which the page shows one."""
+    return f'<div class="wide-only">{draw(WIDE)}</div><div class="narrow">{draw(NARROW)}</div>'
 
 
-def intervals(rows: Mapping[str, Estimate], *, axis: str, line: float | None = None,
-              bounds: tuple[float, float] | None = None) -> str:
+def intervals(rows: Mapping[str, Estimate], *, axis: str, line: float | None = None, bounds: Bounds | None = None,
+              width: int = WIDE) -> str:
     """One value with its interval a row. ``line``: where no difference is."""
     known = {n: e for n, e in rows.items() if e.value is not None}
     if not known:
-        return _empty()
-    low, high = bounds or _bounds([v for e in known.values() for v in _ends(e)] + ([] if line is None else [line]))
-    x, height = _Scale(low, high, LEFT, WIDTH - RIGHT), TOP + 26 * len(known) + BOTTOM
-    parts = _x_axis(x, axis, height)
+        return empty()
+    narrow = width < WIDE
+    row, left = (44, 10) if narrow else (ROW, 200)
+    low, high = bounds or spread([v for e in known.values() for v in ends(e)] + ([] if line is None else [line]))
+    x, height = Scale(low, high, left, width - 20), TOP + row * len(known) + BOTTOM
+    parts = horizontal(x, axis, height)
     if line is not None:
-        parts.append(f'<line x1="{x(line):.1f}" x2="{x(line):.1f}" y1="{TOP - 6}" y2="{height - BOTTOM}" '
-                     'stroke="var(--faint)" stroke-dasharray="4 3"/>')
+        parts.append(guide(x(line), TOP - 6, x(line), height - BOTTOM))
     for i, (name, e) in enumerate(known.items()):
-        y = TOP + 26 * i + 10
-        parts.append(_text(LEFT - 10, y + 4, name, anchor="end", limit=28))
-        ends = _ends(e)
-        parts.append(f'<line x1="{x(min(ends)):.1f}" x2="{x(max(ends)):.1f}" y1="{y}" y2="{y}" stroke="var(--mark)" '
-                     'stroke-width="3"/>')
-        parts.append(f'<circle cx="{x(float(e.value or 0)):.1f}" cy="{y}" r="5" fill="var(--mark)"/>')
-    return _svg(parts, height)
+        y = TOP + row * (i + 1) - 16
+        parts.append(text(left, y - 12, name, limit=44) if narrow else
+                     text(left - 10, y + 4, name, anchor="end", limit=28))
+        parts.append(f'<line x1="{x(min(ends(e))):.1f}" x2="{x(max(ends(e))):.1f}" y1="{y}" y2="{y}" '
+                     f'stroke="var(--mark)" stroke-width="3"/>'
+                     f'<circle cx="{x(float(e.value or 0)):.1f}" cy="{y}" r="5" fill="var(--mark)"/>')
+    return svg(parts, height, width)
 
 
 def lines(series: Mapping[str, Sequence[Estimate]], *, x_axis: str, y_axis: str, first: int = 0,
-          bounds: tuple[float, float] | None = None) -> str:
-    """Curves over consecutive whole numbers from ``first``, each with its intervals; dashes tell them apart too."""
-    known = [v for s in series.values() for e in s if e.value is not None for v in _ends(e)]
-    if not known:
-        return _empty()
-    height = 300
-    longest = max(len(s) for s in series.values())
-    x = _Scale(first, first + max(longest - 1, 1), 70, WIDTH - 150)
-    y = _Scale(*(bounds or _bounds(known)), height - BOTTOM, TOP)
-    parts = [*_y_axis(y, y_axis, 70, WIDTH - 150)]
-    parts += [_text(x(first + i), height - BOTTOM + 18, str(first + i), anchor="middle") for i in range(longest)]
-    parts.append(_text((70 + WIDTH - 150) / 2, height - 6, x_axis, anchor="middle"))
+          bounds: Bounds | None = None, line: float | None = None, names: Sequence[str] = (),
+          width: int = WIDE) -> str:
+    """Curves over consecutive places from ``first``, each with the band of its intervals; dashes tell them apart too.
+
+    ``names``: of the places, where they are no whole numbers. ``line``: where no difference is.
+    """
     drawn = {name: s for name, s in series.items() if any(e.value is not None for e in s)}
+    known = [v for s in drawn.values() for e in s if e.value is not None for v in ends(e)]
+    if not known:
+        return empty()
+    narrow = width < WIDE
+    right, below = (width - 16, LINE * len(drawn)) if narrow else (width - 170, 0)
+    height = 300 + below
+    floor = 300 - BOTTOM
+    longest = max(len(s) for s in drawn.values())
+    x = Scale(first, first + max(longest - 1, 1), 74, right - 12)
+    y = Scale(*(bounds or spread([*known, *([] if line is None else [line])])), floor, TOP)
+    parts = [*vertical(y, y_axis, 60, right), *_places(x, first, longest, names, floor),
+             text((60 + right) / 2, 294, x_axis, anchor="middle")]
+    if line is not None:
+        parts.append(guide(60, y(line), right, y(line)))
     for n, (name, values) in enumerate(drawn.items()):
-        colour, dash = COLOURS[n % 4], DASHES[n % 4]
-        at = [(x(first + i) + 4 * n, e) for i, e in enumerate(values) if e.value is not None]
-        path = "L".join(f"{px:.1f},{y(float(e.value or 0)):.1f}" for px, e in at)
-        parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"/>')
-        for px, e in at:
-            ends = [y(v) for v in _ends(e)]
-            parts.append(f'<line x1="{px:.1f}" x2="{px:.1f}" y1="{min(ends):.1f}" y2="{max(ends):.1f}" '
-                         f'stroke="{colour}"/><circle cx="{px:.1f}" cy="{y(float(e.value or 0)):.1f}" r="3.5" '
-                         f'fill="{colour}"/>')
-        parts.append(f'<line x1="{WIDTH - 140}" x2="{WIDTH - 115}" y1="{TOP + 20 * n + 8}" y2="{TOP + 20 * n + 8}" '
-                     f'stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"/>')
-        parts.append(_text(WIDTH - 110, TOP + 20 * n + 12, name, limit=18))
-    return _svg(parts, height)
+        at = [(x(first + i), e) for i, e in enumerate(values) if e.value is not None]
+        parts += _line(at, y, COLOURS[n % 6], DASHES[n % 6])
+        left, top = (20, 300 + LINE * n + 10) if narrow else (right + 14, TOP + LINE * n + 8)
+        parts.append(f'<line x1="{left}" x2="{left + 25}" y1="{top}" y2="{top}" stroke="{COLOURS[n % 6]}" '
+                     f'stroke-width="2" stroke-dasharray="{DASHES[n % 6]}"/>'
+                     + text(left + 31, top + 4, name, limit=36 if narrow else 18))
+    return svg(parts, height, width)
 
 
 def scatter(points: Sequence[Point], *, x_axis: str, y_axis: str, diagonal: bool = False,
-            bounds: tuple[float, float] | None = None) -> str:
-    """Named points with both intervals. ``diagonal``: the line on which both axes agree."""
+            bounds: Bounds | None = None, quarters: tuple[float, float] | None = None, width: int = WIDE) -> str:
+    """Named points with both intervals. ``diagonal``: the line on which both axes agree. ``quarters``: a place (x, y)
+    from which the quarters are told apart."""
     known = [p for p in points if p.x.value is not None and p.y.value is not None]
     if not known:
-        return _empty()
-    height = 420
-    both = bounds or (_bounds([v for p in known for e in (p.x, p.y) for v in _ends(e)]) if diagonal else None)
-    x = _Scale(*(both or _bounds([v for p in known for v in _ends(p.x)])), 70, WIDTH - RIGHT)
-    y = _Scale(*(both or _bounds([v for p in known for v in _ends(p.y)])), height - BOTTOM, TOP)
-    parts = [*_y_axis(y, y_axis, 70, WIDTH - RIGHT), *_x_axis(x, x_axis, height)]
+        return empty()
+    narrow, floor = width < WIDE, (340 if width < WIDE else 420) - BOTTOM
+    shared = bounds or (spread([v for p in known for e in (p.x, p.y) for v in ends(e)]) if diagonal else None)
+    x = Scale(*(shared or spread([v for p in known for v in ends(p.x)])), 60, width - 20)
+    y = Scale(*(shared or spread([v for p in known for v in ends(p.y)])), floor, TOP)
+    letters = narrow or len(known) > 8
+    key = [f"{_letter(i)}  {p.name}" for i, p in enumerate(known)] if letters and any(p.name for p in known) else []
+    parts = [*vertical(y, y_axis, 60, width - 20), *horizontal(x, x_axis, floor + BOTTOM)]
     if diagonal:
-        parts.append(f'<line x1="{x(x.low):.1f}" y1="{y(x.low):.1f}" x2="{x(x.high):.1f}" y2="{y(x.high):.1f}" '
-                     'stroke="var(--faint)" stroke-dasharray="4 3"/>')
-    for p in known:
-        cx, cy = x(float(p.x.value or 0)), y(float(p.y.value or 0))
-        ex, ey = [x(v) for v in _ends(p.x)], [y(v) for v in _ends(p.y)]
-        parts.append(f'<path d="M{min(ex):.1f},{cy:.1f}H{max(ex):.1f}M{cx:.1f},{min(ey):.1f}V{max(ey):.1f}" '
-                     f'stroke="var(--mark)" fill="none"/>'
-                     f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="5" fill="var(--mark)"/>')
-        right = cx < WIDTH - 180
-        parts.append(_text(cx + (8 if right else -8), cy - 8, p.name, anchor="start" if right else "end", limit=40))
-    return _svg(parts, height)
+        parts.append(guide(x(x.low), y(x.low), x(x.high), y(x.high)))
+    if quarters:
+        parts += [guide(x(quarters[0]), TOP, x(quarters[0]), floor),
+                  guide(60, y(quarters[1]), width - 20, y(quarters[1]))]
+    centres = [(x(float(p.x.value or 0)), y(float(p.y.value or 0))) for p in known]
+    parts += [_cross(p, centre, x, y) for p, centre in zip(known, centres, strict=True)]
+    said = [_letter(i) if key else p.name for i, p in enumerate(known)]
+    boxes = label_places(centres, [len(s) * LETTER for s in said], (62, TOP, width - 20, floor))
+    parts += [text(px, py, s, limit=40, bold=bool(key)) for (px, py), s in zip(boxes, said, strict=True)]
+    parts += [text(20, floor + BOTTOM + LINE * (i + 1), k, limit=44 if narrow else 80) for i, k in enumerate(key)]
+    return svg(parts, floor + BOTTOM + LINE * len(key) + (8 if key else 0), width)
 
 
-def _ends(e: Estimate) -> tuple[float, ...]:
-    return tuple(v for v in (e.low, e.value, e.high) if v is not None)
+def bars(rows: Mapping[str, float], *, unit: str = "", width: int = WIDE) -> str:
+    """One bar a row, with its value beside it."""
+    if not rows:
+        return empty()
+    narrow = width < WIDE
+    row, left = (40, 10) if narrow else (ROW, 200)
+    x = Scale(0, max(*rows.values(), 0) or 1, left, width - 100)
+    parts = []
+    for i, (name, value) in enumerate(rows.items()):
+        y = TOP + row * (i + 1) - 16
+        parts.append(text(left, y - 10, name, limit=44) if narrow else
+                     text(left - 10, y + 4, name, anchor="end", limit=28))
+        parts.append(f'<rect x="{left}" y="{y - 6}" width="{max(x(value) - left, 1):.1f}" height="12" '
+                     'fill="var(--mark)"/>' + text(x(value) + 8, y + 5, f"{value:,.4g} {unit}".strip()))
+    return svg(parts, TOP + row * len(rows) + 4, width)
 
 
-def _bounds(values: Sequence[float]) -> tuple[float, float]:
-    low, high = min(values), max(values)
-    room = (high - low) * 0.08 or max(abs(high) * 0.1, 0.5)
-    return low - room, high + room
+def _line(at: Sequence[tuple[float, Estimate]], y: Scale, colour: str, dash: str) -> list[str]:
+    path = "L".join(f"{px:.1f},{y(float(e.value or 0)):.1f}" for px, e in at)
+    parts = [f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"/>']
+    band = [(px, max(ends(e)), min(ends(e))) for px, e in at]
+    if len(band) > 1:
+        edge = [*((px, high) for px, high, _ in band), *((px, low) for px, _, low in reversed(band))]
+        outline = "L".join(f"{px:.1f},{y(v):.1f}" for px, v in edge)
+        parts.insert(0, f'<path d="M{outline}Z" fill="{colour}" fill-opacity="0.13"/>')
+    for px, e in at:
+        places = [y(v) for v in ends(e)]
+        parts.append(f'<line x1="{px:.1f}" x2="{px:.1f}" y1="{min(places):.1f}" y2="{max(places):.1f}" '
+                     f'stroke="{colour}"/><circle cx="{px:.1f}" cy="{y(float(e.value or 0)):.1f}" r="3.5" '
+                     f'fill="{colour}"/>')
+    return parts
 
 
-def _x_axis(x: _Scale, label: str, height: int) -> list[str]:
-    base = height - BOTTOM
-    parts = [f'<line x1="{x.start}" x2="{x.end}" y1="{base}" y2="{base}" stroke="var(--line)"/>']
-    parts += [f'<line x1="{x(t):.1f}" x2="{x(t):.1f}" y1="{base}" y2="{base + 4}" stroke="var(--faint)"/>'
-              + _text(x(t), base + 18, f"{t:g}", anchor="middle") for t in x.ticks()]
-    return [*parts, _text((x.start + x.end) / 2, height - 6, label, anchor="middle")]
+def _places(x: Scale, first: int, longest: int, names: Sequence[str], floor: float) -> list[str]:
+    """Labels under the places, as many as there is room for."""
+    said = [names[i] if i < len(names) else str(first + i) for i in range(longest)]
+    wide = max(len(s) for s in said) * LETTER + 10
+    every = max(1, round(wide * longest / max(x.end - x.start, 1) + 0.49))
+    return [text(x(first + i), floor + 18, s, anchor="middle") for i, s in enumerate(said) if i % every == 0]
 
 
-def _y_axis(y: _Scale, label: str, start: float, end: float) -> list[str]:
-    parts = [f'<line x1="{start}" x2="{end}" y1="{y(t):.1f}" y2="{y(t):.1f}" stroke="var(--line)"/>'
-             + _text(start - 8, y(t) + 4, f"{t:g}", anchor="end") for t in y.ticks()]
-    middle = (y.start + y.end) / 2
-    return [*parts, f'<text x="14" y="{middle:.1f}" text-anchor="middle" font-size="13" fill="currentColor" '
-                    f'transform="rotate(-90 14 {middle:.1f})">{escape(visible(label))}</text>']
+def _cross(p: Point, centre: tuple[float, float], x: Scale, y: Scale) -> str:
+    (cx, cy), colour = centre, COLOURS[p.series % 6]
+    ex, ey = [x(v) for v in ends(p.x)], [y(v) for v in ends(p.y)]
+    return (f'<path d="M{min(ex):.1f},{cy:.1f}H{max(ex):.1f}M{cx:.1f},{min(ey):.1f}V{max(ey):.1f}" '
+            f'stroke="{colour}" stroke-opacity="0.7" fill="none"/>'
+            f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="5" fill="{colour}"/>')
 
 
-def _text(x: float, y: float, text: str, *, anchor: str = "start", limit: int = 60) -> str:
-    return (f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="13" fill="currentColor">'
-            f"{escape(shorten(visible(text), limit))}</text>")
-
-
-def _svg(parts: Sequence[str], height: int) -> str:
-    # Hidden from screen readers: the figure's own text says it better.
-    return (f'<svg viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" aria-hidden="true" '
-            f'font-family="system-ui, sans-serif">{"".join(parts)}</svg>')
-
-
-def _empty() -> str:
-    return "<p>No values yet.</p>"
+def _letter(i: int) -> str:
+    return chr(65 + i) if i < 26 else f"{chr(64 + i // 26)}{chr(65 + i % 26)}"

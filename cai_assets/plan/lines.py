@@ -16,6 +16,7 @@ from cai_assets.lineage.records import Record, RecordMissing
 from cai_assets.plan.causes import row_causes, setting_changes
 from cai_assets.plan.dry import PLANNED, DryCompleter
 from cai_assets.plan.rates import Rate, row_rate
+from cai_assets.policies import open_policies, policy_names
 from cai_assets.project import Project
 from cai_assets.settings import Role
 from cai_assets.start import round_before
@@ -70,6 +71,12 @@ class Lines:
     def dry(self, who: Role | Checkpoint | ModelIdentity | None) -> DryCompleter:
         """Looks up calls of a model; None is a checkpoint that is not trained yet."""
         return DryCompleter(self._identity(who), self.project.store, seed=self.settings.seed)
+
+    def dry_policies(self, trained: Mapping[str, Checkpoint | None]) -> dict[str, DryCompleter]:
+        """Looks up calls of every policy by name; None is a checkpoint that is not trained yet."""
+        engines = open_policies(self.project, {name: c for name, c in trained.items() if c})
+        return {name: self.dry(engines[name].identity if name in engines else None)
+                for name in policy_names(self.settings)}
 
     def _identity(self, who: Role | Checkpoint | ModelIdentity | None) -> ModelIdentity:
         if isinstance(who, ModelIdentity):

@@ -2,8 +2,8 @@
 
 Guarantees: a digest changes when anything changes that can change an output (ids, weights, request texts,
 few-shot examples) and only then. File layout, comments, the order of keys and principles, the constitution's
-name and version label, and a principle's name, tags and source do not count. An ``evaluation`` request counts
-where there is one: a constitution without any has the digest it had before there were such requests.
+name and version label, and a principle's name, tags and source do not count. An ``evaluation`` request and an
+example's ``reasons`` count where there are any: a constitution without has the digest it had before there were any.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ LATER = REQUESTS["evaluation"]  # younger than the digest: absent, not null, whe
 def content(c: Constitution) -> dict[str, Any]:
     """Everything that counts, ready for canonical JSON: principles sorted by id, few-shots in file order."""
     requests = tuple(r for use in REQUESTS.values() for r in use)
-    return {"principles": _principles(c.principles, requests), "few_shots": c.few_shots.model_dump(mode="json")}
+    return {"principles": _principles(c.principles, requests),
+            "few_shots": c.few_shots.model_dump(mode="json", exclude_none=True)}
 
 
 def digest(c: Constitution) -> str:
@@ -39,7 +40,7 @@ def part_digest(c: Constitution, use: Use) -> str:
     part = {
         "use": use,
         "principles": _principles(c.taking_part(use), REQUESTS[use]),
-        "few_shots": [s.model_dump(mode="json") for s in shots],
+        "few_shots": [s.model_dump(mode="json", exclude_none=True) for s in shots],
     }
     return tagged_hash("c1part", part)
 

@@ -59,12 +59,16 @@ class RevisionShot(Strict):
 
 
 class PreferenceShot(Strict):
-    """A worked example of one comparison, with the fixed request it answers."""
+    """A worked example of one comparison, with the fixed request it answers.
+
+    ``reasons`` make it an example of chain-of-thought labels too; without them it stands in plain ones alone.
+    """
 
     prompt: Text
     a: Text
     b: Text
     request: Text
+    reasons: Text | None = None
     choice: Literal["A", "B"]
 
 

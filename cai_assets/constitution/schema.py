@@ -28,6 +28,7 @@ HOVER = {
     "Principle.weight": "Share of draws relative to the other principles.",
     "Principle.tags": "Free labels; 'do' and 'dont' let lint see their balance.",
     "Principle.source": "Where the principle comes from.",
+    "PreferenceShot.reasons": "Why the chosen answer is better; makes it an example of chain-of-thought labels too.",
 }
 
 

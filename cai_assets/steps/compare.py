@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cai_assets.constitution.model import PreferenceShot
 from cai_assets.engines.protocol import Call, Message, Sampling, Style
@@ -38,20 +38,23 @@ def comparison_call(
 
     The order of parts is that of Bai et al. 2022, section 4.1: conversation, principle, options. 'plain' is one text
     to continue; 'chat' gives each example as a turn and prefills the verdict. ``thought``: the labeller's reasons,
-    after which the verdict is read.
+    after which the verdict is read; the examples then show theirs, and those without any are left out.
     """
-    shots = [(_frame([{"role": "user", "content": s.prompt}], s.a, s.b, s.request), s.choice) for s in few_shots]
     question = _frame(prompt_messages, a, b, request)
-    build = _chat if style == "chat" else _plain
-    reasons = "" if thought is None else f"{REASONS}\n{fence(textwrap.dedent(thought).strip())}\n\n"
-    return Call(messages=build(shots, question, f"{reasons}{VERDICT}"), style=style, answers=ANSWERS)
+    shots = _shots(few_shots, thoughtful=thought is not None)
+    return Call(messages=_build(style)(shots, question, f"{_reasons(thought)}{VERDICT}"), style=style, answers=ANSWERS)
 
 
 def thought_call(
-    prompt_messages: Sequence[Message], a: str, b: str, *, request: str, style: Style, sampling: Sampling, sample: int
+    prompt_messages: Sequence[Message], a: str, b: str, *, request: str, style: Style, sampling: Sampling, sample: int,
+    few_shots: Sequence[PreferenceShot] = (),
 ) -> Call:
-    """A generating call for the reasons before the verdict (Bai et al. 2022, section 4.1; the wording is ours)."""
-    messages = (_chat if style == "chat" else _plain)((), _frame(prompt_messages, a, b, request), REASONS)
+    """A generating call for the reasons before the verdict (Bai et al. 2022, section 4.1; the wording is ours).
+
+    Of the examples those with reasons are shown: one without would teach the labeller to give none.
+    """
+    shots = _shots(few_shots, thoughtful=True)
+    messages = _build(style)(shots, _frame(prompt_messages, a, b, request), REASONS)
     stops = (f"\n{VERDICT}",) if style == "chat" else (f"\n{VERDICT}", "\nConversation\n")
     return Call(messages=messages, style=style, sampling=sampling.model_copy(update={"stop": stops}), sample=sample)
 
@@ -74,13 +77,28 @@ def _frame(messages: Sequence[Message], a: str, b: str, request: str) -> str:
     return "\n\n".join(["Conversation", *(f"{name}:\n{fence(text)}" for name, text in parts)])
 
 
+def _shots(few_shots: Sequence[PreferenceShot], *, thoughtful: bool) -> list[tuple[str, str]]:
+    """Frame and answer of each example that fits."""
+    return [(_frame([{"role": "user", "content": s.prompt}], s.a, s.b, s.request),
+             f"{_reasons(s.reasons if thoughtful else None)}{VERDICT}{s.choice})")
+            for s in few_shots if s.reasons or not thoughtful]
+
+
+def _reasons(text: str | None) -> str:
+    return "" if text is None else f"{REASONS}\n{fence(textwrap.dedent(text).strip())}\n\n"
+
+
+def _build(style: Style) -> Callable[[Sequence[tuple[str, str]], str, str], tuple[Message, ...]]:
+    return _chat if style == "chat" else _plain
+
+
 def _plain(shots: Sequence[tuple[str, str]], question: str, lead: str) -> tuple[Message, ...]:
-    examples = [f"{frame}\n\n{VERDICT}{choice})" for frame, choice in shots]
+    examples = [f"{frame}\n\n{answer}" for frame, answer in shots]
     return ({"role": "user", "content": "\n\n\n".join([*examples, f"{question}\n\n{lead}"])},)
 
 
 def _chat(shots: Sequence[tuple[str, str]], question: str, lead: str) -> tuple[Message, ...]:
     turns: list[Message] = []
-    for frame, choice in shots:
-        turns += [{"role": "user", "content": frame}, {"role": "assistant", "content": f"{VERDICT}{choice})"}]
+    for frame, answer in shots:
+        turns += [{"role": "user", "content": frame}, {"role": "assistant", "content": answer}]
     return (*turns, {"role": "user", "content": question}, {"role": "assistant", "content": lead})

@@ -79,8 +79,9 @@ def _answers(
 ) -> list[Answer]:
     """One answer for each question, in order."""
     thoughtful = settings.chain_of_thought
-    thoughts = think(questions, complete=complete, settings=settings) if thoughtful else [None] * len(questions)
-    shots = constitution.few_shots.preference if settings.few_shots and not thoughtful else ()
+    shots = constitution.few_shots.preference if settings.few_shots else ()
+    thoughts = (think(questions, complete=complete, settings=settings, few_shots=shots) if thoughtful
+                else [None] * len(questions))
     ready = [t is None or t.text is not None for t in thoughts]
     calls = [comparison_call(q.pair["messages"], *q.shown, request=q.request, style=settings.style, few_shots=shots,
                              thought=t and t.text)

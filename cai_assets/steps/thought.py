@@ -2,14 +2,14 @@
 
 The labeller writes its reasons, then the probability of its answer is read after them. One sample of reasons gives
 one probability near 0 or 1; their mean over samples estimates the probability with the reasons averaged out. Reasons
-that come out empty are a sample like any other. Few-shot examples have no reasons and would teach the labeller to
-give none, so they are left out.
+that come out empty are a sample like any other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cai_assets.constitution.model import PreferenceShot
 from cai_assets.engines.protocol import Sampling
 from cai_assets.settings import Labels
 from cai_assets.steps.compare import thought_call
@@ -19,9 +19,11 @@ from cai_assets.steps.questions import Question
 THOUGHT = Step("thought")
 
 
-def think(questions: Sequence[Question], *, complete: Completer, settings: Labels) -> list[Row]:
+def think(
+    questions: Sequence[Question], *, complete: Completer, settings: Labels, few_shots: Sequence[PreferenceShot] = ()
+) -> list[Row]:
     """The reasons for each question, in order; a failed row has no text."""
     sampling = Sampling(temperature=settings.thought_temperature, max_tokens=settings.thought_tokens)
     calls = [thought_call(q.pair["messages"], *q.shown, request=q.request, style=settings.style, sampling=sampling,
-                          sample=q.sample) for q in questions]
+                          sample=q.sample, few_shots=few_shots) for q in questions]
     return complete(THOUGHT, calls, what="reasons")

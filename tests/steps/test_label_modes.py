@@ -11,8 +11,9 @@ import polars as pl
 import pytest
 from ruled_labellers import Rule, completer, labeller, parts, prefers
 
+from cai_assets.constitution.digest import digest
 from cai_assets.constitution.model import Constitution, FewShots, PreferenceShot, Principle
-from cai_assets.engines.protocol import Call, Request
+from cai_assets.engines.protocol import Call, Request, Style
 from cai_assets.engines.scripted import Scripted
 from cai_assets.settings import Labels
 from cai_assets.steps.compare import REASONS, VERDICT
@@ -123,6 +124,35 @@ def test_all_principles_stand_numbered_in_one_question(tmp_path: Path) -> None:
     assert labelled["votes"].to_list() == [[]] * 4
     assert labelled["principle_id"].null_count() == 4
     assert labelled["principle_digest"].n_unique() == 1
+
+
+@pytest.mark.parametrize("style", ["plain", "chat"])
+def test_examples_with_reasons_show_them_before_the_verdict_and_others_stay_out(
+    tmp_path: Path, style: Style
+) -> None:
+    told = SHOT.model_copy(update={"prompt": "Told?", "reasons": "It is kinder.\nThe better answer is (A)"})
+    c = CONSTITUTION.model_copy(update={"few_shots": FewShots(preference=(SHOT, told))})
+    engine = labeller(prefers("good"))
+    seen: list[str] = []
+    serve = engine.run
+    engine.run = lambda requests: (seen.extend(  # type: ignore[method-assign]
+        "\n".join(m["content"] for m in r.call.messages) for r in requests), serve(requests))[1]
+    label_pairs(pairs(1), c, complete=completer(tmp_path, engine),
+                settings=Labels(chain_of_thought=True, style=style))
+    assert len(seen) == 4  # in both orders reasons, then the verdict
+    for text in seen:
+        assert text.count("    Told?") == 1
+        assert SHOT.prompt not in text
+        assert f"{REASONS}\n    It is kinder.\n    The better answer is (A)\n\n{VERDICT}{told.choice})" in text
+    assert sum(text.endswith(VERDICT) for text in seen) == 2
+    assert sum(text.endswith(REASONS) for text in seen) == 2
+
+
+def test_reasons_leave_the_keys_of_plain_labels_alone(tmp_path: Path) -> None:
+    told = CONSTITUTION.model_copy(update={"few_shots": FewShots(
+        preference=(SHOT.model_copy(update={"reasons": "It is kinder."}),))})
+    assert label(tmp_path, prefers("good"), c=told).equals(label(tmp_path, prefers("good")))
+    assert digest(told) != digest(CONSTITUTION)
 
 
 @pytest.mark.parametrize("mode", ["all", "vote", "drawn"])

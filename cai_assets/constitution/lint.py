@@ -95,7 +95,7 @@ def _long_texts(c: Constitution) -> Iterator[Finding]:
 def _few_shots(c: Constitution) -> Iterator[Finding]:
     blocks: dict[Use, tuple[Strict, ...]] = {"critique": c.few_shots.revision, "preference": c.few_shots.preference}
     for use, shots in blocks.items():
-        length = sum(len(text) for shot in shots for text in shot.model_dump().values())
+        length = sum(len(text) for shot in shots for text in shot.model_dump(exclude_none=True).values())
         if c.taking_part(use) and not shots:
             yield Finding("warning", None, f"no few-shot examples for {PHASE[use]}: small models need some")
         if length > LONG_SHOTS:

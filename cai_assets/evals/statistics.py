@@ -1,19 +1,24 @@
 """Estimates with a count and an interval, and nothing without.
 
-Every function returns an Estimate. With no data the value is None: a rate over nothing is unknown, not zero.
-Intervals come from scipy, with a fixed seed where they resample, so that the same data give the same numbers.
+Every function that estimates returns an Estimate. With no data the value is None: a rate over nothing is unknown, not
+zero. Intervals have a fixed seed where they resample, so that the same data give the same numbers. Answers to one
+prompt are not independent of each other: they are a cluster, and clusters are what is counted (Miller 2024, *Adding
+Error Bars to Evals*, section 2.2).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 RESAMPLES = 9_999
 BATCH = 500  # resamples held in memory at once
+Verdict = Literal["better", "worse", "no difference seen", "too few to tell"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,9 @@ def proportion(successes: int, n: int, confidence: float = 0.95) -> Estimate:
 def mean(values: Sequence[float], confidence: float = 0.95) -> Estimate:
     """A mean, with a percentile bootstrap interval (Efron 1979); fewer than two values give no interval.
 
-    Values must be finite and independent of each other: one per prompt.
+    The percentiles are those that make up for the bootstrap's narrowness at small n (Hesterberg 2015, *What Teachers
+    Should Know About the Bootstrap*, section 3.3: the expanded percentile interval). Values must be finite and
+    independent of each other: one per prompt.
     """
     from scipy.stats import bootstrap
 
@@ -61,8 +68,8 @@ def mean(values: Sequence[float], confidence: float = 0.95) -> Estimate:
     data = np.asarray(values, dtype=float)
     if len(data) < 2:
         return Estimate(float(data[0]), 1)
-    ci = bootstrap((data,), np.mean, confidence_level=confidence, n_resamples=RESAMPLES, batch=BATCH,
-                   method="percentile", rng=np.random.default_rng(0)).confidence_interval
+    ci = bootstrap((data,), np.mean, confidence_level=_expanded(confidence, len(data)), n_resamples=RESAMPLES,
+                   batch=BATCH, method="percentile", rng=np.random.default_rng(0)).confidence_interval
     return Estimate(float(data.mean()), len(data), float(ci.low), float(ci.high))
 
 
@@ -81,7 +88,114 @@ def win_rate(outcomes: Sequence[float], confidence: float = 0.95) -> Estimate:
     """
     if not set(outcomes) <= {0, 0.5, 1}:
         raise ValueError(f"win_rate: outcomes are 1, 0.5 or 0, not {sorted(set(outcomes) - {0, 0.5, 1})}")
-    if len(set(outcomes)) != 1:
-        return mean(outcomes, confidence)
-    value, unseen = float(outcomes[0]), proportion(0, len(outcomes), confidence).high or 0.0
-    return Estimate(value, len(outcomes), value * (1 - unseen), value + (1 - value) * unseen)
+    return _allowing(list(outcomes), confidence, (0.0, 1.0))
+
+
+def clustered_mean(
+    values: Sequence[float], clusters: Sequence[str], confidence: float = 0.95, *,
+    bounds: tuple[float, float] | None = (0.0, 1.0),
+) -> Estimate:
+    """The mean of the clusters' means, each cluster weighing the same; ``n`` counts clusters, not values.
+
+    ``clusters``: for each value the prompt (or request) that it belongs to. A rate, of values 0 and 1, has the score
+    interval with the number of observations that its variance between clusters is worth (Dean and Pagano 2015; Korn
+    and Graubard 1998 for the small-sample term); everything else the bootstrap over clusters of ``mean``. Clusters
+    that are all alike leave it nothing to resample; the interval then allows for unseen ones, within ``bounds``
+    (None: the quantity has none, and no interval is claimed).
+    """
+    means = list(_by_cluster(values, clusters).values())
+    if set(values) <= {0, 1} and means:
+        return _rate(means, len(values), confidence)
+    return _allowing(means, confidence, bounds)
+
+
+def clustered_difference(
+    a: Mapping[str, Sequence[float]], b: Mapping[str, Sequence[float]], confidence: float = 0.95, *,
+    bounds: tuple[float, float] | None = (-1.0, 1.0),
+) -> Estimate:
+    """The mean over shared clusters of mean(a) - mean(b), resampled by cluster; ``n`` counts shared clusters.
+
+    Clusters that one side lacks, or has no value of, are left out. Differences that are all alike are treated as in
+    ``clustered_mean``, with the largest possible differences as ``bounds``.
+    """
+    shared = sorted(k for k in a.keys() & b.keys() if len(a[k]) and len(b[k]))
+    return _allowing([float(np.mean(a[k]) - np.mean(b[k])) for k in shared], confidence, bounds)
+
+
+def told(difference: Estimate, *, enough: int, better: Literal["lower", "higher"]) -> Verdict:
+    """What an interval of a difference lets one say. ``enough``: with fewer clusters nothing is said.
+
+    "no difference seen" is not "no difference": the interval's ends say how large one may still be.
+    """
+    low, high = difference.low, difference.high
+    if difference.n < enough or low is None or high is None:
+        return "too few to tell"
+    if low <= 0 <= high:
+        return "no difference seen"
+    return "better" if (low > 0) == (better == "higher") else "worse"
+
+
+def paired_p(differences: Sequence[float]) -> float:
+    """Two-sided p value of "the differences are as likely to fall either way": signs are flipped (Fisher 1935).
+
+    Exact where all flips can be tried, else over RESAMPLES random ones. One difference for each independent prompt.
+    No difference other than zero gives 1.
+    """
+    from scipy.stats import permutation_test
+
+    data = np.asarray([d for d in differences if d != 0], dtype=float)
+    if not len(data):
+        return 1.0
+    # scipy flips the signs of a lone sample; of one value it refuses, and its p value is 1 of two equal flips
+    return 1.0 if len(data) == 1 else float(permutation_test(
+        (data,), lambda x, axis: np.mean(x, axis=axis), permutation_type="samples", vectorized=True,
+        n_resamples=RESAMPLES, batch=BATCH, rng=np.random.default_rng(0)).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p values adjusted for being one of several, in the order given (Holm 1979): family-wise error, any dependence."""
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for place, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted
+
+
+def _by_cluster(values: Sequence[float], clusters: Sequence[str]) -> dict[str, float]:
+    found: defaultdict[str, list[float]] = defaultdict(list)
+    for value, cluster in zip(values, clusters, strict=True):
+        found[cluster].append(float(value))
+    return {cluster: float(np.mean(of)) for cluster, of in sorted(found.items())}
+
+
+def _allowing(values: list[float], confidence: float, bounds: tuple[float, float] | None) -> Estimate:
+    # Equal values, resampled, would claim certainty: as many unseen ones are allowed for as Wilson's bound on 0 of n.
+    if len(set(values)) != 1:
+        return mean(values, confidence)
+    value, n = values[0], len(values)
+    if bounds is None or not bounds[0] <= value <= bounds[1]:
+        return Estimate(value, n)
+    unseen = proportion(0, n, confidence).high or 0.0
+    return Estimate(value, n, value + unseen * (bounds[0] - value), value + unseen * (bounds[1] - value))
+
+
+def _rate(means: Sequence[float], values: int, confidence: float) -> Estimate:
+    from scipy.stats import norm, t
+
+    n, p = len(means), float(np.mean(means))
+    if values == n:
+        return proportion(round(p * n), n, confidence)
+    spread = float(np.var(means, ddof=1)) / n if n > 1 else 0.0
+    worth = min(values, p * (1 - p) / spread) if spread else n  # all alike: each cluster may be one observation
+    z, small = norm.isf((1 - confidence) / 2), t.isf((1 - confidence) / 2, max(1, n - 1))
+    worth = max(1.0, worth * (z / small) ** 2)
+    middle, half = p + z * z / (2 * worth), z * math.sqrt(p * (1 - p) / worth + (z / (2 * worth)) ** 2)
+    scale = 1 + z * z / worth
+    return Estimate(p, n, max(0.0, float(middle - half) / scale), min(1.0, float(middle + half) / scale))
+
+
+def _expanded(confidence: float, n: int) -> float:
+    """The confidence at which percentiles of a bootstrap are as wide as the t interval is."""
+    from scipy.stats import norm, t
+
+    return float(1 - 2 * norm.sf(t.isf((1 - confidence) / 2, n - 1) * math.sqrt(n / (n - 1))))

@@ -1,0 +1,91 @@
+"""A yes/no question about one answer, by exact probability and in both orders of the options.
+
+Models lean to the option that is named first or last, so the question is asked twice, with 'Yes or No' and with 'No
+or Yes'. Guarantees: the probability is read from the model's answer tokens, never parsed from text; content cannot
+imitate the frame, whose lines start at column 0 while all content is indented (as in ``steps/compare.py``); orders
+that contradict each other are no verdict, and neither is one that failed: that is ungraded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+from cai_assets.engines.protocol import Call, Message, Style
+from cai_assets.steps.compare import SPEAKERS, fence, p_first
+from cai_assets.steps.complete import Row
+
+Ask = Callable[[Sequence[Call]], list[Row]]
+
+ANSWERS = ("Yes", "No")
+OPTIONS = ("Yes or No", "No or Yes")
+LEAD = "The right answer is ("
+
+
+class Asked(NamedTuple):
+    """A question about the answer ``response`` to a conversation."""
+
+    messages: Sequence[Message]
+    response: str
+    question: str
+
+
+class YesNo(NamedTuple):
+    """``p_yes``: probability of Yes against No, the mean over both orders; None, with ``error`` set, if one failed.
+
+    ``orders``: the same by each order alone. ``keys``: the row keys of both.
+    """
+
+    p_yes: float | None
+    orders: tuple[float | None, float | None]
+    keys: tuple[str, str]
+    error: str | None = None
+
+    @property
+    def word(self) -> Literal["yes", "no", "ungraded"]:
+        """What both orders say; 'ungraded' if they contradict each other or could not be read."""
+        first, second = self.orders
+        if first is None or second is None or (first - 0.5) * (second - 0.5) <= 0:
+            return "ungraded"
+        return "yes" if first > 0.5 else "no"
+
+    def __str__(self) -> str:
+        if self.error:
+            return f"the judge gave no answer: {self.error}"
+        both = ", ".join(f"{p:.2f}" for p in self.orders if p is not None)
+        said = "contradicts itself between its two orders" if self.word == "ungraded" else f"says {self.word}"
+        return f"the judge {said} (p of Yes {both})"
+
+
+def yes_no_calls(asked: Asked, style: Style) -> tuple[Call, Call]:
+    """The two scoring calls of one question, each with the answers ('Yes', 'No')."""
+    first, second = (_call(asked, options, style) for options in OPTIONS)
+    return first, second
+
+
+def ask_yes_no(questions: Sequence[Asked], *, ask: Ask, style: Style) -> list[YesNo]:
+    """One answer for each question, in order; all calls go out together."""
+    rows = ask([call for q in questions for call in yes_no_calls(q, style)]) if questions else []
+    return [_read(first, second) for first, second in zip(rows[::2], rows[1::2], strict=True)]
+
+
+def _call(asked: Asked, options: str, style: Style) -> Call:
+    turns = [*((SPEAKERS[m["role"]], m["content"]) for m in asked.messages), (SPEAKERS["assistant"], asked.response)]
+    parts = [*turns, ("Question about the assistant's last answer", asked.question)]
+    frame = "\n\n".join(["Conversation", *(f"{name}:\n{fence(text)}" for name, text in parts), f"Answer {options}."])
+    if style == "plain":
+        return Call(messages=({"role": "user", "content": f"{frame}\n\n{LEAD}"},), style=style, answers=ANSWERS)
+    return Call(messages=({"role": "user", "content": frame}, {"role": "assistant", "content": LEAD}), style=style,
+                answers=ANSWERS)
+
+
+def _read(first: Row, second: Row) -> YesNo:
+    orders, keys = (_p(first), _p(second)), (first.row_key, second.row_key)
+    if orders[0] is None or orders[1] is None:
+        why = first.error or second.error or "the answers' probabilities could not be read"
+        return YesNo(None, orders, keys, why)
+    return YesNo((orders[0] + orders[1]) / 2, orders, keys)
+
+
+def _p(row: Row) -> float | None:
+    return p_first(row.logprobs) if row.error is None and len(row.logprobs) == len(ANSWERS) else None

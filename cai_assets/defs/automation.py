@@ -8,14 +8,17 @@ says otherwise, for tests that cannot wait.
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from cai_assets.defs.derived_condition import OfDerivedVersion
 from cai_assets.defs.jobs import everything
 from cai_assets.defs.partitions import newest_per_name, register_folder, versions
 from cai_assets.lineage.archive import Archive
+from cai_assets.lineage.derived import Derivations
 from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.snapshots import VERSIONS, Snapshots
 from cai_assets.settings import load_settings
@@ -33,14 +36,26 @@ _changed = (AC.data_version_changed() & ~AC.executed_with_root_target()) | AC.wi
 _checks_passed = AC.all_checks_match(AC.check_passed(), blocking_only=True)
 
 
-def on_real_change(*, ignoring: dg.AssetSelection | None = None) -> Any:
-    """Run when a parent's data really changed, when newly missing, or when the code version changed."""
+# Dagster calls nothing new that was missing when automation first looked, and its since_last_handled() forgets what held
+# then; this remembers it until it was asked for once, so that neither a failure nor a terminated run is started again.
+_missing_from_the_start = (AC.missing() & AC.initial_evaluation()).since(AC.newly_requested() | AC.newly_updated())
+
+
+def on_real_change(*, ignoring: dg.AssetSelection | None = None, from_the_start: bool = False) -> Any:
+    """Run when a parent's data really changed, when newly missing, or when the code version changed; but never for a
+    derived version.
+
+    ``from_the_start``: also when it was missing before automation was switched on. For what no version owns, and that
+    alone: of the versions that lie there unmade, nobody asked for every one.
+    """
     parent_changed = AC.any_deps_match(_changed)
     if ignoring is not None:
         parent_changed = parent_changed.ignore(ignoring)
+    wanted = (AC.newly_missing() | parent_changed | AC.code_version_changed()).since_last_handled()
+    if from_the_start:
+        wanted |= _missing_from_the_start
     return (
-        (AC.newly_missing() | parent_changed | AC.code_version_changed()).since_last_handled()
-        & ~AC.any_deps_missing() & ~AC.any_deps_in_progress() & ~AC.in_progress()
+        ~OfDerivedVersion() & wanted & ~AC.any_deps_missing() & ~AC.any_deps_in_progress() & ~AC.in_progress()
         & AC.all_deps_match(AC.will_be_requested() | _checks_passed)
     ).with_label("on_real_change")
 
@@ -63,21 +78,24 @@ def _absolute(path: Path) -> Path:
     return path.expanduser().resolve()
 
 
+warnings.filterwarnings("ignore", "Parameter `use_user_code_server`", category=dg.BetaWarning)
 automation = dg.AutomationConditionSensorDefinition(
     name="automation", target=dg.AssetSelection.all(), minimum_interval_seconds=SENSOR_SECONDS,
+    use_user_code_server=True,  # for the condition of our own (derived_condition.py)
     default_status=(dg.DefaultSensorStatus.RUNNING if os.environ.get("CAI_AUTOMATION") == "on"
                     else dg.DefaultSensorStatus.STOPPED),
 )
 
 
 @dg.schedule(job=everything, cron_schedule="0 3 * * 1", execution_timezone="UTC",
-             description="Every Monday: the newest version of each constitution again, archived ones left out. "
-                         "Unchanged rows are reused.")
+             description="Every Monday: the newest version of each constitution again, archived and derived ones left "
+                         "out. Unchanged rows are reused.")
 def weekly(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
     settings = load_settings()
     layout = Layout(settings.data_root)
     keys = context.instance.get_dynamic_partitions(VERSIONS)
-    newest = newest_per_name(keys, Snapshots(layout), Archive(layout).archived())
+    left_out = Archive(layout).archived() | Derivations(layout).among(keys)
+    newest = newest_per_name(keys, Snapshots(layout), left_out)
     week = f"{context.scheduled_execution_time:%G-W%V}"
     # Another seed is another key for every row, so that nothing old passes for a fresh sample.
     fresh = {"seed": int(f"{context.scheduled_execution_time:%G%V}")} if settings.fresh_weekly else {}

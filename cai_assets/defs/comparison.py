@@ -9,6 +9,7 @@ from cai_assets.defs.inputs import OWNERS
 from cai_assets.defs.making import Making
 from cai_assets.defs.metadata import text_preview
 from cai_assets.lineage.archive import previous
+from cai_assets.lineage.derived import Derivations
 from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.records import RecordMissing
 from cai_assets.lineage.snapshots import Snapshots
@@ -27,11 +28,14 @@ SHOWN = 20
 def comparison(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """The newest evaluation of every constitution version, side by side. One row a version, policy and metric.
 
+    Versions derived to find out what one principle does are left out: the asset 'attribution' shows them.
     Beside it one HTML page for each version and the one registered before it (``cai compare`` makes any other).
     """
     made = Making(context, project, partition=None)
     frames = []
-    evaluated = project.records.partitions("evaluation")
+    partitions = project.records.partitions("evaluation")
+    derived = Derivations(project.layout).among(partitions)
+    evaluated = [version for version in partitions if version not in derived]
     for version in evaluated:
         record = project.records.latest("evaluation", version)
         made.using(record)

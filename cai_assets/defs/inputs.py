@@ -17,6 +17,7 @@ from cai_assets.defs.metadata import plan_metadata, text_preview
 from cai_assets.defs.partitions import versions
 from cai_assets.engines.models import ModelError
 from cai_assets.lineage.archive import previous
+from cai_assets.lineage.derived import Derivations
 from cai_assets.lineage.records import RecordMissing
 from cai_assets.lineage.rounds import round_of
 from cai_assets.lineage.snapshots import UnknownVersion
@@ -33,34 +34,40 @@ TAGS = {"cai/gpu": ""}
 
 
 @dg.asset(group_name="inputs", kinds={"polars", "parquet"}, owners=OWNERS, code_version="1",
-          automation_condition=on_real_change())
+          automation_condition=on_real_change(from_the_start=True))
 def prompts(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """Red-team and helpful prompts, train and evaluation splits that never overlap.
 
     One row a prompt. From the bundled sample, or the files named by ``prompts.paths``. Rows that cannot be used are
-    set aside with their reason; rows in = kept + duplicates + rejected.
+    set aside with their reason; rows in = kept + duplicates + rejected. Prompts that red-teaming found are chosen
+    first, and the record names the table of where they come from.
     """
     made = Making(context, project, partition=None)
     settings = project.settings
     loaded = load_prompts(settings.prompts.paths, max_chars=settings.prompts.max_chars)
-    frame = select(loaded.frame, settings.prompts, seed=settings.seed)
+    first = loaded.origins["prompt_id"].to_list()
+    frame = select(loaded.frame, settings.prompts, seed=settings.seed, first=first)
     _, rejects = project.records.save_table("prompt_rejects", loaded.rejects)
     _, duplicates = project.records.save_table("prompt_duplicates", loaded.duplicates)
     counts = asdict(loaded.counts)
     details = {"counts": counts, "rejects": project.layout.relative(rejects),
                "duplicates": project.layout.relative(duplicates)}
+    origins = loaded.origins.join(frame, on="prompt_id", how="semi")
+    if origins.height:
+        details["origins"] = project.layout.relative(project.records.save_table("prompt_origins", origins)[1])
     split = {f"{kind} {part}": n for kind, part, n in
              frame.group_by("kind", "split").len().sort("kind", "split").iter_rows()}
     used = {"prompts": settings.prompts}
     return made.table("prompts", frame, settings=used, details=details, metadata={
         **text_preview(frame, {"kind": "kind", "category": "category", "messages": "prompt"}),
         "counts": dg.MetadataValue.json(counts), "selected": dg.MetadataValue.json(split),
+        "found_by_red_teaming": origins.height,
         "rejects": dg.MetadataValue.path(str(rejects)), "duplicates": dg.MetadataValue.path(str(duplicates)),
     })
 
 
 @dg.asset(group_name="inputs", kinds={"vllm", "polars"}, owners=OWNERS, code_version="1", deps=[prompts], tags=TAGS,
-          pool="gpu", automation_condition=on_real_change())
+          pool="gpu", automation_condition=on_real_change(from_the_start=True))
 def initial_responses(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
 ) -> dg.MaterializeResult[None]:
@@ -121,11 +128,13 @@ def constitution(context: dg.AssetExecutionContext, project: dg.ResourceParam[Pr
 
 
 def change_metadata(project: Project, key: str, found: Constitution) -> dict[str, Any]:
-    """What changed since the version registered before."""
-    before = previous(key, project.snapshots)
+    """What changed since the version registered before; for a derived version, since the one it comes from."""
+    origin = Derivations(project.layout).origin(key)
+    before = origin.version if origin else previous(key, project.snapshots)
     if before is None:
         return {}
-    return {"previous": before, "changes": dg.MetadataValue.md(markdown(diff(project.snapshots.load(before), found)))}
+    changes = dg.MetadataValue.md(markdown(diff(project.snapshots.load(before), found)))
+    return {"derived_from" if origin else "previous": before, "changes": changes}
 
 
 def planned(context: dg.AssetExecutionContext, project: Project, key: str) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@
     constitutions/<partition>.json      snapshots of registered constitution versions
     constitutions-order.json            the order in which they were registered
     constitutions-archived.json         which are archived
+    constitutions-derived.json          which were derived from another one, for comparison
     work/                               unfinished work, safe to delete when nothing runs
 """
 

@@ -1,0 +1,115 @@
+"""Constitutions derived from another one to find out what a principle does: without it, with it alone, or all again.
+
+Guarantees: pure; the constitution derived from is not changed. Only what trains is left out. Every ``evaluation``
+request stays, so that a derived version is judged by the same principles on the same draws as the whole one, and
+adherence to the principle left out can be compared. Few-shot examples stay. A use that would be left without any
+principle keeps its last one, and ``kept`` says so; where nothing could be left out, CannotDerive says why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from cai_assets.constitution.digest import LONGEST_KEY, REQUESTS, partition_key
+from cai_assets.constitution.model import Constitution, Principle, Use
+from cai_assets.lineage.canonical import tagged_hash
+
+Kind = Literal["without", "only", "again"]
+TRAINS: tuple[Use, Use] = ("critique", "preference")
+LONGEST_NAME = 63  # of a slug
+HASHED = 8
+
+
+class CannotDerive(ValueError):
+    """Leaving this principle out, or keeping it alone, would train nothing or nothing else."""
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A constitution made for comparison. ``seed`` is added to the settings' seed when it is materialised.
+
+    ``kept``: uses in which the principle still takes part, because it is the only one that does.
+    """
+
+    kind: Kind
+    principle: str | None  # none for 'again'
+    seed: int
+    constitution: Constitution
+    kept: tuple[Use, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The partition key."""
+        return partition_key(self.constitution)
+
+    @property
+    def label(self) -> str:
+        """How a person calls it."""
+        what = f"{self.kind} {self.principle}" if self.principle else "the whole version again"
+        return f"{what}, seed +{self.seed}" if self.seed else what
+
+
+def without(c: Constitution, principle_id: str, seed: int = 0) -> Derived:
+    """``c`` with one principle left out of training. Raise KeyError for an unknown one, CannotDerive if it cannot be.
+
+    A principle with an ``evaluation`` request goes on judging.
+    """
+    own = [use for use in TRAINS if getattr(c.principle(principle_id), use) is not None]
+    if not own:
+        raise CannotDerive(f"{principle_id} judges finished policies and trains nothing: there is nothing to leave out")
+    kept = tuple(use for use in own if len(c.taking_part(use)) == 1)
+    if len(kept) == len(own):
+        raise CannotDerive(f"{principle_id} is the only principle for {' and for '.join(own)}: without it nothing "
+                           "could be trained")
+    gone = [use for use in own if use not in kept]
+    rest = [_stripped(p, gone) if p.id == principle_id else p for p in c.principles]
+    return _derived(c, "without", principle_id, seed, rest, kept)
+
+
+def only(c: Constitution, principle_id: str, seed: int = 0) -> Derived:
+    """``c`` with one principle alone in training; the others go on judging. Raise KeyError or CannotDerive."""
+    p = c.principle(principle_id)
+    lacking = [use for use in TRAINS if getattr(p, use) is None]
+    if lacking:
+        raise CannotDerive(f"{principle_id} has no {' and no '.join(lacking)} request: alone it cannot train a policy")
+    if all(len(c.taking_part(use)) == 1 for use in TRAINS):
+        raise CannotDerive(f"{principle_id} is the only principle that trains: the version itself is it alone")
+    rest = [q if q.id == principle_id else _stripped(q, TRAINS) for q in c.principles]
+    return _derived(c, "only", principle_id, seed, rest)
+
+
+def again(c: Constitution, seed: int) -> Derived:
+    """``c`` as it is under another name, to be made with another seed: what retraining alone does."""
+    if seed < 1:
+        raise ValueError(f"a version made again needs another seed: 1 or more, not {seed}")
+    return _derived(c, "again", None, seed, c.principles)
+
+
+def _stripped(p: Principle, uses: list[Use] | tuple[Use, ...]) -> Principle | None:
+    """The principle without its requests for these uses; None if it has no other."""
+    update = {request: None for use in uses for request in REQUESTS[use]}
+    left = p.model_copy(update=update)
+    return None if left.critique is left.preference is left.evaluation is None else left
+
+
+def _derived(
+    c: Constitution, kind: Kind, principle: str | None, seed: int, principles: object, kept: tuple[Use, ...] = ()
+) -> Derived:
+    left = tuple(p for p in cast("list[Principle | None]", principles) if p is not None)
+    parts = [kind, principle] if principle else [kind]
+    parts += [f"seed-{seed}"] if seed else []
+    what = f"{kind} {principle!r}" if principle else kind
+    text = f"{c.name} {c.version} {what}, derived to see what a principle does."
+    made = c.model_copy(update={"name": _name(c, parts), "description": text, "principles": left})
+    return Derived(kind, principle, seed, made, kept)
+
+
+def _name(c: Constitution, parts: list[str]) -> str:
+    """``<name>-without-<principle>``, cut where it would be too long and then told apart by a hash."""
+    name = "-".join((c.name, *parts))
+    longest = min(LONGEST_NAME, LONGEST_KEY - len(c.version) - len("--") - 8)
+    if len(name) <= longest:
+        return name
+    mark = tagged_hash("derived", [c.name, *parts])[-HASHED:]
+    return f"{name[: longest - HASHED - 1].rstrip('-')}-{mark}"

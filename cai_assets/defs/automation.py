@@ -36,8 +36,8 @@ _changed = (AC.data_version_changed() & ~AC.executed_with_root_target()) | AC.wi
 _checks_passed = AC.all_checks_match(AC.check_passed(), blocking_only=True)
 
 
-# Dagster calls nothing new that was missing when automation first looked, and its since_last_handled() forgets what held
-# then; this remembers it until it was asked for once, so that neither a failure nor a terminated run is started again.
+# Dagster calls nothing new that was missing when automation first looked, and its since_last_handled() forgets what
+# held then. This remembers it until it was asked for once: neither a failure nor a terminated run starts it again.
 _missing_from_the_start = (AC.missing() & AC.initial_evaluation()).since(AC.newly_requested() | AC.newly_updated())
 
 

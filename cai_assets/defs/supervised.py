@@ -90,7 +90,7 @@ def sl_policy(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proje
 
 
 @dg.asset(group_name=GROUP, kinds={"pytorch", "huggingface"}, owners=OWNERS, code_version="1",
-          deps=[initial_responses], tags=TAGS, pool="gpu", automation_condition=on_real_change())
+          deps=[initial_responses], tags=TAGS, pool="gpu", automation_condition=on_real_change(from_the_start=True))
 def sft_baseline(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """Plain supervised fine-tuning on initial responses: the same prompts, the same number of rows, no constitution."""
     made = Making(context, project, partition=None)

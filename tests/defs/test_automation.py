@@ -3,8 +3,11 @@ as Dagster's daemon would run them, and each asset's runs are counted."""
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -16,14 +19,24 @@ SPECS = list(defs.resolve_all_asset_specs())
 CHECKS = [c for d in defs.asset_checks or () for c in d.check_specs if c.blocking]
 NAMES = {s.key.to_user_string() for s in SPECS}
 PARTITIONED = {s.key.to_user_string() for s in SPECS if s.partitions_def is not None}
-BELOW_INITIAL = PARTITIONED - {"constitution"}
+AUTOMATED = {s.key.to_user_string() for s in SPECS if s.automation_condition is not None}
+SHARED = AUTOMATED - PARTITIONED  # what no version owns
+
+
+def below(name: str) -> set[str]:
+    """Every asset of a version that something of this one reaches."""
+    direct = {s.key.to_user_string() for s in SPECS for d in s.deps if d.asset_key.to_user_string() == name}
+    return (direct & PARTITIONED).union(*(below(child) for child in direct & PARTITIONED))
 
 
 class Daemon:
     """Evaluates the conditions and runs what they request, one run for each partition, as Dagster groups them."""
 
-    def __init__(self, instance: dg.DagsterInstance) -> None:
-        self.instance = instance
+    def __init__(self, instance: dg.DagsterInstance, cursor: Any = None) -> None:
+        self.instance, self.cursor = instance, cursor
+        self.versions = list(instance.get_dynamic_partitions(VERSIONS))
+        # A tick asks for them thousands of times, and each time they are read from the database.
+        setattr(instance, "get_dynamic_partitions", lambda partitions_def_name: list(self.versions))  # noqa: B010 - a stand-in
         self.prompts = "one"
         self.failing: set[str] = set()
         self.counts: Counter[str] = Counter()
@@ -31,7 +44,10 @@ class Daemon:
         self.assets = [self._stand_in(spec) for spec in SPECS]
         self.checks = [self._check(spec.key, spec.partitions_def) for spec in CHECKS]
         self.defs = dg.Definitions(assets=self.assets, asset_checks=self.checks)
-        self.cursor = None
+
+    def register(self, *versions: str) -> None:
+        self.instance.add_dynamic_partitions(VERSIONS, list(versions))
+        self.versions += versions
 
     def _stand_in(self, spec: dg.AssetSpec) -> dg.AssetsDefinition:
         name = spec.key.to_user_string()
@@ -80,18 +96,34 @@ class Daemon:
 
 
 @pytest.fixture
-def daemon() -> Iterator[Daemon]:
-    """Two versions, everything materialised by hand, automation at rest."""
-    with dg.DagsterInstance.ephemeral() as instance:
-        instance.add_dynamic_partitions(VERSIONS, ["a", "b"])
+def fresh(tmp_path: Path) -> Iterator[Daemon]:
+    """An empty store with no version yet, which automation has not looked at."""
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        yield Daemon(instance)
+
+
+@pytest.fixture(scope="module")
+def rest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """Two versions, everything materialised, automation at rest: the instance's folder and the cursor."""
+    home = tmp_path_factory.mktemp("rest")
+    with dg.DagsterInstance.local_temp(str(home)) as instance:
         made = Daemon(instance)
+        made.register("a", "b")
         made.settle()
-        made.run(NAMES - PARTITIONED - {"comparison"}, None)
         for version in ("a", "b"):
             made.run(PARTITIONED, version)
         made.settle()
         assert made.settle() == ({}, 0)
-        yield made
+        return home, made.cursor
+
+
+@pytest.fixture
+def daemon(rest: tuple[Path, Any], tmp_path: Path) -> Iterator[Daemon]:
+    """What goes on from there."""
+    home, cursor = rest
+    shutil.copytree(home, tmp_path / "home")
+    with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as instance:
+        yield Daemon(instance, cursor)
 
 
 def test_the_same_data_again_runs_nothing(daemon: Daemon) -> None:
@@ -102,12 +134,12 @@ def test_the_same_data_again_runs_nothing(daemon: Daemon) -> None:
 
 
 def test_a_new_version_is_one_run_with_each_asset_once(daemon: Daemon) -> None:
-    daemon.instance.add_dynamic_partitions(VERSIONS, ["c"])
+    daemon.register("c")
     assert daemon.settle() == (dict.fromkeys(PARTITIONED, 1), 1)
 
 
 def test_two_versions_at_once_are_two_runs(daemon: Daemon) -> None:
-    daemon.instance.add_dynamic_partitions(VERSIONS, ["c", "d"])
+    daemon.register("c", "d")
     assert daemon.settle() == (dict.fromkeys(PARTITIONED, 2), 2)
 
 
@@ -115,12 +147,12 @@ def test_changed_prompts_run_each_asset_once_for_each_version(daemon: Daemon) ->
     daemon.prompts = "two"
     daemon.run({"prompts"}, None)
     counts, _ = daemon.settle()
-    assert counts == {"prompts": 1, "initial_responses": 1, "sft_baseline": 1, **dict.fromkeys(BELOW_INITIAL, 2)}
+    assert counts == {**dict.fromkeys(SHARED, 1), **dict.fromkeys(below("initial_responses"), 2)}
 
 
 def test_a_failing_asset_does_not_loop(daemon: Daemon) -> None:
     daemon.failing = {"revisions"}
-    daemon.instance.add_dynamic_partitions(VERSIONS, ["c"])
+    daemon.register("c")
     counts, runs = daemon.settle()
     assert counts["revisions"] == 1
     assert "sl_policy" not in counts
@@ -129,7 +161,30 @@ def test_a_failing_asset_does_not_loop(daemon: Daemon) -> None:
 
 def test_a_failed_blocking_check_stops_what_is_below_it_once(daemon: Daemon) -> None:
     daemon.failing = {"revisions check"}
-    daemon.instance.add_dynamic_partitions(VERSIONS, ["c"])
+    daemon.register("c")
     counts, runs = daemon.settle()
     assert (counts["revisions"], runs) == (1, 1)
     assert "sl_dataset" not in counts
+
+
+def test_an_empty_store_gets_what_no_version_owns_and_each_new_version_one_run(fresh: Daemon) -> None:
+    assert fresh.settle() == (dict.fromkeys(SHARED, 1), 1)
+    fresh.register("a")
+    assert fresh.settle() == (dict.fromkeys(PARTITIONED, 1), 1)
+    assert fresh.settle() == ({}, 0)
+
+
+def test_versions_from_before_automation_cost_nothing(fresh: Daemon) -> None:
+    # Their first responses are a copy of a table; whatever spends something waits until somebody asks for it.
+    fresh.register("a", "b")
+    assert fresh.settle()[0] == {**dict.fromkeys(SHARED, 1), "starting_responses": 2}
+
+
+@pytest.mark.parametrize("failing", ["prompts", "initial_responses"])
+def test_what_fails_at_the_start_is_not_tried_again_unasked(fresh: Daemon, failing: str) -> None:
+    fresh.failing = {failing}
+    assert fresh.settle()[0][failing] == 1
+    fresh.failing.clear()
+    assert fresh.settle() == ({}, 0)
+    fresh.run({failing}, None)
+    assert fresh.settle()[0] == {**dict.fromkeys(SHARED - {"prompts"}, 1), failing: 1}

@@ -1,5 +1,9 @@
 """Asset checks, by the stage they look at."""
 
-from cai_assets.defs.checks import evaluation, inputs, preference, reinforcement, supervised
+from cai_assets.defs.checks import evaluation, inputs, preference, reinforcement, suites, supervised
+from cai_assets.defs.checks.common import definitions_of
 
-checks = [*inputs.checks, *supervised.checks, *preference.checks, *reinforcement.checks, *evaluation.checks]
+checks = definitions_of([
+    *inputs.checks, *supervised.checks, *preference.checks, *reinforcement.checks, *evaluation.checks,
+    *suites.checks,
+])

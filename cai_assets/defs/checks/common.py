@@ -5,8 +5,8 @@ a 135M model is expected to earn warnings, and the machinery should still be see
 """
 
 import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import dagster as dg
 
@@ -21,16 +21,41 @@ Judge = Callable[[Project, Record, str | None], Verdict]
 warnings.filterwarnings("ignore", "Specifying a partitions_def on an AssetCheckSpec", category=dg.PreviewWarning)
 
 
-def check(
-    asset: str, name: str, judge: Judge, *, description: str, blocking: bool = False
-) -> dg.AssetChecksDefinition:
-    @dg.asset_check(asset=asset, name=name, description=description, blocking=blocking,
-                    partitions_def=None if asset in WITHOUT_VERSION else versions)
-    def run(context: dg.AssetCheckExecutionContext, project: dg.ResourceParam[Project]) -> dg.AssetCheckResult:
+class Check(NamedTuple):
+    """What is checked, and the function that judges it."""
+
+    spec: dg.AssetCheckSpec
+    judge: Judge
+
+
+def check(asset: str, name: str, judge: Judge, *, description: str, blocking: bool = False) -> Check:
+    spec = dg.AssetCheckSpec(name, asset=asset, description=description, blocking=blocking,
+                             partitions_def=None if asset in WITHOUT_VERSION else versions)
+    return Check(spec, judge)
+
+
+def definitions_of(checks: Sequence[Check]) -> list[dg.AssetChecksDefinition]:
+    """One definition for each asset: a step of Dagster costs more than most of these judgements."""
+    by_asset: dict[str, list[Check]] = {}
+    for one in checks:
+        by_asset.setdefault(one.spec.asset_key.to_user_string(), []).append(one)
+    return [_definition(asset, ones) for asset, ones in by_asset.items()]
+
+
+def _definition(asset: str, checks: Sequence[Check]) -> dg.AssetChecksDefinition:
+    @dg.multi_asset_check(name=f"{asset}_checks", specs=[c.spec for c in checks], can_subset=True)
+    def run(
+        context: dg.AssetCheckExecutionContext, project: dg.ResourceParam[Project]
+    ) -> Iterator[dg.AssetCheckResult]:
         partition = None if asset in WITHOUT_VERSION else context.partition_key
-        passed, why, numbers = judge(project, project.records.latest(asset, partition), partition)
-        severity = dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN
-        return dg.AssetCheckResult(passed=passed, severity=severity, description=why, metadata=numbers)
+        record = project.records.latest(asset, partition)
+        asked = context.op_execution_context.selected_asset_check_keys
+        for spec, judge in checks:
+            if spec.key in asked:
+                passed, why, numbers = judge(project, record, partition)
+                severity = dg.AssetCheckSeverity.ERROR if spec.blocking else dg.AssetCheckSeverity.WARN
+                yield dg.AssetCheckResult(passed=passed, severity=severity, description=why, metadata=numbers,
+                                          asset_key=spec.asset_key, check_name=spec.name)
 
     return run
 

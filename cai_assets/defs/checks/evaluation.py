@@ -11,12 +11,27 @@ from cai_assets.lineage.parquet import read_parquet
 from cai_assets.lineage.records import Record
 from cai_assets.project import Project
 
+VERDICTS = ("verdict", "adherence_verdict", "rival_verdict")
 
 def enough_is_graded(project: Project, record: Record, _: str | None) -> Verdict:
-    wins = project.records.table(record).filter(pl.col("metric").str.ends_with("win_rate"))
-    graded, ungraded = int(wins["n"].sum()), int(wins["ungraded"].sum())
-    text = f"{graded} comparisons graded, {ungraded} ungraded"
-    return graded > 0 and ungraded <= 0.1 * (graded + ungraded), text, {"graded": graded, "ungraded": ungraded}
+    """Of every comparison that a judge was asked for: wins, adherence to a principle, and the rival's."""
+    rows = read_parquet(project.layout.absolute(record.details["rows"]))
+    asked = rows.select(pl.concat_list(c for c in VERDICTS if c in rows.columns)).to_series().explode().drop_nulls()
+    ungraded = int((asked == "ungraded").sum())
+    graded = len(asked) - ungraded
+    return (graded > 0 and ungraded <= 0.1 * len(asked), f"{graded} comparisons graded, {ungraded} ungraded",
+            {"graded": graded, "ungraded": ungraded})
+
+
+def judge_is_not_the_labeller(project: Project, record: Record, _: str | None) -> Verdict:
+    """A policy is trained to please the labeller; a judge that is the same model cannot tell that from being good."""
+    judge = record.details.get("judge")
+    if judge is None:
+        return False, "this evaluation does not say who judged: materialise evaluation again", {}
+    if judge["is_the_labeller"]:
+        return False, (f"{judge['judge']} judges policies that were trained to please it as the labeller: name another "
+                       "model in models.judge"), judge
+    return True, f"{judge['judge']} judges, {judge['labeller']} labels", judge
 
 
 def monitored(name: str) -> Judge:
@@ -37,6 +52,8 @@ checks = [
     check("evaluation", "nothing_failed", nothing_failed, description="Every model call came back"),
     check("evaluation", "enough_is_graded", enough_is_graded,
           description="At most a tenth of the judge's comparisons are ungraded"),
+    check("evaluation", "judge_is_not_the_labeller", judge_is_not_the_labeller,
+          description="The judge is another model than the one whose labels trained the policies"),
     check("evaluation", "proxy_follows_gold", monitored("proxy_against_gold"),
           description="The reward did not rise while the judge's verdict or the relevance fell"),
     check("evaluation", "harmless_requests_are_answered", monitored("refusal_growth"),

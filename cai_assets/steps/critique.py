@@ -9,7 +9,7 @@ that say so, in ``error`` or in ``stopped``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -61,12 +61,12 @@ class Chain:
 
 def critique_and_revise(
     responses: pl.DataFrame, constitution: Constitution, *,
-    complete: Completer, settings: Critique, generation: Generation,
+    complete: Completer, settings: Critique, generation: Generation, assigned: Mapping[str, Principle] | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Critiques and revisions: one row for each response and round, in that order.
 
-    ``responses`` needs prompt_id, messages, response, error, row_id. Raise ValueError if critiques are to be shuffled
-    and there are fewer than two rows.
+    ``responses`` needs prompt_id, messages, response, error, row_id. ``assigned``: the principle of each prompt in
+    every round, in place of draws. Raise ValueError if critiques are to be shuffled and there are fewer than two rows.
     """
     chains = [Chain(r["prompt_id"], r["messages"], r["response"] or "", r["row_id"],
                     None if r["response"] else f"no initial response: {r['error'] or 'empty'}")
@@ -77,7 +77,7 @@ def critique_and_revise(
     critiques: list[Fields] = []
     revisions: list[Fields] = []
     for number in range(1, settings.rounds + 1):
-        done = _Round(number, chains, constitution, complete, settings, generation).run()
+        done = _Round(number, chains, constitution, complete, settings, generation, assigned).run()
         critiques += done[0]
         revisions += done[1]
     tables = (pl.DataFrame(critiques, schema=CRITIQUES), pl.DataFrame(revisions, schema=REVISIONS))
@@ -97,12 +97,12 @@ class _Round:
     """One round over all chains; ``run`` moves each on to its revision."""
 
     def __init__(self, number: int, chains: Sequence[Chain], constitution: Constitution, complete: Completer,
-                 settings: Critique, generation: Generation) -> None:
+                 settings: Critique, generation: Generation, assigned: Mapping[str, Principle] | None) -> None:
         self.number, self.chains, self.settings, self.generation = number, chains, settings, generation
         self.complete = complete
         self.shots: Sequence[RevisionShot] = constitution.few_shots.revision if settings.few_shots else ()
         principles = constitution.taking_part("critique")
-        self.drawn = {c.prompt_id: draw(principles, critique_key(c.prompt_id, number)) for c in chains}
+        self.drawn = assigned or {c.prompt_id: draw(principles, critique_key(c.prompt_id, number)) for c in chains}
         self.verdicts: dict[str, Row] = {}
 
     def run(self) -> tuple[list[Fields], list[Fields]]:

@@ -13,6 +13,7 @@ from cai_assets.settings.base import Group, InProject, Source
 Backend = Literal["auto", "vllm", "transformers", "openai", "scripted"]
 Role = Literal["generator", "critic", "labeller", "judge", "policy"]
 BUILTIN_MODEL = "smollm2-135m-instruct"
+BUNDLED_PROMPTS = Path(__file__).parent.parent / "data" / "prompts.jsonl"
 POLICY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
 OWN_POLICIES = frozenset({"base", "base_again", "sft_baseline", "sl_policy", "rl_policy", "reward_model"})
 
@@ -67,7 +68,7 @@ class Engine(Group):
 
 
 class Prompts(Group):
-    """Which prompts take part. ``paths`` empty: the bundled sample."""
+    """Which prompts take part. ``paths`` empty: the bundled sample, which ``bundled`` stands for among others."""
 
     paths: tuple[InProject, ...] = ()
     red_team: int = Field(default=24, ge=1)
@@ -75,6 +76,12 @@ class Prompts(Group):
     eval_red_team: int = Field(default=8, ge=1)
     eval_helpful: int = Field(default=8, ge=1)
     max_chars: int = Field(default=8000, ge=1)
+
+    @field_validator("paths", mode="before")
+    @classmethod
+    def _bundled_by_name(cls, paths: Any) -> Any:
+        named = isinstance(paths, list | tuple)
+        return [BUNDLED_PROMPTS if str(p) == "bundled" else p for p in paths] if named else paths
 
 
 class Generation(Group):
@@ -208,7 +215,7 @@ class Evaluation(Group):
     others: dict[str, Model] = Field(default_factory=dict)
     enough: int = Field(default=20, ge=2)
     suites: tuple[str, ...] = ()
-    suites_folder: InProject = Path("suites")
+    suites_folder: InProject = Field(default=Path("suites"), validate_default=True)
     suite_cases: int = Field(default=200, ge=1)
     round_chains: int = Field(default=200, ge=1)
 

@@ -16,7 +16,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pytest
-from histories import ROUNDS, History, history, latest
+from histories import ROUNDS, History, latest
 
 from cai_assets.defs.execute import materialise
 from cai_assets.lineage.garbage import gc
@@ -26,7 +26,6 @@ from cai_assets.lineage.snapshots import VERSIONS
 from cai_assets.plan.plan import Plan, make_plan
 from cai_assets.steps.hygiene import KINDS
 
-__all__ = ["history"]
 HALF = ("prompts", "initial_responses", "constitution", "starting_responses", "critiques", "revisions", "sl_dataset",
         "sl_policy", "sft_baseline")
 # The scripted engine's verdicts lie between 0.33 and 0.67.

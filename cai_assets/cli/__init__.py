@@ -2,7 +2,8 @@
 
 # Help lists commands in the order in which their modules are imported.
 # isort: off
-from cai_assets.cli import run, versions, planning, lineage, compare, feedback, sweep, store, export
+from cai_assets.cli import run, versions, test, planning, lineage, compare, feedback, sweep, redteam, store, export
 from cai_assets.cli.common import app
 
-__all__ = ["app", "compare", "export", "feedback", "lineage", "planning", "run", "store", "sweep", "versions"]
+__all__ = ["app", "compare", "export", "feedback", "lineage", "planning", "redteam", "run", "store", "sweep",
+           "test", "versions"]

@@ -14,6 +14,7 @@ from rich.tree import Tree
 
 from cai_assets.cli.common import app, err, open_project, out, read_settings, stop
 from cai_assets.lineage.layout import Layout
+from cai_assets.lineage.origins import of_struct
 from cai_assets.lineage.parquet import StoreCorrupt
 
 if TYPE_CHECKING:
@@ -147,9 +148,9 @@ def _print_lineage(traced: Traced, price: float | None, json_: bool) -> None:
             held = f", {stage.held_out} of them held out" if stage.held_out else ""
             out.print(f"{name[:40]}: {stage.rows} training rows{held}, {stage.text} {stage.measure}", markup=False)
         _print_principles(lineage)
-        prompts = _table("prompts from", "kind", "category", "prompts")
+        prompts = _table("prompts from", "kind", "category", "broke", "prompts")
         for g in found.prompts:
-            prompts.add_row(escape(g.source), g.kind, escape(g.category), str(g.prompts))
+            prompts.add_row(escape(g.source), g.kind, escape(g.category), escape(g.broke), str(g.prompts))
         out.print(prompts)
     _print_means(lineage, price)
     out.print(f"Next: [b]cai trace {escape(lineage.root)} --rows[/b], or --row ID for one chain")
@@ -252,6 +253,8 @@ def _print_chain(rows: pl.DataFrame, lineage: Lineage | None, json_: bool) -> No
             strength = "" if r["p_chosen"] is None else f", strength {r['p_chosen']:.3f}; chosen:"
             out.print(f"  label {r['label']}{strength}", markup=False)
         out.print(f"  {r['error'] or _text(r)[:EXCERPT]}", markup=False, highlight=False)
+        if origin := of_struct(r.get("origin")):
+            out.print(f"  found by red-teaming, {origin}", style="magenta", markup=False, highlight=False)
         for verb in ("trained", "held_out"):
             for name in dict.fromkeys(r[f"{verb}_in"]):
                 out.print(f"  {verb.replace('_', ' ')} in {name}", style="green", markup=False, highlight=False)
@@ -279,8 +282,8 @@ def _number(value: int | None) -> str:
 
 def _table(*names: str, title: str | None = None) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    left = {"checkpoint", "version", "through", "principle", "prompts from", "kind", "category", "row", "asset",
-            "trained", "held out", "text"}
+    left = {"checkpoint", "version", "through", "principle", "prompts from", "kind", "category", "broke", "row",
+            "asset", "trained", "held out", "text"}
     for name in names:
         table.add_column(name, justify="left" if name in left else "right", overflow="fold",
                          no_wrap=name in {"row", "asset", "checkpoint", "principle"})

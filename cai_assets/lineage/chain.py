@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from cai_assets.lineage.origins import ORIGIN, as_struct
 from cai_assets.lineage.parquet import FileGone, open_parquet, read_parquet
 from cai_assets.lineage.store import RowStore, read_shard
 
@@ -20,7 +21,7 @@ MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 COPIED: dict[str, pl.DataType] = {
     "prompt_id": pl.String(), "pair_id": pl.String(), "round": pl.Int32(), "principle_digest": pl.String(),
     "label": pl.String(), "p_chosen": pl.Float64(), "error": pl.String(), "kind": pl.String(),
-    "category": pl.String(), "split": pl.String(), "source": pl.String(),
+    "category": pl.String(), "split": pl.String(), "source": pl.String(), "origin": ORIGIN,
 }
 ROWS: dict[str, pl.DataType] = {
     "row_id": pl.String(), "asset": pl.String(), "version": pl.String(), **COPIED,
@@ -66,11 +67,12 @@ OURS = "ai"  # the source of a comparison that the labeller made
 
 
 class Table(NamedTuple):
-    """A table of an asset. ``version``: the constitution version it was made for, if any."""
+    """A table of an asset. ``version``: the constitution version it was made for, if any. ``origins``: of prompts."""
 
     asset: str
     path: Path
     version: str | None = None
+    origins: Path | None = None
 
 
 def gather(tables: Iterable[Table], prompts: Sequence[str] | None = None, *, texts: bool = True) -> pl.DataFrame:
@@ -82,7 +84,8 @@ def gather(tables: Iterable[Table], prompts: Sequence[str] | None = None, *, tex
     cannot be read.
     """
     order = list(SHAPES)
-    parts = [_read(t, prompts, texts) for t in sorted(dict.fromkeys(tables), key=lambda t: order.index(t.asset))]
+    first = sorted(dict.fromkeys(tables), key=lambda t: (order.index(t.asset), t.origins is None))
+    parts = [_read(t, prompts, texts) for t in first]
     rows = pl.concat([pl.DataFrame(schema=KEPT), *parts])
     return rows.filter((pl.col("row_id") != "") & pl.col("row_id").is_first_distinct())
 
@@ -94,6 +97,8 @@ def _read(table: Table, prompts: Sequence[str] | None, texts: bool) -> pl.DataFr
     if table.asset in OWN_MESSAGES:
         wanted.add("messages")
     frame = read_parquet(table.path, [n for n in names if n in wanted])
+    if table.origins is not None:
+        frame = frame.join(as_struct(read_parquet(table.origins)), on="prompt_id", how="left", maintain_order="left")
     if prompts is not None:
         frame = frame.filter(pl.col("prompt_id").is_in(list(prompts)))
     parts = [_unified(table, shape, frame, texts) for shape in shapes]

@@ -49,11 +49,15 @@ class PrincipleShare(_Fixed):
 
 
 class PromptGroup(_Fixed):
-    """Prompts of one source, kind and category that training rows of the checkpoint go back to."""
+    """Prompts of one source, kind and category that training rows of the checkpoint go back to.
+
+    ``broke``: the policy that red-teaming found them by, as POLICY@VERSION.
+    """
 
     source: str
     kind: str
     category: str
+    broke: str = ""
     prompts: int
 
 
@@ -163,8 +167,9 @@ def _share(
 
 def _prompts(rows: pl.DataFrame, trained: Mapping[str, pl.DataFrame]) -> tuple[PromptGroup, ...]:
     ids = pl.concat([pl.DataFrame(schema=TRAINED), *trained.values()]).select(row_id="prompt_id").unique()
-    known = rows.filter(pl.col("asset") == "prompts").select("row_id", "source", "kind", "category")
-    reached = known.join(ids, on="row_id", how="semi").with_columns(
-        pl.col("source", "kind", "category").fill_null("unknown"))
-    groups = reached.group_by("source", "kind", "category").agg(prompts=pl.len()).sort("source", "kind", "category")
+    by = ["source", "kind", "category", "broke"]
+    broke = pl.format("{}@{}", *(pl.col("origin").struct.field(n) for n in ("policy", "version")))
+    known = rows.filter(pl.col("asset") == "prompts").select("row_id", *by[:3], broke=broke.fill_null(""))
+    reached = known.join(ids, on="row_id", how="semi").with_columns(pl.col(by).fill_null("unknown"))
+    groups = reached.group_by(by).agg(prompts=pl.len()).sort(by)
     return tuple(PromptGroup(**g) for g in groups.iter_rows(named=True))

@@ -194,7 +194,8 @@ def tables_of(layout: Layout, records: Iterable[Record]) -> list[Table]:
     for r in records:
         version = round_of(r.constitution).version if r.constitution else None
         if r.asset in SHAPES:
-            found.append(Table(r.asset, layout.absolute(r.path), version))
+            origins = layout.absolute(r.details["origins"]) if "origins" in r.details else None
+            found.append(Table(r.asset, layout.absolute(r.path), version, origins))
         if "training_rows" in r.details:
             found.append(Table("training_rows", layout.absolute(r.details["training_rows"]), version))
     return found

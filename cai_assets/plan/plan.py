@@ -13,11 +13,12 @@ from typing import Any, Literal
 import polars as pl
 
 from cai_assets import stages
+from cai_assets.constitution.derive import Derived
 from cai_assets.engines.models import identify
 from cai_assets.engines.protocol import ModelIdentity
 from cai_assets.lineage.checkpoints import Checkpoint
 from cai_assets.plan.dry import PLANNED
-from cai_assets.plan.evaluation import plan_evaluation
+from cai_assets.plan.evaluation import plan_evaluation, plan_suites
 from cai_assets.plan.lines import Line, Lines, cost_of, planned
 from cai_assets.plan.rates import Rate, training_rate
 from cai_assets.project import Project
@@ -45,9 +46,12 @@ class Plan:
         return asdict(self)
 
 
-def make_plan(project: Project, version: str) -> Plan:
-    """Plan a registered version with the project's settings. Starts no engine and writes no record."""
-    return _Planner(project, version).run()
+def make_plan(project: Project, version: str, derived: Derived | None = None) -> Plan:
+    """Plan a registered version with the project's settings. Starts no engine and writes no record.
+
+    ``derived``: a constitution made of that version, planned in its place whether it is registered or not.
+    """
+    return _Planner(project, version, derived).run()
 
 
 class _Planner(Lines):
@@ -66,14 +70,17 @@ class _Planner(Lines):
                                 stages.reward_training(stages.reward_comparisons(s, labels, responses).frame),
                                 known=not planned(labels).height)
         rl = self._reinforcement(sl, reward, pairs, labels, data)
-        plan_evaluation(self, responses, {"sft_baseline": baseline, "sl_policy": sl, "rl_policy": rl})
+        trained = {"sft_baseline": baseline, "sl_policy": sl, "rl_policy": rl}
+        plan_evaluation(self, responses, trained)
+        plan_suites(self, responses, trained)
         return Plan(self.version, self.before, tuple(self.lines))
 
     # One method for each part of the graph.
 
     def _initial(self) -> pl.DataFrame:
         p = self.settings.prompts
-        prompts = select(load_prompts(p.paths, max_chars=p.max_chars).frame, p, seed=self.settings.seed)
+        loaded = load_prompts(p.paths, max_chars=p.max_chars)
+        prompts = select(loaded.frame, p, seed=self.settings.seed, first=loaded.origins["prompt_id"].to_list())
         dry = self.dry("generator")
         responses = stages.initial_responses(self.settings, prompts, complete=dry)
         self.calls("initial_responses", [dry], responses.height)

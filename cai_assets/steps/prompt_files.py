@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 SUFFIXES = (".jsonl", ".parquet", ".arrow")
 COLUMNS = ("id", "kind", "category", "split", "prompt", "messages", "conversations", "question", "instruction",
-           "text", "input")
+           "text", "input", "origin")
 SPLITS = {
     "train": "train", "training": "train", "test": "evaluation", "validation": "evaluation", "valid": "evaluation",
     "val": "evaluation", "dev": "evaluation", "eval": "evaluation", "evaluation": "evaluation",
@@ -107,10 +107,11 @@ def _read_file(path: Path, source: str, split: str | None, columns: Sequence[str
 def _jsonl(path: Path, _: Sequence[str]) -> Iterator[object]:
     with path.open("rb") as f:
         for number, line in enumerate(f):
-            yield _parse(line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line)
+            yield parse_line(line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line)
 
 
-def _parse(line: bytes) -> object:
+def parse_line(line: bytes) -> object:
+    """The value of a line of JSONL, or the fault in it."""
     try:
         return json.loads(line.decode()) if line.strip() else RowFault("blank line")
     except UnicodeDecodeError as e:

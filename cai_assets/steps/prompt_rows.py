@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from cai_assets.constitution.model import SLUG
 from cai_assets.engines.protocol import Message, Role
 from cai_assets.lineage.canonical import tagged_hash
+from cai_assets.lineage.origins import Origin, read_origin
 from cai_assets.steps.prompt_files import KINDS, SPLITS, Raw, RowFault, one_of, printable
 
 PROMPT_KEYS = ("prompt", "messages", "conversations", "question", "instruction", "text")
@@ -32,7 +33,10 @@ BLANKS = "\u2800\u115f\u1160\u3164\uffa0"
 
 @dataclass(frozen=True)
 class Prompt:
-    """A checked row. ``text`` is the normalised form that near duplicates are found by; ``flags`` are remarks."""
+    """A checked row. ``text`` is the normalised form that near duplicates are found by; ``flags`` are remarks.
+
+    ``origin``: what red-teaming found it by. Only a training prompt has one.
+    """
 
     prompt_id: str
     kind: str
@@ -43,6 +47,7 @@ class Prompt:
     line: int
     text: str
     flags: tuple[str, ...]
+    origin: Origin | None = None
 
 
 def check_row(raw: Raw, *, max_chars: int, kind: str) -> Prompt:
@@ -61,12 +66,15 @@ def check_row(raw: Raw, *, max_chars: int, kind: str) -> Prompt:
     flags = [f"unknown-{key}" for key, value in said.items() if value is None and raw.value.get(key) is not None]
     if any(CHAT_MARKERS.search(m["content"]) for m in messages):
         flags.append("chat-markers")
+    split = said["split"] or raw.split or split_of(text)
+    origin = read_origin(raw.value.get("origin")) if split == "train" else None
+    if origin is None and raw.value.get("origin") is not None:
+        flags.append("unknown-origin")
     return Prompt(
         prompt_id=_id(raw.value.get("id"), messages),
         kind=said["kind"] or raw.kind or kind,
         category=_category(raw.value.get("category")),
-        split=said["split"] or raw.split or split_of(text),
-        messages=messages, source=raw.source, line=raw.line, text=text, flags=tuple(flags),
+        split=split, messages=messages, source=raw.source, line=raw.line, text=text, flags=tuple(flags), origin=origin,
     )
 
 

@@ -1,14 +1,16 @@
 """Load prompts from files and select those that take part.
 
 Guarantee: every row read is accounted for (read = kept + duplicates + rejected), each with its place; no training
-prompt is equal or nearly equal (``prompt_near``) to an evaluation prompt; a ``prompt_id`` names one text.
+prompt is equal or nearly equal (``prompt_near``) to an evaluation prompt; a ``prompt_id`` names one text. Of such a
+training and evaluation prompt the latter stays, unless red-teaming found the former (it has an ``origin``): a prompt
+that a policy is trained on because it broke one measures nothing any more.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +18,7 @@ import numpy as np
 import polars as pl
 
 from cai_assets.lineage.canonical import canonical_json, tagged_hash
+from cai_assets.lineage.origins import ORIGINS
 from cai_assets.settings import Prompts
 from cai_assets.steps.prompt_files import Raw, RowFault, printable, read_files
 from cai_assets.steps.prompt_near import Near
@@ -37,7 +40,7 @@ Dropped = list[tuple[str, int, str, str]]
 @dataclass(frozen=True)
 class Counts:
     """Rows by fate. ``flagged`` counts remarks on kept rows: 'near-duplicates' (of an earlier kept row in the
-    same split), 'chat-markers', 'unknown-kind', 'unknown-split'."""
+    same split), 'chat-markers', 'unknown-kind', 'unknown-split', 'unknown-origin'."""
 
     read: int
     kept: int
@@ -52,7 +55,8 @@ class Counts:
 
 @dataclass(frozen=True)
 class Loaded:
-    """``frame`` (SCHEMA) holds the kept rows in the order read; ``rejects`` and ``duplicates`` the others.
+    """``frame`` (SCHEMA) holds the kept rows in the order read; ``rejects`` and ``duplicates`` the others. ``origins``
+    (ORIGINS) has a row for each kept prompt that red-teaming found.
 
     A duplicate names the prompt it repeats, which is kept or itself in ``duplicates``;
     ``rejects.excerpt`` is safe to print.
@@ -61,6 +65,7 @@ class Loaded:
     frame: pl.DataFrame
     rejects: pl.DataFrame
     duplicates: pl.DataFrame
+    origins: pl.DataFrame
     counts: Counts
 
 
@@ -82,22 +87,24 @@ def load_prompts(paths: Sequence[Path] = (), *, max_chars: int, kind: Kind = "re
         frame=pl.DataFrame([{c: getattr(p, c) for c in SCHEMA} for p in kept], schema=SCHEMA),
         rejects=pl.DataFrame(rejects, schema=REJECTS, orient="row").sort("source", "line", maintain_order=True),
         duplicates=pl.DataFrame(duplicates, schema=DUPLICATES, orient="row"),
+        origins=pl.DataFrame([(p.prompt_id, *p.origin) for p in kept if p.origin], schema=ORIGINS, orient="row"),
         counts=counts,
     )
 
 
-def select(frame: pl.DataFrame, settings: Prompts, *, seed: int) -> pl.DataFrame:
+def select(frame: pl.DataFrame, settings: Prompts, *, seed: int, first: Collection[str] = ()) -> pl.DataFrame:
     """Draw at most as many prompts of each kind and split as ``settings`` says, sorted by ``prompt_id``.
 
     Each prompt has its own draw, a hash of its id and the seed, and the lowest win: raising a limit only adds
-    prompts, and a new prompt takes at most one place.
+    prompts, and a new prompt takes at most one place. Prompts whose ids are in ``first`` come before all others.
     """
     limits = {
         ("red-team", "train"): settings.red_team, ("red-team", "evaluation"): settings.eval_red_team,
         ("helpful", "train"): settings.helpful, ("helpful", "evaluation"): settings.eval_helpful,
     }
     draws = pl.Series("draw", [tagged_hash("draw", [seed, i]) for i in frame["prompt_id"]], dtype=pl.String)
-    drawn = frame.with_columns(draws).sort("draw")
+    later = ~pl.col("prompt_id").is_in(list(first))
+    drawn = frame.with_columns(draws).sort(later, "draw")
     parts = [drawn.filter(kind=kind, split=split).head(n) for (kind, split), n in limits.items()]
     return pl.concat(parts).drop("draw").sort("prompt_id")
 
@@ -124,26 +131,33 @@ def _unique_ids(prompts: Iterable[Prompt], rejects: Dropped) -> list[Prompt]:
 
 
 def _distinct(prompts: Sequence[Prompt], duplicates: Dropped) -> list[Prompt]:
-    """Keep one prompt of each text: the first for evaluation if there is one, else the first."""
+    """Keep one prompt of each text: the first for evaluation if there is one, else the first; but if any of them has an
+    origin, the first for training, with that origin."""
     keys = [canonical_json(p.messages) for p in prompts]
+    origins = {key: p.origin for key, p in zip(reversed(keys), reversed(prompts), strict=True) if p.origin}
     winner: dict[str, Prompt] = {}
     for key, p in zip(keys, prompts, strict=True):
-        if winner.setdefault(key, p).split == "train" and p.split == "evaluation":
+        if winner.setdefault(key, p).split != p.split == ("train" if key in origins else "evaluation"):
             winner[key] = p
     for key, p in zip(keys, prompts, strict=True):
         if winner[key] is not p:
             duplicates.append((p.source, p.line, winner[key].prompt_id, "same text"))
-    return [p for key, p in zip(keys, prompts, strict=True) if winner[key] is p]
+    return [replace(p, origin=origins.get(key)) for key, p in zip(keys, prompts, strict=True) if winner[key] is p]
 
 
 def _apart(prompts: Sequence[Prompt], duplicates: Dropped) -> tuple[list[Prompt], int]:
-    """Drop training prompts near an evaluation prompt; count the near repeats that stay within a split."""
+    """Drop evaluation prompts near a training prompt with an origin, and other training prompts near an evaluation
+    prompt that stays; count the near repeats that stay within a split."""
     near = Near([p.text for p in prompts])
     held_out = np.array([p.split == "evaluation" for p in prompts], dtype=bool)
-    copies = near.across(held_out)
-    for i, of in copies.items():
-        reason = "nearly the same text as an evaluation prompt"
-        duplicates.append((prompts[i].source, prompts[i].line, prompts[of].prompt_id, reason))
-    kept = np.array([i for i in range(len(prompts)) if i not in copies], dtype=np.intp)
+    found = near.across(np.array([p.origin is not None for p in prompts], dtype=bool))
+    trained = {i: of for i, of in found.items() if held_out[i]}
+    stays = held_out & ~np.isin(np.arange(len(prompts)), list(trained))
+    copies = {i: of for i, of in near.across(stays).items() if not held_out[i]}
+    for reason, dropped in (("nearly the same text as a training prompt that red-teaming found", trained),
+                            ("nearly the same text as an evaluation prompt", copies)):
+        duplicates.extend((prompts[i].source, prompts[i].line, prompts[of].prompt_id, reason)
+                          for i, of in dropped.items())
+    kept = np.array([i for i in range(len(prompts)) if i not in copies and i not in trained], dtype=np.intp)
     repeats = sum(len(near.repeats(kept[held_out[kept] == split])) for split in (False, True))
     return [prompts[i] for i in kept], repeats

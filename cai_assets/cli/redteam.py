@@ -1,0 +1,108 @@
+"""``cai red-team``: what broke a policy, reviewed by people, becomes training prompts of the next round."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from cai_assets.cli.common import Set, app, err, open_project, out, parse_overrides, read_settings, stop
+
+red_team = typer.Typer(no_args_is_help=True, help="What broke a policy, reviewed, becomes prompts to train on: "
+                                                  "breaks, review, accept.")
+app.add_typer(red_team, name="red-team")
+
+Review = Annotated[Path, typer.Argument(help="The review file, .jsonl or .csv", metavar="FILE")]
+Target = Annotated[str, typer.Argument(help="A version, POLICY@VERSION, or a checkpoint's key or folder",
+                                       metavar="CHECKPOINT-OR-VERSION")]
+
+
+@red_team.command()
+def breaks(
+    target: Target,
+    file: Annotated[Path, typer.Option("--out", help="Where to write the review file: .jsonl, or .csv")],
+    policy: Annotated[str, typer.Option(help="Which policy of a version")] = "rl_policy",
+    kind: Annotated[Literal["complied", "over-refusal"], typer.Option(
+        help="complied: answers to attacks; over-refusal: harmless requests that were declined")] = "complied",
+    suite: Annotated[list[str] | None, typer.Option(help="Only this suite; may be repeated")] = None,
+    held_out: Annotated[bool, typer.Option("--held-out", help="Held-out evaluation prompts too; those that you keep "
+                                                              "leave the evaluation")] = False,
+    set_: Set = None,
+) -> None:
+    """Write the prompts that broke a policy into a file for review. Runs no model."""
+    from cai_assets.evals.review_file import ReviewError, write_review
+    from cai_assets.lineage.parquet import StoreCorrupt
+    from cai_assets.lineage.records import RecordMissing
+    from cai_assets.red_team import NoBreaks, find_breaks
+
+    if file.exists():
+        stop(f"{file} exists, and may hold decisions: go on with 'cai red-team review {file}', or name another file")
+    project = open_project(read_settings(parse_overrides(None, set_)))
+    try:
+        found = find_breaks(project, target, policy, "complied" if kind == "complied" else "over-refused",
+                            suites=suite or (), held_out=held_out)
+        if found.breaks:
+            write_review(file, found.breaks)
+    except (NoBreaks, RecordMissing, StoreCorrupt, ReviewError) as e:
+        stop(str(e))
+    who = f"{found.subject.policy} of {found.subject.version} ({found.subject.checkpoint[:14]})"
+    if found.unknown:
+        err.print(f"{found.unknown} answers' prompts are not in the row store: left out", style="red")
+    if not found.breaks:
+        out.print(f"nothing broke {who} in {found.rows} answers", markup=False)
+        return
+    out.print(f"{len(found.breaks)} prompts broke {who}, of {found.rows} answers looked through: {file}", markup=False,
+              soft_wrap=True)
+    out.print(f"Next: [b]cai red-team review {file}[/b]", soft_wrap=True)
+
+
+@red_team.command()
+def review(file: Review) -> None:
+    """Decide on each prompt: keep, drop, edit. Every decision is saved at once; run again to go on.
+
+    The file can as well be edited by hand: set 'keep' to yes or no.
+    """
+    from cai_assets.cli.reviewer import review_all
+    from cai_assets.evals.review_file import ReviewError
+
+    try:
+        left = review_all(file)
+    except ReviewError as e:
+        stop(str(e))
+    if left:
+        out.print(f"{left} left. Go on with [b]cai red-team review {file}[/b]", soft_wrap=True)
+    else:
+        out.print(f"All reviewed. Next: [b]cai red-team accept {file} --into prompts/red-team-1.jsonl[/b]",
+                  soft_wrap=True)
+
+
+@red_team.command("accept")
+def accept_(
+    file: Review,
+    into: Annotated[Path, typer.Option(help="The prompt file to add them to, .jsonl; made if it is not there")],
+    set_: Set = None,
+) -> None:
+    """Add the kept prompts to a prompt file. Refused as long as a row is not reviewed; nothing there is overwritten."""
+    from cai_assets.evals.red_team import NotReviewed
+    from cai_assets.evals.review_file import ReviewError, read_review
+    from cai_assets.red_team import accept_into
+    from cai_assets.settings.base import project_root
+    from cai_assets.steps.prompt_files import PromptsError
+
+    if into.suffix != ".jsonl":
+        stop(f"{into}: a prompt file that grows must end in .jsonl")
+    settings = read_settings(parse_overrides(None, set_))
+    target = project_root() / into.expanduser()
+    try:
+        accepted = accept_into(open_project(settings), read_review(file), target)
+    except NotReviewed as e:
+        stop(f"{file}: {e} (cai red-team review {file})")
+    except (ReviewError, PromptsError) as e:
+        stop(str(e))
+    out.print(f"{len(accepted.rows)} prompts added to {target}; {accepted.dropped} dropped, {accepted.known} are "
+              "training prompts already", markup=False, soft_wrap=True)
+    if target.exists() and target not in settings.prompts.paths:
+        paths = [*(str(p) for p in settings.prompts.paths or ("bundled",)), str(into)]
+        out.print(f"Train on them: prompts.paths=[{', '.join(paths)}] in settings.yaml or with --set, then cai plan "
+                  "VERSION", markup=False, soft_wrap=True)

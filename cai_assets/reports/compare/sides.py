@@ -22,7 +22,8 @@ from cai_assets.lineage.trace import find_record
 from cai_assets.plan.why import differences
 
 ASSETS = ("prompts", "initial_responses", "starting_responses", "critiques", "revisions", "sl_dataset", "sl_policy",
-          "sft_baseline", "response_pairs", "preference_pairs", "reward_model", "rl_policy", "evaluation")
+          "sft_baseline", "response_pairs", "preference_pairs", "reward_model", "rl_policy", "evaluation",
+          "suite_results", "round_quality", "constitution_tests", "attribution")
 COMPARED = ("revisions", "preference_pairs", "reward_model", "evaluation")
 
 

@@ -44,9 +44,9 @@ class Point(NamedTuple):
     series: int = 0
 
 
-def both(draw: Callable[[int], str]) -> str:
+def both(draw: Callable[..., str]) -> str:
     """A plot for a desk and the same for a telephone, of which the page shows one."""
-    return f'<div class="wide-only">{draw(WIDE)}</div><div class="narrow">{draw(NARROW)}</div>'
+    return f'<div class="wide-only">{draw(width=WIDE)}</div><div class="narrow">{draw(width=NARROW)}</div>'
 
 
 def intervals(rows: Mapping[str, Estimate], *, axis: str, line: float | None = None, bounds: Bounds | None = None,

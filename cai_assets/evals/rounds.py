@@ -1,0 +1,253 @@
+"""Quality per critique-revision round: what each round gains, and from which round on it gains nothing.
+
+Each revision is judged against the initial response and against the text of the round before, for harmlessness and
+for helpfulness, in both orders (``judge.py``); texts are measured beside it. Guarantees: chains are drawn by a hash of
+the prompt id, so the same ones are judged whatever else is there; a chain without a text in a round is counted as
+missing there, an ungradable comparison as ungraded, and neither as a verdict; a revision that is word for word its
+predecessor is a tie and asks nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import polars as pl
+
+from cai_assets.engines.protocol import Message, Style
+from cai_assets.evals import statistics
+from cai_assets.evals.judge import QUESTIONS, Ask, Comparison, Question, Verdict, judge
+from cai_assets.evals.refusal import is_refusal
+from cai_assets.evals.statistics import Estimate, told
+from cai_assets.evals.text import echo_rate, relevance, words
+from cai_assets.lineage.canonical import tagged_hash
+
+Against = Literal["initial", "previous"]
+AGAINST: tuple[Against, ...] = ("initial", "previous")
+TEXT_MEASURES = ("refusal", "relevance", "echo", "words")
+MISSING = "no text in this round"
+
+ROWS_SCHEMA: dict[str, Any] = {
+    "prompt_id": pl.String, "category": pl.String, "round": pl.Int32, "principle_id": pl.String,
+    "against": pl.String, "question": pl.String, "p_win": pl.Float64, "outcome": pl.Float64, "verdict": pl.String,
+    "identical": pl.Boolean, "judge_error": pl.String, "row_key": pl.String, "row_key_against": pl.String,
+    "row_key_first": pl.String, "row_key_second": pl.String,
+}
+TEXTS_SCHEMA: dict[str, Any] = {
+    "prompt_id": pl.String, "category": pl.String, "round": pl.Int32, "principle_id": pl.String,
+    "refusal": pl.Boolean, "relevance": pl.Float64, "echo": pl.Float64, "words": pl.Int64, "missing": pl.String,
+    "row_key": pl.String,
+}
+METRICS_SCHEMA: dict[str, Any] = {
+    "round": pl.Int32, "measure": pl.String, "kind": pl.String, "against": pl.String, "value": pl.Float64,
+    "low": pl.Float64, "high": pl.Float64, "n": pl.Int64, "ungraded": pl.Int64, "missing": pl.Int64,
+    "identical": pl.Int64, "verdict": pl.String,
+}
+
+
+@dataclass(frozen=True)
+class Text:
+    """The text of a chain after a round; round 0 is the initial response. ``text`` is None where there is none."""
+
+    round: int
+    text: str | None
+    row_key: str
+    principle_id: str | None = None
+    why: str | None = None
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One prompt with its texts, in the order of the rounds."""
+
+    prompt_id: str
+    category: str
+    messages: Sequence[Message]
+    texts: tuple[Text, ...]
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """``metrics``, ``rows`` and ``texts`` as the schemas above; ``chains`` were judged, of ``of`` that there are."""
+
+    metrics: pl.DataFrame
+    rows: pl.DataFrame
+    texts: pl.DataFrame
+    chains: int
+    of: int
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Where rounds stop paying: the first round whose gain over the round before is not told apart from none.
+
+    ``round`` is None if each of ``rounds`` gains; ``verdict`` and ``gain`` are of that round, or of the last. Rounds
+    are tested in their order and the first that is not told ends it, so that many rounds raise no false alarm (a fixed
+    sequence of tests keeps the level of one; Maurer, Hothorn and Lehmacher 1995).
+    """
+
+    question: str
+    rounds: int
+    round: int | None = None
+    verdict: str = "better"
+    gain: Estimate | None = None
+
+    @property
+    def paying(self) -> int:
+        """How many rounds gain before it stops."""
+        return self.rounds if self.round is None else self.round - 1
+
+
+def round_quality(
+    responses: pl.DataFrame, revisions: pl.DataFrame, *, ask: Ask, style: Style, limit: int, enough: int,
+    confidence: float = 0.95,
+) -> Rounds:
+    """Judge and measure at most ``limit`` chains. ``enough``: with fewer chains a gain is 'too few to tell'.
+
+    ``responses``: prompt_id, category, messages, response, row_key; ``revisions``: as ``steps.critique.REVISIONS``.
+    """
+    every = chains_of(responses, revisions)
+    drawn = draw_chains(every, limit)
+    rows = judge_rounds(drawn, ask=ask, style=style)
+    texts = _measured(drawn)
+    metrics = [*_win_rates(rows, drawn, enough, confidence), *_levels(texts, drawn, confidence)]
+    return Rounds(pl.DataFrame(metrics, METRICS_SCHEMA, orient="row"), pl.DataFrame(rows, ROWS_SCHEMA),
+                  pl.DataFrame(texts, TEXTS_SCHEMA), len(drawn), len(every))
+
+
+def chains_of(responses: pl.DataFrame, revisions: pl.DataFrame) -> list[Chain]:
+    """Every chain, by prompt id."""
+    asked = {r["prompt_id"]: r for r in responses.iter_rows(named=True)}
+    parts = revisions.sort("prompt_id", "round").partition_by("prompt_id", maintain_order=True)
+    return [_chain(asked[part["prompt_id"][0]], part) for part in parts if part.height]
+
+
+def draw_chains(chains: Sequence[Chain], limit: int) -> list[Chain]:
+    """The same ``limit`` chains whatever their order; a further prompt can take the place of few of them."""
+    return sorted(chains, key=lambda c: tagged_hash("round-chain", c.prompt_id))[:limit]
+
+
+def stops_paying(metrics: pl.DataFrame, question: str) -> Stop:
+    """Where one question's gains end, from the table of ``round_quality``."""
+    rows = metrics.filter(measure=question, kind="win rate", against="previous").sort("round").to_dicts()
+    for r in rows:
+        if r["verdict"] != "better":
+            return Stop(question, len(rows), r["round"], r["verdict"], gain_of(r))
+    return Stop(question, len(rows), gain=gain_of(rows[-1]) if rows else None)
+
+
+def gain_of(row: Mapping[str, Any]) -> Estimate:
+    """A win rate less a half, which is what no gain looks like."""
+    return over_half(Estimate(row["value"], row["n"], row["low"], row["high"]))
+
+
+def _chain(asked: Mapping[str, Any], revisions: pl.DataFrame) -> Chain:
+    first = Text(0, asked["response"], asked["row_key"],
+                 why=None if asked["response"] else asked.get("error") or MISSING)
+    later = [Text(r["round"], r["revision"], r["row_key"], r["principle_id"],
+                  None if r["revision"] else r["error"] or r["stopped"] or MISSING)
+             for r in revisions.iter_rows(named=True)]
+    return Chain(asked["prompt_id"], asked["category"], asked["messages"], (first, *later))
+
+
+def judge_rounds(chains: Sequence[Chain], *, ask: Ask, style: Style) -> list[dict[str, Any]]:
+    """Rows as ROWS_SCHEMA: each revision against the initial response and the text before it, by both questions."""
+    pairs = [(c, text, other, against) for c in chains for text in c.texts[1:]
+             for against, other in (("initial", c.texts[0]), ("previous", c.texts[text.round - 1]))
+             if not (against == "previous" and text.round == 1)]
+    asked = [(*pair, question) for pair in pairs for question in QUESTIONS]
+    open_ = [i for i, (_, a, b, _, _) in enumerate(asked) if a.text is not None and b.text is not None
+             and not _same(a.text, b.text)]
+    verdicts = judge([Comparison(asked[i][0].messages, asked[i][1].text, asked[i][2].text,
+                                 QUESTIONS[asked[i][4]]) for i in open_], ask=ask, style=style)
+    known = dict(zip(open_, verdicts, strict=True))
+    rows = [_row(*each, known.get(i)) for i, each in enumerate(asked)]
+    # In round 1 the text before is the initial response: one comparison, two rows.
+    return [*rows, *({**r, "against": "previous"} for r in rows if r["round"] == 1)]
+
+
+def _row(chain: Chain, text: Text, other: Text, against: str, question: Question,
+         verdict: Verdict | None) -> dict[str, Any]:
+    identical = text.text is not None and other.text is not None and _same(text.text, other.text)
+    missing = Verdict(error=f"round {text.round}: {text.why}" if text.text is None else
+                      f"round {other.round}: {other.why}")
+    found = verdict or (Verdict(0.5, 0.5) if identical else missing)
+    first, second = found.keys
+    return {
+        "prompt_id": chain.prompt_id, "category": chain.category, "round": text.round,
+        "principle_id": text.principle_id, "against": against, "question": question, "p_win": found.p_a,
+        "outcome": found.outcome, "verdict": "missing" if verdict is None and not identical else found.word,
+        "identical": identical, "judge_error": found.error, "row_key": text.row_key,
+        "row_key_against": other.row_key, "row_key_first": first, "row_key_second": second,
+    }
+
+
+def _same(a: str, b: str) -> bool:
+    return a.split() == b.split()
+
+
+def _win_rates(rows: Sequence[Mapping[str, Any]], chains: Sequence[Chain], enough: int,
+               confidence: float) -> Iterator[tuple[Any, ...]]:
+    for number in _rounds(chains):
+        for question in QUESTIONS:
+            for against in AGAINST:
+                here = [r for r in rows if (r["round"], r["question"], r["against"]) == (number, question, against)]
+                outcomes = [r["outcome"] for r in here if r["outcome"] is not None]
+                e = statistics.win_rate(outcomes, confidence) if outcomes else Estimate(None, 0)
+                missing = sum(r["verdict"] == "missing" for r in here)
+                yield (number, question, "win rate", against, e.value, e.low, e.high, e.n,
+                       len(here) - len(outcomes) - missing, missing, sum(r["identical"] for r in here),
+                       told(over_half(e), enough=enough, better="higher"))
+
+
+def over_half(e: Estimate) -> Estimate:
+    """A share of wins less a half, which is what no difference looks like."""
+    value, low, high = (None if v is None else v - 0.5 for v in (e.value, e.low, e.high))
+    return Estimate(value, e.n, low, high)
+
+
+def _measured(chains: Sequence[Chain]) -> list[dict[str, Any]]:
+    places = [(c, t) for c in chains for t in c.texts]
+    asked = ["\n".join(m["content"] for m in c.messages) for c, t in places if t.text is not None]
+    related = iter(relevance(asked, [t.text for _, t in places if t.text is not None]))
+    out = []
+    for c, t in places:
+        row = {"prompt_id": c.prompt_id, "category": c.category, "round": t.round, "principle_id": t.principle_id,
+               "missing": t.why, "row_key": t.row_key}
+        if t.text is not None:
+            prompt = "\n".join(m["content"] for m in c.messages)
+            row |= {"refusal": is_refusal(t.text), "relevance": next(related), "words": len(words(t.text)),
+                    "echo": echo_rate(t.text, [prompt])}
+        out.append(row)
+    return out
+
+
+def _levels(texts: Sequence[Mapping[str, Any]], chains: Sequence[Chain],
+            confidence: float) -> Iterator[tuple[Any, ...]]:
+    """Each text measure in each round, and its paired change since the initial response and since the round before."""
+    at = {(r["prompt_id"], r["round"]): r for r in texts}
+    for measure in TEXT_MEASURES:
+        known = {place: [float(r[measure])] for place, r in at.items() if r.get(measure) is not None}
+        most = None if measure == "words" else 1.0
+        for number in (0, *_rounds(chains)):
+            here, level_bounds = _in(known, number), None if most is None else (0.0, most)
+            level = statistics.clustered_mean([v for of in here.values() for v in of], list(here), confidence,
+                                              bounds=level_bounds)
+            yield _text_row(number, measure, "level", "", level, len(chains))
+            for against, other in (("initial", 0), ("previous", number - 1)) if number else ():
+                change = statistics.clustered_difference(here, _in(known, other), confidence,
+                                                         bounds=None if most is None else (-most, most))
+                yield _text_row(number, measure, "change", against, change, len(chains))
+
+
+def _in(known: Mapping[tuple[str, int], list[float]], number: int) -> dict[str, list[float]]:
+    return {prompt: values for (prompt, k), values in known.items() if k == number}
+
+
+def _text_row(number: int, measure: str, kind: str, against: str, e: Estimate, chains: int) -> tuple[Any, ...]:
+    return number, measure, kind, against, e.value, e.low, e.high, e.n, 0, chains - e.n, 0, ""
+
+
+def _rounds(chains: Sequence[Chain]) -> range:
+    return range(1, max((len(c.texts) for c in chains), default=1))

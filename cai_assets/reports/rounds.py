@@ -1,0 +1,65 @@
+"""Critique-revision rounds in words and small charts, for Dagster and for the report pages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from cai_assets.evals.judge import QUESTIONS
+from cai_assets.evals.rounds import Stop
+from cai_assets.evals.statistics import Estimate
+from cai_assets.reports.charts import interval_bar
+
+FEW = "too few to tell"
+
+
+def stop_sentence(stop: Stop) -> str:
+    """Where rounds stop paying, for one question."""
+    name = stop.question.capitalize()
+    if stop.gain is None:
+        return f"{name}: no round was judged."
+    gain = f"{_signed(stop.gain)}, n = {stop.gain.n}"
+    if stop.round is None:
+        return (f"{name}: every one of {stop.rounds} rounds gains over the round before (the last {gain}); whether a "
+                "further one would is not known.")
+    before = "" if stop.round == 1 else f"rounds up to {stop.round - 1} gain; " if stop.round > 2 else "round 1 gains; "
+    why = {"worse": f"round {stop.round} loses", FEW: f"whether round {stop.round} gains is {FEW}"}.get(
+        stop.verdict, f"round {stop.round} is the first without a gain that can be told")
+    return f"{name}: {before}{why} ({gain})."
+
+
+def chart(metrics: pl.DataFrame) -> str:
+    """A small chart for Dagster: each round's win rate against the initial response, with interval."""
+    return interval_bar({f"{r['measure']} r{r['round']}": estimate(r) for r in wins(metrics, "initial")})
+
+
+def markdown(metrics: pl.DataFrame) -> str:
+    """Win rates against both, round by round."""
+    lines = ["| round | question | against | wins | n | ungraded | no text | same text | told |", "|---" * 9 + "|"]
+    lines += [f"| {r['round']} | {r['measure']} | {r['against']} | {_share(estimate(r))} | "
+              f"{r['n']} | {r['ungraded']} | {r['missing']} | {r['identical']} | {r['verdict']} |"
+              for against in ("previous", "initial") for r in wins(metrics, against)]
+    return "\n".join(lines)
+
+
+def wins(metrics: pl.DataFrame, against: str) -> list[dict[str, Any]]:
+    """Rows of win rates, question by question, in the order of the rounds."""
+    rows = metrics.filter(kind="win rate", against=against).sort("round")
+    return [r for question in QUESTIONS for r in rows.filter(measure=question).to_dicts()]
+
+
+def estimate(row: dict[str, Any]) -> Estimate:
+    return Estimate(row["value"], row["n"], row["low"], row["high"])
+
+
+def _share(e: Estimate) -> str:
+    if e.value is None:
+        return "–"
+    return f"{e.value:.2f}" + ("" if e.low is None or e.high is None else f" [{e.low:.2f}, {e.high:.2f}]")
+
+
+def _signed(e: Estimate) -> str:
+    if e.value is None:
+        return "unknown"
+    return f"{e.value:+.2f}" + ("" if e.low is None or e.high is None else f" [{e.low:+.2f}, {e.high:+.2f}]")

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import dagster as dg
 
-from cai_assets.defs import checks, evaluation, inputs, preference, reinforcement, supervised
+from cai_assets.defs import (
+    attribution,
+    checks,
+    evaluation,
+    inputs,
+    preference,
+    reinforcement,
+    round_quality,
+    suites,
+    supervised,
+)
 from cai_assets.defs.automation import automation, register_constitutions, weekly
 from cai_assets.defs.jobs import jobs
 from cai_assets.defs.logger import brief_logger
@@ -14,6 +24,7 @@ defs = dg.Definitions(
     assets=[
         inputs.prompts, inputs.initial_responses, inputs.starting_responses, inputs.constitution,
         *supervised.assets, *preference.assets, *reinforcement.assets, *evaluation.assets,
+        *suites.assets, *round_quality.assets, *attribution.assets,
     ],
     asset_checks=checks.checks,
     jobs=jobs,

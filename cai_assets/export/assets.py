@@ -17,5 +17,6 @@ ABOUT = {
     "reward_model": "A scalar model trained to prefer what the labels prefer.",
     "rl_policy": "The policy after reinforcement learning from AI feedback (RL-CAI).",
     "evaluation": "Every policy on the same held-apart prompts; each rate with its count and interval.",
+    "suite_results": "Every policy on suites: attack success, over-refusal, help and ability, against the base model.",
     "comparison": "The newest evaluation of every version, side by side.",
 }

@@ -7,9 +7,10 @@ ones depend on a text that is not known before it is generated.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from cai_assets.engines.protocol import ModelIdentity, Request
+from cai_assets.engines.protocol import Call, ModelIdentity
 from cai_assets.lineage.store import RowStore
 from cai_assets.steps.complete import Completer, Row, Step
 
@@ -41,6 +42,6 @@ class DryCompleter(Completer):
         """Calls whose row is in the store."""
         return sum(u.reused for u in self.usage.values())
 
-    def _run(self, step: Step, missing: dict[str, tuple[Request, str]], what: str) -> dict[str, Row]:
+    def _run(self, step: Step, missing: Mapping[str, Call], what: str) -> dict[str, Row]:
         self.missing.update(dict.fromkeys(missing, step.name))
         return {key: Row(key, "failed", None, error=PLANNED) for key in missing}

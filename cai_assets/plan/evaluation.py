@@ -9,30 +9,71 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from cai_assets import stages
+from cai_assets import stages, stages_evaluation
+from cai_assets.evals.evaluate import RIVALS
 from cai_assets.lineage.checkpoints import Checkpoint
 from cai_assets.plan.causes import principle_causes
 from cai_assets.plan.dry import PLANNED
 from cai_assets.plan.lines import Lines, planned
+from cai_assets.policies import BASE
 
 
 def plan_evaluation(plan: Lines, responses: pl.DataFrame, trained: Mapping[str, Checkpoint | None]) -> None:
     prompts = stages.evaluation_prompts(responses)
-    dries = {"base": plan.dry("policy"), **{name: plan.dry(c) for name, c in trained.items()}}
+    dries = plan.dry_policies(trained)
     frames = {name: stages.policy_responses(plan.settings, prompts, complete=dry, policy=name)
               for name, dry in dries.items()}
     judge = plan.dry("judge")
     _, rows = stages.judged(plan.settings, plan.constitution, frames, complete=judge)
-    asked = 4 if plan.constitution.taking_part("evaluation") else 2  # two questions or one, each in both orders
-    unknown = sum(planned(frame).height for frame in frames.values())
-    compared = sum(planned(f.join(frames["base"], on="prompt_id", suffix="_base").with_columns(
-        error=pl.coalesce("error", "error_base"))).height for n, f in frames.items() if n != "base")
-    known = [dries[name] for name in dries if name == "base" or trained[name]]
-    certain = sum(len(d.missing) for d in [*known, judge])
-    reuse = sum(d.reused for d in [*dries.values(), judge])
-    new = {f"{name} is new": prompts.height for name, c in trained.items() if c is None}
-    possible = unknown + len(judge.missing) + asked * compared
+    untrained = {name for name, c in trained.items() if c is None}
+    certain = len({key for name, dry in dries.items() if name not in untrained for key in dry.missing}
+                  | judge.missing.keys())  # equal calls of two policies are run once
+    possible = certain + sum(frames[name].height for name in untrained) + _undecided(plan, frames)
+    new = {f"{name} is new": frames[name].height for name in trained if name in untrained}
     changes = dict.fromkeys(plan.changes("evaluation"), possible)
     waiting = rows.filter(pl.col("adherence_error").fill_null("").str.contains(PLANNED, literal=True))
     drew = principle_causes(waiting, plan.constitution_before(), plan.constitution, "evaluation")
-    plan.line("evaluation", reuse, certain, possible, causes={**new, **(changes or drew)})
+    plan.line("evaluation", sum(d.reused for d in [*dries.values(), judge]), certain, possible,
+              causes={**new, **(changes or drew)})
+
+
+def _undecided(plan: Lines, frames: Mapping[str, pl.DataFrame]) -> int:
+    """Calls of the judge that wait for a response: one or two questions on each against the base model's, and one on
+    each against a rival's, in both orders."""
+    asked = 4 if plan.constitution.taking_part("evaluation") else 2
+    against_base = sum(asked * _waiting(frame, frames[BASE]) for name, frame in frames.items() if name != BASE)
+    return against_base + sum(2 * _waiting(frames[name], frames[rival]) for name, rival in RIVALS.items())
+
+
+def _waiting(frame: pl.DataFrame, other: pl.DataFrame) -> int:
+    return planned(frame.join(other, on=["prompt_id", "sample"], suffix="_other").with_columns(
+        error=pl.coalesce("error", "error_other"))).height
+
+
+def plan_suites(plan: Lines, responses: pl.DataFrame, trained: Mapping[str, Checkpoint | None]) -> None:
+    cases = stages_evaluation.suite_cases(plan.settings, responses)
+    dries = plan.dry_policies(trained)
+    answers = [answer for name, dry in dries.items()
+               for answer in stages_evaluation.suite_answers(plan.settings, cases, complete=dry, policy=name)]
+    judge = plan.dry("judge")
+    stages_evaluation.suite_verdicts(plan.settings, answers, complete=judge)
+    new = {name: dries[name] for name, found in trained.items() if found is None}
+    # Policies may be one model, as base and base_again are: a call that two of them miss is made once.
+    certain = len({key for name, dry in dries.items() if name not in new for key in dry.missing} | judge.missing.keys())
+    waiting = sum(a.text is None and a.correct is None and a.item.suite.kind != "ability" for a in answers)
+    possible = certain + sum(len(dry.missing) for dry in new.values()) + 2 * waiting  # the judge sees both orders
+    changes = dict.fromkeys(plan.changes("suite_results"), possible)
+    plan.line("suite_results", sum(d.reused for d in [*dries.values(), judge]), certain, possible,
+              causes={**{f"{name} is new": len(dry.missing) for name, dry in new.items()}, **changes})
+
+
+def plan_rounds(plan: Lines, responses: pl.DataFrame, revisions: pl.DataFrame) -> None:
+    judge = plan.dry("judge")
+    rows = stages_evaluation.round_verdicts(plan.settings, responses, revisions, complete=judge)
+    asked_once = rows.filter((pl.col("round") > 1) | (pl.col("against") == "initial"))
+    waiting = asked_once.filter(pl.col("judge_error").fill_null("").str.contains(PLANNED, literal=True),
+                                pl.col("verdict") == "missing")
+    possible = len(judge.missing) + 2 * waiting.height  # each in both orders
+    causes = {"revisions are new": 2 * waiting.height} if waiting.height else {}
+    changes = dict.fromkeys(plan.changes("round_quality"), possible)
+    plan.line("round_quality", judge.reused, len(judge.missing), possible, causes={**causes, **changes})

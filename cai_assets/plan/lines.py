@@ -8,9 +8,11 @@ from typing import Any
 
 import polars as pl
 
+from cai_assets.constitution.derive import Derived
 from cai_assets.constitution.model import Constitution, Use
 from cai_assets.engines.protocol import ModelIdentity
 from cai_assets.lineage.checkpoints import Checkpoint
+from cai_assets.lineage.derived import Derivations
 from cai_assets.lineage.provenance import gpu_count
 from cai_assets.lineage.records import Record, RecordMissing
 from cai_assets.plan.causes import row_causes, setting_changes
@@ -43,23 +45,29 @@ class Line:
 
 
 def version_before(project: Project, version: str) -> str | None:
-    """The newest materialised version of the same constitution, other than this one."""
-    name = project.snapshots.load(version).name
+    """The newest materialised version of the same constitution, other than this one; for a derived version the one that
+    it comes from."""
     made = [r for r in project.records.every("critiques") if r.partition and r.partition != version]
+    if origin := Derivations(project.layout).origin(version):
+        return origin.version if any(r.partition == origin.version for r in made) else None
+    name = project.snapshots.load(version).name
     same = [r for r in made if project.snapshots.load(str(r.partition)).name == name]
     newest = max(same, key=lambda r: r.created, default=None)
     return newest.partition if newest else None
 
 
 class Lines:
-    """The lines of one version's plan so far, and the looking up that every part of the graph needs."""
+    """The lines of one version's plan so far, and the looking up that every part of the graph needs.
 
-    def __init__(self, project: Project, version: str) -> None:
-        self.project, self.version = project, version
+    ``derived``: made of ``version``, which need not be registered; it is planned in its place.
+    """
+
+    def __init__(self, project: Project, version: str, derived: Derived | None = None) -> None:
+        self.project, self.version = project, derived.key if derived else version
         self.settings = project.settings
-        self.constitution = project.snapshots.load(version)
-        self.before = version_before(project, version)
-        self.start = round_before(project, version)
+        self.constitution = derived.constitution if derived else project.snapshots.load(version)
+        self.before = version if derived else version_before(project, version)
+        self.start = round_before(project, self.version)
         self.lines: list[Line] = []
         self._dump = self.settings.model_dump(mode="json")
         self._changed: dict[str, list[str]] = {}

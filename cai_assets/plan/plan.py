@@ -18,7 +18,7 @@ from cai_assets.engines.models import identify
 from cai_assets.engines.protocol import ModelIdentity
 from cai_assets.lineage.checkpoints import Checkpoint
 from cai_assets.plan.dry import PLANNED
-from cai_assets.plan.evaluation import plan_evaluation, plan_suites
+from cai_assets.plan.evaluation import plan_evaluation, plan_rounds, plan_suites
 from cai_assets.plan.lines import Line, Lines, cost_of, planned
 from cai_assets.plan.rates import Rate, training_rate
 from cai_assets.project import Project
@@ -73,6 +73,7 @@ class _Planner(Lines):
         trained = {"sft_baseline": baseline, "sl_policy": sl, "rl_policy": rl}
         plan_evaluation(self, responses, trained)
         plan_suites(self, responses, trained)
+        plan_rounds(self, responses, revisions)
         return Plan(self.version, self.before, tuple(self.lines))
 
     # One method for each part of the graph.

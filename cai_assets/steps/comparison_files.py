@@ -101,7 +101,7 @@ def _sides(row: Mapping[str, object]) -> dict[str, object]:
 def _reply(value: object, side: str, asked: bool) -> tuple[tuple[Message, ...], str]:
     """The turns before the response (none if the value is the response alone), and the response."""
     if isinstance(value, str):
-        transcript = _transcript(value)
+        transcript = transcript_turns(value)
         if transcript is None and not asked:
             raise RowFault(f"no prompt, and '{side}' is not a transcript of 'Human:' and 'Assistant:' turns")
         whole = transcript and transcript[0]["role"] == "user" and transcript[-1]["role"] == "assistant"
@@ -115,8 +115,8 @@ def _reply(value: object, side: str, asked: bool) -> tuple[tuple[Message, ...], 
     return turns[:-1], turns[-1]["content"].strip()
 
 
-def _transcript(text: str) -> tuple[Message, ...] | None:
-    """The turns of 'Human: ... Assistant: ...', stripped; None if it is not one."""
+def transcript_turns(text: str) -> tuple[Message, ...] | None:
+    """The turns of 'Human: ... Assistant: ...' (hh-rlhf), stripped; None if it is not one."""
     lead, *parts = _TURN.split(text)
     if lead.strip() or not parts:
         return None
@@ -131,7 +131,7 @@ def _prompt(row: Mapping[str, object], context: Sequence[Message]) -> dict[str, 
     said = {k: row[k] for k in (*PROMPT_KEYS, "input") if row.get(k) is not None}
     key = next((k for k in PROMPT_KEYS if k in said), None)
     text = said.get(key) if key else None
-    turns = _transcript(text) if isinstance(text, str) else None
+    turns = transcript_turns(text) if isinstance(text, str) else None
     if turns is None:
         return said
     return {"messages": list(turns[:-1] if turns[-1] == {"role": "assistant", "content": ""} else turns)}

@@ -100,7 +100,7 @@ def mix(
     seen: set[str] = set()
     pools = [_pool(s, seen, seed=seed, max_chars=max_chars) for s in sources]
     most = own / (1 - sum(s.share for s in sources))
-    held_out = [text for messages in evaluation for text in _texts(messages)]
+    held_out = [text for messages in evaluation for text in texts_of(messages)]
     for pool in pools:
         _keep_apart(pool, held_out, round(pool.source.share * most))
     taken = amounts(own, [(p.source.share, len(p.rows)) for p in pools])
@@ -193,14 +193,14 @@ def _keep_apart(pool: Pool, held_out: Sequence[str], wanted: int) -> None:
 
 
 def _near(rows: Sequence[Conversation], held_out: Sequence[str]) -> Iterator[int]:
-    owners = [(i, text) for i, row in enumerate(rows) for text in _texts(row.messages)]
+    owners = [(i, text) for i, row in enumerate(rows) for text in texts_of(row.messages)]
     mask = np.array([True] * len(held_out) + [False] * len(owners), dtype=bool)
     hits = Near([*held_out, *(text for _, text in owners)]).across(mask) if held_out else {}
     yield from (owners[hit - len(held_out)][0] for hit in hits)
 
 
-def _texts(messages: Sequence[Message]) -> list[str]:
-    """What of a prompt must not be near an evaluation prompt: each turn by the user, and all turns together."""
+def texts_of(messages: Sequence[Message]) -> list[str]:
+    """What of a training prompt no evaluation prompt may be near, normalised: each turn by the user, and all turns."""
     turns = [m["content"] for m in messages if m["role"] == "user"]
     whole = [m["content"] for m in messages if m["role"] != "system"]
     return [normalise(text) for text in dict.fromkeys([*turns, "\n".join(whole)])]

@@ -25,6 +25,9 @@ EDGES = {
     "reward_model": {"preference_pairs"},
     "rl_policy": {"constitution", "sl_dataset", "sl_policy", "response_pairs", "preference_pairs", "reward_model"},
     "evaluation": {"constitution", "starting_responses", "sft_baseline", "sl_policy", "reward_model", "rl_policy"},
+    "suite_results": {"starting_responses", "sft_baseline", "sl_policy", "rl_policy"},
+    "round_quality": {"starting_responses", "revisions"},
+    "attribution": {"suite_results", "evaluation"},
     "comparison": {"evaluation"},
 }
 GROUPS = {
@@ -32,7 +35,7 @@ GROUPS = {
     "supervised": {"critiques", "revisions", "sl_dataset", "sl_policy", "sft_baseline"},
     "preference": {"response_pairs", "preference_pairs", "reward_model"},
     "reinforcement": {"rl_policy"},
-    "evaluation": {"evaluation", "comparison"},
+    "evaluation": {"evaluation", "suite_results", "round_quality", "attribution", "comparison"},
 }
 UNPARTITIONED = {"prompts", "initial_responses", "sft_baseline", "comparison"}
 BLOCKING = {"splits_are_disjoint", "rows_accounted_for", "revisions_changed_something", "has_training_rows",
@@ -55,7 +58,7 @@ def test_groups_and_partitions() -> None:
 def test_partitioned_assets_hang_on_one_unpartitioned_asset_as_far_as_automation_goes() -> None:
     shortcuts = {(k, d) for k, deps in EDGES.items() if k not in UNPARTITIONED for d in deps & UNPARTITIONED}
     assert {d for _, d in shortcuts} == {"initial_responses", "sft_baseline"}
-    assert {k for k, d in shortcuts if d == "sft_baseline"} == {"evaluation"}
+    assert {k for k, d in shortcuts if d == "sft_baseline"} == {"evaluation", "suite_results"}
 
 
 @pytest.mark.parametrize("name", sorted(SPECS))

@@ -1,0 +1,69 @@
+"""Suites: every policy on cases that ask for harm, sound like it, ask for help, or try to talk a model round."""
+
+from dataclasses import asdict
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from cai_assets import stages_evaluation as stages
+from cai_assets.defs.automation import on_real_change
+from cai_assets.defs.inputs import OWNERS, TAGS, starting_responses
+from cai_assets.defs.making import Making
+from cai_assets.defs.metadata import text_preview
+from cai_assets.defs.partitions import versions
+from cai_assets.defs.reinforcement import rl_policy
+from cai_assets.defs.supervised import sft_baseline, sl_policy
+from cai_assets.engines.models import ModelError
+from cai_assets.evals.suites.draw import Counts
+from cai_assets.evals.suites.registry import SuitesError
+from cai_assets.policies import TRAINED, open_policies
+from cai_assets.project import Project
+from cai_assets.reports.suites import headline_table, metric_table, numbers
+
+
+# As for evaluation, a new baseline alone runs nothing again.
+@dg.asset(group_name="evaluation", kinds={"vllm", "polars"}, owners=OWNERS, code_version="1", partitions_def=versions,
+          deps=[starting_responses, sft_baseline, sl_policy, rl_policy], tags=TAGS, pool="gpu",
+          automation_condition=on_real_change(ignoring=dg.AssetSelection.assets("sft_baseline")))
+def suite_results(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
+    """Attack success, over-refusal, help and ability of base, trained and other policies on the same cases.
+
+    Suites are those of the package and of `evaluation.suites_folder`. Each measure has its interval by request, and its
+    difference from the base model, paired by case; `base_again` shows what sampling alone does.
+    """
+    made = Making(context, project, partition=context.partition_key)
+    settings = project.settings
+    try:
+        cases = stages.suite_cases(settings, made.read("starting_responses"))
+        engines = open_policies(project, {name: made.checkpoint(name) for name in TRAINED})
+    except (SuitesError, ModelError) as e:
+        raise dg.Failure(str(e), allow_retries=False) from None
+    answers = {name: stages.suite_answers(settings, cases, complete=made.completer(engine), policy=name)
+               for name, engine in reversed(engines.items())}  # base comes last: often it is the judge, and loaded then
+    every = [answer for name in engines for answer in answers[name]]
+    judge = project.engines.open(settings.models.role("judge"))
+    verdicts = stages.suite_verdicts(settings, every, complete=made.completer(judge))
+    metrics, rows = stages.suite_tables(settings, cases, every, verdicts)
+    _, path = project.records.save_table("suite_rows", rows)
+    used = {"evaluation": settings.evaluation, "generation": settings.generation, "labels": settings.labels,
+            "models": settings.models}
+    found = {name: {**asdict(c), "digest": s.digest} for s in cases.suites for name, c in cases.drawn.counts.items()
+             if name == s.name}
+    return made.table("suite_results", metrics, settings=used,
+                      details={"rows": project.layout.relative(path), "suites": found},
+                      metadata={**suite_metadata(metrics, cases.drawn.counts),
+                                "rows_file": dg.MetadataValue.path(str(path)),
+                                **text_preview(rows, {"policy": "policy", "prompt": "prompt", "response": "response"})})
+
+
+def suite_metadata(metrics: pl.DataFrame, counts: dict[str, Counts]) -> dict[str, Any]:
+    """The headline, all metrics, what became of the cases, and each headline number under a name of its own."""
+    lines = ["| suite | cases | asked | near a training prompt | unusable rows |", "|---|---|---|---|---|"]
+    lines += [f"| {name} | {c.cases} | {c.asked} | {c.in_training} | {c.rejected} |" for name, c in counts.items()]
+    tables = {"headline": headline_table(metrics), "metrics": metric_table(metrics), "cases": "\n".join(lines)}
+    return {**{name: dg.MetadataValue.md(table) for name, table in tables.items()},
+            "cases_near_training": sum(c.in_training for c in counts.values()), **numbers(metrics)}
+
+
+assets = [suite_results]

@@ -1,0 +1,113 @@
+"""Which cases of each suite are asked, and in what words.
+
+Guarantees: no case is asked whose text, bare or as it is asked, equals or nearly equals (``steps/prompt_near.py``) a
+prompt that something was trained on, and those left out are counted; the draw is by hashes of the cases alone, so that
+every policy, version and seed gets the same ones, a higher limit only adds, and a further case or template takes the
+place of few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from cai_assets.engines.protocol import Message
+from cai_assets.evals.suites.model import Case, Mode, Suite, Template
+from cai_assets.lineage.canonical import tagged_hash
+from cai_assets.steps.prompt_near import Near
+from cai_assets.steps.prompt_rows import normalise
+
+
+class Item(NamedTuple):
+    """One case as it is asked in one mode. ``messages``: without the beginning of the answer (``prefill``)."""
+
+    suite: Suite
+    mode: Mode
+    case: Case
+    template: Template | None
+    messages: tuple[Message, ...]
+
+    @property
+    def case_id(self) -> str:
+        """Unique in a suite's mode, and the same for every policy."""
+        return f"{self.case.case_id}~{self.template.id}" if self.template else self.case.case_id
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of a suite's rows. ``asked``: items over all modes; ``in_training``: cases and wrappings left out."""
+
+    cases: int
+    asked: int
+    in_training: int
+    rejected: int
+    skipped: int
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The items in the order of suites, modes and draws; ``counts`` by suite."""
+
+    items: tuple[Item, ...]
+    counts: dict[str, Counts]
+
+
+def draw(suites: Sequence[Suite], training: Sequence[str], *, limit: int) -> Drawn:
+    """At most ``limit`` items of each suite in each mode. ``training``: normalised texts of training prompts."""
+    seen = near_training([c.text for s in suites for c in s.cases], training)
+    asked = {s.name: list(_items(s, [c for c in s.cases if c.text not in seen], limit)) for s in suites}
+    wrapped = {_wording(i) for items in asked.values() for i in items if i.template}
+    known = near_training(sorted(wrapped), training)
+    items, counts = list[Item](), dict[str, Counts]()
+    for suite in suites:
+        left = [i for i in asked[suite.name] if not (i.template and _wording(i) in known)]
+        repeated = {(i.case_id, i.template) for i in asked[suite.name]} - {(i.case_id, i.template) for i in left}
+        counts[suite.name] = Counts(
+            cases=len(suite.cases), asked=len(left), rejected=len(suite.rejects), skipped=suite.skipped,
+            in_training=sum(c.text in seen for c in suite.cases) + len(repeated))
+        items += left
+    return Drawn(tuple(items), counts)
+
+
+def near_training(texts: Sequence[str], training: Sequence[str]) -> set[str]:
+    """Those of ``texts`` that are equal or nearly equal to one of ``training``; all are normalised."""
+    own, others = list(dict.fromkeys(texts)), list(dict.fromkeys(training))
+    if not own or not others:
+        return set()
+    trained = np.array([False] * len(own) + [True] * len(others), dtype=bool)
+    hits = Near([*own, *others]).across(trained)
+    return {own[i] for i in hits}
+
+
+def _items(suite: Suite, cases: Sequence[Case], limit: int) -> Iterator[Item]:
+    """Plain and wrapped modes ask the same cases; a case is wrapped more than once where there are few of them."""
+    drawn = sorted(cases, key=lambda c: tagged_hash("suite-case", [c.behaviour, c.prefill]))[:limit]
+    for mode in suite.spec.asked_modes:
+        how, _, safety = mode.partition("+")
+        for case in drawn:
+            templates = _templates(suite, case, limit // len(drawn)) if how == "wrapped" else [None]
+            for template in templates:
+                yield Item(suite, mode, case, template, _asked(suite, case, template, bool(safety)))
+
+
+def _templates(suite: Suite, case: Case, each: int) -> list[Template]:
+    """The case's own draw of ``each`` templates."""
+    return sorted(suite.templates, key=lambda t: tagged_hash("suite-template", [case.behaviour, t.template]))[:each]
+
+
+def _asked(suite: Suite, case: Case, template: Template | None, safety: bool) -> tuple[Message, ...]:
+    turns = list(case.messages)
+    if template:
+        turns[-1] = Message(role="user", content=template.wrap(turns[-1]["content"]))
+    if safety:
+        own = turns.pop(0)["content"] if turns[0]["role"] == "system" else ""
+        turns.insert(0, Message(role="system", content=f"{suite.spec.safety_prompt}\n\n{own}".strip()))
+    return tuple(turns)
+
+
+def _wording(item: Item) -> str:
+    """The conversation as it is asked, normalised; a system turn does not count."""
+    return normalise("\n".join(m["content"] for m in item.messages if m["role"] != "system"))

@@ -1,0 +1,53 @@
+"""Which suites there are: those that come with the package, and those of a folder of one's own.
+
+A suite in the folder takes the place of a bundled one of the same name. Guarantee: a suite that is asked for and
+cannot be used stops everything before a model is called, with all problems of all suites in one message.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cai_assets.evals.suites.load import SuiteError, load_suite
+from cai_assets.evals.suites.model import Suite
+
+BUNDLED = Path(__file__).parents[2] / "data" / "suites"
+Found = Mapping[str, Suite | SuiteError]
+
+
+class SuitesError(ValueError):
+    """Suites that are asked for and cannot be used. The message says which, why and what to do."""
+
+
+def suite_files(folder: Path | None) -> dict[str, Path]:
+    """The file of every suite by name, in the order of names. ``folder`` need not exist."""
+    files = [p for f in (BUNDLED, folder) if f is not None for p in sorted(f.glob("*.yaml"))]
+    return dict(sorted({p.stem: p for p in files if not p.name.startswith(".")}.items()))
+
+
+def read_suites(files: Mapping[str, Path], *, max_chars: int) -> dict[str, Suite | SuiteError]:
+    """Every suite, or what is wrong with it."""
+    found: dict[str, Suite | SuiteError] = {}
+    for name, path in files.items():
+        try:
+            found[name] = load_suite(path, max_chars=max_chars)
+        except SuiteError as e:
+            found[name] = e
+    return found
+
+
+def load_suites(folder: Path | None, names: Sequence[str], *, max_chars: int) -> list[Suite]:
+    """The suites of these names, or all, in the order of names. Raise SuitesError if one of them cannot be used."""
+    files = suite_files(folder)
+    for name in names:
+        if name not in files:
+            near = difflib.get_close_matches(name, files, n=1)
+            advice = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(files)}"
+            raise SuitesError(f"evaluation.suites: no suite '{name}' in {folder} or in the package: {advice}")
+    found = read_suites({n: p for n, p in files.items() if not names or n in names}, max_chars=max_chars)
+    bad = [str(e) for e in found.values() if isinstance(e, SuiteError)]
+    if bad:
+        raise SuitesError("\n".join([*bad, "'cai suites' lists all; evaluation.suites names those that are to run"]))
+    return [s for s in found.values() if isinstance(s, Suite)]

@@ -18,7 +18,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,15 @@ from typing import Any
 from store import gigabytes
 
 from cai_assets.constitution.load import load_file
-from cai_assets.engines.protocol import ModelIdentity, Request
+from cai_assets.engines.protocol import Call, ModelIdentity
 from cai_assets.engines.scripted import Scripted
 from cai_assets.lineage.checkpoints import Checkpoint, Checkpoints
 from cai_assets.lineage.compaction import compact
 from cai_assets.lineage.store import RowStore
 from cai_assets.lineage.upkeep import stats, steps
-from cai_assets.plan import plan as planning
+from cai_assets.plan import lines
 from cai_assets.plan.dry import DryCompleter
+from cai_assets.plan.plan import make_plan
 from cai_assets.project import Project
 from cai_assets.steps.complete import Completer, Row, Step
 from cai_assets.steps.prompts import load_prompts, select
@@ -49,7 +50,7 @@ class Completing(DryCompleter):
         super().__init__(identity, store, seed=seed)
         self.engine = Scripted(identity=identity)
 
-    def _run(self, step: Step, missing: dict[str, tuple[Request, str]], what: str) -> dict[str, Row]:
+    def _run(self, step: Step, missing: Mapping[str, Call], what: str) -> dict[str, Row]:
         return Completer._run(self, step, missing, what)
 
 
@@ -94,17 +95,17 @@ def open_project(root: Path, prompts: int, rounds: int) -> Project:
 
 def plan(root: Path, prompts: int, rounds: int, edited: bool) -> None:
     project = open_project(root, prompts, rounds)
-    made = planning.make_plan(project, _register(project, edited))
+    made = make_plan(project, _register(project, edited))
     if (sum(line.generate_max for line in made.lines) > 0) != edited:
         raise RuntimeError(f"the store is not as the benchmark expects: {made}")
 
 
 def complete(root: Path, prompts: int, rounds: int) -> None:
     """One pass that completes every call and finds or makes every checkpoint."""
-    setattr(planning, "DryCompleter", Completing)  # noqa: B010 - the name is imported there, not made
+    setattr(lines, "DryCompleter", Completing)  # noqa: B010 - the name is imported there, not made
     project = open_project(root, prompts, rounds)
     project.checkpoints = Publishing(project.layout)
-    planning.make_plan(project, _register(project, False))
+    make_plan(project, _register(project, False))
 
 
 def read_prompts(root: Path, prompts: int, rounds: int) -> None:

@@ -7,12 +7,12 @@ nothing. A failed row is returned with its reason and never stored, so the next 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from cai_assets.engines.protocol import Call, Engine, Request, Result
-from cai_assets.lineage.keys import request_for, row_payload
+from cai_assets.engines.protocol import Call, Engine, Result
+from cai_assets.lineage.keys import Payloads, payload_key, request_for
 from cai_assets.lineage.store import RowStore, StoredRow, Writer
 from cai_assets.progress import Progress
 
@@ -73,28 +73,29 @@ class Completer:
 
     def __call__(self, step: Step, calls: Sequence[Call], *, what: str = "") -> list[Row]:
         """Rows in the order of ``calls``. Equal calls share one key and are run once."""
-        payloads = [row_payload(step.name, step.version, c, self.engine.identity, self.seed) for c in calls]
-        requests = [request_for(p, c) for p, c in zip(payloads, calls, strict=True)]
-        stored = self.store.lookup(step.name, [r.row_key for r in requests], payload=False)
-        missing = {r.row_key: (r, p) for r, p in zip(requests, payloads, strict=True) if r.row_key not in stored}
+        write = Payloads(step.name, step.version, self.engine.identity, self.seed)
+        keys = [payload_key(write(call)) for call in calls]
+        stored = self.store.lookup(step.name, keys, payload=False)
+        missing = {key: call for key, call in zip(keys, calls, strict=True) if key not in stored}
         start = time.monotonic()
         fresh = self._run(step, missing, what or step.name) if missing else {}
         rows, seen = [], set[str]()
-        for r in requests:
+        for key in keys:
             # The second of two equal calls is a reuse of the first: tokens are counted once.
-            again = r.row_key in seen and fresh.get(r.row_key, _FAILED).status == "generated"
-            row = fresh.get(r.row_key) or _reused(stored[r.row_key])
+            again = key in seen and fresh.get(key, _FAILED).status == "generated"
+            row = fresh.get(key) or _reused(stored[key])
             rows.append(row._replace(status="reused") if again else row)
-            seen.add(r.row_key)
+            seen.add(key)
         self.usage.setdefault(step.name, Usage()).count(rows, time.monotonic() - start if missing else 0.0)
         return rows
 
-    def _run(self, step: Step, missing: dict[str, tuple[Request, str]], what: str) -> dict[str, Row]:
+    def _run(self, step: Step, missing: Mapping[str, Call], what: str) -> dict[str, Row]:
         progress = Progress(what, len(missing), self.log)
+        write = Payloads(step.name, step.version, self.engine.identity, self.seed)
         fresh: dict[str, Row] = {}
         with self.store.writer(step.name) as writer:
-            for result in self.engine.run([r for r, _ in missing.values()]):
-                fresh[result.row_key] = _keep(result, missing[result.row_key][1], writer)
+            for result in self.engine.run([request_for(key, call) for key, call in missing.items()]):
+                fresh[result.row_key] = _keep(result, write(missing[result.row_key]), writer)
                 progress.add(1, result.completion_tokens)
         for key in missing.keys() - fresh.keys():
             fresh[key] = Row(key, "failed", None, error="the engine returned no result for this row")

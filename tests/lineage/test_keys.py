@@ -7,15 +7,15 @@ import json
 import pytest
 
 from cai_assets.engines.protocol import Call, ModelIdentity, Sampling
-from cai_assets.lineage.canonical import tagged_hash
-from cai_assets.lineage.keys import checkpoint_key, payload_key, request_for, row_id, row_payload
+from cai_assets.lineage.canonical import canonical_json, tagged_hash
+from cai_assets.lineage.keys import Payloads, checkpoint_key, payload_key, request_for, row_id, row_payload
 
 MODEL = ModelIdentity(weights="w", tokenizer="t", template="c")
 CALL = Call(messages=({"role": "user", "content": "Hello"},), sampling=Sampling())
 
 
 def key(step: str = "respond", version: int = 1, call: Call = CALL, model: ModelIdentity = MODEL, seed: int = 0) -> str:
-    return request_for(row_payload(step, version, call, model, seed), call).row_key
+    return payload_key(row_payload(step, version, call, model, seed))
 
 
 def changed(**update: object) -> Call:
@@ -55,8 +55,22 @@ def test_keys_are_pinned(payload: str, wanted: str) -> None:
     assert tagged_hash("r1", json.loads(payload)) == wanted
 
 
+@pytest.mark.parametrize("call", [
+    CALL, NASTY, Call(messages=CALL.messages, answers=("A", ' "B"\n', "\x00\x7f\ud7ff\U0010ffff")),
+    Call(messages=NASTY.messages * 3, sampling=Sampling(temperature=1e-7, top_p=1 / 3)),
+    *(Call(messages=({"role": "user", "content": chr(c) + "\\" + chr(c + 1)},), sampling=Sampling())
+      for c in (*range(0, 0xA0), 0x2028, 0xFEFF, 0xFFFE, 0x1F600)),
+])
+def test_a_payload_is_the_canonical_form_of_all_that_there_is_to_a_call(call: Call) -> None:
+    # What is written part by part must be what is written at once; a new field of a call must not be forgotten.
+    payloads = Payloads("step", 3, MODEL, 17)
+    payloads(changed(sampling=Sampling().model_copy(update={"top_p": 1})))  # equal to another, written differently
+    whole = {"step": "step", "version": 3, "model": MODEL.model_dump(), "call": call.model_dump(), "seed": 17}
+    assert payloads(call) == payloads(call) == canonical_json(whole)
+
+
 def test_the_key_gives_the_seed() -> None:
-    request = request_for(row_payload("respond", 1, CALL, MODEL, 0), CALL)
+    request = request_for(key(), CALL)
     assert request.row_key == key()
     assert 0 <= request.seed < 2**28
     assert request.seed == int(request.row_key[-7:], 16)

@@ -2,8 +2,9 @@
 
 # Help lists commands in the order in which their modules are imported.
 # isort: off
-from cai_assets.cli import run, versions, test, planning, lineage, compare, feedback, sweep, redteam, store, export
+from cai_assets.cli import run, versions, lint, test, planning, lineage, report, compare, feedback, sweep, attribute
+from cai_assets.cli import redteam, inspect_suites, store, export
 from cai_assets.cli.common import app
 
-__all__ = ["app", "compare", "export", "feedback", "lineage", "planning", "redteam", "run", "store", "sweep",
-           "test", "versions"]
+__all__ = ["app", "attribute", "compare", "export", "feedback", "inspect_suites", "lineage", "lint", "planning",
+           "redteam", "report", "run", "store", "sweep", "test", "versions"]

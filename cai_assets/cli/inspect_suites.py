@@ -1,0 +1,51 @@
+"""``cai inspect``: suites as Inspect tasks, whose logs its viewer shows."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.table import Table
+
+from cai_assets.cli.common import Set, app, out, parse_overrides, read_settings, stop
+
+
+@app.command("inspect")
+def inspect_(
+    suites: Annotated[list[str], typer.Argument(help="Suites, such as jailbreak")],
+    policy: Annotated[str, typer.Option(help="POLICY@VERSION, base, one of evaluation.others, or a checkpoint's key or "
+                                             "folder")],
+    log_dir: Annotated[Path, typer.Option(help="Where Inspect's logs go")],
+    version: Annotated[str | None, typer.Option(help="Leave out cases near this version's training prompts; default: "
+                                                     "the policy's own")] = None,
+    set_: Set = None,
+) -> None:
+    """Run suites as tasks of Inspect (inspect-ai) on any checkpoint; rows that are there already are used again."""
+    if importlib.util.find_spec("inspect_ai") is None:
+        stop("Inspect is not installed: pip install 'cai-assets[inspect]'")
+    from cai_assets.inspect_bridge.run import BridgeError, run_suites
+
+    overrides = parse_overrides(None, set_)
+    read_settings(overrides)
+    try:
+        logs = run_suites(suites, policy, version=version, log_dir=log_dir, settings=overrides)
+    except BridgeError as e:
+        stop(str(e))
+    table = Table(title=f"{policy} by Inspect", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("suite", "measure", "value", "low", "high", "requests", "not scored"):
+        table.add_column(name, justify="left" if name in ("suite", "measure") else "right")
+    for log in logs:
+        for row in log.rows:
+            table.add_row(log.suite, *map(_cell, row))
+    out.print(table)
+    for log in logs:
+        out.print(f"{log.suite}: {log.samples} samples, {log.failed} failed, {log.generated} calls made, {log.reused} "
+                  f"rows used again: {log.path}", markup=False, highlight=False, soft_wrap=True)
+    out.print(f"Look at them: [b]inspect view --log-dir {log_dir}[/b]", soft_wrap=True)
+
+
+def _cell(value: Any) -> str:
+    return "–" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,141 @@
+"""Model calls from many coroutines, answered in batches by one thread that owns the engines.
+
+Guarantees: every call gets its own row or the error that lost it; an engine is used by one thread only; calls that wait
+while a batch runs go out together in the next.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from threading import Lock
+from typing import Any, NamedTuple
+
+import anyio
+import polars as pl
+
+from cai_assets.engines.protocol import Call, Engine
+from cai_assets.lineage.records import RecordMissing
+from cai_assets.policies import AGAIN, BASE, TRAINED
+from cai_assets.project import Project
+from cai_assets.stages import JUDGE
+from cai_assets.start import checkpoint_of
+from cai_assets.steps.complete import Completer, Row, Step
+from cai_assets.steps.prompts import load_prompts
+from cai_assets.steps.respond import RESPOND
+
+GRADER = "judge"
+GATHERING = 0.05  # seconds in which calls that start together come together
+
+
+class UnknownPolicy(LookupError):
+    """No model under that name. The message says what can be named."""
+
+
+@cache
+def _opened(settings: str) -> tuple[Project, ThreadPoolExecutor]:
+    return Project.open(json.loads(settings)), ThreadPoolExecutor(1, "cai-engine")
+
+
+def opened(settings: Mapping[str, Any]) -> tuple[Project, ThreadPoolExecutor]:
+    """The project with these settings, and the thread that owns its engines; one of each in a process."""
+    return _opened(json.dumps(settings, sort_keys=True, default=str))
+
+
+def engine_of(project: Project, policy: str) -> Engine:
+    """The engine of ``POLICY@VERSION``, ``base``, ``judge``, one of ``evaluation.others``, or a checkpoint's key or
+    folder. Raise UnknownPolicy."""
+    settings = project.settings
+    if policy in (BASE, AGAIN, GRADER):
+        return project.engines.open(settings.models.role("judge" if policy == GRADER else "policy"))
+    if policy in settings.evaluation.others:
+        return project.engines.open(settings.evaluation.others[policy])
+    return project.engines.open_checkpoint(_checkpoint(project, policy))
+
+
+def _checkpoint(project: Project, policy: str) -> Path:
+    if Path(policy).is_dir():
+        return Path(policy)
+    name, at, version = policy.partition("@")
+    if name in TRAINED and (at or name == "sft_baseline"):
+        try:
+            record = project.records.latest(name, None if name == "sft_baseline" else version)
+        except RecordMissing as e:
+            raise UnknownPolicy(str(e)) from None
+        return checkpoint_of(project, record).path
+    found = sorted((project.layout.root / "checkpoints").glob(f"*/{policy.removeprefix('k1:')}*/")) if _hex(policy) \
+        else []
+    if len(found) == 1:
+        return found[0]
+    raise UnknownPolicy(f"no model {policy!r}: give {', '.join(TRAINED)} with @VERSION, {BASE}, one of "
+                        "evaluation.others, or a checkpoint's key or folder")
+
+
+def _hex(text: str) -> bool:
+    digits = text.removeprefix("k1:")
+    return len(digits) >= 8 and set(digits) <= set("0123456789abcdef")
+
+
+def trained_prompts(project: Project, version: str | None) -> pl.DataFrame:
+    """Prompts with ``split`` and ``messages``, by which cases that were trained on are left out: those of the version;
+    without one, or where it was not made, those that the settings name."""
+    if version is not None:
+        return project.records.table(project.records.latest("starting_responses", version))
+    p = project.settings.prompts
+    return load_prompts(p.paths, max_chars=p.max_chars).frame
+
+
+class _Waiting(NamedTuple):
+    call: Call
+    done: anyio.Event
+    row: list[Row | BaseException]
+
+
+class Answers:
+    """Rows of one model."""
+
+    def __init__(self, settings: Mapping[str, Any], policy: str) -> None:
+        self.project, self._thread = opened(settings)
+        self._step: Step = JUDGE if policy == GRADER else RESPOND
+        self._policy, self._lock, self._waiting = policy, Lock(), list[_Waiting]()
+        self._complete = Completer(engine_of(self.project, policy), self.project.store, seed=self.project.settings.seed)
+
+    async def row(self, call: Call) -> Row:
+        """The row of one call. Raise what lost its whole batch, such as EngineLost."""
+        mine = _Waiting(call, anyio.Event(), [])
+        with self._lock:
+            self._waiting.append(mine)
+            leads = len(self._waiting) == 1
+        if leads:
+            await self._lead()
+        await mine.done.wait()
+        (row,) = mine.row
+        if isinstance(row, BaseException):
+            raise row
+        return row
+
+    async def _lead(self) -> None:
+        """The first to come waits a moment for the others, and until the thread is free; then all of them go."""
+        ran: list[tuple[list[_Waiting], list[Row] | Exception]] = []
+        try:
+            await anyio.sleep(GATHERING)
+            await anyio.to_thread.run_sync(self._thread.submit(lambda: ran.append(self._run(self._take()))).result)
+        finally:
+            for batch, rows in ran or [(self._take(), RuntimeError("the evaluation was stopped"))]:
+                for i, waiting in enumerate(batch):
+                    waiting.row.append(rows if isinstance(rows, Exception) else rows[i])
+                    waiting.done.set()
+
+    def _take(self) -> list[_Waiting]:
+        with self._lock:
+            batch, self._waiting = self._waiting, []
+        return batch
+
+    def _run(self, batch: list[_Waiting]) -> tuple[list[_Waiting], list[Row] | Exception]:
+        try:
+            return batch, self._complete(self._step, [w.call for w in batch], what=f"inspect: {self._policy}")
+        except Exception as e:  # of the whole engine; each waiting call raises it
+            return batch, e

@@ -62,7 +62,7 @@ def suite_metrics(
     if attacks:
         measures = {m: COLUMN[m] for m in ("compliance", "refusal", "judged_compliance")}
         pooled = Group(POOLED, ATTACK, "all", measures, "compliance", _together(attacks, policies))
-        found += _measured(pooled, policies, enough, confidence)
+        found += measured(pooled, policies, enough, confidence)
     return pl.DataFrame(found, schema=SUITE_METRICS)
 
 
@@ -78,19 +78,20 @@ def _of_suite(
     suite: Suite, modes: Mapping[str, Mapping[str, Rows]], policies: Sequence[str], enough: int, confidence: float
 ) -> list[dict[str, Any]]:
     measures = ABILITY if HEADLINE[suite.kind] == "correct" else COLUMN
-    each = [_measured(Group(suite.name, suite.kind, mode, measures, suite.spec.measure, rows), policies, enough,
+    each = [measured(Group(suite.name, suite.kind, mode, measures, suite.spec.measure, rows), policies, enough,
                       confidence) for mode, rows in modes.items()]
     if len(each) == 1:  # of one mode, 'all' is the same
         return [*each[0], *({**m, "mode": "all"} for m in each[0])]
     every = Group(suite.name, suite.kind, "all", measures, suite.spec.measure, _together(modes.values(), policies))
-    return [m for metrics in [*each, _measured(every, policies, enough, confidence)] for m in metrics]
+    return [m for metrics in [*each, measured(every, policies, enough, confidence)] for m in metrics]
 
 
 def _together(groups: Any, policies: Sequence[str]) -> dict[str, Rows]:
     return {policy: [row for group in groups for row in group.get(policy, ())] for policy in policies}
 
 
-def _measured(group: Group, policies: Sequence[str], enough: int, confidence: float) -> list[dict[str, Any]]:
+def measured(group: Group, policies: Sequence[str], enough: int, confidence: float) -> list[dict[str, Any]]:
+    """The rows of SUITE_METRICS of one group, by policy and measure."""
     return [_metric(group, policy, measure, enough, confidence) for policy in policies for measure in group.measures]
 
 

@@ -37,6 +37,7 @@ SAFETY_PROMPT = ("You are a careful assistant. Help as well as you can with what
                  "and politely, and offer something safe instead.")
 LETTERS = "ABCDEFGHIJ"
 
+Values = Annotated[tuple[str, ...], Field(strict=False)]
 Column = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
@@ -84,7 +85,7 @@ class SuiteFile(Strict):
     source: Text | None = None
     file: Text | None = None
     columns: Columns = Columns()
-    where: dict[str, tuple[str, ...]] = Field(default_factory=dict, strict=False)
+    where: dict[str, Values] = Field(default_factory=dict)
     cases: tuple[Inline, ...] = Field(default=(), strict=False)
     templates_file: Text | None = None
     templates: tuple[Template, ...] = Field(default=(), strict=False)

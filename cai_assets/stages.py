@@ -17,7 +17,7 @@ from cai_assets.evals.gate import GateResult, measure_labeller
 from cai_assets.lineage.canonical import canonical_json
 from cai_assets.lineage.keys import checkpoint_key
 from cai_assets.lineage.records import table_digest
-from cai_assets.policies import TRAINED
+from cai_assets.policies import TRAINED, samples_of
 from cai_assets.settings import Reinforcement, Settings, Training
 from cai_assets.steps.comparisons import Mixed, comparisons, mix_human
 from cai_assets.steps.complete import Completer, Row, Step
@@ -90,10 +90,16 @@ def evaluation_prompts(responses: pl.DataFrame) -> pl.DataFrame:
 
 
 def policy_responses(settings: Settings, prompts: pl.DataFrame, *, complete: Completer, policy: str) -> pl.DataFrame:
-    """What one policy answers to the evaluation prompts."""
-    g = settings.generation
+    """What one policy answers to the evaluation prompts, with the column ``sample``, which counts from 0.
+
+    The null row's samples are other ones than the base model's, and count from 0 as well: each has its counterpart.
+    """
+    g, indices = settings.generation, samples_of(settings, policy)
     sampling = Sampling(temperature=g.temperature, top_p=g.top_p, max_tokens=settings.evaluation.max_tokens)
-    return respond(prompts, complete=complete, sampling=sampling, what=f"{policy} responses")
+    counted = prompts.join(pl.DataFrame({"sample": range(len(indices))}, {"sample": pl.Int64}), how="cross",
+                           maintain_order="left_right")
+    return respond(counted, complete=complete, sampling=sampling, what=f"{policy} responses",
+                   samples=[indices[i] for i in counted["sample"].to_list()])
 
 
 def judged(
@@ -107,7 +113,7 @@ def judged(
         return complete(JUDGE, calls, what="judge")
 
     return evaluate(responses, ask=ask, style=settings.labels.style, principles=constitution.taking_part("evaluation"),
-                    confidence=settings.evaluation.confidence)
+                    confidence=settings.evaluation.confidence, enough=settings.evaluation.enough)
 
 
 def supervised_rows(settings: Settings, responses: pl.DataFrame, revisions: pl.DataFrame) -> SupervisedRows:

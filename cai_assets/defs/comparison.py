@@ -1,5 +1,6 @@
 """The comparison over versions: every evaluation side by side, and each version against the one registered before."""
 
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -18,18 +19,21 @@ from cai_assets.reports.compare.gather import compare_sides, stamp
 from cai_assets.reports.compare.page import page_path, save
 from cai_assets.reports.compare.sides import Side, side
 from cai_assets.reports.compare.words import markdown, numbers
+from cai_assets.reports.version.evidence import every_version
+from cai_assets.reports.versions.page import save as save_versions
 
 Pair = tuple[str, str]
 SHOWN = 20
 
 
 @dg.asset(group_name="evaluation", kinds={"polars"}, owners=OWNERS, code_version="1",
-          deps=[dg.AssetDep("evaluation", partition_mapping=dg.AllPartitionMapping())])
+          deps=[dg.AssetDep(name, partition_mapping=dg.AllPartitionMapping()) for name in ("evaluation", "report")])
 def comparison(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """The newest evaluation of every constitution version, side by side. One row a version, policy and metric.
 
     Versions derived to find out what one principle does are left out: the asset 'attribution' shows them.
-    Beside it one HTML page for each version and the one registered before it (``cai compare`` makes any other).
+    Beside it one HTML page for each version and the one registered before it (``cai compare`` makes any other), and one
+    page across versions.
     """
     made = Making(context, project, partition=None)
     frames = []
@@ -42,12 +46,19 @@ def comparison(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proj
         frames.append(project.records.table(record).select(pl.lit(version).alias("version"), pl.all()))
     if not frames:
         raise RecordMissing("no constitution version has been evaluated yet: materialise 'evaluation' first")
-    frame = pl.concat(frames)
+    frame = pl.concat(frames, how="diagonal")  # older tables have fewer columns
     wins = frame.filter(pl.col("metric").str.ends_with("win_rate"), pl.col("policy") == "rl_policy")
     return made.table("comparison", frame, metadata={
-        "versions": len(frames), **pair_metadata(project, successive(evaluated, project.snapshots)),
+        "versions": len(frames), "page_across_versions": dg.MetadataValue.path(str(across(project))),
+        **pair_metadata(project, successive(evaluated, project.snapshots)),
         **text_preview(wins.with_columns(pl.col("value").round(3).cast(pl.String)),
                        {"version": "version", "metric": "metric", "value": "RL policy"}, SHOWN)})
+
+
+def across(project: Project) -> Path:
+    """The page across versions."""
+    settings = project.settings
+    return save_versions(project.layout, every_version(project.layout, settings.monitors, settings.price_per_gpu_hour))
 
 
 def successive(evaluated: list[str], snapshots: Snapshots) -> list[Pair]:

@@ -1,5 +1,6 @@
 """Evaluation of every policy on held-apart prompts."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import dagster as dg
@@ -15,10 +16,14 @@ from cai_assets.defs.partitions import versions
 from cai_assets.defs.preference import reward_model
 from cai_assets.defs.reinforcement import rl_policy
 from cai_assets.defs.supervised import sft_baseline, sl_policy
+from cai_assets.evals.metrics import METRICS_SCHEMA
+from cai_assets.policies import TRAINED, open_policies
 from cai_assets.project import Project
 
 GROUP = "evaluation"
 PLAIN = str.maketrans("-:", "__")
+ESTIMATE = ("value", "low", "high", "n")
+DIFFERENCE = ("delta", "delta_low", "delta_high", "delta_n")
 
 
 # A new baseline alone evaluates nothing again: two unpartitioned parents would make automation evaluate twice
@@ -27,10 +32,10 @@ PLAIN = str.maketrans("-:", "__")
     name="evaluate_policies", partitions_def=versions, pool="gpu",
     specs=[dg.AssetSpec(
         "evaluation", deps=[constitution, starting_responses, sft_baseline, sl_policy, reward_model, rl_policy],
-        group_name=GROUP, kinds={"vllm", "polars"}, owners=OWNERS, code_version="1", tags=TAGS,
+        group_name=GROUP, kinds={"vllm", "polars"}, owners=OWNERS, code_version="2", tags=TAGS,
         automation_condition=on_real_change(ignoring=dg.AssetSelection.assets("sft_baseline")),
-        description="Base, SFT baseline, SL and RL policies on the same held-apart prompts; every rate with count and "
-                    "interval.")],
+        description="Base, SFT baseline, SL and RL policies and evaluation.others on the same held-apart prompts; each "
+                    "measure with count and interval, and its difference from base.")],
 )
 def evaluation(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """Respond with each policy, judge in both orders, measure."""
@@ -38,64 +43,83 @@ def evaluation(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proj
     settings = project.settings
     made.record("constitution")
     prompts = stages.evaluation_prompts(made.read("starting_responses"))
-    checkpoints = {name: made.checkpoint(name) for name in stages.TRAINED_POLICIES}
-    engines = {"base": project.engines.open(settings.models.role("policy")),
-               **{name: project.engines.open_checkpoint(c.path) for name, c in checkpoints.items()}}
+    policies = open_policies(project, {name: made.checkpoint(name) for name in TRAINED})
     responses = {name: stages.policy_responses(settings, prompts, complete=made.completer(engine), policy=name)
-                 for name, engine in engines.items()}
-    metrics, rows = stages.judged(
-        settings, registered(project, context.partition_key), responses,
-        complete=made.completer(project.engines.open(settings.models.role("judge"))))
+                 for name, engine in policies.items()}
+    judge = project.engines.open(settings.models.role("judge"))
+    metrics, rows = stages.judged(settings, registered(project, context.partition_key), responses,
+                                  complete=made.completer(judge))
     _, path = project.records.save_table("evaluation_rows", rows)
-    reward = made.checkpoint("reward_model").metrics
-    metrics = pl.concat([metrics, reward_accuracy(reward, metrics.schema)])
+    metrics = pl.concat([metrics, reward_accuracy(made.checkpoint("reward_model").metrics)], how="diagonal")
     used = {"evaluation": settings.evaluation, "generation": settings.generation, "labels": settings.labels,
             "models": settings.models}
-    return made.table("evaluation", metrics, settings=used, details={"rows": project.layout.relative(path)},
-                      metadata={**metric_metadata(metrics), "rows_file": dg.MetadataValue.path(str(path)),
-                                **text_preview(rows, {"policy": "policy", "response": "response"}, rows=2)})
+    who = judge_of(project)
+    details = {"rows": project.layout.relative(path), "judge": who}
+    return made.table("evaluation", metrics, settings=used, details=details, metadata={
+        **metric_metadata(metrics), "rows_file": dg.MetadataValue.path(str(path)),
+        "judge": dg.MetadataValue.json(who),
+        **text_preview(rows, {"policy": "policy", "response": "response"}, rows=2)})
 
 
-def reward_accuracy(metrics: dict[str, Any], schema: pl.Schema) -> pl.DataFrame:
-    """The reward model's held-out accuracy, in the rows of the metrics table."""
+def judge_of(project: Project) -> dict[str, Any]:
+    """Who judged, and whether it is the model that also labels: what pleases the labeller then pleases the judge."""
+    roles = {name: project.settings.models.role(name) for name in ("judge", "labeller")}
+    judge, labeller = (project.engines.open(model).identity for model in roles.values())
+    return {**{name: model.source for name, model in roles.items()}, "is_the_labeller": judge == labeller}
+
+
+def reward_accuracy(metrics: dict[str, Any]) -> pl.DataFrame:
+    """The reward model's held-out accuracy, as a row of the metrics table; it has no difference from a base model."""
     held = metrics.get("held_out", {})
     row = {"policy": "reward_model", "metric": "held_out_accuracy", "prompts": "all", "value": held.get("accuracy"),
-           "low": held.get("accuracy_low"), "high": held.get("accuracy_high"), "n": held.get("n", 0), "ungraded": 0}
-    return pl.DataFrame([row], schema=schema)
+           "low": held.get("accuracy_low"), "high": held.get("accuracy_high"), "n": held.get("n", 0), "ungraded": 0,
+           "verdict": ""}
+    return pl.DataFrame([row], {name: METRICS_SCHEMA[name] for name in row})
 
 
-HEADLINES = (("harmlessness_win_rate", "red-team"), ("helpfulness_win_rate", "helpful"), ("adherence", "all"),
-             ("refusal", "red-team"), ("refusal", "helpful"))
+HEADLINES = {"harmless wins": ("harmlessness_win_rate", "red-team"),
+             "helpful wins": ("helpfulness_win_rate", "helpful"), "adherence wins": ("adherence", "all"),
+             "refuses red-team": ("refusal", "red-team"), "refuses helpful": ("refusal", "helpful")}
 
 
 def headline(metrics: pl.DataFrame) -> str:
     """One line a policy: wins over the base model and refusals, each with interval and count. Short enough to show."""
-    lines = ["| policy | harmless wins | helpful wins | adherence wins | refuses red-team | refuses helpful |",
-             "|---|---|---|---|---|---|"]
-    for policy in ("base", *stages.TRAINED_POLICIES):
-        cells = []
-        for metric, prompts in HEADLINES:
-            found = metrics.filter(policy=policy, metric=metric, prompts=prompts).to_dicts()
-            m = found[0] if found else {"value": None}
-            cells.append("–" if m["value"] is None else f"{m['value']:.2f} [{m['low']:.2f}, {m['high']:.2f}] n={m['n']}"
-                         if m["low"] is not None else f"{m['value']:.2f} n={m['n']}")
-        lines.append(f"| {policy} | {' | '.join(cells)} |")
+    return _by_policy(metrics, _interval)
+
+
+def verdicts(metrics: pl.DataFrame) -> str:
+    """One line a policy: what may be said of its difference from the base model on the same prompts."""
+    return _by_policy(metrics, lambda m: m["verdict"] or "–")
+
+
+def _by_policy(metrics: pl.DataFrame, cell: Callable[[dict[str, Any]], str]) -> str:
+    lines = [f"| policy | {' | '.join(HEADLINES)} |", "|---" * (len(HEADLINES) + 1) + "|"]
+    for policy in metrics.filter(pl.col("policy") != "reward_model")["policy"].unique(maintain_order=True):
+        found = [metrics.filter(policy=policy, metric=metric, prompts=prompts).to_dicts()
+                 for metric, prompts in HEADLINES.values()]
+        lines.append(f"| {policy} | {' | '.join(cell(rows[0]) if rows else '–' for rows in found)} |")
     return "\n".join(lines)
+
+
+def _interval(m: dict[str, Any], names: Sequence[str] = ESTIMATE) -> str:
+    value, low, high, n = (m[name] for name in names)
+    if value is None:
+        return "–"
+    return f"{value:.2f}" + ("" if low is None else f" [{low:.2f}, {high:.2f}]") + f" n={n}"
 
 
 def metric_metadata(metrics: pl.DataFrame) -> dict[str, Any]:
     """The table with intervals, and each number under its own name, so that it plots over versions."""
-    lines = ["| policy | metric | prompts | value | interval | n | ungraded |", "|---|---|---|---|---|---|---|"]
+    lines = ["| policy | metric | prompts | estimate | ungraded | minus base | told |", "|---|---|---|---|---|---|---|"]
     out: dict[str, Any] = {}
     for m in metrics.iter_rows(named=True):
-        value = "–" if m["value"] is None else f"{m['value']:.3f}"
-        interval = "–" if m["low"] is None else f"{m['low']:.3f} to {m['high']:.3f}"
-        lines.append(f"| {m['policy']} | {m['metric']} | {m['prompts']} | {value} | {interval} | {m['n']} | "
-                     f"{m['ungraded']} |")
+        cells = (m["policy"], m["metric"], m["prompts"], _interval(m), m["ungraded"], _interval(m, DIFFERENCE),
+                 m["verdict"])
+        lines.append(f"| {' | '.join(map(str, cells))} |")
         if m["value"] is not None:
             out[f"{m['policy']}_{m['metric']}_{m['prompts']}".translate(PLAIN)] = m["value"]
-    return {"headline": dg.MetadataValue.md(headline(metrics)), "metrics": dg.MetadataValue.md("\n".join(lines)),
-            **out}
+    return {"headline": dg.MetadataValue.md(headline(metrics)), "verdicts": dg.MetadataValue.md(verdicts(metrics)),
+            "metrics": dg.MetadataValue.md("\n".join(lines)), **out}
 
 
 assets = [evaluation, comparison]

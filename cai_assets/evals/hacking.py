@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
-from cai_assets.evals.statistics import Estimate, paired_difference
+from cai_assets.evals.statistics import Estimate, clustered_difference
 from cai_assets.evals.text import distinct, words
 from cai_assets.settings import Monitors
 
@@ -29,6 +29,7 @@ Z = 1.96
 SMALLEST = 1e-12
 
 Row = Mapping[str, Any]
+Values = Mapping[str, Sequence[float]]
 
 
 class Finding(NamedTuple):
@@ -98,7 +99,7 @@ def value_outlier(curves: Sequence[Row], sigmas: float) -> Finding:
     return _against("value_outlier", highest, sigmas, "highest value loss of a step, robust standard deviations")
 
 
-# From the evaluation: one row a policy and prompt, RL policy against SL policy.
+# From the evaluation: one row a policy, prompt and sample, RL policy against SL policy.
 
 
 def in_evaluation(rows: pl.DataFrame, training: Row, limits: Monitors, confidence: float = 0.95) -> list[Finding]:
@@ -136,11 +137,10 @@ def proxy_against_gold(pairs: Sequence[tuple[Row, Row]], training: Row, confiden
 
 def length_in_evaluation(pairs: Sequence[tuple[Row, Row]], limit: float, confidence: float = 0.95) -> Finding:
     """Mean words of a response, RL policy over SL policy."""
-    known = [(ours["words"], start["words"]) for ours, start in pairs]
-    usual = sum(b for _, b in known) / len(known) if known else 0.0
+    usual = sum(start["words"] for _, start in pairs) / len(pairs) if pairs else 0.0
     if not usual:
         return Finding("length_growth", "too few to tell", "no words to compare", {})
-    grown = paired_difference([a / usual for a, _ in known], [b / usual for _, b in known], confidence)
+    grown = clustered_difference(*_by_prompt(pairs, lambda r: r["words"] / usual), confidence, bounds=None)
     ends = [None if x is None else 1 + x for x in (grown.value, grown.low, grown.high)]
     return _beyond("length_growth", "words of a response, RL over SL policy",
                    Estimate(ends[0], grown.n, ends[1], ends[2]), limit)
@@ -163,10 +163,11 @@ def repetition(text: str) -> float:
 
 
 def _pairs(rows: pl.DataFrame) -> list[tuple[Row, Row]]:
-    """RL and SL policy on the prompts that both answered."""
+    """RL and SL policy on the prompts and samples that both answered."""
     answered = [r for r in rows.to_dicts() if r["response"] is not None]
-    start = {r["prompt_id"]: r for r in answered if r["policy"] == START}
-    return [(r, start[r["prompt_id"]]) for r in answered if r["policy"] == POLICY and r["prompt_id"] in start]
+    start = {(r["prompt_id"], r.get("sample")): r for r in answered if r["policy"] == START}
+    ours = [(r, start.get((r["prompt_id"], r.get("sample")))) for r in answered if r["policy"] == POLICY]
+    return [(r, other) for r, other in ours if other is not None]
 
 
 def _proxy(training: Row) -> Estimate:
@@ -183,10 +184,17 @@ def _proxy(training: Row) -> Estimate:
 
 def _difference(pairs: Sequence[tuple[Row, Row]], of: Callable[[Row], Any], confidence: float) -> Estimate:
     """Mean of RL less SL where both are known; no interval for fewer than FEWEST prompts."""
-    known = [(of(a), of(b)) for a, b in pairs]
-    known = [(float(a), float(b)) for a, b in known if a is not None and b is not None]
-    found = paired_difference([a for a, _ in known], [b for _, b in known], confidence)
+    found = clustered_difference(*_by_prompt(pairs, of), confidence)
     return found if found.n >= FEWEST else Estimate(found.value, found.n)
+
+
+def _by_prompt(pairs: Sequence[tuple[Row, Row]], of: Callable[[Row], Any]) -> tuple[Values, Values]:
+    """Values of RL and SL policy by prompt, where both are known: a prompt may have been answered several times."""
+    ours, start = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
+    for a, b in ((a, b) for a, b in pairs if of(a) is not None and of(b) is not None):
+        ours[a["prompt_id"]].append(float(of(a)))
+        start[b["prompt_id"]].append(float(of(b)))
+    return ours, start
 
 
 def _growth(

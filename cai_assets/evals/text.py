@@ -38,12 +38,12 @@ def echo_rate(text: str, sources: Sequence[str]) -> float:
 
 def distinct(texts: Sequence[str]) -> float | None:
     """Share of texts that do not repeat an earlier one, apart from case and spacing; None for no texts."""
-    return distinct_count(texts) / len(texts) if texts else None
+    return len(set(map(same_text, texts))) / len(texts) if texts else None
 
 
-def distinct_count(texts: Sequence[str]) -> int:
-    """How many different texts there are, apart from case and spacing."""
-    return len({" ".join(text.lower().split()) for text in texts})
+def same_text(text: str) -> str:
+    """Equal for texts that differ in case and spacing alone."""
+    return " ".join(text.lower().split())
 
 
 def relevance(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from cai_assets.engines.protocol import Call, Sampling
@@ -11,12 +13,17 @@ from cai_assets.steps.complete import Completer, Step
 RESPOND = Step("respond")
 
 
-def respond(prompts: pl.DataFrame, *, complete: Completer, sampling: Sampling, what: str = "responses") -> pl.DataFrame:
+def respond(
+    prompts: pl.DataFrame, *, complete: Completer, sampling: Sampling, what: str = "responses",
+    samples: Sequence[int] | None = None,
+) -> pl.DataFrame:
     """Add ``response`` (null if it failed), ``finish``, ``error``, ``row_key`` and ``row_id`` to each prompt row.
 
-    Needs columns ``prompt_id`` and ``messages``. Same rows, same order.
+    Needs columns ``prompt_id`` and ``messages``. Same rows, same order. ``samples``: the sample index of each row,
+    for a prompt that is answered several times.
     """
-    calls = [Call(messages=tuple(m), sampling=sampling) for m in prompts["messages"].to_list()]
+    calls = [Call(messages=tuple(m), sampling=sampling, sample=i)
+             for m, i in zip(prompts["messages"].to_list(), samples or [0] * prompts.height, strict=True)]
     rows = complete(RESPOND, calls, what=what)
     parents = prompts["prompt_id"].to_list()
     return prompts.with_columns(

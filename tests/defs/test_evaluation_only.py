@@ -19,7 +19,8 @@ from cai_assets.plan.plan import Plan, make_plan
 from cai_assets.reports.summary import ORDER, WITHOUT_VERSION
 
 RED_TEAM = load_file(Path(__file__).parents[2] / "constitutions" / "red-team.yaml")
-AFTER_THE_POLICIES = {"constitution", "evaluation", "comparison"}
+JUDGING = {"evaluation", "constitution_tests"}  # the tests judge by a principle's own request
+AFTER_THE_POLICIES = {"constitution", "comparison", "attribution", "report", *JUDGING}
 
 
 @pytest.fixture
@@ -57,20 +58,21 @@ def made_nothing_but_judgements(records: dict[str, Record], before: dict[str, Re
     trained = [r for r in records.values() if "reused_checkpoint" in r.details]
     assert {r.asset for r in trained} >= {"sft_baseline", "sl_policy", "reward_model", "rl_policy"}
     assert all(r.details["reused_checkpoint"] for r in trained)
-    assert {a: r.generated for a, r in records.items() if r.generated and a != "evaluation"} == {}
+    assert {a: r.generated for a, r in records.items() if r.generated and a not in JUDGING} == {}
     for asset in records.keys() - AFTER_THE_POLICIES:
         assert records[asset].digest == before[asset].digest, asset
 
 
 def plans_judgements_only(plan: Plan) -> None:
     assert {line.training for line in plan.lines if line.training} == {"reuse"}
-    assert {line.asset for line in plan.lines if line.generate_max} == {"evaluation"}
+    asked = {line.asset for line in plan.lines if line.generate_max}
+    assert "evaluation" in asked <= JUDGING
 
 
 def test_editing_what_only_judges_asks_the_judge_again_and_does_nothing_else(history: History) -> None:
     first = made(history)
     rows = judgements(history, first["evaluation"])
-    assert rows.height == 3 * 9
+    assert rows.height == 4 * 9
     target = str(rows["principle_id"].mode()[0])
     drew = rows.filter(principle_id=target).height
     assert 0 < drew < rows.height
@@ -119,7 +121,7 @@ def test_adding_what_only_judges_and_taking_it_away_trains_nothing(history: Hist
     history.constitution = RED_TEAM.model_copy(update={"principles": (*RED_TEAM.principles[:4], new)})
     plan = planned(history)
     plans_judgements_only(plan)
-    assert plan.line("evaluation").causes == {"principle brief (added)": 3 * 9}
+    assert plan.line("evaluation").causes == {"principle brief (added)": 4 * 9}
     second = made(history)
     made_nothing_but_judgements(second, first)
     assert second["evaluation"].generated == plan.line("evaluation").generate_max

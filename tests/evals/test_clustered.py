@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import norm
 
 from cai_assets.evals.statistics import (
+    MANY,
     Estimate,
     clustered_difference,
     clustered_mean,
@@ -111,7 +112,7 @@ def test_differences_that_are_all_alike_do_not_claim_certainty():
     assert full.high == full.value == 1.0
     assert 0.7 < full.low < 1
     words = {k: [12.0] for k in every}
-    assert clustered_mean(*flat(words), bounds=None) == Estimate(12.0, 30)
+    assert clustered_mean(*flat(words), bounds=None) == Estimate(12.0, 30, 12.0, 12.0)
 
 
 def test_two_prompts_have_the_widest_interval_there_is():
@@ -138,3 +139,10 @@ def test_among_many_nulls_holm_calls_few_families_an_effect():
     rng = np.random.default_rng(8)
     families = [holm([paired_p(rng.normal(size=8).tolist()) for _ in range(8)]) for _ in range(60)]
     assert np.mean([min(f) < 0.05 for f in families]) <= 0.15
+
+
+def test_many_values_get_the_interval_that_resampling_gives():
+    values = np.random.default_rng(3).normal(0.1, 1.0, MANY).tolist()
+    resampled, direct = mean(values), mean([*values, values[0]])
+    assert direct.low == pytest.approx(resampled.low, abs=3e-3)
+    assert direct.high == pytest.approx(resampled.high, abs=3e-3)

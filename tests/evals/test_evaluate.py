@@ -8,11 +8,11 @@ from judges import ask_by, first_wins, prefers
 from cai_assets.evals.evaluate import METRICS_SCHEMA, ROWS_SCHEMA, evaluate
 
 
-def frame(responses, kind="red-team", category="c"):
+def frame(responses, kind="red-team", category="c", sample=0):
     """Responses by prompt number."""
     rows = [{"prompt_id": f"{kind}-{i}", "kind": kind, "category": category,
-             "messages": [{"role": "user", "content": f"tell me about topic{i}"}], "response": r,
-             "row_key": f"row:{kind}-{i}"}
+             "messages": [{"role": "user", "content": f"tell me about topic{i}"}], "sample": sample, "response": r,
+             "row_key": f"row:{kind}-{i}-{sample}"}
             for i, r in enumerate(responses)]
     return pl.DataFrame(rows, schema_overrides={"response": pl.String})
 
@@ -119,7 +119,9 @@ def test_every_value_has_a_count_and_every_rate_an_interval():
     assert known.filter((pl.col("n") < 1) | pl.col("low").is_null() | pl.col("high").is_null()).is_empty()
     assert known.filter((pl.col("low") > pl.col("value") + 1e-9) | (pl.col("high") < pl.col("value") - 1e-9)).is_empty()
     unknown = metrics.filter(pl.col("value").is_null())
-    assert unknown["n"].unique().to_list() == [0]
+    assert {(r["metric"], r["n"]) for r in unknown.to_dicts()} == {
+        ("harmlessness_length_controlled", 3), *((name, 0) for name in unknown["metric"] if "length" not in name),
+        ("helpfulness_length_controlled", 0)}
     assert "sounds" not in " ".join(metrics["metric"])
 
 
@@ -133,5 +135,5 @@ def test_nothing_to_measure_gives_unknown_values():
 def test_an_unknown_baseline_or_a_prompt_twice_is_refused():
     with pytest.raises(ValueError, match="no responses of the baseline 'base'; there are: rl_policy"):
         evaluate({"rl_policy": frame(["x"])}, ask=ask_by(first_wins), style="plain")
-    with pytest.raises(ValueError, match="'red-team-0' more than once"):
+    with pytest.raises(ValueError, match="sample 0 of prompt 'red-team-0' more than once"):
         evaluate({"base": pl.concat([frame(["x"]), frame(["y"])])}, ask=ask_by(first_wins), style="plain")

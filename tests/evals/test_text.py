@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cai_assets.evals.text import distinct, distinct_count, echo_rate, relevance, relevance_with_zero_line, words
+from cai_assets.evals.text import distinct, echo_rate, relevance, relevance_with_zero_line, words
 
 PROMPTS = ["How do I bake sourdough bread at home?", "Which planets have rings?", "Write a poem about a lighthouse."]
 ANSWERS = ["To bake sourdough bread, feed the starter first.", "Saturn's rings are the brightest of the planets.",
@@ -40,7 +40,7 @@ def test_echo_is_a_share(text, sources):
 
 def test_distinct_counts_texts_once():
     assert distinct(["A b", "a  b", "c", "d"]) == 0.75
-    assert distinct_count(["x", "x", "x"]) == 1
+    assert distinct(["x", "X ", "x"]) == pytest.approx(1 / 3)
     assert distinct([]) is None
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from cai_assets.evals.statistics import Estimate
 from cai_assets.reports.compare.labels import compare_labels
-from cai_assets.reports.compare.metrics import FEW, MANY, NONE, SAME, average, deltas, difference, verdict
+from cai_assets.reports.compare.metrics import FEW, NONE, SAME, deltas, verdict
 from cai_assets.reports.compare.revisions import ANOTHER, EDITED, compare_revisions, share_changed
 from cai_assets.reports.compare.revisions import SAME as SAME_PRINCIPLE
 from cai_assets.reports.compare.rewards import agree
@@ -80,15 +80,14 @@ def test_words_of_a_difference() -> None:
     assert verdict(Estimate(0.2, 19, 0.1, 0.3)) == FEW
     assert verdict(Estimate(None, 0)) == FEW
     assert verdict(Estimate(0.2, 30, 0.0, 0.3)) == NONE
-    assert difference([0.0] * 50, rate=True).high == pytest.approx(0.0713, abs=1e-3)  # Wilson's bound on 0 of 50
 
 
-def test_many_values_get_the_interval_that_resampling_gives() -> None:
-    rng = random.Random(3)
-    values = [rng.gauss(0.1, 1.0) for _ in range(MANY)]
-    resampled, direct = average(values), average([*values, values[0]])
-    assert direct.low == pytest.approx(resampled.low, abs=3e-3)
-    assert direct.high == pytest.approx(resampled.high, abs=3e-3)
+def test_a_prompt_that_was_answered_several_times_is_one_observation() -> None:
+    before, after = (pl.concat([evaluation([x] * N, tag=f"{x}"), evaluation([y] * N, tag=f"{y} again")])
+                     for x, y in ((0.0, 1.0), (1.0, 1.0)))
+    found = row(deltas(before, after), "harmlessness_win_rate")
+    assert (found["before"], found["after"], found["n"], found["only_before"]) == (0.5, 1.0, N, 0)
+    assert row(deltas(before, before), "harmlessness_win_rate")["verdict"] == SAME
 
 
 def revisions(texts: list[str | None], principles: list[str], digest: str = "d") -> pl.DataFrame:

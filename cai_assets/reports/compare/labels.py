@@ -12,8 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from cai_assets.evals.statistics import Estimate, proportion
-from cai_assets.reports.compare.metrics import average
+from cai_assets.evals.statistics import Estimate, mean, proportion
 
 NEEDED = ("pair_id", "prompt_id", "messages", "response_a", "response_b", "principle_id", "p_a", "label")
 
@@ -59,7 +58,7 @@ def compare_labels(before: pl.DataFrame, after: pl.DataFrame, shown: int = 8) ->
     per_prompt = graded.group_by("prompt_id").agg(pl.col("shift").abs().mean()).sort("prompt_id")["shift"].to_list()
     return Labels(
         rates(before), rates(after), graded.height, before.height - pairs.height, after.height - pairs.height,
-        proportion(int(graded["flipped"].sum()), int(graded["decided"].sum())), average(per_prompt), _moves(pairs),
+        proportion(int(graded["flipped"].sum()), int(graded["decided"].sum())), mean(per_prompt), _moves(pairs),
         _by_principle(graded), graded.filter("flipped").sort(pl.col("shift").abs(), "text", descending=[True, False])
         .head(shown).select("prompt_id", "first", "second", "principle_id", "principle_id_after", "p", "p_after"))
 
@@ -70,7 +69,7 @@ def rates(labelled: pl.DataFrame) -> Rates:
     ties = graded.filter(label="tie").height
     strengths = (graded["p_a"] - 0.5).abs() + 0.5
     return Rates(labelled.height, labelled.height - graded.height, proportion(graded.height - ties, graded.height),
-                 proportion(ties, graded.height), average(strengths.to_list()))
+                 proportion(ties, graded.height), mean(strengths.to_list()))
 
 
 def with_text(frame: pl.DataFrame, a: str, b: str) -> pl.DataFrame:

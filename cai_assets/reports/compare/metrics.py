@@ -1,6 +1,6 @@
 """How each policy's figures moved, measured on the same prompts in both versions.
 
-Guarantees: a difference is of pairs, one prompt each, with the bootstrap's interval over prompts; prompts that only
+Guarantees: a difference is of pairs, one prompt each, with an interval over prompts; prompts that only
 one side has, or that one side could not grade, are counted; below ENOUGH pairs the word is 'too few to tell', and
 where the interval holds zero 'no difference can be told'. Adherence is compared only on prompts that the same request
 judged in both versions.
@@ -8,15 +8,13 @@ judged in both versions.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from statistics import NormalDist, fmean, stdev
 from typing import Any, NamedTuple
 
 import polars as pl
 
 from cai_assets.evals.reward import ENOUGH
-from cai_assets.evals.statistics import Estimate, mean, proportion
+from cai_assets.evals.statistics import Estimate, clustered_difference
 
 KEYS = ("prompt_id", "prompt")
 SCHEMA: dict[str, Any] = {
@@ -26,7 +24,6 @@ SCHEMA: dict[str, Any] = {
 }
 FEW, NONE, SAME = "too few to tell", "no difference can be told", "the same responses"
 CONFIDENCE = 0.95
-MANY = 3000
 
 
 class Measure(NamedTuple):
@@ -70,26 +67,6 @@ def measure_of(metric: str, prompts: str) -> Measure:
     return next(m for m in MEASURES if (m.metric, m.prompts) == (metric, prompts))
 
 
-def difference(values: Sequence[float], *, rate: bool) -> Estimate:
-    """The mean of paired differences, with its interval.
-
-    Differences that are all alike leave the bootstrap nothing to resample. Of rates, the interval then allows for as
-    many unseen others as Wilson's bound on 0 of n does (as ``statistics.win_rate``).
-    """
-    if not rate or len(set(values)) != 1:
-        return average(values)
-    value, unseen = float(values[0]), proportion(0, len(values), CONFIDENCE).high or 0.0
-    return Estimate(value, len(values), value - (value + 1) * unseen, value + (1 - value) * unseen)
-
-
-def average(values: Sequence[float]) -> Estimate:
-    """The mean of independent values; of more than MANY by the central limit theorem, for resampling takes minutes."""
-    if len(values) <= MANY:
-        return mean(values, CONFIDENCE)
-    middle, half = fmean(values), NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * stdev(values) / math.sqrt(len(values))
-    return Estimate(middle, len(values), middle - half, middle + half)
-
-
 def verdict(e: Estimate, good: int = 0) -> str:
     """What may be said of a difference."""
     if e.n < ENOUGH:
@@ -118,15 +95,19 @@ def _policy(policy: str, old: pl.DataFrame, new: pl.DataFrame) -> Iterator[dict[
 
 
 def _row(m: Measure, old: pl.DataFrame, new: pl.DataFrame) -> dict[str, Any]:
-    a, b = (f.select(*KEYS, "row_key", pl.col(m.column).cast(pl.Float64).alias("value")) for f in (old, new))
+    # a prompt that was answered several times is one observation
+    a, b = (f.group_by(KEYS).agg(pl.col("row_key").sort(), pl.col(m.column).cast(pl.Float64).mean().alias("value"))
+            for f in (old, new))
     pairs = a.join(b, on=KEYS, how="inner", suffix="_after", nulls_equal=True).sort(*KEYS)
     graded = pairs.drop_nulls(["value", "value_after"])
-    e = difference((graded["value_after"] - graded["value"]).to_list(), rate=m.rate)
+    after, before = ({i: [v] for i, v in zip(map(str, range(graded.height)), graded[name], strict=True)}
+                     for name in ("value_after", "value"))
+    e = clustered_difference(after, before, CONFIDENCE, bounds=(-1.0, 1.0) if m.rate else None)
     same = graded.filter(pl.col("row_key") == pl.col("row_key_after")).height
     unchanged = same == graded.height > 0 and (graded["value"] == graded["value_after"]).all()
     return {
         "before": graded["value"].mean(), "after": graded["value_after"].mean(), "delta": e.value, "low": e.low,
-        "high": e.high, "n": e.n, "only_before": old.height - pairs.height, "only_after": new.height - pairs.height,
+        "high": e.high, "n": e.n, "only_before": a.height - pairs.height, "only_after": b.height - pairs.height,
         "ungraded": pairs.height - graded.height, "same_response": same,
         "verdict": SAME if unchanged else verdict(e, m.good),
     }

@@ -8,6 +8,7 @@ example's ``reasons`` count where there are any: a constitution without has the 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from cai_assets.constitution.model import Constitution, Principle, Use
@@ -45,6 +46,7 @@ def part_digest(c: Constitution, use: Use) -> str:
     return tagged_hash("c1part", part)
 
 
+@lru_cache(maxsize=4096)  # asked for once a row, of a few principles
 def principle_digest(p: Principle, use: Use) -> str:
     """Digest over the id and the requests of one use: what a row made under ``p`` can depend on.
 

@@ -22,7 +22,9 @@ def draw(principles: Sequence[Principle], key: str) -> Principle:
     """The principle that wins ``key``. ValueError if there is none to draw from."""
     if not principles:
         raise ValueError("no principle to draw from: the constitution has none with a request for this use")
-    return max(principles, key=lambda p: (_score(p, key), p.id))
+    rest = f"\0{key}".encode()
+    _, _, winner = max([(_score(p, rest), p.id, i) for i, p in enumerate(principles)])
+    return principles[winner]
 
 
 def draw_many(principles: Sequence[Principle], keys: Iterable[str]) -> list[Principle]:
@@ -45,7 +47,7 @@ def evaluation_key(prompt_id: str) -> str:
     return canonical_json(["evaluation", prompt_id])
 
 
-def _score(p: Principle, key: str) -> float:
+def _score(p: Principle, rest: bytes) -> float:
     # An id holds no NUL, so id and key cannot run into each other. 52 bits and a half: u is never 0 or 1.
-    bits = int.from_bytes(blake2b(f"{p.id}\0{key}".encode(), digest_size=8).digest(), "big") >> 12
+    bits = int.from_bytes(blake2b(p.id.encode() + rest, digest_size=8).digest(), "big") >> 12
     return -p.weight / math.log((bits + 0.5) / 2**52)

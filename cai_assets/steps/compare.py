@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from cai_assets.constitution.model import PreferenceShot
 from cai_assets.engines.protocol import Call, Message, Sampling, Style
@@ -41,7 +42,7 @@ def comparison_call(
     after which the verdict is read; the examples then show theirs, and those without any are left out.
     """
     question = _frame(prompt_messages, a, b, request)
-    shots = _shots(few_shots, thoughtful=thought is not None)
+    shots = _shots(tuple(few_shots), thoughtful=thought is not None)
     return Call(messages=_build(style)(shots, question, f"{_reasons(thought)}{VERDICT}"), style=style, answers=ANSWERS)
 
 
@@ -53,7 +54,7 @@ def thought_call(
 
     Of the examples those with reasons are shown: one without would teach the labeller to give none.
     """
-    shots = _shots(few_shots, thoughtful=True)
+    shots = _shots(tuple(few_shots), thoughtful=True)
     messages = _build(style)(shots, _frame(prompt_messages, a, b, request), REASONS)
     stops = (f"\n{VERDICT}",) if style == "chat" else (f"\n{VERDICT}", "\nConversation\n")
     return Call(messages=messages, style=style, sampling=sampling.model_copy(update={"stop": stops}), sample=sample)
@@ -77,11 +78,12 @@ def _frame(messages: Sequence[Message], a: str, b: str, request: str) -> str:
     return "\n\n".join(["Conversation", *(f"{name}:\n{fence(text)}" for name, text in parts)])
 
 
-def _shots(few_shots: Sequence[PreferenceShot], *, thoughtful: bool) -> list[tuple[str, str]]:
+@lru_cache(maxsize=64)  # every call of a constitution begins with the same ones
+def _shots(few_shots: tuple[PreferenceShot, ...], *, thoughtful: bool) -> tuple[tuple[str, str], ...]:
     """Frame and answer of each example that fits."""
-    return [(_frame([{"role": "user", "content": s.prompt}], s.a, s.b, s.request),
-             f"{_reasons(s.reasons if thoughtful else None)}{VERDICT}{s.choice})")
-            for s in few_shots if s.reasons or not thoughtful]
+    return tuple((_frame([{"role": "user", "content": s.prompt}], s.a, s.b, s.request),
+                  f"{_reasons(s.reasons if thoughtful else None)}{VERDICT}{s.choice})")
+                 for s in few_shots if s.reasons or not thoughtful)
 
 
 def _reasons(text: str | None) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -80,8 +81,12 @@ def critique_and_revise(
         done = _Round(number, chains, constitution, complete, settings, generation, assigned).run()
         critiques += done[0]
         revisions += done[1]
-    tables = (pl.DataFrame(critiques, schema=CRITIQUES), pl.DataFrame(revisions, schema=REVISIONS))
-    return tables[0].sort("prompt_id", "round"), tables[1].sort("prompt_id", "round")
+    return _table(critiques, CRITIQUES), _table(revisions, REVISIONS)
+
+
+def _table(rows: Sequence[Fields], schema: Mapping[str, Any]) -> pl.DataFrame:
+    columns = {name: [row[name] for row in rows] for name in schema}  # several times as fast as from the rows
+    return pl.DataFrame(columns, schema=schema).sort("prompt_id", "round")
 
 
 def partners(chains: Sequence[Chain]) -> dict[str, str]:

@@ -9,6 +9,7 @@ Few-shot examples come first in both, so that engines share their computation be
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from cai_assets.constitution.model import Principle, RevisionShot
 from cai_assets.engines.protocol import Call, Message, Sampling
@@ -62,15 +63,20 @@ def _call(
     stop = (f"\n{RULE}", *(f"\n{h}" for h in HEADINGS)) if style == "plain" else ()
     sampling = Sampling(temperature=generation.temperature, top_p=generation.top_p,
                         max_tokens=generation.max_tokens, stop=stop)
-    examples = [[getattr(s, FIELDS[h]) for h in headings] for s in shots]
     if style == "plain":
-        blocks = [_block(headings, example) for example in examples]
-        text = f"\n{RULE}\n".join([*blocks, _block(headings, [transcript(messages), response, *said])])
+        own = _block(headings, [transcript(messages), response, *said])
+        text = _example_blocks(tuple(shots), tuple(headings)) + own
         return Call(messages=({"role": "user", "content": text},), style="plain", sampling=sampling)
     system = [m for m in messages if m["role"] == "system"]  # templates take a system turn in the first place only
-    turns = [turn for example in examples for turn in _turns(example)]
+    turns = [turn for shot in shots for turn in _turns([getattr(shot, FIELDS[h]) for h in headings])]
     asked = [m for m in messages if m["role"] != "system"]
     return Call(messages=(*system, *turns, *asked, *_turns([response, *said], first="assistant")), sampling=sampling)
+
+
+@lru_cache(maxsize=64)  # every call of a constitution begins with the same ones
+def _example_blocks(shots: tuple[RevisionShot, ...], headings: tuple[str, ...]) -> str:
+    """The examples as text, each with the rule that parts it from what follows."""
+    return "".join(f"{_block(headings, [getattr(s, FIELDS[h]) for h in headings])}\n{RULE}\n" for s in shots)
 
 
 def _block(headings: Sequence[str], parts: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ NEAR = 85.0
 EXACT_UP_TO, EXACT_CHARS = 4000, 500_000
 BANDS, PER_BAND = 32, 4
 CHUNK = 256
+CHARS_AT_ONCE = 50_000
 
 Indices = npt.NDArray[np.intp]
 Hashes = npt.NDArray[np.uint64]
@@ -86,7 +87,7 @@ def _blocks(texts: Sequence[str]) -> Iterator[Indices]:
 def _buckets(texts: Sequence[str], members: Indices, size: int) -> Iterator[Indices]:
     if len(members) < 2:
         return
-    signatures = np.stack([_signature(texts[i], size) for i in members])
+    signatures = _signatures([texts[i] for i in members], size)
     for band in range(BANDS):
         key = np.zeros(len(members), dtype=np.uint64)
         for column in range(band * PER_BAND, (band + 1) * PER_BAND):
@@ -97,12 +98,30 @@ def _buckets(texts: Sequence[str], members: Indices, size: int) -> Iterator[Indi
             yield members[order[edges[i] : edges[i + 1]]]
 
 
-def _signature(text: str, size: int) -> Hashes:
-    codes = np.frombuffer(f" {text} ".encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
-    windows = np.lib.stride_tricks.sliding_window_view(codes, size)
-    grams = np.unique(_mix((windows * _FACTORS[:size]).sum(axis=1, dtype=np.uint64)))
-    smallest: Hashes = ((grams[:, None] * _FACTORS) >> np.uint64(32)).min(axis=0)
-    return smallest
+def _signatures(texts: Sequence[str], size: int) -> Hashes:
+    """The MinHash of each text, a row each. Texts are hashed many at a time: one by one, the calls cost the most."""
+    out = np.empty((len(texts), len(_FACTORS)), dtype=np.uint64)
+    lengths = np.array([len(t) + 2 for t in texts])  # with a space at both ends
+    groups = np.cumsum(lengths) // CHARS_AT_ONCE
+    for start, end in zip(*_runs(groups), strict=True):
+        joined = "".join([f" {t} " for t in texts[start:end]])
+        codes = np.frombuffer(joined.encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
+        windows = np.lib.stride_tricks.sliding_window_view(codes, size)
+        ends = np.cumsum(lengths[start:end])
+        inside = np.ones(len(windows), dtype=bool)
+        for back in range(1, size):  # windows that reach into the next text
+            inside[ends[:-1] - back] = False
+        grams = _mix((windows * _FACTORS[:size]).sum(axis=1, dtype=np.uint64)[inside])
+        first = np.concatenate(([0], np.cumsum(lengths[start:end] - size + 1)[:-1]))
+        for column, factor in enumerate(_FACTORS):
+            out[start:end, column] = np.minimum.reduceat((grams * factor) >> np.uint64(32), first)
+    return out
+
+
+def _runs(groups: Indices) -> tuple[Indices, Indices]:
+    """Where each run of equal numbers starts and ends."""
+    edges = np.flatnonzero(np.diff(groups)) + 1
+    return np.concatenate(([0], edges)), np.concatenate((edges, [len(groups)]))
 
 
 def _mix(x: Hashes) -> Hashes:

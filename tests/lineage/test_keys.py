@@ -76,6 +76,11 @@ def test_the_key_gives_the_seed() -> None:
     assert request.seed == int(request.row_key[-7:], 16)
 
 
+@pytest.mark.parametrize("parts", [("r1:a", None, []), ("", 'naïve "\\\n👩', ["i1:b", "2"])])
+def test_a_row_id_is_a_tagged_hash(parts: tuple[str, str | None, list[str]]) -> None:
+    assert row_id(*parts) == tagged_hash("i1", list(parts))
+
+
 def test_row_id_follows_parents_and_output() -> None:
     assert row_id("r1:a", "x", ["p"]) == row_id("r1:a", "x", ["p"])
     assert len({row_id("r1:a", "x", ["p"]), row_id("r1:a", "y", ["p"]), row_id("r1:a", "x", ["q"]),

@@ -7,10 +7,12 @@ import dagster as dg
 from cai_assets.defs import (
     attribution,
     checks,
+    constitution_tests,
     evaluation,
     inputs,
     preference,
     reinforcement,
+    report,
     round_quality,
     suites,
     supervised,
@@ -24,7 +26,8 @@ defs = dg.Definitions(
     assets=[
         inputs.prompts, inputs.initial_responses, inputs.starting_responses, inputs.constitution,
         *supervised.assets, *preference.assets, *reinforcement.assets, *evaluation.assets,
-        *suites.assets, *round_quality.assets, *attribution.assets,
+        *suites.assets, *round_quality.assets, *constitution_tests.assets, *attribution.assets,
+        *report.assets,
     ],
     asset_checks=checks.checks,
     jobs=jobs,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cai_assets.constitution.cases import Case, cases_path, load_cases
 from cai_assets.constitution.model import Constitution
@@ -32,6 +32,11 @@ class Tests(NamedTuple):
     cases: tuple[Case, ...]
     left_out: tuple[Case, ...]
     untested: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As a record keeps it."""
+        return {"file": self.path.name, "digest": self.digest, "cases": [c.id for c in self.cases],
+                "left_out": [c.id for c in self.left_out], "untested": list(self.untested)}
 
     @classmethod
     def read(cls, path: Path, constitution: Constitution) -> Tests:

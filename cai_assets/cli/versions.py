@@ -1,4 +1,4 @@
-"""Commands about constitution versions: ``register``, ``round``, ``lint``, ``diff``, ``archive``, ``restore``."""
+"""Commands about constitution versions: ``register``, ``round``, ``diff``, ``archive``, ``restore``."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from typing import Annotated
 import typer
 
 from cai_assets.cli.common import app, err, open_instance, open_project, out, read_settings, stop
-from cai_assets.constitution.digest import partition_key
-from cai_assets.constitution.lint import lint as find
 from cai_assets.constitution.load import ConstitutionError, load_file
 from cai_assets.constitution.model import Constitution
 from cai_assets.lineage.archive import Archive
 from cai_assets.lineage.records import RecordMissing
 from cai_assets.lineage.rounds import round_of
-from cai_assets.lineage.snapshots import VERSIONS, UnknownVersion, constitution_files
+from cai_assets.lineage.snapshots import VERSIONS, UnknownVersion
 from cai_assets.start import round_before
 
 
@@ -52,28 +50,6 @@ def next_round(version: Annotated[str, typer.Argument(help="A version, or a roun
         instance.add_dynamic_partitions(VERSIONS, [key])
     out.print(f"{key} starts from the RL policy of {version}")
     out.print(f"Next: [b]cai plan {key}[/b], then [b]cai materialize {key}[/b]")
-
-
-@app.command()
-def lint(
-    paths: Annotated[list[Path] | None, typer.Argument(help="Files; default: all of constitutions/")] = None,
-) -> None:
-    """Check constitution files: errors with line and column, then advice. Exit code 1 if a file has errors."""
-    folder = read_settings({}).constitutions
-    bad = False
-    for path in paths or constitution_files(folder):
-        try:
-            loaded = load_file(path)
-        except (ConstitutionError, OSError) as e:
-            bad = True
-            err.print(str(e), style="red", markup=False, highlight=False, soft_wrap=True)
-            continue
-        findings = find(loaded)
-        bad = bad or any(f.level == "error" for f in findings)
-        out.print(f"[b]{path.name}[/b]: {len(loaded.principles)} principles, version key {partition_key(loaded)}")
-        for f in findings:
-            out.print(f"  {f.level}: {f.principle or 'constitution'}: {f.message}", markup=False)
-    raise typer.Exit(1 if bad else 0)
 
 
 @app.command()

@@ -1,24 +1,28 @@
-"""Advice on a constitution that is valid.
+"""Advice on a constitution that is valid, and on its tests.
 
-Guarantees: looks only at the constitution, changes nothing, and gives findings in a stable order. An *error*
+Guarantees: looks only at what it is given, changes nothing, and gives findings in a stable order. An *error*
 is never meant, a *warning* mostly is not, a *note* is worth knowing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import combinations
+from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations, islice
 from typing import Literal, NamedTuple
 
 from rapidfuzz import fuzz, utils
 
-from cai_assets.constitution.model import Constitution, Strict, Use
+from cai_assets.constitution.cases import Case, Cases
+from cai_assets.constitution.draw import critique_key, draw, evaluation_key, label_key
+from cai_assets.constitution.model import Constitution, Principle, Strict, Use
 
 NEAR = 90.0  # per cent of characters kept in the best alignment, words in any order
 RARE = 1e-3  # share of draws
 LONG_TEXT = 1_200  # characters, one request
 LONG_SHOTS = 4_000  # characters, one block of examples: about half of a 2,048-token window
 LOPSIDED = 0.25
+OPPOSED = ("not-", "no-", "dont-")  # a tag 'not-x' is the opposite of the tag 'x'
+MOST_DRAWS = 100_000  # of one use that are looked at
 TRAINING: tuple[Use, ...] = ("critique", "preference")
 USES: tuple[Use, ...] = (*TRAINING, "evaluation")
 PHASE: dict[Use, str] = {"critique": "critique and revision", "preference": "AI feedback", "evaluation": "evaluation"}
@@ -32,10 +36,33 @@ class Finding(NamedTuple):
     message: str
 
 
-def lint(c: Constitution) -> list[Finding]:
-    """All findings, by kind of check, then in file order."""
-    checks = (_duplicates, _missing_requests, _balance, _rarely_drawn, _long_texts, _few_shots)
-    return [finding for check in checks for finding in check(c)]
+class Draws(NamedTuple):
+    """What a run would draw a principle for: prompts, each in every round, or pairs. ``what`` says it in words."""
+
+    use: Use
+    ids: Sequence[str]
+    what: str
+    rounds: int = 1
+
+    def keys(self) -> Iterator[str]:
+        """The keys of the draws, as ``constitution/draw.py`` makes them."""
+        if self.use == "critique":
+            return (critique_key(i, number) for i in self.ids for number in range(1, self.rounds + 1))
+        return map(label_key if self.use == "preference" else evaluation_key, self.ids)
+
+
+def lint(c: Constitution, *, draws: Sequence[Draws] = ()) -> list[Finding]:
+    """All findings, by kind of check, then in file order. ``draws``: what the principles are drawn for, if known."""
+    checks: tuple[Callable[[Constitution], Iterator[Finding]], ...] = (
+        _duplicates, _contradictions, _missing_requests, _balance, _rarely_drawn, _long_texts, _few_shots)
+    found = [finding for check in checks for finding in check(c)]
+    return [*found, *(finding for d in draws for finding in _never_drawn(c, d))]
+
+
+def lint_cases(c: Constitution, cases: Cases) -> list[Finding]:
+    """What the tests leave out. That every case names a principle of ``c`` is for the loader to say."""
+    found = [finding for case in cases.cases for finding in _idle(case, c.principle(case.principle))]
+    return [*found, *(Finding("note", i, "no case of the tests names it") for i in cases.untested(c))]
 
 
 def _duplicates(c: Constitution) -> Iterator[Finding]:
@@ -48,6 +75,21 @@ def _duplicates(c: Constitution) -> Iterator[Finding]:
                 yield Finding("error", b, f"its {use} request is that of '{a}': merge them, or add up their weights")
             elif fuzz.ratio(x, y, score_cutoff=NEAR):
                 yield Finding("warning", b, f"its {use} request is nearly that of '{a}': merge them or tell them apart")
+
+
+def _contradictions(c: Constitution) -> Iterator[Finding]:
+    # Only tags can say it: two texts that pull apart look no more alike than any others.
+    for a, b in combinations(c.principles, 2):
+        uses = [PHASE[use] for use in USES if getattr(a, use) is not None and getattr(b, use) is not None]
+        for x in a.tags if uses else ():
+            for y in b.tags:
+                if _opposed(x, y):
+                    yield Finding("warning", b.id, f"is tagged '{y}' and '{a.id}' '{x}': they contradict each other in "
+                                                   f"{' and '.join(uses)}; drop one, or correct the tags")
+
+
+def _opposed(x: str, y: str) -> bool:
+    return any(x == prefix + y or y == prefix + x for prefix in OPPOSED)
 
 
 def _missing_requests(c: Constitution) -> Iterator[Finding]:
@@ -105,3 +147,28 @@ def _few_shots(c: Constitution) -> Iterator[Finding]:
     if abs(choices.count("A") - choices.count("B")) > 1:
         yield Finding("warning", None, f"few-shot comparisons choose {', '.join(choices)}: "
                                        "balance A and B, or labels lean to one side")
+
+
+def _never_drawn(c: Constitution, draws: Draws) -> Iterator[Finding]:
+    principles = c.taking_part(draws.use)
+    left = {p.id for p in principles}
+    number = len(draws.ids) * draws.rounds
+    for key in islice(draws.keys(), MOST_DRAWS if len(left) > 1 else 0):
+        left.discard(draw(principles, key).id)
+        if not left:
+            return
+    looked = f"the first {MOST_DRAWS:,} draws" if number > MOST_DRAWS else f"the {number:,} draws"
+    for p in principles if number and len(principles) > 1 else ():
+        if p.id in left:
+            yield Finding("note", p.id, f"is in none of {looked} for {PHASE[draws.use]} ({draws.what}): an edit of it "
+                                        "changes nothing there; more prompts or a higher weight would")
+
+
+def _idle(case: Case, principle: Principle) -> Iterator[Finding]:
+    """What of a case cannot be tested, because its principle takes no part there."""
+    if case.conditions and principle.critique is None:
+        yield Finding("note", principle.id, f"has no critique, so case '{case.id}' holds only a finished policy to its "
+                                            "conditions")
+    if case.good is not None and principle.preference is None and principle.evaluation is None:
+        yield Finding("warning", principle.id, f"has no preference and no evaluation request, so nobody can prefer the "
+                                               f"good answer of case '{case.id}'")

@@ -40,7 +40,7 @@ def schema() -> dict[str, Any]:
     generated["required"].remove("name")
     for title, model in models.items():
         for name, field in model["properties"].items():
-            _tidy(field, HOVER.get(f"{title}.{name}"))
+            tidy(field, HOVER.get(f"{title}.{name}"))
     # What the model's validator says in code.
     models["Principle"] |= {
         "dependentRequired": {"critique": ["revision"], "revision": ["critique"]},
@@ -54,7 +54,7 @@ def render() -> str:
     return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
 
 
-def _tidy(field: dict[str, Any], hover: str | None) -> None:
+def tidy(field: dict[str, Any], hover: str | None) -> None:
     """A key that may be left out may still not be null in a file."""
     given = [option for option in field.pop("anyOf", []) if option != {"type": "null"}]
     for option in given:

@@ -15,11 +15,11 @@ from cai_assets.defs.lineage_metadata import lineage_metadata, reached
 from cai_assets.defs.metadata import against_plan, cost_metadata, table_metadata
 from cai_assets.engines.protocol import Engine
 from cai_assets.lineage.canonical import digest_file
-from cai_assets.lineage.chain import training_table
 from cai_assets.lineage.checkpoints import RECORD, Checkpoint
 from cai_assets.lineage.provenance import gpu_count, provenance
 from cai_assets.lineage.records import WITHOUT_VERSION, Record, RecordMissing, Ref
 from cai_assets.lineage.trace import write_lineage
+from cai_assets.lineage.trained import training_table
 from cai_assets.project import Project
 from cai_assets.start import Base, CheckpointGone, checkpoint_of, round_before
 from cai_assets.steps.complete import Completer, Usage, total
@@ -165,5 +165,5 @@ class Making:
     def _result(record: Record, metadata: Mapping[str, Any]) -> dg.MaterializeResult[None]:
         return dg.MaterializeResult(
             asset_key=record.asset, data_version=dg.DataVersion(record.digest),
-            metadata={**metadata, "record": record.ref.id}, tags={"cai/record": record.ref.id.replace("/", ".")},
+            metadata={**metadata, "record": record.ref.id},  # not a tag: those end at 63 characters, a key at 100
         )

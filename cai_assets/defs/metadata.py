@@ -42,6 +42,11 @@ COLUMNS = {
     "p_chosen": "the label's strength, from 0.5 to 1", "value": "the estimate", "low": "lower end of its interval",
     "high": "upper end of its interval", "n": "count behind the estimate",
     "ungraded": "left out: failed, or the judge could not grade",
+    "case": "id of the case in the tests", "principle": "the principle that should act",
+    "subject": "whose answer: 'revision', 'policy', or 'label' and 'judge' for a preference",
+    "rule": "the condition's kind", "condition": "what the answer is held to",
+    "why": "what was found", "changed": "whether the principle changed the first answer",
+    "p": "the judge's probability of Yes, or that the good answer is preferred",
 }
 
 

@@ -31,7 +31,7 @@ from cai_assets.steps.respond import respond
 JUDGE = Step("judge")
 Name = Literal["revision", "policy", "label", "judge"]
 ROWS: dict[str, Any] = {
-    "case": pl.String, "principle": pl.String, "subject": pl.String, "kind": pl.String, "condition": pl.String,
+    "case": pl.String, "principle": pl.String, "subject": pl.String, "rule": pl.String, "condition": pl.String,
     "outcome": pl.String, "why": pl.String, "p": pl.Float64, "before": pl.String, "response": pl.String,
     "changed": pl.Boolean, "row_key": pl.String, "row_keys": pl.List(pl.String),
 }
@@ -67,7 +67,7 @@ class Subject(NamedTuple):
     def row(self, condition: Condition, outcome: str, why: str, p: float | None = None,
             keys: Sequence[str] = ()) -> Fields:
         changed = None if self.before is None or self.text is None else self.text != self.before
-        return {"case": self.case.id, "principle": self.case.principle, "subject": self.name, "kind": condition.kind,
+        return {"case": self.case.id, "principle": self.case.principle, "subject": self.name, "rule": condition.kind,
                 "condition": str(condition), "outcome": outcome, "why": why, "p": p, "before": self.before,
                 "response": self.text, "changed": changed, "row_key": self.row_key, "row_keys": [*self.keys, *keys]}
 
@@ -89,8 +89,8 @@ def run_cases(
 ) -> Tested:
     """Run the cases, or those with the ids of ``only``. Each case's principle must be in the constitution."""
     chosen = [c for c in cases if only is None or c.id in only]
+    answered = _answered(settings, constitution, chosen, roles.policy)  # first: the others are often one model
     revised, critiques, revisions = _revised(settings, constitution, chosen, roles)
-    answered = _answered(settings, chosen, roles.policy, tested={s.case.id for s in revised})
     rows = _held(settings, [*revised, *answered], [c.conversation[-1].content for c in cases], roles.judge)
     rows += _preferred(settings, constitution, chosen, roles)
     order = {c.id: i for i, c in enumerate(cases)}
@@ -101,8 +101,7 @@ def _revised(
     settings: Settings, constitution: Constitution, cases: Sequence[Case], roles: Roles
 ) -> tuple[list[Subject], pl.DataFrame, pl.DataFrame]:
     """The revision of each case whose principle can criticise, after one round by that principle alone."""
-    found = {c.id: (c, constitution.principle(c.principle)) for c in cases if c.conditions}
-    acting = {i: both for i, both in found.items() if both[1].critique is not None}
+    acting = {c.id: (c, constitution.principle(c.principle)) for c in cases if _revises(c, constitution)}
     first = _first_answers(settings, [c for c, _ in acting.values()], roles.responder)
     alone = settings.critique.model_copy(update={"rounds": 1, "shuffle": False})
     critiques, revisions = critique_and_revise(
@@ -114,6 +113,10 @@ def _revised(
                          on="prompt_id")
     subjects = {r["prompt_id"]: _revision(acting[r["prompt_id"]][0], r) for r in joined.iter_rows(named=True)}
     return [subjects[i] for i in acting], critiques, revisions
+
+
+def _revises(case: Case, constitution: Constitution) -> bool:
+    return bool(case.conditions) and constitution.principle(case.principle).critique is not None
 
 
 def _revision(case: Case, r: Fields) -> Subject:
@@ -135,12 +138,13 @@ def _first_answers(settings: Settings, cases: Sequence[Case], responder: Complet
     return pl.concat([own, pl.DataFrame(given, schema=own.schema)])
 
 
-def _answered(settings: Settings, cases: Sequence[Case], policy: Completer | None, *,
-              tested: Collection[str]) -> list[Subject]:
+def _answered(
+    settings: Settings, constitution: Constitution, cases: Sequence[Case], policy: Completer | None
+) -> list[Subject]:
     """The policy's own answer to each case with conditions; without a policy, the cases that nothing else tests."""
     asked = [c for c in cases if c.conditions]
     if policy is None:
-        return [Subject(c, "policy", None, NO_POLICY) for c in asked if c.id not in tested]
+        return [Subject(c, "policy", None, NO_POLICY) for c in asked if not _revises(c, constitution)]
     g = settings.generation
     sampling = Sampling(temperature=g.temperature, top_p=g.top_p, max_tokens=settings.evaluation.max_tokens)
     answers = respond(_prompts(asked), complete=policy, sampling=sampling, what="answers of the policy")
@@ -206,7 +210,7 @@ def _preference(case: Case, name: Name, label: str, error: str | None, p: float 
     who = "labeller" if name == "label" else "judge"
     why = error or f"the {who} {said[label]} (p of the good answer {p:.2f})"
     outcome = "ungraded" if label == "ungraded" else "pass" if label == "A" else "fail"
-    return {"case": case.id, "principle": case.principle, "subject": name, "kind": PREFER,
+    return {"case": case.id, "principle": case.principle, "subject": name, "rule": PREFER,
             "condition": "must prefer the good answer", "outcome": outcome, "why": why, "p": p, "before": case.bad,
             "response": case.good, "changed": None, "row_key": "", "row_keys": list(keys)}
 

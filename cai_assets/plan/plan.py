@@ -17,6 +17,7 @@ from cai_assets.constitution.derive import Derived
 from cai_assets.engines.models import identify
 from cai_assets.engines.protocol import ModelIdentity
 from cai_assets.lineage.checkpoints import Checkpoint
+from cai_assets.plan.constitution_tests import plan_tests
 from cai_assets.plan.dry import PLANNED
 from cai_assets.plan.evaluation import plan_evaluation, plan_rounds, plan_suites
 from cai_assets.plan.lines import Line, Lines, cost_of, planned
@@ -74,6 +75,7 @@ class _Planner(Lines):
         plan_evaluation(self, responses, trained)
         plan_suites(self, responses, trained)
         plan_rounds(self, responses, revisions)
+        plan_tests(self, rl)
         return Plan(self.version, self.before, tuple(self.lines))
 
     # One method for each part of the graph.

@@ -10,7 +10,7 @@ from cai_assets.project import Project
 ORDER = (
     "prompts", "initial_responses", "constitution", "starting_responses", "critiques", "revisions", "sl_dataset",
     "sl_policy", "sft_baseline", "response_pairs", "preference_pairs", "reward_model", "rl_policy", "evaluation",
-    "suite_results", "round_quality", "attribution", "comparison",
+    "suite_results", "round_quality", "constitution_tests", "attribution", "report", "comparison",
 )
 
 

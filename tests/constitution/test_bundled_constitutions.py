@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
+from cai_assets.constitution import cases_schema
+from cai_assets.constitution.cases import CasesError, cases_path, load_cases, parse_cases
 from cai_assets.constitution.digest import partition_key
-from cai_assets.constitution.lint import lint
+from cai_assets.constitution.lint import lint, lint_cases
 from cai_assets.constitution.load import ConstitutionError, load_file, parse
 from cai_assets.constitution.schema import PATH, render, schema
 from cai_assets.lineage.snapshots import constitution_files
@@ -93,3 +95,47 @@ def test_schema_and_loader_refuse_the_same(principle: dict[str, Any]) -> None:
         jsonschema.validate(file, schema())
     with pytest.raises(ConstitutionError):
         parse(yaml.safe_dump(file).replace("version: v1", 'version: "v1"'), name="c")
+
+
+@by_name
+def test_every_principle_has_a_test_that_can_act(file: Path) -> None:
+    c = load_file(file)
+    cases = load_cases(cases_path(file.parent, file.stem), c)
+    assert lint_cases(c, cases) == []
+    first = cases_path(file.parent, file.stem).read_text(encoding="utf-8").splitlines()[0]
+    assert (file.parent / first.partition("$schema=")[2]).resolve() == cases_schema.PATH
+
+
+def test_the_schema_file_of_tests_is_up_to_date() -> None:
+    assert cases_schema.PATH.read_text(encoding="utf-8") == cases_schema.render(), (
+        "run: python -m cai_assets.constitution.cases_schema")
+
+
+@by_name
+def test_the_schema_of_tests_accepts_what_the_loader_accepts(file: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    tests = cases_path(file.parent, file.stem).read_text(encoding="utf-8")
+    jsonschema.validate(yaml.safe_load(tests), cases_schema.schema())
+
+
+@pytest.mark.parametrize("case", [
+    {"id": "a", "principle": "p", "prompt": "x"},
+    {"id": "a", "principle": "p", "must": [{"refuse": True}]},
+    {"id": "a", "principle": "p", "prompt": "x", "messages": [{"role": "user", "content": "x"}], "good": "x",
+     "bad": "y"},
+    {"id": "a", "principle": "p", "prompt": "x", "good": "x"},
+    {"id": "a", "principle": "p", "prompt": "x", "must": [{}]},
+    {"id": "a", "principle": "p", "prompt": "x", "must": [{"refuse": True, "max_words": 3}]},
+    {"id": "a", "principle": "p", "prompt": "x", "must": [{"refuses": True}]},
+    {"id": "a", "principle": "p", "prompt": "x", "must": [{"max_words": 0}]},
+    {"id": "a", "principle": "p", "prompt": "x", "must": [{"stay_on_topic": False}]},
+    {"id": "a", "principle": "p", "prompt": "x", "must": {"refuse": True}},
+    {"id": "a", "principle": "p", "prompt": "x", "must_not": [{"max_words": 3}]},
+    {"id": "a", "principle": "p", "prompt": "x", "must": [{"contain": []}]},
+])
+def test_schema_and_loader_refuse_the_same_tests(case: dict[str, Any]) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"cases": [case]}, cases_schema.schema())
+    with pytest.raises(CasesError):
+        parse_cases(yaml.safe_dump({"cases": [case]}))

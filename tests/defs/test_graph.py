@@ -27,15 +27,19 @@ EDGES = {
     "evaluation": {"constitution", "starting_responses", "sft_baseline", "sl_policy", "reward_model", "rl_policy"},
     "suite_results": {"starting_responses", "sft_baseline", "sl_policy", "rl_policy"},
     "round_quality": {"starting_responses", "revisions"},
+    "constitution_tests": {"constitution", "rl_policy"},
     "attribution": {"suite_results", "evaluation"},
-    "comparison": {"evaluation"},
+    "report": {"evaluation", "suite_results", "round_quality", "constitution_tests", "attribution"},
+    "comparison": {"evaluation", "report"},
 }
 GROUPS = {
     "inputs": {"prompts", "initial_responses", "starting_responses", "constitution"},
     "supervised": {"critiques", "revisions", "sl_dataset", "sl_policy", "sft_baseline"},
     "preference": {"response_pairs", "preference_pairs", "reward_model"},
     "reinforcement": {"rl_policy"},
-    "evaluation": {"evaluation", "suite_results", "round_quality", "attribution", "comparison"},
+    "evaluation": {"evaluation", "suite_results", "round_quality", "constitution_tests", "attribution",
+                   "report",
+                   "comparison"},
 }
 UNPARTITIONED = {"prompts", "initial_responses", "sft_baseline", "comparison"}
 BLOCKING = {"splits_are_disjoint", "rows_accounted_for", "revisions_changed_something", "has_training_rows",

@@ -155,7 +155,7 @@ def test_without_a_policy_a_principle_that_only_compares_is_said_to_be_untested(
     assert (row["subject"], row["outcome"], row["response"]) == ("policy", "ungraded", None)
     assert "no policy of this version is trained yet" in row["why"]
     (none,) = Model(tmp_path).run(cases(("a", "harm", "good: x, bad: y")))
-    assert (none["outcome"], none["kind"]) == ("ungraded", "prefer")
+    assert (none["outcome"], none["rule"]) == ("ungraded", "prefer")
     assert "nobody can prefer by it" in none["why"]
 
 
@@ -252,7 +252,7 @@ def test_rows_come_in_the_order_of_the_file(tmp_path: Path) -> None:
     rows = Model(tmp_path, policy=NO).run(cases(
         ("z", "kindness", "good: x, bad: y"), ("m", "brevity", "must: [refuse: true, max_words: 3], good: x, bad: y"),
         ("a", "harm", "must: [refuse: true]")))
-    assert [(r["case"], r["subject"], r["kind"]) for r in rows] == [
+    assert [(r["case"], r["subject"], r["rule"]) for r in rows] == [
         ("z", "label", "prefer"), ("m", "revision", "refuse"), ("m", "revision", "max_words"),
         ("m", "policy", "refuse"), ("m", "policy", "max_words"), ("m", "label", "prefer"),
         ("a", "revision", "refuse"), ("a", "policy", "refuse")]

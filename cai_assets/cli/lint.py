@@ -1,0 +1,135 @@
+"""``cai lint``: constitution files and their tests, before anything is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cai_assets.cli.common import Scale, Set, app, err, open_project, out, parse_overrides, read_settings
+from cai_assets.constitution.cases import SUFFIX, Cases, cases_path, load_cases
+from cai_assets.constitution.digest import partition_key
+from cai_assets.constitution.lint import Draws, Finding, lint_cases
+from cai_assets.constitution.lint import lint as find
+from cai_assets.constitution.load import load_file
+from cai_assets.constitution.model import Constitution
+from cai_assets.constitution.reader import FileError
+from cai_assets.lineage.records import RecordMissing
+from cai_assets.lineage.snapshots import constitution_files
+from cai_assets.settings import Settings
+
+if TYPE_CHECKING:
+    import polars as pl
+
+QUICK = 4 * 1024 * 1024  # bytes of prompt files that are read for advice; near-duplicates of more take minutes to find
+NOT_MEASURED = Finding("note", None, "which principles are never drawn is not known before the prompts are: cai "
+                                     "materialize VERSION --select prompts")
+
+
+@app.command()
+def lint(
+    paths: Annotated[list[Path] | None, typer.Argument(help="Files; default: all of constitutions/")] = None,
+    scale: Scale = None, set_: Set = None,
+) -> None:
+    """Check constitutions and their tests: errors with line and column, then advice. Exit code 1 if there are errors.
+
+    Which principles are never drawn is measured on the prompts and rounds of the settings.
+    """
+    settings = read_settings(parse_overrides(scale, set_))
+    draws = _draws(settings)
+    bad = [_lint(path, draws) for path in _constitutions(paths, settings.constitutions)]
+    raise typer.Exit(1 if any(bad) else 0)
+
+
+def _constitutions(paths: Sequence[Path] | None, folder: Path) -> list[Path]:
+    """Constitution files, each once; a file of tests stands for its constitution, which may be missing."""
+    given = paths or [*constitution_files(folder), *sorted(folder.glob(f"*{SUFFIX}"))]
+    of = [p.with_name(f"{p.name.removesuffix(SUFFIX)}.yaml") if p.name.endswith(SUFFIX) else p for p in given]
+    return list(dict.fromkeys(of))
+
+
+def _lint(path: Path, draws: Sequence[Draws] | None) -> bool:
+    """Print what there is to say of a constitution and its tests; return whether there are errors."""
+    tests = cases_path(path.parent, path.stem)
+    if tests.exists() and not path.exists():
+        _error(f"{tests}:1:1: there is no {path.name} that these could be the tests of: rename one of them")
+        return True
+    try:
+        loaded = load_file(path)
+    except FileError as e:
+        _error(str(e))
+        return True
+    cases, problem = _tests(tests, loaded)
+    findings = [*find(loaded, draws=draws or ()), *([] if draws is not None else [NOT_MEASURED])]
+    findings += lint_cases(loaded, cases) if cases else [] if problem else [_untested(tests)]
+    tested = f", {len(cases.cases)} tests" if cases else ""
+    out.print(f"[b]{path.name}[/b]: {len(loaded.principles)} principles{tested}, version key {partition_key(loaded)}",
+              soft_wrap=True)
+    for line in _lines(findings):
+        out.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+    if problem:
+        _error(problem)
+    return bool(problem) or any(f.level == "error" for f in findings)
+
+
+def _tests(path: Path, constitution: Constitution) -> tuple[Cases | None, str]:
+    """The tests, if there are any, or what is wrong with them."""
+    try:
+        return (load_cases(path, constitution) if path.exists() else None), ""
+    except FileError as e:
+        return None, str(e)
+
+
+def _untested(tests: Path) -> Finding:
+    return Finding("note", None, f"has no tests: write {tests.name} beside it (docs/constitution-tests.md)")
+
+
+def _lines(findings: Sequence[Finding]) -> Iterator[str]:
+    """One line for each message; principles of which the same is to be said share it."""
+    of: dict[tuple[str, str], list[str]] = {}
+    for f in findings:
+        of.setdefault((f.level, f.message), []).append(f.principle or "constitution")
+    for (level, message), names in of.items():
+        yield f"{level}: {', '.join(names)}: {message}"
+
+
+def _draws(settings: Settings) -> list[Draws] | None:
+    """What a run with these settings would draw; None if its prompts are not known without much work."""
+    from cai_assets.steps.drawn import draws_of
+
+    prompts = _prompts(settings)
+    return None if prompts is None else draws_of(settings, prompts)
+
+
+def _prompts(settings: Settings) -> pl.DataFrame | None:
+    """The prompts as they were materialised with these settings; else read now, if that is quick."""
+    from cai_assets.steps.prompt_files import PromptsError
+    from cai_assets.steps.prompts import load_prompts, select
+
+    chosen = settings.prompts
+    if (settings.data_root / "records" / "prompts").exists():
+        records = open_project(settings).records
+        try:
+            record = records.latest("prompts", None)
+            if record.settings["prompts"] == chosen.model_dump(mode="json"):
+                return records.table(record)  # type: ignore[no-any-return]
+        except (RecordMissing, OSError):
+            pass  # then as if they had not been made
+    if sum(p.stat().st_size for path in chosen.paths for p in _files(path)) > QUICK:
+        return None
+    try:
+        loaded = load_prompts(chosen.paths, max_chars=chosen.max_chars)
+        return select(loaded.frame, chosen, seed=settings.seed, first=loaded.origins["prompt_id"].to_list())
+    except PromptsError as e:
+        _error(str(e))
+        return None
+
+
+def _files(path: Path) -> list[Path]:
+    return [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path] if path.exists() else []
+
+
+def _error(message: str) -> None:
+    err.print(message, style="red", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,172 @@
+"""``cai test``: a constitution's tests, before anything is trained by it and after."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from cai_assets.cli.common import Scale, Set, app, err, open_project, out, parse_overrides, read_settings, stop
+from cai_assets.constitution.digest import partition_key
+from cai_assets.constitution.load import load_file
+from cai_assets.constitution.model import Constitution
+from cai_assets.constitution.reader import FileError
+from cai_assets.lineage.records import RecordMissing
+from cai_assets.lineage.snapshots import UnknownVersion
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from cai_assets.lineage.checkpoints import Checkpoint
+    from cai_assets.tested import Tests
+
+STYLE = {"pass": "green", "fail": "red", "ungraded": "yellow"}
+SHOWN = 400  # characters of an answer that fails
+
+
+class Asked(NamedTuple):
+    """What is to be tested. ``version``: its partition key, registered or not."""
+
+    version: str
+    constitution: Constitution
+    tests: Tests
+    policy: Checkpoint | None
+
+
+@app.command(name="test")
+def run_tests(
+    name: Annotated[str, typer.Argument(help="A constitution's name: its file as it is; or a registered version")],
+    case: Annotated[list[str] | None, typer.Option(help="Only the case of this id; may be repeated")] = None,
+    scale: Scale = None, set_: Set = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+) -> None:
+    """Run a constitution's tests: does each principle act as meant? Needs no training. Exit code 1 if a case fails."""
+    from cai_assets.engines.models import ModelError
+    from cai_assets.start import CheckpointGone
+
+    project = open_project(read_settings(parse_overrides(scale, set_)))
+    try:
+        asked = _asked(project, name)
+        unknown = sorted(set(case or ()) - {c.id for c in asked.tests.cases})
+        if unknown:
+            stop(f"no case {', '.join(unknown)} in {asked.tests.path}; there are: "
+                 + ", ".join(c.id for c in asked.tests.cases))
+        rows = _run(project, asked, case)
+    except (FileError, UnknownVersion, RecordMissing, CheckpointGone, ModelError) as e:
+        stop(str(e))
+    finally:
+        project.close()
+    if json_:
+        _print_json(asked, rows)
+    else:
+        _print(asked, rows, whole=not case)
+    raise typer.Exit(1 if "fail" in rows["outcome"] else 0)
+
+
+def _asked(project: Any, name: str) -> Asked:
+    """Of a file every case must name a principle that it has; of a registered version others are left out."""
+    from cai_assets.constitution.cases import cases_path, load_cases
+    from cai_assets.tested import Tests, tests_of, tests_path
+
+    folder = project.settings.constitutions
+    if (folder / f"{name}.yaml").exists():
+        constitution = load_file(folder / f"{name}.yaml")
+        path, version = cases_path(folder, name), partition_key(constitution)
+        if path.exists():
+            load_cases(path, constitution)
+            return Asked(version, constitution, Tests.read(path, constitution), _policy(project, version))
+    else:
+        constitution, path, version = project.snapshots.load(name), tests_path(project, name), name
+        if tests := tests_of(project, name):
+            return Asked(version, constitution, tests, _policy(project, version))
+    stop(f"{name} has no tests: there is no {path}; docs/constitution-tests.md shows how to write it")
+
+
+def _policy(project: Any, version: str) -> Checkpoint | None:
+    from cai_assets.start import checkpoint_of
+    from cai_assets.tested import POLICY
+
+    try:
+        return checkpoint_of(project, project.records.latest(POLICY, version))
+    except RecordMissing:
+        return None
+
+
+def _run(project: Any, asked: Asked, only: list[str] | None) -> pl.DataFrame:
+    from cai_assets.evals.constitution_tests import run_cases
+    from cai_assets.start import round_before
+    from cai_assets.steps.complete import Completer
+    from cai_assets.tested import roles_of
+
+    seed = project.settings.seed
+
+    def complete(engine: Any) -> Completer:
+        return Completer(engine, project.store, seed=seed, log=_log)
+
+    roles = roles_of(project, complete, before=round_before(project, asked.version), policy=asked.policy)
+    return run_cases(project.settings, asked.constitution, asked.tests.cases, roles=roles, only=only).rows
+
+
+def _log(line: str) -> None:
+    err.print(line, style="dim", markup=False, highlight=False)
+
+
+def _print_json(asked: Asked, rows: pl.DataFrame) -> None:
+    from cai_assets.reports.constitution_tests import case_results, numbers
+
+    results = [{**r._asdict(), "rows": list(r.rows)} for r in case_results(rows)]
+    out.print_json(json.dumps({
+        "version": asked.version, "tests": str(asked.tests.path), "policy": asked.policy.key if asked.policy else None,
+        **numbers(rows), "results": results, "left_out": [c.id for c in asked.tests.left_out],
+        "untested": list(asked.tests.untested)}))
+
+
+def _print(asked: Asked, rows: pl.DataFrame, *, whole: bool) -> None:
+    from cai_assets.reports.constitution_tests import acted, verdict
+
+    out.print(_table(f"tests of {asked.version}", rows))
+    for line in [*_failed(rows), *acted(rows)]:
+        _say(line)
+    some = f"{rows['case'].n_unique()} of {len(asked.tests.cases)} cases were run"
+    _say(verdict(rows, asked.tests.as_dict())[1] if whole else some)
+    if not asked.policy:
+        _say("No policy of this version is trained yet: what the principles do is tested, and nothing else.")
+
+
+def _table(title: str, rows: pl.DataFrame) -> Table:
+    from cai_assets.reports.constitution_tests import SIGN
+    from cai_assets.reports.escape import visible
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in ("case", "of the", "condition", "outcome", "why"):
+        table.add_column(column, overflow="fold", no_wrap=column in {"case", "of the", "outcome"})
+    last = ""
+    for r in rows.iter_rows(named=True):
+        sign = Text(SIGN[r["outcome"]], style=STYLE[r["outcome"]])
+        case = "" if r["case"] == last else r["case"]
+        table.add_row(case, r["subject"], Text(visible(r["condition"])), sign, Text(visible(r["why"])))
+        last = r["case"]
+    return table
+
+
+def _failed(rows: pl.DataFrame) -> list[str]:
+    """The texts behind each failure."""
+    from cai_assets.reports.escape import shorten, visible
+
+    lines, seen = [], set[tuple[str, str]]()
+    for r in rows.filter(outcome="fail").iter_rows(named=True):
+        who = (r["case"], r["subject"])
+        if who not in seen and r["subject"] in {"revision", "policy"}:
+            texts = {"first answer": r["before"], r["subject"]: r["response"]}
+            lines += [f"{r['case']}, {what}: {shorten(' '.join(visible(text).split()), SHOWN)}"
+                      for what, text in texts.items() if text]
+        seen.add(who)
+    return lines
+
+
+def _say(line: str) -> None:
+    out.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,80 @@
+"""The tests of a constitution as an asset: what its author expects of each principle, held against what happens."""
+
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from cai_assets.constitution.cases import CasesError
+from cai_assets.defs.automation import on_real_change
+from cai_assets.defs.inputs import OWNERS, TAGS, constitution, registered
+from cai_assets.defs.making import Making
+from cai_assets.defs.partitions import versions
+from cai_assets.defs.reinforcement import rl_policy
+from cai_assets.evals.constitution_tests import ROWS, run_cases
+from cai_assets.lineage.checkpoints import Checkpoint
+from cai_assets.lineage.records import RecordMissing
+from cai_assets.project import Project
+from cai_assets.reports.constitution_tests import acted, markdown, numbers, verdict
+from cai_assets.tested import POLICY, Tests, roles_of, tests_of, tests_path
+
+
+@dg.asset(group_name="evaluation", kinds={"vllm", "polars"}, owners=OWNERS, code_version="1", partitions_def=versions,
+          deps=[constitution, rl_policy], tags=TAGS, pool="gpu", automation_condition=on_real_change())
+def constitution_tests(
+    context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
+) -> dg.MaterializeResult[None]:
+    """The cases of `constitutions/NAME.tests.yaml`: does each principle act as its author meant, and does the policy?
+
+    Needs no training: materialised by hand right after the constitution it holds each principle's own revisions and
+    labels against the cases; once there is an RL policy, automation runs it again, with the policy's own answers. The
+    file is read as it is now; without one the table is empty, and the check `cases_pass` says so.
+    """
+    made = Making(context, project, partition=context.partition_key)
+    made.record("constitution")
+    tests = read_tests(project, context.partition_key)
+    if tests is None:
+        name = tests_path(project, context.partition_key).name
+        return made.table("constitution_tests", pl.DataFrame(schema=ROWS), details={"tests": None},
+                          metadata={"tests": f"there is no {name}", **numbers(pl.DataFrame(schema=ROWS))})
+    policy = finished_policy(made)
+    roles = roles_of(project, made.completer, before=made.before(), policy=policy)
+    found = run_cases(project.settings, registered(project, context.partition_key), tests.cases, roles=roles)
+    return made.table("constitution_tests", found.rows, settings=settings_used(project),
+                      details={"tests": tests.as_dict(), "policy": policy.key if policy else None},
+                      metadata=test_metadata(found.rows, tests, policy))
+
+
+def read_tests(project: Project, version: str) -> Tests | None:
+    """The version's tests; a clear failure for a file that cannot be used."""
+    try:
+        return tests_of(project, version)
+    except CasesError as e:
+        raise dg.Failure(f"{e}\nCorrect it (cai lint) and materialise again.", allow_retries=False) from None
+
+
+def finished_policy(made: Making) -> Checkpoint | None:
+    """The version's own policy, noted as an input; None if it is not trained yet."""
+    try:
+        return made.checkpoint(POLICY)
+    except RecordMissing:
+        return None
+
+
+def settings_used(project: Project) -> dict[str, Any]:
+    s = project.settings
+    return {"critique": s.critique, "generation": s.generation, "labels": s.labels, "evaluation": s.evaluation,
+            "models": s.models}
+
+
+def test_metadata(rows: pl.DataFrame, tests: Tests, policy: Checkpoint | None) -> dict[str, Any]:
+    """The verdict and every condition as text, and each count under a name of its own, so that it plots."""
+    return {
+        "verdict": verdict(rows, tests.as_dict())[1], "results": dg.MetadataValue.md(markdown(rows)),
+        "principles_at_work": dg.MetadataValue.md("\n".join(f"- {line}" for line in acted(rows)) or "none revised"),
+        "tests": tests.path.name, "policy": "tested too" if policy else "not trained yet",
+        "untested_principles": len(tests.untested), "cases_left_out": len(tests.left_out), **numbers(rows),
+    }
+
+
+assets = [constitution_tests]

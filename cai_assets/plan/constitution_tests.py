@@ -1,0 +1,61 @@
+"""The plan of a version's constitution tests: the cases are run with completers that only look keys up."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import polars as pl
+
+from cai_assets.engines.protocol import Engine
+from cai_assets.evals.constitution_tests import Tested, run_cases
+from cai_assets.lineage.checkpoints import Checkpoint
+from cai_assets.plan.dry import PLANNED, DryCompleter
+from cai_assets.plan.lines import Lines, planned
+from cai_assets.steps.thought import THOUGHT
+from cai_assets.tested import POLICY, roles_of, tests_of
+
+ASSET = "constitution_tests"
+
+
+def plan_tests(plan: Lines, policy: Checkpoint | None) -> None:
+    """Add the line. ``policy``: None if it is still to be trained. Raise CasesError for a file that cannot be used."""
+    tests = tests_of(plan.project, plan.version)
+    if tests is None:
+        plan.line(ASSET, 0, 0, 0, causes={})
+        return
+    dries: list[DryCompleter] = []
+
+    def dry(engine: Engine) -> DryCompleter:
+        dries.append(plan.dry(engine.identity))
+        return dries[-1]
+
+    roles = roles_of(plan.project, dry, before=plan.start, policy=policy)
+    untrained = plan.dry(None)  # a policy that does not exist has no stored row
+    found = run_cases(plan.settings, plan.constitution, tests.cases,
+                      roles=roles if roles.policy else roles._replace(policy=untrained))
+    certain = len({key for d in dries for key in d.missing})
+    possible = certain + len(untrained.missing) + _waiting(plan, found, dries)
+    new = {f"{POLICY} is new": len(untrained.missing)} if untrained.missing else {}
+    causes = dict.fromkeys(plan.changes(ASSET), possible) or _by_principle(found.rows)
+    plan.line(ASSET, sum(d.reused for d in dries), certain, possible, causes={**new, **causes})
+
+
+def _waiting(plan: Lines, found: Tested, dries: list[DryCompleter]) -> int:
+    """Calls that wait for a text which does not exist yet: those without a key."""
+    asked = plan.settings.critique
+    critiques = planned(found.critiques).filter(row_key="")
+    verdicts = 0 if asked.stop_above is None else critiques["row_key_verdict"].null_count()
+    revisions = planned(found.revisions).filter(row_key="").height
+    judged = _planned_rows(found.rows).filter(pl.col("rule") == "judge", pl.col("response").is_null()).height
+    thoughts = sum(step == THOUGHT.name for d in dries for step in d.missing.values())  # an answer follows each
+    return (critiques.height if asked.mode == "critique" else 0) + verdicts + revisions + 2 * judged + thoughts
+
+
+def _planned_rows(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.filter(pl.col("why").str.contains(PLANNED, literal=True))
+
+
+def _by_principle(rows: pl.DataFrame) -> dict[str, int]:
+    """Conditions that wait for a call, by the principle whose case they are of."""
+    counts = Counter(_planned_rows(rows)["principle"])
+    return {f"tests of principle {i}": n for i, n in sorted(counts.items())}

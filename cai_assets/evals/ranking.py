@@ -61,7 +61,9 @@ class Ranking:
     prompts: int
 
 
-def rank(contests: Sequence[Contest], *, reference: str = "base", confidence: float = 0.95, enough: int = 20) -> Ranking:
+def rank(
+    contests: Sequence[Contest], *, reference: str = "base", confidence: float = 0.95, enough: int = 20
+) -> Ranking:
     """Rank every policy that takes part. Raise ValueError if the reference does not, or an outcome is none."""
     policies = sorted({p for c in contests for p in (c.a, c.b)})
     if reference not in policies:
@@ -107,8 +109,8 @@ def _maximum(won: np.ndarray, home: int) -> np.ndarray:
     scores = evalica.bradley_terry(
         winners.tolist(), losers.tolist(), [evalica.Winner.X] * len(winners), weights=won[winners, losers].tolist(),
         tolerance=TOLERANCE, limit=LIMIT).scores
-    by_place = np.array([float(scores[i]) for i in range(len(won))])
-    return np.log(by_place / by_place[home])
+    log_scores = np.log([float(scores[i]) for i in range(len(won))])
+    return np.asarray(log_scores - log_scores[home])
 
 
 def _wins(contests: Sequence[Contest], policies: Sequence[str]) -> np.ndarray:
@@ -137,11 +139,13 @@ def _estimate(value: float, drawn: np.ndarray, n: int, confidence: float) -> Est
     if len(known) < (1 - LEFT_OUT) * len(drawn) or n < 2:
         return Estimate(value, n)
     tail = (1 - expanded(confidence, n)) / 2
-    low, high = np.quantile(known, [tail, 1 - tail], method="inverted_cdf")  # between infinities nothing can be averaged
+    # no averaging of two resamples: one of them may be infinite
+    low, high = np.quantile(known, [tail, 1 - tail], method="inverted_cdf")
     return Estimate(value, n, float(low), float(high))
 
 
 def _why(value: float, reference: str) -> str:
     if math.isnan(value):
         return f"{APART} with {reference} by comparisons"
-    return "" if math.isfinite(value) else f"{WON if value > 0 else LOST} with {reference} and whoever is joined with it"
+    sweep = WON if value > 0 else LOST
+    return "" if math.isfinite(value) else f"{sweep} with {reference} and whoever is joined with it"

@@ -31,7 +31,7 @@ STAR = [("sl", "base"), ("rl", "base"), ("other", "base"), ("rl", "sl")]
 
 
 def test_planted_strengths_lie_in_their_intervals():
-    hits = {name: 0 for name in PLANTED}
+    hits = dict.fromkeys(PLANTED, 0)
     for seed in range(12):
         found = rank(contests(PLANTED, STAR, prompts=60, seed=seed))
         for s in found.standings:

@@ -20,6 +20,7 @@ from cai_assets.cli.common import (
     resolve_version,
     stop,
 )
+from cai_assets.constitution.reader import FileError
 from cai_assets.lineage.snapshots import UnknownVersion
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
@@ -31,13 +32,14 @@ def plan(
     scale: Scale = None, set_: Set = None, json_: AsJson = False,
 ) -> None:
     """What a version would reuse, generate and train, what it would cost, and which principle or setting causes it."""
+    from cai_assets.evals.suites.registry import SuitesError
     from cai_assets.plan.plan import UNLESS, make_plan
 
     settings = read_settings(parse_overrides(scale, set_))
     version = resolve_version(settings, version)
     try:
         made = make_plan(open_project(settings), version)
-    except UnknownVersion as e:
+    except (UnknownVersion, FileError, SuitesError) as e:
         stop(str(e))
     if json_:
         out.print_json(json.dumps(made.as_dict()))

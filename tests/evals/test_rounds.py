@@ -98,7 +98,7 @@ def test_a_loss_and_too_few_chains_are_named() -> None:
     assert "round 1 loses" in stop_sentence(lost)
     few = stops_paying(measured(revisions(lambda i, k: k, n=19)).metrics, "harmlessness")
     assert (few.round, few.verdict) == (1, "too few to tell")
-    assert "too few to tell (+0.50" in stop_sentence(few)
+    assert "too few to tell whether round 1 gains (+0.50" in stop_sentence(few)
     every = stops_paying(measured(revisions(lambda i, k: k)).metrics, "harmlessness")
     assert (every.round, every.paying) == (None, 3)
     assert "whether a further one would is not known" in stop_sentence(every)

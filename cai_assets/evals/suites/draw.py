@@ -45,6 +45,7 @@ class Counts:
     in_training: int
     rejected: int
     skipped: int
+    repeats: int
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def draw(suites: Sequence[Suite], training: Sequence[str], *, limit: int) -> Dra
         repeated = {(i.case_id, i.template) for i in asked[suite.name]} - {(i.case_id, i.template) for i in left}
         counts[suite.name] = Counts(
             cases=len(suite.cases), asked=len(left), rejected=len(suite.rejects), skipped=suite.skipped,
-            in_training=sum(c.text in seen for c in suite.cases) + len(repeated))
+            repeats=suite.repeats, in_training=sum(c.text in seen for c in suite.cases) + len(repeated))
         items += left
     return Drawn(tuple(items), counts)
 

@@ -52,7 +52,8 @@ def load_suite(path: Path, *, max_chars: int) -> Suite:
     wanted = any(mode.startswith("wrapped") for mode in spec.asked_modes)
     content = [spec.kind, spec.asked_modes, spec.safety_prompt, read.cases,
                [t.model_dump() for t in templates] if wanted else []]
-    return Suite(spec, path, read.cases, templates, read.rejects, read.skipped, tagged_hash("suite", content))
+    return Suite(spec, path, read.cases, templates, read.rejects, read.skipped, read.repeats,
+                 tagged_hash("suite", content))
 
 
 def _error(path: Path, message: str) -> SuiteError:

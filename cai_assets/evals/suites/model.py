@@ -132,7 +132,10 @@ class Reject(NamedTuple):
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite that was read. ``skipped``: rows left out by ``where``; ``digest``: of everything that decides a row."""
+    """A suite that was read. ``skipped``: rows left out by ``where``; ``repeats``: rows equal to an earlier one.
+
+    ``digest``: of everything that decides a row.
+    """
 
     spec: SuiteFile
     path: Path
@@ -140,6 +143,7 @@ class Suite:
     templates: tuple[Template, ...]
     rejects: tuple[Reject, ...]
     skipped: int
+    repeats: int
     digest: str
 
     @property

@@ -1,8 +1,8 @@
 """From the rows of a case file to cases.
 
-Guarantee: every row read is a case, a reject with its place and reason, or left out by the suite's ``where``. Columns
-are found by the names that public sets use, so that AdvBench, HarmBench, XSTest, JailbreakBench, hh-rlhf, MMLU and
-ARC load as they are; ``columns`` names others.
+Guarantee: every row read is a case, a repeat of one, a reject with its place and reason, or left out by the suite's
+``where``. Columns are found by the names that public sets use, so that AdvBench, HarmBench, XSTest, JailbreakBench,
+hh-rlhf, MMLU and ARC load as they are; ``columns`` names others.
 """
 
 from __future__ import annotations
@@ -35,36 +35,37 @@ USUAL: dict[str, tuple[str, ...]] = {
 
 
 class Read(NamedTuple):
-    """What a case file holds. ``skipped``: rows left out by ``where``."""
+    """What a case file holds. ``skipped``: rows left out by ``where``; ``repeats``: rows equal to an earlier one."""
 
     cases: tuple[Case, ...]
     rejects: tuple[Reject, ...]
-    skipped: int = 0
+    skipped: int
+    repeats: int
 
 
 def read_cases(raws: Iterator[Raw], spec: SuiteFile, *, max_chars: int) -> Read:
     """The cases of a suite; of equal ones the first. ``max_chars`` bounds a request."""
     cases: dict[str, Case] = {}
-    first: dict[str, str] = {}
-    rejects, skipped = [], 0
+    known: set[str] = set()
+    rejects, skipped, repeats = [], 0, 0
     for raw in raws:
-        place = f"{raw.source}:{raw.line}"
         try:
             row = _row(raw)
             if not _wanted(row, spec.where):
                 skipped += 1
                 continue
             case, same = _case(raw, row, spec, max_chars)
-            if earlier := first.get(same):
-                raise RowFault(f"repeats {earlier}")
+            if same in known:
+                repeats += 1
+                continue
             if case.case_id in cases:
                 raise RowFault(f"id '{case.case_id}' already names another case")
         except RowFault as fault:
-            rejects.append(Reject(place, str(fault), excerpt(raw)))
+            rejects.append(Reject(f"{raw.source}:{raw.line}", str(fault), excerpt(raw)))
         else:
-            first[same] = place
+            known.add(same)
             cases[case.case_id] = case
-    return Read(tuple(cases.values()), tuple(rejects), skipped)
+    return Read(tuple(cases.values()), tuple(rejects), skipped, repeats)
 
 
 def columns_of(spec: SuiteFile) -> list[str]:

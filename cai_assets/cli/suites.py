@@ -1,0 +1,72 @@
+"""``cai suites``: which suites there are, what is in them, and what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.table import Table
+
+from cai_assets.cli.common import Scale, Set, app, err, out, parse_overrides, read_settings
+
+SHOWN = ("suite", "kind", "cases", "unusable", "modes", "where")
+MOST = 3  # unusable rows told of one suite
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
+Check = Annotated[bool, typer.Option("--check", help="Exit with 1 if a suite, or a row of one, cannot be used")]
+
+
+@app.command()
+def suites(check: Check = False, json_: AsJson = False, scale: Scale = None, set_: Set = None) -> None:
+    """The suites of the package and of evaluation.suites_folder, and what is wrong with them."""
+    from cai_assets.evals.suites.load import SuiteError
+    from cai_assets.evals.suites.registry import read_suites, suite_files
+
+    settings = read_settings(parse_overrides(scale, set_))
+    files = suite_files(settings.evaluation.suites_folder)
+    found = read_suites(files, max_chars=settings.prompts.max_chars)
+    rows = [_row(name, files[name], None if isinstance(suite, SuiteError) else suite) for name, suite in found.items()]
+    problems = [str(suite) for suite in found.values() if isinstance(suite, SuiteError)]
+    problems += [problem for name, suite in found.items() if not isinstance(suite, SuiteError)
+                 for problem in _unusable(files[name], suite, all_=json_)]
+    if json_:
+        out.print_json(json.dumps({"suites": rows, "problems": problems}))
+    else:
+        _print(rows)
+        for problem in problems:
+            err.print(problem, style="red", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"Your own: a YAML file in {settings.evaluation.suites_folder} (docs/suites.md). Those that run: "
+                  "evaluation.suites, or all.", markup=False, highlight=False, soft_wrap=True)
+    if check and problems:
+        raise typer.Exit(1)
+
+
+def _unusable(path: Path, suite: Any, *, all_: bool) -> list[str]:
+    told = [f"{path}: {r.place}: {r.reason}" for r in suite.rejects]
+    more = len(told) - MOST
+    return told if all_ or more <= 1 else [*told[:MOST], f"{path}: {more} more rows cannot be used (--json has all)"]
+
+
+def _row(name: str, path: Path, suite: Any) -> dict[str, Any]:
+    from cai_assets.evals.suites.registry import BUNDLED
+
+    where = "bundled" if path.parent == BUNDLED else str(path)
+    if suite is None:
+        return {"suite": name, "kind": "unusable", "cases": 0, "templates": 0, "modes": [], "measure": "",
+                "unusable": 0, "where": where, "description": "", "source": ""}
+    spec = suite.spec
+    return {"suite": name, "kind": spec.kind, "cases": len(suite.cases), "templates": len(suite.templates),
+            "modes": list(spec.asked_modes), "measure": spec.measure, "unusable": len(suite.rejects), "where": where,
+            "description": spec.description, "source": spec.source or ""}
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in SHOWN:
+        count = name in {"cases", "unusable"}
+        table.add_column(name, justify="right" if count else "left", no_wrap=name != "where", overflow="fold")
+    for row in rows:
+        table.add_row(*("\n".join(row[n]) if n == "modes" else str(row[n] or "") for n in SHOWN))
+    out.print(table)

@@ -154,6 +154,10 @@ def test_what_cannot_be_tested_is_refused(project: Path) -> None:
     write_tests(project, TESTS.replace("principle: harm", "principle: harms"))
     text = run("test", "mild", code=2)
     assert "mild.tests.yaml:3:28: mild has no principle 'harms': did you mean 'harm'?" in text
+    run("register")
+    (version,) = (p.stem for p in (project / "data" / "constitutions").glob("*.json"))
+    write_tests(project, "cases: []\n")
+    assert "mild.tests.yaml:1:8: 'cases' is empty" in run("test", version, code=2)
     (project / "constitutions" / "mild.yaml").write_text("version: 1.0\n")
     assert "mild.yaml:1:10" in run("test", "mild", code=2)
 

@@ -8,6 +8,7 @@ import dagster as dg
 import pytest
 from histories import History
 
+from cai_assets.constitution.cases import CasesError
 from cai_assets.constitution.derive import without
 from cai_assets.defs.execute import materialise
 from cai_assets.lineage.derived import Derivations
@@ -139,6 +140,8 @@ def test_tests_that_cannot_be_used_fail_with_the_place(graph: Graph) -> None:
     assert any("customer-service.tests.yaml:6:" in f and "did you mean 'judge'?" in f for f in graph.failures)
     with pytest.raises(RecordMissing):
         graph.record()
+    with pytest.raises(CasesError, match="did you mean 'judge'"):
+        graph.line()
 
 
 def test_a_derived_version_has_the_tests_of_the_one_it_comes_from(graph: Graph) -> None:

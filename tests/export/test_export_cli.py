@@ -83,7 +83,8 @@ def test_a_library_that_is_missing_is_named_with_the_extra(tmp_path: Path, monke
 
 
 def test_the_command_line_opens_without_the_optional_libraries() -> None:
-    heavy = ("openlineage", "cyclonedx", "jsonschema", "huggingface_hub", "torch", "transformers", "datasets")
+    heavy = ("openlineage", "cyclonedx", "jsonschema", "huggingface_hub", "torch", "transformers", "datasets",
+             "inspect_ai")
     code = f"import sys, cai_assets.cli; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -24,7 +24,7 @@ def stop_sentence(stop: Stop) -> str:
         return (f"{name}: every one of {stop.rounds} rounds gains over the round before (the last {gain}); whether a "
                 "further one would is not known.")
     before = "" if stop.round == 1 else f"rounds up to {stop.round - 1} gain; " if stop.round > 2 else "round 1 gains; "
-    why = {"worse": f"round {stop.round} loses", FEW: f"whether round {stop.round} gains is {FEW}"}.get(
+    why = {"worse": f"round {stop.round} loses", FEW: f"{FEW} whether round {stop.round} gains"}.get(
         stop.verdict, f"round {stop.round} is the first without a gain that can be told")
     return f"{name}: {before}{why} ({gain})."
 

@@ -20,7 +20,8 @@ from cai_assets.reports.escape import inline
 
 POLICIES = ("rl_policy", "sl_policy")
 TIED = "\u00a0"  # a space that no line breaks at
-NAMES = {"rl_policy": "RL policy", "sl_policy": "SL policy", "sft_baseline": "SFT baseline", "base": "base model"}
+NAMES = {"rl_policy": "RL policy", "sl_policy": "SL policy", "sft_baseline": "SFT baseline", "base": "base model",
+         "base_again": "base again"}
 
 
 def sentences(c: Comparison) -> list[str]:

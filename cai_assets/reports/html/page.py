@@ -20,7 +20,8 @@ MAX_WORDS = 2000  # the comparison is quadratic
 _TOKENS = re.compile(r"\s+|[^\s]+")
 # What a verdict means to somebody who sees no colour.
 SIGNS = {"better": "▲", "worse": "▼", "higher": "↑", "lower": "↓", "yes": "✓", "no": "✗", "passed": "✓", "failed": "✗"}
-UNTOLD = "·"
+UNTOLD = {"no difference seen": "=", "too few to tell": "?", "not measured": "?", "ungraded": "?"}
+SMALL = 2  # words that both texts share between two changes; so few are no anchor for a reader
 GOOD, BAD = {"better", "yes", "passed"}, {"worse", "no", "failed"}
 
 
@@ -32,7 +33,7 @@ class Told:
 
     @property
     def sign(self) -> str:
-        return SIGNS.get(self.word, UNTOLD)
+        return SIGNS.get(self.word) or UNTOLD.get(self.word, "")
 
     @property
     def tone(self) -> str:
@@ -63,13 +64,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """``svg`` is made by ``plots``; ``text`` says in words what it shows; ``reproduce`` the command that remakes it."""
+    """``svg`` is made by ``plots``; ``text`` says how to read it, and ``words`` all that it shows, for those who cannot
+    see it; ``reproduce`` is the command that remakes it."""
 
     svg: str
     caption: str
     text: str
     reproduce: str = ""
     rests_on: str = ""
+    words: str = ""
 
     @property
     def source(self) -> Source:
@@ -88,14 +91,28 @@ class Diff:
     def parts(self) -> Iterable[tuple[str, str]]:
         """('equal' | 'delete' | 'insert', text) in reading order."""
         old, new = (_TOKENS.findall(visible(t))[:MAX_WORDS] for t in (self.before, self.after))
-        for op, i1, i2, j1, j2 in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-            if op == "equal":
+        out: list[str] = []
+        into: list[str] = []
+        spans = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+        for place, (op, i1, i2, j1, j2) in enumerate(spans):
+            same = op == "equal"
+            if same and 0 < place < len(spans) - 1 and len("".join(old[i1:i2]).split()) <= SMALL:
+                same = False  # changes with next to nothing between them read better as one
+            if same:
+                yield from _changed(out, into)
                 yield "equal", "".join(old[i1:i2])
                 continue
-            if i2 > i1:
-                yield "delete", "".join(old[i1:i2])
-            if j2 > j1:
-                yield "insert", "".join(new[j1:j2])
+            out += old[i1:i2]
+            into += new[j1:j2]
+        yield from _changed(out, into)
+
+
+def _changed(out: list[str], into: list[str]) -> Iterable[tuple[str, str]]:
+    """What was gathered of a change, in one piece; the gathering begins anew."""
+    for what, words in (("delete", out), ("insert", into)):
+        if words:
+            yield what, "".join(words)
+            words.clear()
 
 
 @dataclass(frozen=True)
@@ -125,10 +142,11 @@ class Missing:
 
 @dataclass(frozen=True)
 class Group:
-    """Blocks that belong together, under a heading of their own."""
+    """Blocks that belong together, under a heading of their own. ``folded``: closed until it is opened."""
 
     title: str
     blocks: Sequence[Block]
+    folded: bool = False
 
 
 Block = Table | Figure | Diff | Text | Passage | Missing | Group
@@ -188,4 +206,6 @@ def _template() -> Any:
 def _shown(value: Any) -> str:
     if value is None:
         return "–"
-    return f"{value:.3g}" if isinstance(value, float) else visible(str(value))
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else f"{value:.3g}"
+    return visible(str(value))

@@ -7,7 +7,7 @@ drawn narrow, for a telephone, with letters of the same size; ``both`` gives the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from cai_assets.evals.statistics import Estimate
@@ -33,6 +33,7 @@ from cai_assets.reports.html.places import label_places
 
 Bounds = tuple[float, float]
 ROW, LINE = 26, 20
+LONGEST = 40  # letters of a name
 
 
 class Point(NamedTuple):
@@ -56,7 +57,7 @@ def intervals(rows: Mapping[str, Estimate], *, axis: str, line: float | None = N
     if not known:
         return empty()
     narrow = width < WIDE
-    row, left = (44, 10) if narrow else (ROW, 200)
+    row, left = (44, 10) if narrow else (ROW, _margin(known))
     low, high = bounds or spread([v for e in known.values() for v in ends(e)] + ([] if line is None else [line]))
     x, height = Scale(low, high, left, width - 20), TOP + row * len(known) + BOTTOM
     parts = horizontal(x, axis, height)
@@ -65,7 +66,7 @@ def intervals(rows: Mapping[str, Estimate], *, axis: str, line: float | None = N
     for i, (name, e) in enumerate(known.items()):
         y = TOP + row * (i + 1) - 16
         parts.append(text(left, y - 12, name, limit=44) if narrow else
-                     text(left - 10, y + 4, name, anchor="end", limit=28))
+                     text(left - 10, y + 4, name, anchor="end", limit=LONGEST))
         parts.append(f'<line x1="{x(min(ends(e))):.1f}" x2="{x(max(ends(e))):.1f}" y1="{y}" y2="{y}" '
                      f'stroke="var(--mark)" stroke-width="3"/>'
                      f'<circle cx="{x(float(e.value or 0)):.1f}" cy="{y}" r="5" fill="var(--mark)"/>')
@@ -105,21 +106,24 @@ def lines(series: Mapping[str, Sequence[Estimate]], *, x_axis: str, y_axis: str,
 
 
 def scatter(points: Sequence[Point], *, x_axis: str, y_axis: str, diagonal: bool = False,
-            bounds: Bounds | None = None, quarters: tuple[float, float] | None = None, width: int = WIDE) -> str:
-    """Named points with both intervals. ``diagonal``: the line on which both axes agree. ``quarters``: a place (x, y)
-    from which the quarters are told apart."""
+            bounds: tuple[Bounds, Bounds] | None = None, quarters: tuple[float, float] | None = None,
+            width: int = WIDE) -> str:
+    """Named points with both intervals. ``diagonal``: the line on which both axes agree. ``bounds``: of x and of y.
+    ``quarters``: a place (x, y) from which the quarters are told apart."""
     known = [p for p in points if p.x.value is not None and p.y.value is not None]
     if not known:
         return empty()
     narrow, floor = width < WIDE, (340 if width < WIDE else 420) - BOTTOM
-    shared = bounds or (spread([v for p in known for e in (p.x, p.y) for v in ends(e)]) if diagonal else None)
-    x = Scale(*(shared or spread([v for p in known for v in ends(p.x)])), 60, width - 20)
-    y = Scale(*(shared or spread([v for p in known for v in ends(p.y)])), floor, TOP)
+    columns = [[v for p in known for v in ends(p.x)], [v for p in known for v in ends(p.y)]]
+    own = [spread([*columns[0], *columns[1]] if diagonal else c) for c in columns]
+    x = Scale(*(bounds or own)[0], 60, width - 20)
+    y = Scale(*(bounds or own)[1], floor, TOP)
     letters = narrow or len(known) > 8
     key = [f"{_letter(i)}  {p.name}" for i, p in enumerate(known)] if letters and any(p.name for p in known) else []
     parts = [*vertical(y, y_axis, 60, width - 20), *horizontal(x, x_axis, floor + BOTTOM)]
     if diagonal:
-        parts.append(guide(x(x.low), y(x.low), x(x.high), y(x.high)))
+        low, high = max(x.low, y.low), min(x.high, y.high)
+        parts.append(guide(x(low), y(low), x(high), y(high)))
     if quarters:
         parts += [guide(x(quarters[0]), TOP, x(quarters[0]), floor),
                   guide(60, y(quarters[1]), width - 20, y(quarters[1]))]
@@ -137,16 +141,21 @@ def bars(rows: Mapping[str, float], *, unit: str = "", width: int = WIDE) -> str
     if not rows:
         return empty()
     narrow = width < WIDE
-    row, left = (40, 10) if narrow else (ROW, 200)
+    row, left = (40, 10) if narrow else (ROW, _margin(rows))
     x = Scale(0, max(*rows.values(), 0) or 1, left, width - 100)
     parts = []
     for i, (name, value) in enumerate(rows.items()):
         y = TOP + row * (i + 1) - 16
         parts.append(text(left, y - 10, name, limit=44) if narrow else
-                     text(left - 10, y + 4, name, anchor="end", limit=28))
+                     text(left - 10, y + 4, name, anchor="end", limit=LONGEST))
         parts.append(f'<rect x="{left}" y="{y - 6}" width="{max(x(value) - left, 1):.1f}" height="12" '
                      'fill="var(--mark)"/>' + text(x(value) + 8, y + 5, f"{value:,.4g} {unit}".strip()))
     return svg(parts, TOP + row * len(rows) + 4, width)
+
+
+def _margin(names: Iterable[str]) -> float:
+    """Room for the longest name."""
+    return min(max(map(len, names)), LONGEST) * LETTER + 16
 
 
 def _line(at: Sequence[tuple[float, Estimate]], y: Scale, colour: str, dash: str) -> list[str]:

@@ -1,0 +1,68 @@
+"""``cai report``: the page of a version, and the page across versions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cai_assets.cli.common import app, open_project, out, read_settings, stop
+from cai_assets.lineage.layout import UnsafeName
+from cai_assets.lineage.parquet import StoreCorrupt
+from cai_assets.lineage.records import RecordMissing
+from cai_assets.lineage.snapshots import UnknownVersion
+
+if TYPE_CHECKING:
+    from cai_assets.project import Project
+
+
+@app.command()
+def report(
+    version: Annotated[str | None, typer.Argument(
+        help="A materialised version, or a record id: report/VERSION/000001 is the page of that day")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="The page across versions")] = False,
+    out_: Annotated[Path | None, typer.Option("--out", help="The page's file; default: under the data root")] = None,
+    open_path: Annotated[bool, typer.Option("--open-path", help="Print only the page's path: "
+                                            "xdg-open $(cai report VERSION --open-path)")] = False,
+) -> None:
+    """Is a version better, at what price, and how is each figure made again? One HTML page that opens from disk.
+
+    Reads records; runs no model.
+    """
+    from cai_assets.lineage.targets import UnknownTarget
+
+    if (version is None) != all_:
+        stop("name one version, or --all for the page across versions")
+    project = open_project(read_settings({}))
+    try:
+        path, said = _all(project, out_) if version is None else _one(project, version, out_)
+    except (UnknownVersion, UnknownTarget, RecordMissing, UnsafeName, StoreCorrupt) as e:
+        stop(str(e))
+    if open_path:
+        typer.echo(str(path.resolve()))
+        return
+    for line in said:
+        out.print(line, markup=False, highlight=False)
+    out.print(f"Written to {path}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _one(project: Project, version: str, path: Path | None) -> tuple[Path, list[str]]:
+    from cai_assets.reports.version.answers import answers
+    from cai_assets.reports.version.evidence import beside, evidence
+    from cai_assets.reports.version.page import save
+
+    found = evidence(project.layout, version, project.settings.monitors, project.settings.price_per_gpu_hour)
+    said = [f"{a.question} {f'[{a.told.word}] ' if a.told else ''}{a.text}" for a in answers(found)]
+    return save(found, beside(found), path), said
+
+
+def _all(project: Project, path: Path | None) -> tuple[Path, list[str]]:
+    from cai_assets.reports.version.evidence import every_version
+    from cai_assets.reports.versions.page import save
+
+    every = every_version(project.layout, project.settings.monitors, project.settings.price_per_gpu_hour)
+    if not every:
+        raise RecordMissing("no constitution version has been evaluated yet: cai materialize CONSTITUTION")
+    return save(project.layout, every, path), [f"{len(every)} evaluated versions, oldest first: "
+                                               + ", ".join(e.version for e in every)]

@@ -1,0 +1,154 @@
+"""A newcomer's questions and their answers: what the page says before anything else.
+
+Guarantees: each answer has its count and interval, and says 'too few to tell' where they do not suffice.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from cai_assets.evals.gate import GateResult
+from cai_assets.evals.judge import QUESTIONS
+from cai_assets.evals.rounds import Stop, over_half, stops_paying
+from cai_assets.evals.statistics import Estimate, told
+from cai_assets.policies import BASE
+from cai_assets.reports.compare.words import interval, share
+from cai_assets.reports.html.page import Answer, Told
+from cai_assets.reports.rounds import estimate, stop_sentence
+from cai_assets.reports.version.costs import materialisations
+from cai_assets.reports.version.evidence import Evidence, spent
+from cai_assets.reports.version.labels import gate_of
+from cai_assets.reports.version.policies import PLAIN, adherence, difference, metric, name_of, wins
+from cai_assets.reports.version.suites import attack_success
+from cai_assets.reports.version.training import monitors
+
+FEW, UNKNOWN = "too few to tell", "not measured"
+QUALITY, ROUNDS, LABELS, HACKING = "Helpfulness and harmlessness", "Rounds of critique", "Labels", "Reward hacking"
+SUITES, TESTS, PREVENTS = "Suites and attacks", "Tests of the constitution", "What each principle prevents"
+PRINCIPLES, COST, AGAIN = "Principles", "Cost", "How to make it again"
+
+
+def answers(found: Evidence) -> Iterator[Answer]:
+    """In the order in which somebody new would ask."""
+    yield _better(found, BASE, "Is it better than the base model?")
+    yield _better(found, PLAIN, "Is it better than plain SFT?")
+    yield _price(found)
+    yield _attacked(found)
+    yield _principles(found)
+    yield _rounds(found)
+    yield _labels(found)
+    yield _hacked(found)
+    yield _cost(found)
+    yield Answer("How is a figure made again?", f"Its command and the records it rests on stand below it. The whole "
+                 f"page: cai report {found.side.name}.", section=AGAIN)
+
+
+def _better(found: Evidence, over: str, question: str) -> Answer:
+    policy = found.policy
+    if policy is None or over not in found.policies:
+        return Answer(question, f"No evaluation has both policies. {found.make('evaluation')}", Told(UNKNOWN), QUALITY)
+    d = difference(found, policy, over, "harmlessness")
+    own, other = (share(wins(found, p, "harmlessness")) for p in (policy, over))
+    who = f"the {name_of(policy)}"
+    said = (f"T{who[1:]} is judged less harmful than the base model in {own} comparisons; a half is no difference."
+            if over == BASE else f"Over the base model {who} wins {own} comparisons of harmlessness, the "
+            f"{name_of(over)} {other}: {interval(d.estimate)} on the same {d.estimate.n} prompts.")
+    return Answer(question, said, Told(d.verdict), QUALITY)
+
+
+def _price(found: Evidence) -> Answer:
+    question = "At what price in helpfulness?"
+    if found.policy is None:
+        return Answer(question, f"Nothing has been evaluated. {found.make('evaluation')}", Told(UNKNOWN), QUALITY)
+    d = difference(found, found.policy, BASE, "helpfulness")
+    refuses = " against ".join(f"{share(metric(found, p, 'refusal', 'helpful'))} ({name_of(p)})"
+                               for p in (found.policy, BASE))
+    return Answer(question, f"The {name_of(found.policy)} is judged more helpful than the base model in "
+                  f"{share(wins(found, found.policy, 'helpfulness'))} comparisons. Refuses helpful requests: "
+                  f"{refuses}.", Told(d.verdict), QUALITY)
+
+
+def _attacked(found: Evidence) -> Answer:
+    question, row = "Does it resist attacks?", attack_success(found, found.policy) if found.policy else None
+    base = attack_success(found, BASE)
+    if row is None or base is None:
+        return Answer(question, f"No suite of attacks was run. {found.make('suite_results')}", Told(UNKNOWN), SUITES)
+    change = Estimate(row["delta"], row["delta_n"], row["delta_low"], row["delta_high"])
+    return Answer(question, f"Attacks succeed on the {name_of(row['policy'])} in {share(estimate(row))} requests, on "
+                  f"the base model in {share(estimate(base))}: {interval(change)}.", Told(row["verdict"]), SUITES)
+
+
+def _principles(found: Evidence) -> Answer:
+    question = "Which principle is kept most, which least?"
+    kept = {i: e for i, e in (adherence(found, found.policy) if found.policy else {}).items() if e.value is not None}
+    if not kept:
+        return Answer(question, "No principle judged it: none has an evaluation request, or nothing was evaluated.",
+                      Told(UNKNOWN), PRINCIPLES)
+    order = sorted(kept.items(), key=lambda item: (-(item[1].value or 0), item[0]))
+    (most, best), (least, worst) = order[0], order[-1]
+    if len(order) == 1:
+        return Answer(question, f"One principle judges: {most}, {share(best)}.", None, PRINCIPLES)
+    said = f"Most: {most}, {share(best)}. Least: {least}, {share(worst)}."
+    return Answer(question, said + " Wins over the base model; the order is told only if the intervals do not meet.",
+                  Told(_apart(best, worst, found.enough)), PRINCIPLES)
+
+
+def _apart(best: Estimate, worst: Estimate, enough: int) -> str:
+    """Whether highest and lowest of many differ: their intervals must not meet, which allows for the choosing."""
+    if min(best.n, worst.n) < enough or best.low is None or worst.high is None:
+        return FEW
+    return "told apart" if best.low > worst.high else "no difference seen"
+
+
+def _rounds(found: Evidence) -> Answer:
+    question, metrics = "Where does critique stop paying?", found.table("round_quality")
+    if metrics is None:
+        return Answer(question, f"The rounds were not judged one by one. {found.make('round_quality')}",
+                      Told(UNKNOWN), ROUNDS)
+    stops = [stops_paying(metrics, q) for q in QUESTIONS]
+    return Answer(question, " ".join(map(stop_sentence, stops)), Told(_paying(stops[0])), ROUNDS)
+
+
+def _paying(stop: Stop) -> str:
+    if stop.gain is None or stop.verdict == FEW:
+        return FEW
+    return f"after round {stop.paying}" if stop.paying else "no round gains"
+
+
+def _labels(found: Evidence) -> Answer:
+    question, gate = "Can the labels be trusted?", gate_of(found)
+    if gate is None:
+        return Answer(question, f"The labeller was not compared with people. {found.make('preference_pairs')}",
+                      Told(UNKNOWN), LABELS)
+    return Answer(question, f"The labeller agrees with people on {share(gate.accuracy_debiased)} comparisons, where "
+                  f"guessing gives 50%. Both orders agree on {share(gate.consistency)}.",
+                  Told(_trusted(gate, found.enough)), LABELS)
+
+
+def _trusted(gate: GateResult, enough: int) -> str:
+    """By agreement with people alone: better than guessing, worse, or neither."""
+    word = told(over_half(gate.accuracy_debiased), enough=enough, better="higher")
+    return {"better": "better than guessing", "worse": "worse than guessing", "no difference seen": "as guessing"}.get(
+        word, word)
+
+
+def _hacked(found: Evidence) -> Answer:
+    question, findings = "Was the reward hacked?", monitors(found)
+    if not findings:
+        return Answer(question, f"There is no RL policy. {found.make('rl_policy')}", Told(UNKNOWN), HACKING)
+    states = Counter(str(f.state) for _, f in findings)
+    failed = ", ".join(f.name.replace("_", " ") for _, f in findings if f.state == "failed")
+    said = (f"{len(findings)} monitors: {states['passed']} passed, {states['failed']} failed, {states[FEW]} too few to "
+            "tell")
+    word = "signs of it" if failed else FEW if states[FEW] else "no sign seen"
+    return Answer(question, f"{said}{f' ({failed})' if failed else ''}.", Told(word), HACKING)
+
+
+def _cost(found: Evidence) -> Answer:
+    names = ("generated", "completion_tokens", "seconds", "gpu_seconds")
+    ever = spent(materialisations(found), names)
+    money = "" if found.price is None else f", {ever['gpu_seconds'] / 3600 * found.price:.2f} US dollars"
+    return Answer("What did it cost?", f"All runs of this version: {ever['generated']:,.0f} model calls, "
+                  f"{ever['completion_tokens']:,.0f} tokens written, {ever['seconds']:,.0f} seconds, "
+                  f"{ever['gpu_seconds']:,.0f} GPU seconds{money}. What it reused was paid for before.", None, COST)

@@ -1,0 +1,79 @@
+"""The sections on cost, and on how everything is made again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import PurePath
+
+from cai_assets.lineage.records import Record, Records
+from cai_assets.reports.html.page import Block, Figure, Source, Table, Text
+from cai_assets.reports.html.plots import bars, both
+from cai_assets.reports.version.evidence import Evidence, spent
+
+SUMS = ("reused", "generated", "failed", "prompt_tokens", "completion_tokens", "seconds", "gpu_seconds")
+
+
+def cost(found: Evidence) -> Iterator[Block]:
+    """What the records of this page cost, what all materialisations of the version cost, and where it went."""
+    here, ever = spent(found.side.records, SUMS), spent(materialisations(found), SUMS)
+    rows: list[tuple[str, float, float]] = [(name.replace("_", " "), here[name], ever[name]) for name in SUMS]
+    if found.price is not None:
+        rows.append((f"US dollars at {found.price:g} a GPU hour", here["gpu_seconds"] / 3600 * found.price,
+                     ever["gpu_seconds"] / 3600 * found.price))
+    yield Table("What it cost", ("figure", "these records", "every run so far"), rows,
+                note="These records: the newest of each asset; what they reused was paid for earlier, perhaps by "
+                     "another version. Every run so far: all materialisations of this version.",
+                source=Source(f"cai trace rl_policy@{found.version}", f"{len(found.side.records)} records"))
+    seconds = {r.asset: round(r.seconds, 1) for r in found.side.records.values() if r.seconds >= 0.05}
+    ordered = dict(sorted(seconds.items(), key=lambda item: -item[1]))
+    yield Figure(both(partial(bars, ordered, unit="s")), "Seconds by asset, these records",
+                 "An asset that reused everything took next to no time.", reproduce=f"cai report {found.side.name}",
+                 rests_on=f"{len(ordered)} records", words="; ".join(f"{a} {s:g} s" for a, s in ordered.items()) + ".")
+
+
+def materialisations(found: Evidence) -> list[Record]:
+    """Every record of this version, over all its runs."""
+    records = Records(found.layout)
+    return [r for asset in found.side.records for r in records.every(asset) if r.partition == found.version]
+
+
+def reproduce(found: Evidence) -> Iterator[Block]:
+    """Commands, code, packages and machine."""
+    yield Text("This page again, from the newest records; the whole version again; and every figure's own command "
+               "stands below it.")
+    yield Text(f"cai report {found.side.name}\ncai materialize {found.version}\ncai trace rl_policy@{found.version}\n"
+               "cai verify", code=True)
+    yield Text("A version speaks by its newest records. Each materialisation of the asset report has a record of its "
+               "own, on its page in Dagster; its id gives the page of that day from the records of that day:")
+    yield Text(f"cai report report/{found.version}/000001", code=True)
+    yield Table("Made by", ("what", "how"), sorted(_made_by(found)))
+
+
+def _made_by(found: Evidence) -> set[tuple[str, str]]:
+    """Code, packages, machine and models, each as the records have it."""
+    out: set[tuple[str, str]] = set()
+    for r in found.side.records.values():
+        git, hardware = r.provenance.get("git", {}), r.provenance.get("hardware", {})
+        if git:
+            out.add(("code", git["commit"] + (", with uncommitted changes" if git.get("dirty") else "")))
+        if hardware:
+            gpus = ", ".join(hardware["gpus"]) or "no GPU"
+            out.add(("machine", f"{hardware['machine']}, {hardware['cpus']} cores, {gpus}"))
+            out.add(("python", hardware["python"]))
+        out |= {(name, version) for name, version in r.provenance.get("packages", {}).items()}
+        out |= {(f"model: {role}", model_name(str(m["source"]))) for role, m in r.settings.get("models", {}).items()
+                if m}
+    return out
+
+
+def records(found: Evidence) -> Iterator[Block]:
+    """Every record that the page was made from."""
+    rows = [(r.ref.id, r.digest, r.rows, r.reused, r.generated, r.failed, f"{r.created:%Y-%m-%d %H:%M}")
+            for r in found.side.records.values()]
+    yield Table("Records", ("record", "content", "rows", "reused", "generated", "failed", "made (UTC)"), rows)
+
+
+def model_name(source: str) -> str:
+    """A hub id as it is; of a folder only its name, for a page may be passed on."""
+    return PurePath(source).name if source.startswith(("/", "~", ".")) else source

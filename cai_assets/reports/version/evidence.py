@@ -1,0 +1,140 @@
+"""What the page of one version is made from: the records that speak for it, and the tables that they name.
+
+Guarantees: nothing is run; the same records and limits give the same page, which ``stamp`` names; what was not made is
+None, and ``make`` says the command that makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import polars as pl
+
+from cai_assets.lineage.canonical import tagged_hash
+from cai_assets.lineage.checkpoints import Checkpoint, Checkpoints
+from cai_assets.lineage.derived import Derivations
+from cai_assets.lineage.layout import Layout
+from cai_assets.lineage.records import Record, Records
+from cai_assets.lineage.snapshots import Snapshots
+from cai_assets.reports.compare.sides import Side, side
+from cai_assets.settings import Monitors
+
+FORMAT = 1  # of what is computed; part of the stamp
+ENOUGH, CONFIDENCE = 20, 0.95  # of records that name none
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One version's records. ``limits``: of the reward-hacking monitors. ``price``: of a GPU hour, if one is set."""
+
+    side: Side
+    limits: Monitors = field(default_factory=Monitors)
+    price: float | None = None
+
+    @property
+    def version(self) -> str:
+        return self.side.version
+
+    @property
+    def layout(self) -> Layout:
+        return self.side.layout
+
+    @property
+    def stamp(self) -> str:
+        """A digest of the records and limits."""
+        ids = sorted(f"{r.ref.id} {r.digest}" for r in self.side.records.values())
+        return tagged_hash("report", [FORMAT, self.side.name, ids, self.limits.model_dump(mode="json"), self.price])
+
+    def record(self, asset: str) -> Record | None:
+        return self.side.records.get(asset)
+
+    def table(self, asset: str) -> pl.DataFrame | None:
+        return self._tables.get(asset) if asset in self._tables else self._load(asset)
+
+    @cached_property
+    def _tables(self) -> dict[str, pl.DataFrame | None]:
+        return {}
+
+    def _load(self, asset: str) -> pl.DataFrame | None:
+        self._tables[asset] = self.side.table(asset)
+        return self._tables[asset]
+
+    @cached_property
+    def rows(self) -> pl.DataFrame | None:
+        """The rows of the evaluation."""
+        return self.side.detail("evaluation", "rows")
+
+    @cached_property
+    def policies(self) -> list[str]:
+        """Those evaluated, in the order of the table."""
+        metrics = self.table("evaluation")
+        known = [] if metrics is None else metrics["policy"].unique(maintain_order=True).to_list()
+        return [p for p in known if p != "reward_model"]
+
+    @property
+    def policy(self) -> str | None:
+        """The policy that the version stands for: the last one trained that was evaluated."""
+        return next((p for p in ("rl_policy", "sl_policy") if p in self.policies), None)
+
+    def setting(self, asset: str, group: str, name: str, default: Any = None) -> Any:
+        """A setting as the asset was made with."""
+        record = self.record(asset)
+        return (record.settings if record else {}).get(group, {}).get(name, default)
+
+    @property
+    def enough(self) -> int:
+        return int(self.setting("evaluation", "evaluation", "enough", ENOUGH))
+
+    @property
+    def confidence(self) -> float:
+        return float(self.setting("evaluation", "evaluation", "confidence", CONFIDENCE))
+
+    def checkpoint(self, asset: str) -> Checkpoint | None:
+        """The checkpoint of an asset, if it was made and is still there."""
+        record = self.record(asset)
+        return Checkpoints(self.layout).find(asset, record.digest) if record else None
+
+    def make(self, asset: str) -> str:
+        """The command that makes an asset of this version."""
+        return f"cai materialize {self.version} --select {asset}"
+
+    def rests_on(self, asset: str, n: str = "") -> str:
+        """The record that a figure rests on, with its count in words."""
+        record = self.record(asset)
+        return "" if record is None else record.ref.id + (f", {n}" if n else "")
+
+
+def evidence(layout: Layout, name: str, limits: Monitors | None = None, price: float | None = None) -> Evidence:
+    """Of a version, a round or a record id. Raise UnknownVersion, UnknownTarget or RecordMissing."""
+    return Evidence(side(layout, name), limits or Monitors(), price)
+
+
+def every_version(layout: Layout, limits: Monitors | None = None, price: float | None = None) -> list[Evidence]:
+    """Of each evaluated version, oldest first."""
+    return [evidence(layout, v, limits, price) for v in evaluated(layout)]
+
+
+def beside(found: Evidence) -> list[Evidence]:
+    """The other evaluated versions of the same constitution, to be drawn beside this one."""
+    names = evaluated(found.layout, found.side.constitution.name)
+    return [evidence(found.layout, v, found.limits, found.price) for v in names if v != found.version]
+
+
+def evaluated(layout: Layout, name: str | None = None) -> list[str]:
+    """Evaluated versions in the order of registration; of one constitution if ``name`` is given.
+
+    Versions that were derived to look at one principle are left out: the attribution speaks of them.
+    """
+    snapshots, derived = Snapshots(layout), Derivations(layout)
+    made = set(Records(layout).partitions("evaluation"))
+    known = [v for v in snapshots.known() if v in made and derived.origin(v) is None]
+    return [v for v in known if name is None or snapshots.load(v).name == name]
+
+
+def spent(records: Mapping[str, Record] | Sequence[Record], names: Sequence[str]) -> dict[str, float]:
+    """Sums of what records cost."""
+    every = list(records.values()) if isinstance(records, Mapping) else list(records)
+    return {name: sum(getattr(r, name) for r in every) for name in names}

@@ -1,0 +1,89 @@
+"""The headline numbers of a version's report, under names that stay the same, so that they plot over versions.
+
+The table holds what the records measured and nothing of when and how often they were made: made again from nothing, it
+is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import polars as pl
+
+from cai_assets.evals.judge import QUESTIONS
+from cai_assets.evals.rounds import stops_paying
+from cai_assets.evals.statistics import Estimate
+from cai_assets.policies import BASE
+from cai_assets.reports.compare.words import interval
+from cai_assets.reports.escape import inline
+from cai_assets.reports.rounds import estimate
+from cai_assets.reports.version.answers import answers
+from cai_assets.reports.version.evidence import Evidence
+from cai_assets.reports.version.labels import gate_of
+from cai_assets.reports.version.policies import KINDS, PLAIN, difference, metric, wins
+from cai_assets.reports.version.suites import attack_success
+from cai_assets.reports.version.training import monitors
+
+FIGURES = pl.Schema({"figure": pl.String(), "value": pl.Float64(), "low": pl.Float64(), "high": pl.Float64(),
+                     "n": pl.Int64(), "told": pl.String(), "asset": pl.String()})
+LIMIT = 950  # characters that Dagster shows without a click
+
+
+def figures(found: Evidence) -> pl.DataFrame:
+    """FIGURES, those that the records can give."""
+    return pl.DataFrame([row for row in _rows(found) if row[1] is not None], FIGURES, orient="row")
+
+
+def numbers(table: pl.DataFrame) -> dict[str, float]:
+    """Each figure's value by its name."""
+    return dict(table.select("figure", "value").iter_rows())
+
+
+def headline(found: Evidence) -> str:
+    """The answers in a few lines of markdown, at most LIMIT characters."""
+    lines = ["| question | answer |", "|---|---|"]
+    for a in answers(found):
+        if a.told is not None:
+            lines.append(f"| {inline(a.question, 60)} | {inline(a.told.word, 60)} |")
+    policy = found.policy
+    if policy:
+        lines += [f"| {policy}: {q} over base | {interval(difference(found, policy, BASE, q).estimate)} |"
+                  for q in KINDS]
+    while len("\n".join(lines)) > LIMIT:
+        lines.pop()
+    return "\n".join(lines)
+
+
+def _rows(found: Evidence) -> Iterator[tuple[Any, ...]]:
+    for name in found.policies:
+        for question in KINDS if name != BASE else ():
+            yield _row(f"{name}_{question}_wins", wins(found, name, question), "", "evaluation")
+    if policy := found.policy:
+        for question in KINDS:
+            for over in (BASE, PLAIN):
+                d = difference(found, policy, over, question)
+                yield _row(f"{policy}_{question}_over_{over}", d.estimate, d.verdict, "evaluation")
+        yield _row(f"{policy}_refuses_helpful", metric(found, policy, "refusal", "helpful"), "", "evaluation")
+        attacks = attack_success(found, policy)
+        if attacks:
+            yield _row(f"{policy}_attack_success", estimate(attacks), attacks["verdict"], "suite_results")
+    yield from _others(found)
+
+
+def _others(found: Evidence) -> Iterator[tuple[Any, ...]]:
+    metrics = found.table("round_quality")
+    for stop in [] if metrics is None else [stops_paying(metrics, q) for q in QUESTIONS]:
+        yield _row(f"{stop.question}_rounds_that_gain", Estimate(float(stop.paying), stop.gain.n if stop.gain else 0),
+                   stop.verdict, "round_quality")
+    if gate := gate_of(found):
+        yield _row("labels_agree_with_people", gate.accuracy_debiased, "", "preference_pairs")
+        yield _row("label_orders_agree", gate.consistency, "", "preference_pairs")
+    findings = monitors(found)
+    if findings:
+        failed = sum(f.state == "failed" for _, f in findings)
+        yield _row("hacking_monitors_failed", Estimate(float(failed), len(findings)), "", "rl_policy")
+
+
+def _row(name: str, e: Estimate, told: str, asset: str) -> tuple[Any, ...]:
+    return name, e.value, e.low, e.high, e.n, told, asset

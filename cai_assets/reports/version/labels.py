@@ -1,0 +1,112 @@
+"""The section on the labels: whether the labeller agrees with people and itself, and what the reward model learned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from cai_assets.evals.gate import GateResult
+from cai_assets.evals.reward_baselines import BASELINES
+from cai_assets.evals.statistics import Estimate, proportion
+from cai_assets.reports.compare.labels import rates
+from cai_assets.reports.compare.words import amount, interval, share
+from cai_assets.reports.html.page import Block, Figure, Missing, Source, Table
+from cai_assets.reports.html.plots import Point, both, scatter
+from cai_assets.reports.reward import NAMES
+from cai_assets.reports.version.evidence import Evidence
+
+SURE, RIGHT = (0.5, 1.0), (0.0, 1.0)
+
+
+def labels(found: Evidence) -> Iterator[Block]:
+    """The labeller against people, its labels of this version, and the reward model on held-out pairs."""
+    yield from _gate(found)
+    yield from _rates(found)
+    yield from _reward(found)
+
+
+def gate_of(found: Evidence) -> GateResult | None:
+    """The labeller against people, as it was measured when it made the labels."""
+    record = found.record("preference_pairs")
+    stored = record.details.get("gate") if record else None
+    return GateResult.model_validate(stored) if stored else None
+
+
+def _gate(found: Evidence) -> Iterator[Block]:
+    gate = gate_of(found)
+    if gate is None:
+        yield Missing("the labeller has not been compared with people.", found.make("preference_pairs"))
+        return
+    source = Source(f"cai feedback {found.version}",
+                    found.rests_on("preference_pairs", f"{gate.n} comparisons that people made"))
+    points = [_bin(b.confidence, b.accuracy, b.n) for b in gate.reliability if b.n]
+    yield Figure(both(partial(scatter, points, diagonal=True, bounds=(SURE, RIGHT), x_axis="how sure the labeller is",
+                              y_axis="agrees with people")),
+                 "Reliability of the labeller against people",
+                 "On the dashed line it is as often right as it is sure; below it, too sure. n is how many comparisons "
+                 "a point stands for.", reproduce=source.command, rests_on=source.rests_on,
+                 words="; ".join(f"sure {b.confidence:.2f}: right {b.accuracy:.2f} of {b.n}" for b in gate.reliability
+                                 if b.confidence is not None and b.accuracy is not None) + ".")
+    rows: list[tuple[str, str]] = [
+        ("agrees with people (mean of both orders)", share(gate.accuracy_debiased)),
+        ("the same, where both orders agree", share(gate.accuracy_agreed)),
+        ("both orders agree (swap consistency)", share(gate.consistency)),
+        ("picks the place shown first (a half is no bias)", share(gate.picks_first)),
+        ("ungraded", share(gate.ungraded)), ("kappa (Cohen 1960)", _number(gate.kappa)),
+        ("expected calibration error", _number(gate.calibration_error))]
+    yield Table("The labeller against people", ("measure", "share, interval, count"), rows,
+                note="A half is what guessing gives. It is measured in the same words and settings as the labels are "
+                     "made in, before any of them trains.", source=source)
+
+
+def _rates(found: Evidence) -> Iterator[Block]:
+    table = found.table("preference_pairs")
+    if table is None:
+        return
+    r = rates(table)
+    yield Table("The labels of this version", ("figure", "value"), [
+        ("pairs", r.pairs), ("ungraded (identical pairs among them)", r.ungraded),
+        ("both orders agree", share(r.consistent)), ("ties: the orders disagree", share(r.ties)),
+        ("mean strength, from 0.5 to 1", amount(r.strength))],
+        source=Source(found.make("preference_pairs"), found.rests_on("preference_pairs", f"{r.pairs} pairs")))
+
+
+def _reward(found: Evidence) -> Iterator[Block]:
+    record = found.record("reward_model")
+    figures = record.details.get("metrics", {}).get("held_out") if record else None
+    if not figures:
+        yield Missing("no reward model has been measured.", found.make("reward_model"))
+        return
+    source = Source(found.make("reward_model"), found.rests_on("reward_model", f"{figures['n']} held-out pairs"))
+    rows = [("reward model", share(_figure(figures, "accuracy")), "–")]
+    rows += [(NAMES[b], share(_figure(figures, f"{b}_accuracy")), interval(_figure(figures, f"over_{b}")))
+             for b in BASELINES]
+    yield Table("The reward model beside simple rules, on the same held-out pairs", (
+        "who", "agrees with the label", "reward model minus it"), rows,
+        note="If length alone does as well, it learned length.", source=source)
+    points = [_bin(b["confidence"], b["label"], b["n"]) for b in figures.get("reliability", ())]
+    if points:
+        yield Figure(both(partial(scatter, points, diagonal=True, bounds=(SURE, RIGHT),
+                                  x_axis="how sure the reward model is", y_axis="what the labels say")),
+                     "Reliability of the reward model", "On the dashed line it is as sure as the labels are.",
+                     reproduce=source.command, rests_on=source.rests_on, words="; ".join(
+                         f"sure {b['confidence']:.2f}: label {b['label']:.2f}, {b['n']} pairs"
+                         for b in figures["reliability"]) + ".")
+
+
+def _bin(sure: float | None, right: float | None, n: int) -> Point:
+    """A bin with the interval of its share; halves count to both ends."""
+    if sure is None or right is None:
+        return Point("", Estimate(None, 0), Estimate(None, 0))
+    ends = [proportion(min(n, max(0, end)), n) for end in (math.floor(right * n + 1e-9), math.ceil(right * n - 1e-9))]
+    return Point(f"n = {n}", Estimate(sure, n), Estimate(right, n, ends[0].low, ends[1].high))
+
+
+def _figure(figures: Mapping[str, Any], name: str) -> Estimate:
+    return Estimate(figures.get(name), figures["n"], figures.get(f"{name}_low"), figures.get(f"{name}_high"))
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.2f}"

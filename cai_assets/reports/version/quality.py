@@ -1,0 +1,172 @@
+"""The sections on how good the policies are: helpfulness against harmlessness, differences, principles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+
+from cai_assets.evals.statistics import Estimate
+from cai_assets.policies import BASE
+from cai_assets.reports.compare.words import interval, share
+from cai_assets.reports.html.page import Block, Figure, Missing, Source, Table, Text, Told
+from cai_assets.reports.html.plots import Point, both, intervals, scatter
+from cai_assets.reports.version.evidence import Evidence
+from cai_assets.reports.version.policies import (
+    AS_BASE,
+    Difference,
+    adherence,
+    basis,
+    differences,
+    metric,
+    name_of,
+    wins,
+)
+
+X_AXIS, Y_AXIS = "helpfulness: wins over base", "harmlessness: wins over base"
+OTHER_RATES = (("refuses red-team", "refusal", "red-team"), ("refuses helpful", "refusal", "helpful"),
+               ("adherence wins", "adherence", "all"))
+
+
+def pareto(found: Evidence, others: Sequence[Evidence]) -> Iterator[Block]:
+    """Every policy of this version, and the trained policy of every other, in one picture; and the numbers."""
+    if found.rows is None:
+        yield Missing("no policy of this version has been evaluated.", found.make("evaluation"))
+        return
+    points = policy_points(found) + version_points(found, others)
+    yield Figure(both(partial(scatter, points, x_axis=X_AXIS, y_axis=Y_AXIS, quarters=(AS_BASE, AS_BASE))),
+                 "Helpfulness against harmlessness, each with its interval",
+                 "Up is less harm, right is more help; the dashed lines are where a policy is as the base model. A "
+                 "policy is better for certain only where its interval leaves a line behind.",
+                 reproduce=f"cai report {found.side.name}", rests_on=_rests_on(found, others), words=in_words(points))
+    left_out = [o.version for o in others if basis(o) != basis(found)]
+    if left_out:
+        yield Text("Not drawn, because other prompts, another base model or another judge measured them: "
+                   + ", ".join(left_out) + ".")
+    yield _table(found)
+    yield from _differences(found)
+
+
+def policy_points(found: Evidence) -> list[Point]:
+    """The policies of one version; the base model stands at a half by definition."""
+    return [Point(name_of(p), wins(found, p, "helpfulness"), wins(found, p, "harmlessness"), int(p != BASE))
+            for p in found.policies]
+
+
+def version_points(found: Evidence, others: Sequence[Evidence]) -> list[Point]:
+    """The trained policy of each version that was measured in the same way."""
+    return [Point(f"{name_of(o.policy)} of {_short(o)}", wins(o, o.policy, "helpfulness"),
+                  wins(o, o.policy, "harmlessness"), 2)
+            for o in others if o.policy and basis(o) == basis(found)]
+
+
+def _short(found: Evidence) -> str:
+    """A version without the name of its constitution."""
+    return found.version.removeprefix(f"{found.side.constitution.name}-")
+
+
+def in_words(points: Sequence[Point]) -> str:
+    """What a scatter shows, for those who cannot see it."""
+    said = [f"{p.name}: harmless wins {share(p.y)}, helpful wins {share(p.x)}" for p in points if p.x.n or p.y.n]
+    return "; ".join(said) + "." if said else "No comparison was graded."
+
+
+def _rests_on(found: Evidence, others: Sequence[Evidence]) -> str:
+    every = [found, *(o for o in others if basis(o) == basis(found))]
+    return ", ".join(e.rests_on("evaluation") for e in every)
+
+
+def _table(found: Evidence) -> Table:
+    rows = []
+    for p in found.policies:
+        judged = ["by definition 50%"] * 2 if p == BASE else [share(wins(found, p, q)) for q in (
+            "harmlessness", "helpfulness")]
+        rows.append([name_of(p), *judged, *(share(metric(found, p, m, over)) for _, m, over in OTHER_RATES),
+                     _failed(found, p)])
+    return Table("Every policy on the same prompts: share, 95 % interval, count", (
+        "policy", "harmless wins", "helpful wins", *(name for name, _, _ in OTHER_RATES), "failed"), rows,
+        note="Wins are over the base model, by a judge that sees both orders; a tie counts half. base again is the "
+             "base model sampled once more: what it shows is chance.",
+        source=Source(f"cai materialize {found.version} --select evaluation", found.rests_on("evaluation")))
+
+
+def _failed(found: Evidence, policy: str) -> str:
+    e = metric(found, policy, "failed", "all")
+    return "–" if e.value is None else f"{round(e.value * e.n)} of {e.n}"
+
+
+def _differences(found: Evidence) -> Iterator[Block]:
+    rows = differences(found)
+    if not rows:
+        return
+    yield Figure(both(partial(intervals, {label(d): d.estimate for d in rows}, axis="share of wins, difference",
+                              line=0.0)),
+                 f"Differences on the same prompts, with intervals of {found.confidence:.0%}",
+                 "An interval that holds zero tells no difference.", reproduce=f"cai report {found.side.name}",
+                 rests_on=found.rests_on("evaluation"), words=told_in_words(rows))
+    yield Table("Differences on the same prompts", ("policy", "over", "question", "difference", "prompts", "told"),
+                [(name_of(d.policy), name_of(d.over), d.question, interval(d.estimate), d.estimate.n, Told(d.verdict))
+                 for d in rows],
+                note="Over the base model and its own start: judged directly. Over plain SFT: how much more often it "
+                     f"wins over the base model, prompt by prompt. Below {found.enough} prompts nothing is claimed. Of "
+                     f"{len(rows)} comparisons at {found.confidence:.0%}, about "
+                     f"{len(rows) * (1 - found.confidence):.1f} would look like a difference by chance alone.",
+                source=Source(f"cai report {found.side.name}", found.rests_on("evaluation")))
+
+
+def label(d: Difference) -> str:
+    return f"{'harmless' if d.question == 'harmlessness' else 'helpful'}: {name_of(d.policy)} − {name_of(d.over)}"
+
+
+def told_in_words(rows: Sequence[Difference]) -> str:
+    said = [f"{label(d)} {interval(d.estimate)} over {d.estimate.n} prompts, {d.verdict}" for d in rows]
+    return "; ".join(said) + "."
+
+
+def principles(found: Evidence) -> Iterator[Block]:
+    """How the trained policy keeps to each principle that judges, and what each principle shaped."""
+    kept = adherence(found, found.policy) if found.policy else {}
+    judging = found.side.constitution.taking_part("evaluation")
+    if found.rows is None:
+        yield Missing("adherence is measured with the evaluation.", found.make("evaluation"))
+    elif not judging:
+        yield Text("Adherence is not measured: no principle of this constitution has an evaluation request. Give one "
+                   "to a principle in the constitution file: it judges finished policies, and editing it trains "
+                   "nothing.")
+    elif kept and found.policy:
+        yield from _adherence(found, found.policy, kept)
+    yield _shaped(found)
+
+
+def _adherence(found: Evidence, policy: str, kept: Mapping[str, Estimate]) -> Iterator[Block]:
+    ordered = dict(sorted(kept.items(), key=lambda item: (-(item[1].value or 0), item[0])))
+    yield Figure(both(partial(intervals, ordered, axis="wins over the base model by this principle", line=AS_BASE,
+                              bounds=(0.0, 1.0))),
+                 f"Adherence of the {name_of(policy)}, principle by principle",
+                 "Each prompt is judged by the one principle that it draws; at a half the policy keeps to it as the "
+                 "base model does.", reproduce=f"cai materialize {found.version} --select evaluation",
+                 rests_on=found.rests_on("evaluation", f"n of each principle: {_counts(ordered)}"),
+                 words="; ".join(f"{i}: {share(e)}" for i, e in ordered.items()) + ".")
+    yield Table("Adherence of every policy", ("principle", *(name_of(p) for p in found.policies if p != BASE)),
+                [(i, *(share(adherence(found, p).get(i, Estimate(None, 0))) for p in found.policies if p != BASE))
+                 for i in ordered], note=f"Fewer than {found.enough} prompts of a principle are too few to tell.",
+                source=Source(f"cai report {found.side.name}", found.rests_on("evaluation")))
+
+
+def _counts(kept: Mapping[str, Estimate]) -> str:
+    return ", ".join(str(e.n) for e in kept.values())
+
+
+def _shaped(found: Evidence) -> Table:
+    """How many critiques and labels each principle made."""
+    drawn = {asset: _by_principle(found, asset) for asset in ("critiques", "preference_pairs")}
+    rows = [(p.id, drawn["critiques"].get(p.id, 0), drawn["preference_pairs"].get(p.id, 0), p.weight)
+            for p in found.side.constitution.principles]
+    return Table("What each principle shaped", ("principle", "critiques", "labels", "weight"), rows,
+                 note="Rows that drew the principle; labels that every principle judged together count under none.",
+                 source=Source(f"cai trace rl_policy@{found.version}", ", ".join(
+                     filter(None, (found.rests_on(a) for a in drawn)))))
+
+
+def _by_principle(found: Evidence, asset: str) -> dict[str, int]:
+    table = found.table(asset)
+    return {} if table is None else dict(table["principle_id"].drop_nulls().value_counts().iter_rows())

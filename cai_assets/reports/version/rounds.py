@@ -1,0 +1,95 @@
+"""The section on critique-revision rounds: what each round gains, and where it stops paying."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import polars as pl
+
+from cai_assets.evals.judge import QUESTIONS
+from cai_assets.evals.rounds import TEXT_MEASURES, over_half, stops_paying
+from cai_assets.evals.statistics import Estimate, clustered_mean, told
+from cai_assets.reports.compare.words import amount, interval, share
+from cai_assets.reports.html.page import Block, Figure, Missing, Source, Table, Text, Told
+from cai_assets.reports.html.plots import both, lines
+from cai_assets.reports.rounds import estimate, stop_sentence, wins
+from cai_assets.reports.version.evidence import Evidence
+
+HALF = 0.5
+
+
+def rounds(found: Evidence) -> Iterator[Block]:
+    """The curve over rounds, where it ends, the numbers, the texts, and the principles that criticised."""
+    metrics = found.table("round_quality")
+    if metrics is None:
+        yield Missing("the rounds of critique and revision have not been judged one by one.",
+                      found.make("round_quality"))
+        return
+    record = found.record("round_quality")
+    chains = f"{record.details['chains']} of {record.details['of']} chains" if record else ""
+    for question in QUESTIONS:
+        yield Text(stop_sentence(stops_paying(metrics, question)))
+    yield _curve(found, metrics, chains)
+    yield _wins(found, metrics, chains)
+    yield _texts(found, metrics, chains)
+    yield from _principles(found)
+
+
+def _curve(found: Evidence, metrics: pl.DataFrame, chains: str) -> Figure:
+    series: dict[str, list[Estimate]] = {q: [Estimate(HALF, 0)] for q in QUESTIONS}
+    for r in wins(metrics, "initial"):
+        series[r["measure"]].append(estimate(r))
+    said = [f"{q} after round {i}: {share(e)}" for q, of in series.items() for i, e in enumerate(of) if i]
+    return Figure(both(partial(lines, series, x_axis="round", y_axis="wins over initial", line=HALF,
+                               bounds=(0.0, 1.0))),
+                  "Revisions against the initial response, round by round", "At a half the revision is as the initial "
+                  "response; round 0 is that response itself. The bands are the intervals.",
+                  reproduce=found.make("round_quality"), rests_on=found.rests_on("round_quality", chains),
+                  words="; ".join(said) + ".")
+
+
+def _wins(found: Evidence, metrics: pl.DataFrame, chains: str) -> Table:
+    rows = [(r["round"], r["measure"], r["against"], share(estimate(r)), r["ungraded"], r["missing"], r["identical"],
+             Told(r["verdict"])) for against in ("previous", "initial") for r in wins(metrics, against)]
+    return Table("Wins of each round", ("round", "question", "against", "wins", "ungraded", "no text", "same text",
+                                        "told"), rows,
+                 note="Against the round before, rounds are read in their order, and the first that is not told better "
+                      "ends it. The same text in both is a tie, and no judge is asked.",
+                 source=Source(found.make("round_quality"), found.rests_on("round_quality", chains)))
+
+
+def _texts(found: Evidence, metrics: pl.DataFrame, chains: str) -> Table:
+    rows = []
+    for measure in TEXT_MEASURES:
+        for level in metrics.filter(measure=measure, kind="level").sort("round").to_dicts():
+            change = metrics.filter(measure=measure, kind="change", against="previous", round=level["round"]).to_dicts()
+            rows.append((measure, level["round"], (share if measure == "refusal" else amount)(estimate(level)),
+                         interval(estimate(change[0])) if change else "–"))
+    return Table("Texts of each round", ("measure", "round", "value", "change since the round before"), rows,
+                 note="Lexical measures: they need no judge and say nothing of quality. echo is the share of the text "
+                      "that repeats the prompt.",
+                 source=Source(found.make("round_quality"), found.rests_on("round_quality", chains)))
+
+
+def _principles(found: Evidence) -> Iterator[Block]:
+    """Which principle's critiques gained: each round's win over the round before, by the principle that it drew."""
+    rows = found.side.detail("round_quality", "rows")
+    if rows is None:
+        return
+    shown = [line for question in QUESTIONS for line in _gains(found, rows.filter(
+        pl.col("against") == "previous", pl.col("question") == question, pl.col("outcome").is_not_null()), question)]
+    if shown:
+        yield Table("Gain over the round before, by the principle that criticised",
+                    ("principle", "question", "gain", "chains", "told"), shown,
+                    note="A chain that drew a principle in several rounds counts once, by its mean. Principles are "
+                         "drawn by chance, so a difference between them is one of principles and not of prompts.",
+                    source=Source(found.make("round_quality"), found.rests_on("round_quality")))
+
+
+def _gains(found: Evidence, rows: pl.DataFrame, question: str) -> Iterator[tuple[Any, ...]]:
+    for (principle,), mine in sorted(rows.group_by(["principle_id"]), key=lambda part: str(part[0])):
+        e = over_half(clustered_mean(mine["outcome"].to_list(), mine["prompt_id"].to_list(), found.confidence))
+        yield principle, question, interval(e), e.n, Told(told(e, enough=found.enough, better="higher"))
+

@@ -1,0 +1,86 @@
+"""The section of samples: whole chains with what each round changed, and what the policies answer. Nothing is chosen:
+a hash of the prompt id draws them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import polars as pl
+
+from cai_assets.lineage.canonical import tagged_hash
+from cai_assets.policies import BASE
+from cai_assets.reports.escape import shorten
+from cai_assets.reports.html.page import Block, Diff, Group, Missing, Passage, Text
+from cai_assets.reports.version.evidence import Evidence
+from cai_assets.reports.version.policies import name_of
+
+CHAINS, ANSWERS = 4, 4
+LONGEST = 1500
+NO_TEXT = "(no text)"
+
+
+def samples(found: Evidence) -> Iterator[Block]:
+    """Chains first, then answers of the policies to evaluation prompts."""
+    yield Text(f"Drawn by a hash of the prompt id, not chosen. Texts are cut at {LONGEST:,} characters. Prompts of the "
+               "red-team kind ask for harm; models may have written what is wrong or offensive.")
+    yield from _chains(found)
+    yield from _answers(found)
+
+
+def drawn(ids: list[str], limit: int) -> list[str]:
+    """The same few ids whatever else is there."""
+    return sorted(set(ids), key=lambda i: tagged_hash("sample", i))[:limit]
+
+
+def _chains(found: Evidence) -> Iterator[Block]:
+    responses, critiques, revisions = (found.table(a) for a in ("starting_responses", "critiques", "revisions"))
+    if responses is None or critiques is None or revisions is None:
+        yield Missing("there are no critiques and revisions.", found.make("revisions"))
+        return
+    both = revisions.join(critiques.select("prompt_id", "round", "critique"), on=["prompt_id", "round"], how="left")
+    asked = {r["prompt_id"]: r for r in responses.to_dicts()}
+    for i, prompt in enumerate(drawn(both["prompt_id"].to_list(), CHAINS)):
+        rounds = both.filter(pl.col("prompt_id") == prompt).sort("round").to_dicts()
+        yield Group(f"Chain of prompt {prompt}", list(_chain(asked[prompt], rounds)), folded=i > 0)
+
+
+def _chain(asked: dict[str, Any], rounds: list[dict[str, Any]]) -> Iterator[Block]:
+    yield Passage("Prompt", cut(_said(asked["messages"])))
+    yield Passage("Initial response", cut(asked["response"]))
+    for r in rounds:
+        if r["critique"]:
+            yield Passage(f"Round {r['round']}: critique by {r['principle_id']}", cut(r["critique"]))
+        if r["revision"]:
+            yield Diff(f"Round {r['round']}: revision", cut(r["before"]), cut(r["revision"]))
+        else:
+            yield Text(f"Round {r['round']}, {r['principle_id']}: {r['error'] or r['stopped'] or 'no text'}.")
+
+
+def _answers(found: Evidence) -> Iterator[Block]:
+    if found.rows is None or found.policy is None:
+        return
+    asked = found.table("starting_responses")
+    messages = {} if asked is None else dict(asked.select("prompt_id", "messages").iter_rows())
+    for i, prompt in enumerate(drawn(found.rows["prompt_id"].to_list(), ANSWERS)):
+        mine = found.rows.filter(pl.col("prompt_id") == prompt).unique("policy", keep="first", maintain_order=True)
+        said = [Passage(name_of(r["policy"]), cut(r["response"]), note=_verdict(r)) for r in mine.to_dicts()]
+        yield Group(f"Answers to evaluation prompt {prompt}",
+                    [Passage("Prompt", cut(_said(messages.get(prompt, [])))), *said], folded=i > 0)
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    if row["policy"] == BASE or row["verdict"] is None:
+        return ""
+    return f"{row['verdict']} against the base model for {row['question']}" + (
+        "" if row["p_win"] is None else f", probability {row['p_win']:.2f}")
+
+
+def _said(messages: list[dict[str, str]]) -> str:
+    if len(messages) == 1:
+        return messages[0]["content"]
+    return "\n\n".join(f"{m['role']}: {m['content']}" for m in messages)
+
+
+def cut(text: str | None) -> str:
+    return shorten(text, LONGEST) if text else NO_TEXT

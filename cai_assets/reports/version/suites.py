@@ -1,0 +1,134 @@
+"""The sections on suites, on the constitution's own tests, and on what each principle prevents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import polars as pl
+
+from cai_assets.evals.statistics import Estimate
+from cai_assets.evals.suites.metrics import ATTACK
+from cai_assets.evals.suites.model import ATTACKS, FOUR, POOLED
+from cai_assets.policies import BASE
+from cai_assets.reports.compare.words import interval, share
+from cai_assets.reports.constitution_tests import case_results, verdict
+from cai_assets.reports.html.page import Block, Figure, Missing, Source, Table, Text, Told
+from cai_assets.reports.html.plots import both, intervals
+from cai_assets.reports.rounds import estimate
+from cai_assets.reports.version.evidence import Evidence
+from cai_assets.reports.version.policies import name_of
+
+MEASURES = {"compliance": "complies", "refusal": "refuses", "judged_compliance": "complies, by the judge",
+            "correct": "correct"}
+ARROW = {"lower": "lower is better", "higher": "higher is better", "": ""}
+
+
+def suites(found: Evidence) -> Iterator[Block]:
+    """Attack success, its modes, and the headline of every suite."""
+    metrics = found.table("suite_results")
+    if metrics is None:
+        yield Missing("no suite has been run: attacks, over-refusal, help and ability.", found.make("suite_results"))
+        return
+    if not metrics.height:
+        yield Text("No suite was run: evaluation.suites names none that there is.")
+        return
+    yield from _attacks(found, metrics)
+    yield from _modes(found, metrics)
+    yield _headlines(found, metrics)
+
+
+def attack_success(found: Evidence, policy: str) -> dict[str, Any] | None:
+    """A policy's row of attack success over every suite of attacks."""
+    metrics = found.table("suite_results")
+    rows = [] if metrics is None else metrics.filter(suite=POOLED, headline=True, policy=policy, mode="all").to_dicts()
+    return rows[0] if rows else None
+
+
+def _attacks(found: Evidence, metrics: pl.DataFrame) -> Iterator[Block]:
+    rows = metrics.filter(suite=POOLED, headline=True, mode="all").to_dicts()
+    if rows:
+        rates = {name_of(r["policy"]): estimate(r) for r in rows}
+        yield Figure(both(partial(intervals, rates, axis="share of attacks that succeed", bounds=(0.0, 1.0))),
+                     "Attack success over every suite of attacks (lower is better)",
+                     "A request counts once, however it was wrapped. base again is the base model sampled once more: "
+                     "what it shows is chance.", reproduce=found.make("suite_results"),
+                     rests_on=found.rests_on("suite_results"),
+                     words="; ".join(f"{name} {share(e)}" for name, e in rates.items()) + ".")
+
+
+def _modes(found: Evidence, metrics: pl.DataFrame) -> Iterator[Block]:
+    """The suites that were asked in several modes, such as a jailbreak: plain and wrapped, with a safety prompt and
+    without."""
+    of_attacks = metrics.filter(pl.col("kind").is_in(ATTACKS), pl.col("headline"), pl.col("mode") != "all")
+    for (suite,), rows in of_attacks.group_by(["suite"], maintain_order=True):
+        modes = sorted(set(rows["mode"]), key=lambda m: (FOUR.index(m) if m in FOUR else len(FOUR), m))
+        if len(modes) > 1:
+            yield Table(f"Suite {suite}, mode by mode: share of attacks that succeed", ("policy", *modes),
+                        [(name_of(p), *(_cell(rows.filter(policy=p, mode=m).to_dicts()) for m in modes))
+                         for p in rows["policy"].unique(maintain_order=True)],
+                        note="wrapped: inside a jailbreak template; safety: after a system prompt that asks for care.",
+                        source=Source(found.make("suite_results"), found.rests_on("suite_results")))
+
+
+def _cell(rows: Sequence[Mapping[str, Any]]) -> str:
+    return share(estimate(dict(rows[0]))) if rows else "–"
+
+
+def _headlines(found: Evidence, metrics: pl.DataFrame) -> Table:
+    rows = [(f"{r['suite']}: {MEASURES.get(r['measure'], r['measure'])}", name_of(r["policy"]), share(estimate(r)),
+             "–" if r["policy"] == BASE else interval(Estimate(r["delta"], r["delta_n"], r["delta_low"],
+                                                               r["delta_high"])),
+             r["ungraded"], r["failed"], Told(r["verdict"]) if r["verdict"] else "–")
+            for r in metrics.filter(pl.col("headline"), pl.col("kind") != ATTACK, pl.col("mode") == "all").to_dicts()]
+    better = {r["suite"]: ARROW[r["better"]] for r in metrics.filter("headline").to_dicts()}
+    return Table("Each suite's own measure", ("suite", "policy", "value", "policy minus base", "ungraded", "failed",
+                                              "told"), rows,
+                 note="; ".join(f"{s}: {a}" for s, a in better.items() if a and s != POOLED) + ". Counts are of "
+                      f"requests. Below {found.enough} of them nothing is claimed.",
+                 source=Source(found.make("suite_results"), found.rests_on("suite_results")))
+
+
+def tests(found: Evidence) -> Iterator[Block]:
+    """The cases of the constitution's tests."""
+    record, rows = found.record("constitution_tests"), found.table("constitution_tests")
+    if record is None or rows is None:
+        yield Missing("the constitution's own tests have not been run.", found.make("constitution_tests"))
+        return
+    yield Text(verdict(rows, record.details.get("tests"))[1].capitalize() + ".")
+    if rows.height:
+        yield Table("Cases", ("case", "principle", "outcome", "conditions that do not pass", "text changed"),
+                    [(r.case, r.principle, Told({"pass": "passed", "fail": "failed"}.get(r.outcome, r.outcome)),
+                      "; ".join(f"{x['subject']} {x['condition']}: {x['why']}" for x in r.rows
+                                if x["outcome"] != "pass") or "–",
+                      {True: "yes", False: "no"}.get(bool(r.changed), "–") if r.changed is not None else "–")
+                     for r in case_results(rows)],
+                    source=Source(f"cai test {found.version}", found.rests_on("constitution_tests",
+                                                                              f"{rows.height} conditions")))
+
+
+def attribution(found: Evidence) -> Iterator[Block]:
+    """Attack success without each principle, from the versions that were derived."""
+    rows = found.table("attribution")
+    command = f"cai attribute {found.version}"
+    measured = None if rows is None else rows.filter(pl.col("kind") == "without", pl.col("delta").is_not_null())
+    if rows is None or measured is None or not measured.height:
+        yield Missing("no principle has been left out to see what changes. The command shows first what that costs.",
+                      command)
+        return
+    effects = {r["principle"]: Estimate(r["delta"], r["n"], r["low"], r["high"]) for r in measured.to_dicts()}
+    said = "; ".join(f"without {p} {interval(e)}" for p, e in effects.items())
+    yield Figure(both(partial(intervals, effects, axis="attack success without it, minus with it", line=0.0)),
+                 "What each principle prevents: change of attack success when it is left out",
+                 "To the right: attacks succeed more often without it.", reproduce=command,
+                 rests_on=found.rests_on("attribution"), words=said)
+    yield Table("Principles left out, one at a time", ("principle", "policy", "change", "requests", "p (Holm)", "told",
+                                                       "state"),
+                [(r["principle"], name_of(r["policy"]) if r["policy"] else "–",
+                  interval(Estimate(r["delta"], r["n"] or 0, r["low"], r["high"])) if r["delta"] is not None else "–",
+                  r["n"], r["p_holm"], Told(r["verdict"]) if r["verdict"] else "–", r["state"])
+                 for r in rows.filter(kind="without").to_dicts()],
+                note="told is of the version without the principle: 'worse' says that the principle prevents attacks. "
+                     "p values allow for the number of principles.",
+                source=Source(command, found.rests_on("attribution")))

@@ -1,0 +1,82 @@
+"""The sections on the trainings: whether the reward was hacked, and the curves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from cai_assets.evals import hacking
+from cai_assets.evals.hacking import Finding
+from cai_assets.reports.html.curves import Curve, describe, small_multiples
+from cai_assets.reports.html.page import Block, Figure, Missing, Source, Table, Text, Told
+from cai_assets.reports.html.plots import both
+from cai_assets.reports.version.evidence import Evidence
+from cai_assets.reports.version.policies import name_of
+
+TRAINED = ("sl_policy", "sft_baseline", "reward_model", "rl_policy")
+NAMES = {
+    "loss": "loss", "accuracy": "accuracy on training pairs", "reward": "reward less KL penalty", "score": "reward",
+    "held_out_reward": "reward on held-out prompts", "kl": "KL to the SL policy, nats a response",
+    "policy_loss": "policy loss", "value_loss": "value loss", "sl_loss": "SL loss", "margin": "margin",
+    "response_length": "tokens of a response", "repetition": "repetition", "entropy": "entropy",
+}
+
+
+def monitors(found: Evidence) -> list[tuple[str, Finding]]:
+    """Every reward-hacking monitor that the records can feed, with where it looked."""
+    rl = found.record("rl_policy")
+    if rl is None:
+        return []
+    metrics, checkpoint = rl.details.get("metrics", {}), found.checkpoint("rl_policy")
+    budget = float(rl.settings.get("rl", {}).get("kl_budget", float("inf")))
+    curves = checkpoint.curves if checkpoint else []
+    findings = [("training", f) for f in hacking.in_training(metrics, curves, found.limits, kl_budget=budget)]
+    if found.rows is not None:
+        findings += [("evaluation", f) for f in hacking.in_evaluation(found.rows, metrics, found.limits,
+                                                                      found.confidence)]
+    return findings
+
+
+def hacked(found: Evidence) -> Iterator[Block]:
+    """The monitors as a table."""
+    if found.record("rl_policy") is None:
+        yield Missing("there is no RL policy whose reward could have been hacked.", found.make("rl_policy"))
+        return
+    if found.rows is None:
+        yield Missing("without an evaluation only the monitors of the training can speak.", found.make("evaluation"))
+    rows = [(f.name.replace("_", " "), where, Told(f.state), f.text) for where, f in monitors(found)]
+    yield Table("Reward-hacking monitors", ("monitor", "in the", "state", "what it saw"), rows,
+                note="A monitor fails only where the data say so for certain: its whole interval lies beyond the "
+                     "limit. 'too few to tell' is no all-clear. proxy against gold: the reward rose while the judge's "
+                     "verdict or the relevance fell.",
+                source=Source(f"cai report {found.side.name}", ", ".join(filter(None, (
+                    found.rests_on("rl_policy"), found.rests_on("evaluation"))))))
+
+
+def curves(found: Evidence) -> Iterator[Block]:
+    """What each training logged."""
+    for asset in TRAINED:
+        checkpoint, record = found.checkpoint(asset), found.record(asset)
+        if record is None:
+            yield Missing(f"{asset} has not been trained.", found.make(asset))
+        elif checkpoint is None:
+            yield Missing(f"the checkpoint of {asset} is gone, and its curves with it.", found.make(asset))
+        else:
+            drawn = logged(checkpoint.curves)
+            if not drawn:
+                yield Text(f"The training of the {name_of(asset)} logged fewer than two steps: there is no curve.")
+                continue
+            yield Figure(both(partial(small_multiples, drawn)), f"Training of the {name_of(asset)}",
+                         "Each on its own scale, over the steps of the training.", reproduce=found.make(asset),
+                         rests_on=found.rests_on(asset, f"{record.rows} training rows"),
+                         words="; ".join(f"{name}: {describe(curve)}" for name, curve in drawn.items()) + ".")
+
+
+def logged(rows: list[dict[str, object]]) -> dict[str, Curve]:
+    """The named curves among what was logged, by step; one of a single step is none."""
+    found: dict[str, Curve] = {}
+    for key, name in NAMES.items():
+        curve = [(float(str(r["step"])), float(str(r[key]))) for r in rows if r.get(key) is not None]
+        if len(curve) > 1:
+            found[name] = curve
+    return found

@@ -1,0 +1,1 @@
+"""The report page across constitution versions."""

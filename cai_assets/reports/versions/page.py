@@ -1,0 +1,68 @@
+"""The report across versions as one HTML page, and where it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from cai_assets.lineage.canonical import tagged_hash
+from cai_assets.lineage.layout import Layout, write_atomic
+from cai_assets.reports.compare.words import interval
+from cai_assets.reports.html.page import Answer, Section, Text, Told, page
+from cai_assets.reports.version.evidence import Evidence
+from cai_assets.reports.version.policies import KINDS, basis, between
+from cai_assets.reports.versions import sections
+
+QUALITY, OVER = "Helpfulness and harmlessness", "Over versions"
+
+
+def render(every: Sequence[Evidence]) -> str:
+    """The whole page. ``every``: oldest first."""
+    made = {QUALITY: sections.pareto(every), OVER: sections.over_versions(every),
+            "Principles": sections.principles(every), "Cost": sections.cost(every), "One version": _commands(every)}
+    return page("Report across versions", [Section(title, list(blocks)) for title, blocks in made.items()],
+                summary=[f"{len(every)} evaluated versions, oldest first."], answers=list(_answers(every)),
+                footer=f"Made from the records named on this page: {stamp(every)}")
+
+
+def stamp(every: Sequence[Evidence]) -> str:
+    """Names the records that the page was made from."""
+    return tagged_hash("versions", [e.stamp for e in every])
+
+
+def page_path(layout: Layout) -> Path:
+    """``reports/versions.html`` under the data root."""
+    return layout.file("reports", "versions.html")
+
+
+def save(layout: Layout, every: Sequence[Evidence], path: Path | None = None) -> Path:
+    """Write the page whole or not at all, by default to ``page_path``; return where it is."""
+    path = path or page_path(layout)
+    write_atomic(path, render(every).encode())
+    return path
+
+
+def _answers(every: Sequence[Evidence]) -> Iterator[Answer]:
+    if not every:
+        return
+    newest = every[-1]
+    yield Answer("Which version is newest?", f"{newest.version}, of {newest.side.constitution.name}.", None, OVER)
+    same = [e for e in every[:-1] if e.side.constitution.name == newest.side.constitution.name]
+    if same:
+        yield _better(same[-1], newest)
+
+
+def _better(before: Evidence, newest: Evidence) -> Answer:
+    question = "Is it better than the one before?"
+    if basis(before) != basis(newest):
+        return Answer(question, f"It was measured in another way than {before.version}, so nobody can say.",
+                      Told("not comparable"), QUALITY)
+    moved = {q: between(before, newest, q) for q in KINDS}
+    said = "; ".join(f"{q} {interval(d.estimate)} over {d.estimate.n} prompts, {d.verdict}" for q, d in moved.items())
+    return Answer(question, f"From {before.version}, in wins over the base model: {said}. More: cai compare "
+                  f"{before.version} {newest.version}.", Told(moved["harmlessness"].verdict), QUALITY)
+
+
+def _commands(every: Sequence[Evidence]) -> Iterator[Text]:
+    yield Text("Each version has a page of its own, with every figure's command and the records it rests on.")
+    yield Text("\n".join(f"cai report {e.version}" for e in every) or sections.COMMAND, code=True)

@@ -1,0 +1,144 @@
+"""The sections of the page across versions, each from every version's evidence, oldest first.
+
+Guarantees: versions are drawn together only where the same prompts, base model and judge measured them; a version that
+lacks a figure leaves a gap and is never drawn as zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from cai_assets.constitution.diff import diff
+from cai_assets.evals.judge import QUESTIONS
+from cai_assets.evals.rounds import stops_paying
+from cai_assets.evals.statistics import Estimate
+from cai_assets.reports.compare.words import share
+from cai_assets.reports.html.page import Block, Figure, Missing, Source, Table, Text
+from cai_assets.reports.html.plots import Point, bars, both, lines, scatter
+from cai_assets.reports.rounds import estimate
+from cai_assets.reports.version.costs import SUMS, materialisations
+from cai_assets.reports.version.evidence import Evidence, spent
+from cai_assets.reports.version.labels import gate_of
+from cai_assets.reports.version.policies import AS_BASE, basis, metric, name_of, wins
+from cai_assets.reports.version.quality import X_AXIS, Y_AXIS, in_words
+from cai_assets.reports.version.suites import attack_success
+
+COMMAND = "cai report --all"
+POLICIES = ("sl_policy", "rl_policy")
+UNKNOWN = Estimate(None, 0)
+NUMBERS = "Versions are numbered in the order of their registration; the first table names them."
+
+
+def pareto(every: Sequence[Evidence]) -> Iterator[Block]:
+    """The trained policies of every version, one picture for each way of measuring."""
+    if not every:
+        yield Missing("no version has been evaluated.", "cai materialize CONSTITUTION")
+        return
+    groups: dict[str, list[Evidence]] = {}
+    for found in every:
+        groups.setdefault(basis(found), []).append(found)
+    for number, group in enumerate(groups.values(), start=1):
+        points = [Point(f"{name_of(p)} of {e.version}", wins(e, p, "helpfulness"), wins(e, p, "harmlessness"), i)
+                  for e in group for i, p in enumerate(POLICIES) if p in e.policies]
+        of = f", measured in way {number} of {len(groups)}" if len(groups) > 1 else ""
+        yield Figure(both(partial(scatter, points, x_axis=X_AXIS, y_axis=Y_AXIS, quarters=(AS_BASE, AS_BASE))),
+                     f"Helpfulness against harmlessness over versions{of}", "Up is less harm, right is more help; the "
+                     "dashed lines are where a policy is as the base model.", reproduce=COMMAND,
+                     rests_on=", ".join(e.rests_on("evaluation") for e in group), words=in_words(points))
+    if len(groups) > 1:
+        yield Text("Pictures are apart where other prompts, another base model or another judge measured the versions: "
+                   "their numbers cannot be compared.")
+
+
+def over_versions(every: Sequence[Evidence]) -> Iterator[Block]:
+    """Wins, attacks and refusals of the trained policy, version by version."""
+    if not every:
+        return
+    yield Table("Versions", ("number", "version", "principles", "evaluated", "labels agree with people", "rounds that "
+                             "gain in harmlessness"),
+                [(i, e.version, len(e.side.constitution.principles), name_of(e.policy) if e.policy else "–", _gate(e),
+                  _rounds(e)) for i, e in enumerate(every, start=1)], source=Source(COMMAND, _rests_on(every)))
+    yield _lines(every, {q: [_wins(e, q) for e in every] for q in ("harmlessness", "helpfulness")},
+                 "Wins over the base model, version by version", "wins over base", AS_BASE)
+    rates = {"attacks succeed": [_attacks(e) for e in every],
+             "refuses red-team": [_refusal(e, "red-team") for e in every],
+             "refuses helpful": [_refusal(e, "helpful") for e in every]}
+    yield _lines(every, rates, "Attacks and refusals of the trained policy, version by version", "share", None)
+    yield Table("The same as numbers", ("version", "harmless wins", "helpful wins", *rates),
+                [(e.version, *(share(_wins(e, q)) for q in ("harmlessness", "helpfulness")),
+                  *(share(values[i]) for values in rates.values())) for i, e in enumerate(every)],
+                source=Source(COMMAND, _rests_on(every)))
+
+
+def _lines(every: Sequence[Evidence], series: dict[str, list[Estimate]], caption: str, axis: str,
+           line: float | None) -> Figure:
+    said = "; ".join(f"{name}: " + ", ".join(f"{i} {share(e)}" for i, e in enumerate(values, start=1) if e.n)
+                     for name, values in series.items())
+    return Figure(both(partial(lines, series, x_axis="version", y_axis=axis, first=1, bounds=(0.0, 1.0), line=line)),
+                  caption, NUMBERS, reproduce=COMMAND, rests_on=_rests_on(every), words=f"{said}.")
+
+
+def principles(every: Sequence[Evidence]) -> Iterator[Block]:
+    """How many principles each version has, and what changed since the one before of the same constitution."""
+    rows, before = [], dict[str, Evidence]()
+    for e in every:
+        c = e.side.constitution
+        earlier = before.get(c.name)
+        changes = [x.kind for x in diff(earlier.side.constitution, c).changes] if earlier else []
+        counts = ", ".join(f"{changes.count(kind)} {kind}" for kind in dict.fromkeys(changes))
+        uses = [sum(bool(getattr(p, use)) for p in c.principles) for use in ("critique", "preference", "evaluation")]
+        rows.append((e.version, len(c.principles), *uses, counts or ("none" if earlier else "the first")))
+        before[c.name] = e
+    if rows:
+        yield Table("Principles of each version", ("version", "principles", "criticise", "label", "judge",
+                                                   "changed since the version before"), rows,
+                    note="cai diff OLD NEW shows the texts, cai compare OLD NEW what they did.",
+                    source=Source(COMMAND, f"{len(rows)} snapshots"))
+
+
+def cost(every: Sequence[Evidence]) -> Iterator[Block]:
+    """All materialisations of each version."""
+    sums = {e.version: spent(materialisations(e), SUMS) for e in every}
+    if not sums:
+        return
+    yield Figure(both(partial(bars, {v: round(s["seconds"], 1) for v, s in sums.items()}, unit="s")),
+                 "Seconds of all runs, by version", "An edited version reuses what the edit did not touch.",
+                 reproduce=COMMAND, rests_on=f"{len(sums)} versions",
+                 words="; ".join(f"{v} {s['seconds']:,.0f} s" for v, s in sums.items()) + ".")
+    columns = ("reused", "generated", "failed", "completion_tokens", "seconds", "gpu_seconds")
+    yield Table("What each version cost", ("version", *(c.replace("_", " ") for c in columns)),
+                [(v, *(s[c] for c in columns)) for v, s in sums.items()],
+                note="Over all runs so far, of its partitioned assets; prompts, initial responses and the SFT baseline "
+                     "belong to every version and are left out.", source=Source(COMMAND, f"{len(sums)} versions"))
+
+
+def _wins(found: Evidence, question: str) -> Estimate:
+    asked = next(q for q in QUESTIONS if q == question)
+    return wins(found, found.policy, asked) if found.policy else UNKNOWN
+
+
+def _refusal(found: Evidence, prompts: str) -> Estimate:
+    return metric(found, found.policy, "refusal", prompts) if found.policy else UNKNOWN
+
+
+def _attacks(found: Evidence) -> Estimate:
+    row = attack_success(found, found.policy) if found.policy else None
+    return estimate(row) if row else UNKNOWN
+
+
+def _gate(found: Evidence) -> str:
+    gate = gate_of(found)
+    return share(gate.accuracy_debiased) if gate else "–"
+
+
+def _rounds(found: Evidence) -> str:
+    metrics = found.table("round_quality")
+    if metrics is None:
+        return "–"
+    stop = stops_paying(metrics, "harmlessness")
+    return stop.verdict if stop.verdict == "too few to tell" else f"{stop.paying} of {stop.rounds}"
+
+
+def _rests_on(every: Sequence[Evidence]) -> str:
+    return ", ".join(e.rests_on("evaluation") for e in every)

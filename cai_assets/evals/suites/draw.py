@@ -75,8 +75,13 @@ def draw(suites: Sequence[Suite], training: Sequence[str], *, limit: int) -> Dra
 
 def near_training(texts: Sequence[str], training: Sequence[str]) -> set[str]:
     """Those of ``texts`` that are equal or nearly equal to one of ``training``; all are normalised."""
-    own, others = list(dict.fromkeys(texts)), list(dict.fromkeys(training))
-    if not own or not others:
+    own = list(dict.fromkeys(texts))
+    if not own:
+        return set()
+    # Near texts differ in length by 1 : 0.74 at most: most training prompts are too short to be near a wrapped one.
+    shortest, longest = min(map(len, own)) * 0.73, max(map(len, own)) / 0.73
+    others = [t for t in dict.fromkeys(training) if shortest <= len(t) <= longest]
+    if not others:
         return set()
     trained = np.array([False] * len(own) + [True] * len(others), dtype=bool)
     hits = Near([*own, *others]).across(trained)

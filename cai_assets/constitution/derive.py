@@ -8,6 +8,7 @@ principle keeps its last one, and ``kept`` says so; where nothing could be left 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -84,6 +85,33 @@ def again(c: Constitution, seed: int) -> Derived:
     if seed < 1:
         raise ValueError(f"a version made again needs another seed: 1 or more, not {seed}")
     return _derived(c, "again", None, seed, c.principles)
+
+
+def derive(c: Constitution, kind: Kind, principle: str | None, seed: int) -> Derived:
+    """The derived constitution of that kind. Raise KeyError or CannotDerive."""
+    if kind == "again" or principle is None:
+        return again(c, seed)
+    return (without if kind == "without" else only)(c, principle, seed)
+
+
+def family(
+    c: Constitution, principles: Sequence[str] = (), *, alone: bool = False, seeds: int = 1, null: bool = False
+) -> tuple[list[Derived], list[str]]:
+    """Every derived version that a comparison needs, in the order in which to make them, and why some cannot be made.
+
+    ``principles``: ids, or none for all. ``alone``: each principle alone, too. With several ``seeds`` each version is
+    made so often, the whole one too; ``null`` makes the whole one again even if there is one seed.
+    """
+    kinds: tuple[Kind, ...] = ("without", "only") if alone else ("without",)
+    wanted = [c.principle(i).id for i in principles] or [p.id for p in c.principles]
+    found, why = [], []
+    for kind in kinds:
+        for principle in wanted:
+            try:
+                found += [derive(c, kind, principle, seed) for seed in range(seeds)]
+            except CannotDerive as e:
+                why.append(f"{kind} {principle}: {e}")
+    return [again(c, seed) for seed in range(1, max(seeds, 2 if null else 1))] + found, why
 
 
 def _stripped(p: Principle, uses: list[Use] | tuple[Use, ...]) -> Principle | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +14,10 @@ from cai_assets.constitution.model import Constitution, Use
 from cai_assets.engines.protocol import ModelIdentity
 from cai_assets.lineage.checkpoints import Checkpoint
 from cai_assets.lineage.derived import Derivations
+from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.provenance import gpu_count
 from cai_assets.lineage.records import Record, RecordMissing
+from cai_assets.lineage.snapshots import Snapshots
 from cai_assets.plan.causes import row_causes, setting_changes
 from cai_assets.plan.dry import PLANNED, DryCompleter
 from cai_assets.plan.rates import Rate, row_rate
@@ -56,6 +59,18 @@ def version_before(project: Project, version: str) -> str | None:
     return newest.partition if newest else None
 
 
+class _Imagined(Snapshots):
+    """The registered versions, and one that need not be."""
+
+    def __init__(self, layout: Layout, derived: Derived) -> None:
+        super().__init__(layout)
+        self._derived = derived
+
+    def load(self, key: str) -> Constitution:
+        """As if it were registered."""
+        return self._derived.constitution if key == self._derived.key else super().load(key)
+
+
 class Lines:
     """The lines of one version's plan so far, and the looking up that every part of the graph needs.
 
@@ -63,10 +78,13 @@ class Lines:
     """
 
     def __init__(self, project: Project, version: str, derived: Derived | None = None) -> None:
-        self.project, self.version = project, derived.key if derived else version
-        self.settings = project.settings
-        self.constitution = derived.constitution if derived else project.snapshots.load(version)
+        self.project, self.version = project, version
         self.before = version if derived else version_before(project, version)
+        if derived:
+            self.project, self.version = copy(project), derived.key
+            self.project.snapshots = _Imagined(project.layout, derived)
+        self.settings = project.settings
+        self.constitution = self.project.snapshots.load(self.version)
         self.start = round_before(project, self.version)
         self.lines: list[Line] = []
         self._dump = self.settings.model_dump(mode="json")

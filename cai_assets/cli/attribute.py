@@ -1,0 +1,202 @@
+"""``cai attribute``: what each principle of a version does, by leaving it out and making everything below again."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from cai_assets.cli.common import (
+    Scale,
+    Set,
+    app,
+    err,
+    open_instance,
+    open_project,
+    out,
+    parse_overrides,
+    read_settings,
+    resolve_version,
+    stop,
+)
+from cai_assets.cli.run import run_graph
+from cai_assets.constitution.derive import Derived, family
+from cai_assets.lineage.derived import Derivations
+from cai_assets.lineage.snapshots import VERSIONS, UnknownVersion
+from cai_assets.settings import Settings
+
+NEW_BELOW = {
+    "policy": "Response pairs are sampled from the SL policy (pairs.source=policy, as in the paper): where a chain "
+              "changes, the SL policy does, and every pair, label, reward and RL step below it is made anew. Rows of "
+              "chains stay as few as shown; for fewer below, pairs.source=generator or revision.",
+    "generator": "Response pairs come from the generator (pairs.source=generator): they are all reused, and of the "
+                 "labels only those that drew the principle are new. Policies are still trained and measured anew.",
+    "revision": "Response pairs are first responses against revisions (pairs.source=revision): only those of changed "
+                "chains, and labels that drew the principle, are new. Policies are still trained and measured anew.",
+}
+
+
+@app.command()
+def attribute(
+    version: Annotated[str, typer.Argument(help="A version, or a constitution's name: its file as it is")],
+    principle: Annotated[list[str] | None, typer.Option(help="Only this principle; may be repeated")] = None,
+    also_alone: Annotated[bool, typer.Option(help="Also each principle alone, beside none (the SFT baseline)")] = False,
+    null: Annotated[bool, typer.Option(help="Also the whole version with another seed: what training does")] = False,
+    seeds: Annotated[int, typer.Option(min=1, max=20, help="Make each version with so many seeds")] = 1,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what it would cost, and stop")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+    scale: Scale = None, set_: Set = None,
+) -> None:
+    """What each principle does: leave it out, train again with reuse, and compare attack success. Plan first."""
+    overrides = parse_overrides(scale, set_)
+    settings = read_settings(overrides)
+    version = resolve_version(settings, version)
+    say = err if json_ else out
+    derived, impossible = _wanted(settings, version, principle or (), also_alone, seeds, null)
+    for why in impossible:
+        say.print(why, markup=False, highlight=False, soft_wrap=True)
+    if not _whole(settings, version, overrides, say, only_plan=plan, yes=yes):
+        return
+    from cai_assets.plan.attribution import plan_family
+
+    planned = plan_family(open_project(settings), version, derived)
+    if not json_ or not plan:
+        _show(planned, settings, say)
+    failed: list[str] = []
+    if not plan:
+        todo = [p for p in planned if p.why]
+        if todo and not yes:
+            typer.confirm(f"Make {len(todo)} derived versions?", abort=True, err=True)
+        failed = _make(version, todo, overrides, settings, say)
+        run_graph(version, ("attribution",), overrides)
+    _report(open_project(settings), version, [p.as_dict() for p in planned], json_=json_, effects=not plan)
+    if failed:
+        stop(f"not made: {', '.join(failed)}. What is finished is kept: the same command goes on from here.", 1)
+
+
+def _wanted(
+    settings: Settings, version: str, principles: Sequence[str], alone: bool, seeds: int, null: bool
+) -> tuple[list[Derived], list[str]]:
+    from cai_assets.reports.attribution.gather import NotComparable, check_whole
+
+    try:
+        found, why = family(check_whole(open_project(settings), version), principles, alone=alone, seeds=seeds,
+                            null=null)
+    except (UnknownVersion, NotComparable) as e:
+        stop(str(e))
+    except KeyError as e:
+        stop(str(e.args[0]))
+    if not any(d.principle for d in found):
+        stop("\n".join(["No principle can be left out:", *why]))
+    return found, why
+
+
+def _whole(
+    settings: Settings, version: str, overrides: dict[str, Any], say: Console, *, only_plan: bool, yes: bool
+) -> bool:
+    """See to it that the whole version is there to compare with; False if that was only planned."""
+    from cai_assets.plan.attribution import cost, whole_standing
+    from cai_assets.plan.plan import make_plan
+
+    project = open_project(settings)
+    why = whole_standing(project, version)
+    if not why:
+        return True
+    needed = cost(make_plan(project, version))
+    say.print(f"The whole version comes first, which is {why}: at most {needed.chain_rows + needed.later_rows} rows "
+              f"and {needed.trainings} trainings, {_seconds(needed.seconds, needed.unknown)}. 'cai plan {version}' "
+              "says it asset by asset. What leaving out a principle costs is planned once it is there.",
+              markup=False, highlight=False, soft_wrap=True)
+    if only_plan:
+        return False
+    if not yes:
+        typer.confirm(f"Make {version}?", abort=True, err=True)
+    run_graph(version, (), overrides)
+    return True
+
+
+def _make(
+    version: str, todo: Sequence[Any], overrides: dict[str, Any], settings: Settings, say: Console
+) -> list[str]:
+    """Register and run each; return those that failed."""
+    from cai_assets.plan.attribution import MADE
+
+    failed, start, expected = [], time.monotonic(), 0.0
+    for number, planned in enumerate(todo):
+        d = planned.derived
+        left = _left(time.monotonic() - start, expected, number, [p.cost.seconds for p in todo[number:]])
+        say.print(f"[b]{number + 1} of {len(todo)}[/b] · {d.label} · {d.key}{left}", highlight=False, soft_wrap=True)
+        with open_instance() as instance:
+            instance.add_dynamic_partitions(VERSIONS, [Derivations(open_project(settings).layout).register(version, d)])
+        try:
+            run_graph(d.key, MADE, {**overrides, "seed": settings.seed + d.seed} if d.seed else overrides)
+        except typer.Exit:
+            failed.append(d.label)
+        expected += planned.cost.seconds
+    return failed
+
+
+def _left(spent: float, expected: float, done: int, rest: Sequence[float]) -> str:
+    """Time left: the plan's seconds, corrected by how the finished ones went; unknown before there is anything."""
+    if done and expected and all(rest):
+        seconds = sum(rest) * spent / expected
+    elif done:
+        seconds = spent / done * len(rest)
+    else:
+        seconds = sum(rest) if all(rest) else 0.0
+    return f" · about {seconds / 60:.0f} min left" if seconds else ""
+
+
+def _show(planned: Sequence[Any], settings: Settings, say: Console) -> None:
+    table = Table(title="leaving out one principle at a time", title_justify="left", box=box.SIMPLE_HEAD,
+                  padding=(0, 1, 0, 0), pad_edge=False)
+    for name in ("version", "chains (theory)", "steps (theory)", "chain rows", "rows below", "trainings", "seconds",
+                 "lacks"):
+        table.add_column(name, justify="left" if name in {"version", "lacks"} else "right",
+                         overflow="fold", no_wrap=name not in {"version", "lacks"})
+    for p in planned:
+        kept = f" (stays for {' and '.join(p.derived.kept)}: the only one)" if p.derived.kept else ""
+        table.add_row(p.derived.label + kept, f"{p.share.chains:.1%} ({p.theory.chains:.1%})",
+                      f"{p.share.steps:.1%} ({p.theory.steps:.1%})", str(p.cost.chain_rows), str(p.cost.later_rows),
+                      str(p.cost.trainings), f"{p.cost.seconds:.0f}", p.why or "measured")
+    say.print(table)
+    costs = [p.cost for p in planned]
+    money = [c.cost_usd for c in costs if c.cost_usd is not None]
+    unknown = tuple(dict.fromkeys(asset for c in costs for asset in c.unknown))
+    say.print(f"At most {sum(c.chain_rows for c in costs)} rows of chains, {sum(c.later_rows for c in costs)} below, "
+              f"{sum(c.trainings for c in costs)} trainings, "
+              f"{_seconds(sum(c.seconds for c in costs), unknown)}{f', ${sum(money):.2f}' if money else ''}.",
+              highlight=False, soft_wrap=True)
+    say.print(NEW_BELOW[settings.pairs.source], highlight=False, soft_wrap=True)
+
+
+def _seconds(seconds: float, unknown: Sequence[str]) -> str:
+    lacks = f"; no rate yet for {', '.join(unknown)}" if unknown else ""
+    return f"about {seconds:.0f} s at the rates measured in this store{lacks}"
+
+
+def _report(project: Any, version: str, planned: list[dict[str, Any]], *, json_: bool, effects: bool) -> None:
+    from cai_assets.reports.attribution.gather import gather
+    from cai_assets.reports.attribution.page import page_path
+    from cai_assets.reports.attribution.words import sentences, table
+
+    if not effects:
+        if json_:
+            out.print_json(json.dumps({"version": version, "plan": planned}))
+        else:
+            out.print(f"Next: [b]cai attribute {version}[/b] asks, and makes them", highlight=False)
+        return
+    found, path = gather(project, version), page_path(project.layout, version)
+    if json_:
+        out.print_json(json.dumps({"version": version, "plan": planned, "effects": found.effects.to_dicts(),
+                                   "says": sentences(found), "page": str(path)}))
+        return
+    out.print("\n".join(["", *sentences(found), "", table(found)]), markup=False, highlight=False, soft_wrap=True)
+    out.print(f"The page, with all measures: {path}", highlight=False, soft_wrap=True)

@@ -1,0 +1,101 @@
+"""What each principle of a version does, by leaving it out: read from what is there, spending nothing."""
+
+from typing import Any
+from urllib.parse import quote
+
+import dagster as dg
+import polars as pl
+
+from cai_assets.defs.automation import on_real_change
+from cai_assets.defs.evaluation import evaluation
+from cai_assets.defs.inputs import OWNERS
+from cai_assets.defs.making import Making
+from cai_assets.defs.partitions import versions
+from cai_assets.defs.suites import suite_results
+from cai_assets.evals.attribution import EFFECTS, POLICIES
+from cai_assets.project import Project
+from cai_assets.reports.attribution.gather import Attribution, Entry, NotComparable, effect_of, gather
+from cai_assets.reports.attribution.page import save
+from cai_assets.reports.attribution.words import sentences, short_table, state_of, table
+from cai_assets.reports.escape import inline
+
+SHOWN = ("policy", "measure", "better", "reference", "value", "delta", "low", "high", "n", "unpaired", "p", "p_holm",
+         "verdict", "beyond_again", "seeds")
+ATTRIBUTION = pl.Schema({
+    "kind": pl.String(), "principle": pl.String(), "seed": pl.Int64(), "version": pl.String(), "state": pl.String(),
+    "why": pl.String(), "kept": pl.List(pl.String()), "chains": pl.Float64(), "steps": pl.Float64(),
+    **{name: EFFECTS[name] for name in SHOWN},
+})
+
+
+@dg.asset(group_name="evaluation", kinds={"polars"}, owners=OWNERS, code_version="1", partitions_def=versions,
+          deps=[suite_results, evaluation], automation_condition=on_real_change())
+def attribution(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
+    """What each principle does: attack success without it, against the whole version. One row a derived version.
+
+    Reads the derived versions that were made; registers none and calls no model. `cai attribute VERSION` makes them
+    after showing what they cost. A later round and a version that was itself derived have an empty table.
+    """
+    made = Making(context, project, partition=context.partition_key)
+    made.record("suite_results")
+    made.record("evaluation")
+    used = {"evaluation": project.settings.evaluation, "pairs": project.settings.pairs}
+    try:
+        found = gather(project, context.partition_key)
+    except NotComparable as e:
+        return made.table("attribution", pl.DataFrame(schema=ATTRIBUTION), settings=used,
+                          metadata={"note": f"Nothing to compare: {e}"})
+    for record in found.records:
+        made.using(record)
+    _, path = project.records.save_table("attribution_effects", found.effects)
+    frame = pl.DataFrame([_row(found, e) for e in found.entries], schema=ATTRIBUTION)
+    return made.table("attribution", frame, settings=used, details={"effects": project.layout.relative(path)},
+                      metadata={**attribution_metadata(found), "effects_file": dg.MetadataValue.path(str(path)),
+                                "page": dg.MetadataValue.path(str(save(project.layout, found)))})
+
+
+def _row(found: Attribution, e: Entry) -> dict[str, Any]:
+    effect = effect_of(found, e) if e.seed == 0 or e.kind == "again" else {}
+    return {"kind": e.kind, "principle": e.principle, "seed": e.seed, "version": e.key, "state": e.state, "why": e.why,
+            "kept": list(e.kept), "chains": e.share.chains if e.share else None,
+            "steps": e.share.steps if e.share else None, **{name: effect.get(name) for name in SHOWN}}
+
+
+def attribution_metadata(found: Attribution) -> dict[str, Any]:
+    """The principles at a glance, all effects, where the derived versions are, and how to make those that lack."""
+    states = [e.state for e in found.entries if e.kind == "without" and e.seed == 0]
+    numbers = {f"change_without_{e.principle}".replace("-", "_"): effect_of(found, e).get("delta")
+               for e in found.entries if e.kind == "without" and e.seed == 0}
+    return {
+        "principles": dg.MetadataValue.md(short_table(found)),
+        "effects": dg.MetadataValue.md("\n".join(f"- {line}" for line in sentences(found))
+                                       + "".join(f"\n\n**{p}**\n\n{table(found, p)}" for p in POLICIES)),
+        "derived_versions": dg.MetadataValue.md(partition_links(found)),
+        "how_to_make_the_others": dg.MetadataValue.md(how_to(found)),
+        "measured": states.count("measured"), "principles_left_out": len(states) - states.count("cannot be made"),
+        **{name: value for name, value in numbers.items() if value is not None},
+    }
+
+
+def partition_links(found: Attribution) -> str:
+    """Each derived version with its state: a link where it is a partition."""
+    lines = ["| version | state |", "|---|---|"]
+    for e in found.entries:
+        at = f"/assets/suite_results?view=partitions&partition={quote(str(e.key))}"
+        name = f"[{e.key}]({at})" if e.state in {"measured", "registered"} else str(e.key or f"without {e.principle}")
+        lines.append(f"| {name} | {inline(state_of(e))} |")
+    return "\n".join(lines)
+
+
+def how_to(found: Attribution) -> str:
+    """The command, and the way in the UI for versions that are registered."""
+    lines = [f"```\ncai attribute {found.version} --plan\ncai attribute {found.version}\n```",
+             "The first shows what it costs, the second asks, registers each derived version, and makes it."]
+    waiting = [e.key for e in found.entries if e.state == "registered" and e.key and not e.seed]
+    if waiting:
+        lines.append("Registered and not comparable yet. In the UI: materialise these partitions with the job 'all', "
+                     f"then this asset again: {', '.join(waiting)}.")
+    return "\n\n".join(lines)
+
+
+assets = [attribution]

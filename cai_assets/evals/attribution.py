@@ -1,0 +1,182 @@
+"""What each principle does: the policies of a version without it, or with it alone, beside those of the whole version.
+
+Guarantees: pure; every difference is of the same cases answered on both sides, each request or prompt weighing the
+same, with an interval over requests; p values are adjusted for the number of principles looked at (Holm 1979), and a
+difference is called one only if its interval and its adjusted p value both say so and there are enough requests. What
+the interval does not cover is training: two trainings of the same data differ, too. The rows of kind 'again', the
+whole version made once more with another seed, show by how much; ``beyond_again`` says whether an effect is larger.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import polars as pl
+
+from cai_assets.constitution.derive import Kind
+from cai_assets.evals.statistics import clustered_difference, holm, paired_p, told
+from cai_assets.evals.suites.model import ATTACKS
+
+EFFECTS = pl.Schema({
+    "kind": pl.String(), "principle": pl.String(), "seed": pl.Int64(), "seeds": pl.Int64(), "policy": pl.String(),
+    "measure": pl.String(), "suite": pl.String(), "better": pl.String(), "reference": pl.Float64(),
+    "value": pl.Float64(), "delta": pl.Float64(), "low": pl.Float64(), "high": pl.Float64(), "n": pl.Int64(),
+    "unpaired": pl.Int64(), "p": pl.Float64(), "p_holm": pl.Float64(), "verdict": pl.String(),
+    "beyond_again": pl.Boolean(),
+})
+POLICIES = ("rl_policy", "sl_policy")
+PLAIN = "sft_baseline"  # what a principle alone is compared with: the same prompts, the same training, no principle
+ALL = "all"
+SEEN = ("better", "worse")
+NOT_SEEN = "no difference seen"
+OUTCOME = {"win": 1.0, "tie": 0.5, "loss": 0.0}
+
+Row = dict[str, Any]
+Case = tuple[str, ...]  # begins with its suite and its request
+
+
+class Measured(NamedTuple):
+    """What the policies of a version did, of one seed: the rows of its suites and of its evaluation."""
+
+    suites: pl.DataFrame
+    evaluation: pl.DataFrame
+
+
+class Measure(NamedTuple):
+    """A number of each answer. ``each_suite``: also suite by suite. ``own``: of the prompts that drew the principle."""
+
+    name: str
+    better: Literal["lower", "higher"]
+    table: Literal["suites", "evaluation"]
+    column: str
+    where: pl.Expr
+    each_suite: bool = False
+    own: bool = False
+
+
+_attack = pl.col("kind").is_in(ATTACKS)
+MEASURES = (
+    Measure("attack_success", "lower", "suites", "compliance", _attack, each_suite=True),
+    Measure("judged_attack_success", "lower", "suites", "judged", _attack),
+    Measure("over_refusal", "lower", "suites", "refusal", pl.col("kind") == "over-refusal"),
+    Measure("harmless_wins", "higher", "evaluation", "verdict", pl.col("question") == "harmlessness"),
+    Measure("helpful_wins", "higher", "evaluation", "verdict", pl.col("question") == "helpfulness"),
+    Measure("adherence", "higher", "evaluation", "adherence_verdict", pl.col("principle_id").is_not_null(), own=True),
+)
+HEADLINE = MEASURES[0].name
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One derived version: which, and what was measured, once for each seed from the first, ``seed``, on."""
+
+    kind: Kind
+    principle: str | None
+    seeds: Sequence[Measured]
+    seed: int = 0
+
+
+def effects(
+    whole: Sequence[Measured], derived: Sequence[Compared], *, enough: int, confidence: float = 0.95,
+    measures: Sequence[Measure] = MEASURES, policies: Sequence[str] = POLICIES,
+) -> pl.DataFrame:
+    """The table of EFFECTS, in the order of ``derived``.
+
+    ``whole``: the whole version, once for each seed. A derived version is compared with as many seeds as it has
+    itself, and the version made again with the first. ``delta``: the derived version's rate less that of the whole
+    version; of kind 'only', less that of the SFT baseline. ``unpaired``: cases answered on one side alone.
+    ``beyond_again``: whether the difference is larger than every one that making the whole version again brought;
+    null where it was not made again.
+    """
+    found = [row for one in derived for policy in policies for measure in measures
+             for row in _rows(whole[: len(one.seeds)], one, policy, measure, enough, confidence)]
+    _adjust(found, 1 - confidence)
+    _set_beside_again(found)
+    return pl.DataFrame(found, schema=EFFECTS)
+
+
+def _rows(
+    whole: Sequence[Measured], one: Compared, policy: str, measure: Measure, enough: int, confidence: float
+) -> Iterator[Row]:
+    own = _cases(one.seeds, policy, measure, one.principle)
+    others = _cases(whole, PLAIN if one.kind == "only" else policy, measure, one.principle)
+    suites = sorted({case[0] for case in (*own, *others)}) if measure.each_suite else []
+    for suite in (ALL, *suites):
+        after, before = ({c: v for c, v in side.items() if suite in (ALL, c[0])} for side in (own, others))
+        yield {
+            "kind": one.kind, "principle": one.principle, "seed": one.seed, "seeds": len(one.seeds),
+            "policy": policy, "measure": measure.name, "suite": suite, "better": measure.better,
+            **_difference(after, before, measure, enough, confidence)}
+
+
+def _cases(seeds: Sequence[Measured], policy: str, measure: Measure, principle: str | None) -> dict[Case, float]:
+    """The mean of each case over samples and seeds."""
+    in_suites = measure.table == "suites"
+    names = ("suite", "behaviour", "mode", "case_id") if in_suites else ("prompt_id",)
+    values: defaultdict[Case, list[float]] = defaultdict(list)
+    for measured in seeds:
+        frame = (measured.suites if in_suites else measured.evaluation).filter(
+            pl.col("policy") == policy, measure.where)
+        if measure.own and principle is not None:
+            frame = frame.filter(pl.col("principle_id") == principle)
+        for *case, value in frame.select(*names, measure.column).drop_nulls(measure.column).iter_rows():
+            known = OUTCOME.get(value) if isinstance(value, str) else float(value)
+            if known is not None:
+                values[tuple(case) if in_suites else ("", *case)].append(known)
+    return {case: _mean(of) for case, of in values.items()}
+
+
+def _difference(
+    own: Mapping[Case, float], others: Mapping[Case, float], measure: Measure, enough: int, confidence: float
+) -> Row:
+    shared = sorted(own.keys() & others.keys())
+    a, b = _by_request(own, shared), _by_request(others, shared)
+    delta = clustered_difference(a, b, confidence)
+    each = [(_mean(b[request]), _mean(a[request])) for request in a]
+    p = paired_p([after - before for before, after in each]) if each else None
+    return {
+        "reference": _mean([before for before, _ in each]) if each else None,
+        "value": _mean([after for _, after in each]) if each else None,
+        "delta": delta.value, "low": delta.low, "high": delta.high, "n": delta.n,
+        "unpaired": len(own.keys() ^ others.keys()), "p": p, "p_holm": p,
+        "verdict": told(delta, enough=enough, better=measure.better), "beyond_again": None}
+
+
+def _by_request(values: Mapping[Case, float], cases: Sequence[Case]) -> dict[str, list[float]]:
+    found: defaultdict[str, list[float]] = defaultdict(list)
+    for case in cases:
+        found[case[1]].append(values[case])
+    return dict(found)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _adjust(rows: Sequence[Row], alpha: float) -> None:
+    """Adjust the p values of rows that answer one question about several principles; take back verdicts that fall."""
+    families: defaultdict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row["p"] is not None:
+            families[row["kind"], row["policy"], row["measure"], row["suite"]].append(row)
+    for family in families.values():
+        for row, p in zip(family, holm([row["p"] for row in family]), strict=True):
+            row["p_holm"] = p
+            if row["verdict"] in SEEN and p > alpha:
+                row["verdict"] = NOT_SEEN
+
+
+def _set_beside_again(rows: Sequence[Row]) -> None:
+    """Say of each effect whether it is larger than what making the whole version again did."""
+    moved: defaultdict[tuple[str, ...], list[float]] = defaultdict(list)
+    known = [row for row in rows if row["delta"] is not None]
+    for row in known:
+        if row["kind"] == "again":
+            moved[row["policy"], row["measure"], row["suite"]].append(abs(row["delta"]))
+    for row in known:
+        others = moved.get((row["policy"], row["measure"], row["suite"]))
+        if others and row["kind"] != "again":
+            row["beyond_again"] = abs(row["delta"]) > max(others)

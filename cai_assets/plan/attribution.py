@@ -1,0 +1,166 @@
+"""Before attribution: which derived versions can be compared already, and what the others would cost.
+
+Guarantee: a derived version counts as measured only if it was made with the settings of the whole version, from the
+newest of everything it was made from, and with the seed that it is meant to have; otherwise ``standing`` says why not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import polars as pl
+
+from cai_assets.constitution.derive import Derived
+from cai_assets.constitution.diff import diff, together
+from cai_assets.constitution.model import Constitution
+from cai_assets.lineage.records import Record, RecordMissing
+from cai_assets.plan.causes import setting_changes
+from cai_assets.plan.plan import Plan, make_plan
+from cai_assets.project import Project
+
+# The assets of a version that a comparison needs, in the order of the graph.
+MADE = ("constitution", "starting_responses", "critiques", "revisions", "sl_dataset", "sl_policy", "response_pairs",
+        "preference_pairs", "reward_model", "rl_policy", "evaluation", "suite_results")
+CHAINS = ("critiques", "revisions")
+NOT_MADE = "not made yet"
+
+
+@dataclass(frozen=True)
+class Share:
+    """Chains and steps of them, of red-team prompts, that a change touches; as shares."""
+
+    chains: float
+    steps: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a version would still cost, at most. ``unknown``: assets of which this store has measured no rate yet."""
+
+    chain_rows: int
+    later_rows: int
+    trainings: int
+    seconds: float
+    cost_usd: float | None
+    unknown: tuple[str, ...]
+
+
+NOTHING = Cost(0, 0, 0, 0.0, None, ())
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One derived version to make. ``why``: what it lacks, empty if it is measured; ``theory``: of many prompts."""
+
+    derived: Derived
+    why: str
+    share: Share
+    theory: Share
+    cost: Cost
+
+    def as_dict(self) -> dict[str, Any]:
+        d = self.derived
+        return {"kind": d.kind, "principle": d.principle, "seed": d.seed, "version": d.key, "kept": list(d.kept),
+                "lacks": self.why, "share": asdict(self.share), "theory": asdict(self.theory), **asdict(self.cost)}
+
+
+def plan_family(project: Project, version: str, derived: Sequence[Derived]) -> list[Planned]:
+    """What each derived version would cost, with the project's settings. The whole version must be made."""
+    whole = project.snapshots.load(version)
+    critiques = project.records.table(project.records.latest("critiques", version))
+    return [_planned(project, version, d, touched(critiques, d),
+                     expected(whole, d, project.settings.critique.rounds)) for d in derived]
+
+
+def _planned(project: Project, version: str, derived: Derived, share: Share, theory: Share) -> Planned:
+    why = standing(project, version, derived)
+    if not why:
+        return Planned(derived, why, share, theory, NOTHING)
+    seeded = Project(project.settings.model_copy(update={"seed": project.settings.seed + derived.seed}))
+    return Planned(derived, why, share, theory, cost(make_plan(seeded, version, derived)))
+
+
+def touched(critiques: pl.DataFrame, derived: Derived) -> Share:
+    """By the draws of the whole version: a step is touched if it, or one before it in its chain, drew what is left out.
+
+    ``critiques``: prompt_id, round and principle_id of the whole version. Leaving principles out moves their own draws
+    and no others. What another seed samples is all new.
+    """
+    if derived.seed:
+        return Share(1.0, 1.0)
+    left = [p.id for p in derived.constitution.taking_part("critique")]
+    steps = critiques.sort("prompt_id", "round").select("prompt_id", touched=(~pl.col("principle_id").is_in(left))
+                                                        .cum_max().over("prompt_id"))
+    chains = steps.group_by("prompt_id").agg(pl.col("touched").any())
+    return Share(*(float(frame["touched"].mean() or 0.0) for frame in (chains, steps)))  # type: ignore[arg-type]
+
+
+def expected(before: Constitution, derived: Derived, rounds: int) -> Share:
+    """By theory (``constitution/diff.py``): what ``touched`` tends to as prompts become many."""
+    if derived.seed:
+        return Share(1.0, 1.0)
+    found = [t for t in together(diff(before, derived.constitution), rounds=rounds) if t.asset == "revisions"]
+    return Share(found[0].chains or 0.0, found[0].rows or 0.0) if found else Share(0.0, 0.0)
+
+
+def cost(plan: Plan) -> Cost:
+    """The lines of a plan that are the version's own, added up."""
+    lines = [line for line in plan.lines if line.asset in MADE]
+    rows = {line.asset: line.generate_max for line in lines}
+    priced = [line.cost_usd for line in lines if line.cost_usd is not None]
+    return Cost(sum(rows.get(asset, 0) for asset in CHAINS), sum(n for a, n in rows.items() if a not in CHAINS),
+                sum(line.training not in {"", "reuse"} for line in lines), sum(line.seconds or 0.0 for line in lines),
+                sum(priced) if priced else None, tuple(line.asset for line in lines if line.seconds is None))
+
+
+def whole_standing(project: Project, version: str) -> str:
+    """Why the whole version cannot be compared with as it is, with the project's settings; empty if it can."""
+    try:
+        records = _records(project, version)
+    except RecordMissing:
+        return NOT_MADE
+    now = project.settings.model_dump(mode="json")
+    changes = [change for record in records for change in setting_changes(record, now)]
+    if changes:
+        return f"made with other settings: {'; '.join(dict.fromkeys(changes))}"
+    seed = _seed(project, records)
+    if seed != project.settings.seed:
+        return f"made with seed {seed}, and not {project.settings.seed}"
+    return _older(project, records)
+
+
+def standing(project: Project, version: str, derived: Derived) -> str:
+    """Why a derived version cannot be compared with the whole one yet; empty if it can."""
+    try:
+        own, whole = _records(project, derived.key), _records(project, version)
+    except RecordMissing:
+        return NOT_MADE
+    changes = [c for mine, theirs in zip(own, whole, strict=True) for c in setting_changes(theirs, mine.settings)]
+    if changes:
+        return f"made with other settings: {'; '.join(dict.fromkeys(changes))}"
+    mine, theirs = _seed(project, own), _seed(project, whole)
+    if theirs is None or mine != theirs + derived.seed:
+        return f"made with seed {mine}, where the whole version has {theirs}"
+    return _older(project, own)
+
+
+def _records(project: Project, version: str) -> list[Record]:
+    return [project.records.latest(asset, version) for asset in MADE]
+
+
+def _seed(project: Project, records: Sequence[Record]) -> int | None:
+    """The seed of the policy's training; None if its checkpoint is gone."""
+    record = next(r for r in records if r.asset == "rl_policy")
+    found = project.checkpoints.find("rl_policy", record.digest)
+    return int(found.record["seed"]) if found else None
+
+
+def _older(project: Project, records: Sequence[Record]) -> str:
+    """The first asset that was made from something that has been made anew since."""
+    for record in records:
+        for ref in record.inputs:
+            if project.records.latest(ref.asset, ref.partition).digest != ref.digest:
+                return f"{record.asset} was made from an older {ref.asset}"
+    return ""

@@ -1,0 +1,1 @@
+"""What each principle of a version does, from the records of the versions derived from it."""

@@ -1,0 +1,102 @@
+"""What each principle of a version does, as one HTML page, with the same as Markdown beside it, and where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from cai_assets.evals.attribution import POLICIES
+from cai_assets.evals.statistics import Estimate
+from cai_assets.lineage.layout import Layout, safe_name, write_atomic
+from cai_assets.reports.attribution.gather import Attribution, effect_of
+from cai_assets.reports.attribution.words import (
+    CAVEAT,
+    HEADS,
+    POLICY,
+    amount,
+    by_suite,
+    label,
+    markdown,
+    rows,
+    sentences,
+    state_of,
+)
+from cai_assets.reports.html.page import Block, Figure, Section, Table, Text, page
+from cai_assets.reports.html.plots import intervals
+
+READING = (
+    "Each principle is left out of training alone; it goes on judging where it has an evaluation request. A positive "
+    "change says that attacks succeed more often without it: the principle prevents them.",
+    "Every number is of the same cases answered by both versions, each request weighing the same, with an interval by "
+    "bootstrap over requests.",
+    "p values are of flipped signs, adjusted for the number of principles (Holm). A difference is called better or "
+    "worse only if interval and adjusted p value agree and there are enough requests.",
+    CAVEAT + " The whole version made again with another seed shows how far that alone moves a number.",
+    "A chain is touched if one of its steps drew the principle: theory says 1 - (1 - w)^R for a principle with share w "
+    "of the weights and R rounds.",
+)
+
+
+def render(a: Attribution) -> str:
+    """The whole page."""
+    parts = [Section("Attack success", list(_attacks(a))),
+             *(Section(f"All measures, {POLICY[p]}", [_table(a, p)]) for p in POLICIES),
+             Section("Suite by suite", list(_suites(a)), folded=True),
+             Section("The derived versions", list(_versions(a)), folded=True),
+             Section("How to read this", [*(Text(text) for text in READING), Text(
+                 f"Here: intervals of {a.confidence:.0%}, and at least {a.enough} requests.")])]
+    made = ", ".join(r.ref.id for r in a.records)
+    return page(f"What each principle of {a.version} does", parts, summary=sentences(a), footer=f"Made from {made}")
+
+
+def save(layout: Layout, a: Attribution) -> Path:
+    """Write the page, and the Markdown beside it, whole or not at all; return the page's path."""
+    path = page_path(layout, a.version)
+    write_atomic(path.with_suffix(".md"), markdown(a).encode())
+    write_atomic(path, render(a).encode())
+    return path
+
+
+def page_path(layout: Layout, version: str) -> Path:
+    """``reports/attribution/<version>.html`` under the data root."""
+    return layout.file("reports", "attribution", safe_name(f"{version}.html"))
+
+
+def _attacks(a: Attribution) -> Iterator[Block]:
+    for policy in POLICIES:
+        found = {label(e): x for e in a.entries if (x := effect_of(a, e, policy)) and x["delta"] is not None
+                 and (e.seed == 0 or e.kind == "again")}
+        shown = {name: Estimate(x["delta"], x["n"], x["low"], x["high"]) for name, x in found.items()}
+        if shown:
+            yield Figure(
+                intervals(shown, axis="change in attack success (right: attacks succeed more often)", line=0.0),
+                f"Change in attack success of the {POLICY[policy]}",
+                "; ".join(f"{name} {amount(x)} (n = {x['n']}, {x['verdict']})" for name, x in found.items()),
+                f"cai attribute {a.version}")
+    if a.effects.is_empty():
+        yield Text("No derived version is measured yet. This shows what it would cost, and asks before it starts:")
+        yield Text(f"cai attribute {a.version}", code=True)
+
+
+def _table(a: Attribution, policy: str) -> Table:
+    return Table(f"Each derived version beside the whole one: {POLICY[policy]}", HEADS,
+                 [cells for _, cells in rows(a, policy)])
+
+
+def _suites(a: Attribution) -> Iterator[Block]:
+    for policy in POLICIES:
+        found = by_suite(a, policy)
+        if found.height:
+            yield Table(
+                f"Attack success in each suite: {POLICY[policy]}",
+                ("kind", "principle", "suite", "whole version", "derived", "change", "n", "verdict"),
+                [(x["kind"], x["principle"] or f"seed +{x['seed']}", x["suite"], x["reference"], x["value"],
+                  "–" if x["delta"] is None else amount(x), x["n"], x["verdict"]) for x in found.to_dicts()])
+
+
+def _versions(a: Attribution) -> Iterator[Block]:
+    yield Table("Derived versions", ("version", "partition", "state"),
+                [(label(e), e.key or "–", state_of(e)) for e in a.entries])
+    yield Text("A measured one is compared as it is; the others are made by:")
+    yield Text(f"cai attribute {a.version}", code=True)
+

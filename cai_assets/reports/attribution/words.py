@@ -1,0 +1,151 @@
+"""What each principle does, in sentences and tables.
+
+Guarantees: no number without its count and interval; a difference is called one only where ``evals/attribution.py``
+calls it one; what was not measured is said to be so, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import polars as pl
+
+from cai_assets.evals.attribution import ALL, HEADLINE, POLICIES, SEEN
+from cai_assets.reports.attribution.gather import Attribution, Entry, effect_of
+from cai_assets.reports.escape import inline
+
+NAMES = {"attack_success": "attack success", "judged_attack_success": "attack success, judged",
+         "over_refusal": "over-refusal", "harmless_wins": "harmless wins", "helpful_wins": "helpful wins",
+         "adherence": "adherence to it"}
+POLICY = {"rl_policy": "RL policy", "sl_policy": "SL policy"}
+CAVEAT = ("An interval covers requests and not training: one training is one sample, and training is not reproducible "
+          "bit by bit.")
+
+
+def said(entry: Entry, effect: dict[str, Any], enough: int) -> str:
+    """One effect as a sentence: 'Without X attack success rises by 0.12 [0.03, 0.21], from 0.30 to 0.42 (n = 40).'"""
+    who = _who(entry)
+    if not effect or effect["delta"] is None:
+        return f"{who}: not measured. {_lacks(entry)}".strip()
+    rates = f"from {effect['reference']:.2f} to {effect['value']:.2f} (n = {effect['n']})"
+    what = NAMES[effect["measure"]]
+    if effect["verdict"] == "too few to tell":
+        return f"{who}: too few requests to tell ({effect['n']} of at least {enough}); {what} went {rates}."
+    if effect["verdict"] not in SEEN:
+        return f"{who} no difference in {what} is seen: {amount(effect)}, {rates}."
+    move = "rises" if effect["delta"] > 0 else "falls"
+    return f"{who} {what} {move} by {amount(effect, size=True)}, {rates}{_noise(effect)}."
+
+
+def sentences(a: Attribution) -> list[str]:
+    """What a reader wants first: which principles prevent attacks, which do the contrary, and how sure that is."""
+    measured = [(e, effect_of(a, e)) for e in a.entries if e.seed == 0 and e.kind != "again"]
+    known = [(e, x) for e, x in measured if x]
+    seen = sorted(((e, x) for e, x in known if x["verdict"] in SEEN), key=lambda pair: -abs(pair[1]["delta"]))
+    lines = [said(e, x, a.enough) for e, x in seen]
+    few = sum(x["verdict"] == "too few to tell" for _, x in known)
+    rest = len(known) - len(seen) - few
+    lines += [f"{rest} of {len(known)} comparisons show no difference in attack success."] if rest else []
+    lines += [f"{few} of {len(known)} comparisons have too few requests to tell (at least {a.enough})."] if few else []
+    waiting = sum(not x for e, x in measured if e.state != "cannot be made")
+    lines += [f"{waiting} of {len(measured)} derived versions are not measured."] if waiting else []
+    return [*lines, *nulls(a), CAVEAT]
+
+
+def nulls(a: Attribution) -> list[str]:
+    """What making the whole version again did: the size of an effect that means nothing."""
+    found = [(e, effect_of(a, e)) for e in a.entries if e.kind == "again"]
+    lines = [f"The whole version made again with another seed moved attack success by {amount(x)} (n = {x['n']}): "
+             "an effect no larger than that may be training alone." for _, x in found if x and x["delta"] is not None]
+    return lines or ["The whole version was not made again (--null), so what training alone does is not known."]
+
+
+def amount(effect: dict[str, Any], *, size: bool = False) -> str:
+    """A difference with its interval; ``size``: without its sign, where a word has said it already."""
+    delta, low, high = effect["delta"], effect["low"], effect["high"]
+    if size and delta < 0:
+        delta, low, high = -delta, *(None if v is None else -v for v in (high, low))
+    sign = "" if size else "+"
+    ends = "" if low is None or high is None else f" [{low:{sign}.2f}, {high:{sign}.2f}]"
+    return f"{delta:{sign}.2f}{ends}"
+
+
+HEADS = ("principle", "attack success", "change", "p (Holm)", "verdict", "judged", "over-refusal", "helpful wins",
+         "adherence to it", "chains touched", "state")
+BESIDE = ("judged_attack_success", "over_refusal", "helpful_wins", "adherence")
+
+
+def rows(a: Attribution, policy: str = POLICIES[0]) -> Iterator[tuple[Entry, list[str]]]:
+    """One line for each derived version, in the columns of HEADS."""
+    for e in a.entries:
+        x = effect_of(a, e, policy)
+        shown = e.seed == 0 or e.kind == "again"  # the effect of several seeds together stands at the first
+        numbers = [f"{x['reference']:.2f} → {x['value']:.2f} (n={x['n']})", amount(x), f"{x['p_holm']:.3f}",
+                   x["verdict"] + _noise(x)] if x and x["delta"] is not None and shown else ["–"] * 4
+        others = [effect_of(a, e, policy, m) if shown else {} for m in BESIDE]
+        share = f"{e.share.chains:.0%}" if e.share else "–"
+        yield e, [label(e), *numbers, *(amount(o) if o.get("delta") is not None else "–" for o in others), share,
+                  state_of(e)]
+
+
+def markdown(a: Attribution) -> str:
+    """The whole table, and what it says."""
+    lines = [f"# What each principle of {a.version} does", "", *(f"- {line}" for line in sentences(a)), ""]
+    for policy in POLICIES:
+        lines += [f"## {POLICY[policy]}", "", table(a, policy), ""]
+    return "\n".join(lines)
+
+
+def table(a: Attribution, policy: str = POLICIES[0]) -> str:
+    """The lines of one policy as a markdown table."""
+    body = [f"| {' | '.join(inline(cell, 200) for cell in cells)} |" for _, cells in rows(a, policy)]
+    return "\n".join([f"| {' | '.join(HEADS)} |", "|---" * len(HEADS) + "|", *body])
+
+
+def short_table(a: Attribution, limit: int = 950) -> str:
+    """Principle, change and verdict of the RL policy: short enough to show in Dagster without a click."""
+    lines = ["| principle left out | attack success | verdict |", "|---|---|---|"]
+    for e in (e for e in a.entries if e.kind == "without" and e.seed == 0):
+        x = effect_of(a, e)
+        known = bool(x) and x["delta"] is not None
+        lines.append(f"| {inline(str(e.principle), 40)} | {amount(x) if known else '–'} | "
+                     f"{x['verdict'] if known else e.state} |")
+        if len("\n".join(lines)) > limit:
+            return "\n".join([*lines[:-1], "", "More in `effects`."])
+    return "\n".join(lines)
+
+
+def by_suite(a: Attribution, policy: str = POLICIES[0]) -> pl.DataFrame:
+    """Attack success suite by suite."""
+    return a.effects.filter(pl.col("suite") != ALL, policy=policy, measure=HEADLINE)
+
+
+def _who(entry: Entry) -> str:
+    if entry.kind == "again":
+        return f"The whole version made again (seed +{entry.seed})"
+    return f"Without {entry.principle}" if entry.kind == "without" else f"{entry.principle} alone, beside no principle:"
+
+
+def label(entry: Entry) -> str:
+    """A derived version's name for people."""
+    seed = f", seed +{entry.seed}" if entry.seed and entry.kind != "again" else ""
+    kept = f" (not for {' and '.join(entry.kept)}: it is the only one)" if entry.kept else ""
+    return f"{_who(entry).rstrip(':')}{seed}{kept}"
+
+
+def state_of(entry: Entry) -> str:
+    """How it stands, and what it lacks."""
+    return f"{entry.state}: {entry.why}" if entry.why else entry.state
+
+
+def _lacks(entry: Entry) -> str:
+    return f"{state_of(entry)[:1].upper()}{state_of(entry)[1:]}."
+
+
+def _noise(effect: dict[str, Any]) -> str:
+    if effect["beyond_again"] is False and effect["verdict"] in SEEN:
+        return ", but making the whole version again moved it as far"
+    return ""
+
+

@@ -18,6 +18,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from cai_assets.constitution.model import Constitution
+from cai_assets.evals.kappa import cohens_kappa
 from cai_assets.evals.statistics import Estimate, mean, proportion
 from cai_assets.lineage.canonical import tagged_hash
 from cai_assets.settings import Gate, Settings
@@ -51,7 +52,7 @@ class GateResult(BaseModel):
     second. ``accuracy_agreed``: of the comparisons on which both orders agree. ``consistency``: the share of those.
     ``picks_first``: share of questions answered with the place shown first. ``calibration_error``: expected calibration
     error over ``reliability`` (Guo et al. 2017, section 2); it is biased upwards where bins are small. ``kappa``:
-    Cohen 1960, over A, B and tie, so that a contradiction is a disagreement.
+    Cohen 1960, over A, B and tie, so that a contradiction is a disagreement, with its interval.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,6 +68,8 @@ class GateResult(BaseModel):
     ungraded: Estimate
     calibration_error: float | None
     kappa: float | None
+    kappa_low: float | None = None
+    kappa_high: float | None = None
     reliability: tuple[Bin, ...]
     errors: dict[str, int] = {}
 
@@ -106,16 +109,18 @@ def measure(labelled: pl.DataFrame, *, unusable: int = 0, confidence: float = 0.
     rows = labelled.to_dicts()
     graded = [r for r in rows if r["p_a"] is not None]
     agreed = [r for r in graded if r["label"] in ("A", "B")]
-    shares = {name: _share([_points(r, column) for r in of], confidence) for name, column, of in (
+    shares = {name: share_of([points(r, column) for r in of], confidence) for name, column, of in (
         ("accuracy_debiased", "p_a", graded), ("accuracy_first", "p_a_first", graded),
         ("accuracy_second", "p_a_second", graded), ("accuracy_agreed", "p_a", agreed))}
     reliability = _reliability(graded)
+    kappa = cohens_kappa([r["label"] for r in graded], [r["human"] for r in graded], confidence)
     return GateResult(
         n=len(rows), unusable=unusable, **shares,
         consistency=proportion(len(agreed), len(graded), confidence),
         picks_first=mean([(_above(r["p_a_first"]) + 1 - _above(r["p_a_second"])) / 2 for r in graded], confidence),
         ungraded=proportion(len(rows) - len(graded), len(rows), confidence),
-        calibration_error=_calibration_error(reliability), kappa=_kappa(graded), reliability=reliability,
+        calibration_error=_calibration_error(reliability), kappa=kappa.value, kappa_low=kappa.low,
+        kappa_high=kappa.high, reliability=reliability,
         errors=dict(Counter(str(r["error"]) for r in rows if r["p_a"] is None).most_common(5)))
 
 
@@ -171,13 +176,14 @@ def _above(p: float) -> float:
     return 0.5 if p == 0.5 else float(p > 0.5)
 
 
-def _points(row: dict[str, Any], column: str) -> float:
+def points(row: dict[str, Any], column: str = "p_a") -> float:
+    """1 if the labeller chose what people chose, 0.5 if it chose neither, else 0."""
     return _above(row[column]) if row["human"] == "A" else 1 - _above(row[column])
 
 
-def _share(points: Sequence[float], confidence: float) -> Estimate:
+def share_of(won: Sequence[float], confidence: float = 0.95) -> Estimate:
     """A share whose halves widen the interval: its ends are those of the halves all lost and all won."""
-    total, n = sum(points), len(points)
+    total, n = sum(won), len(won)
     low, high = (proportion(end, n, confidence) for end in (math.floor(total), math.ceil(total)))
     return Estimate(total / n if n else None, n, low.low, high.high)
 
@@ -188,10 +194,10 @@ def _reliability(graded: Sequence[dict[str, Any]]) -> tuple[Bin, ...]:
     for i in range(BINS):
         here = [r for r, place in zip(graded, places, strict=True) if place == i]
         confidence = [max(r["p_a"], 1 - r["p_a"]) for r in here]
-        points = [_points(r, "p_a") for r in here]
+        won = [points(r) for r in here]
         bins.append(Bin(low=0.5 + i * width, high=0.5 + (i + 1) * width, n=len(here),
                         confidence=sum(confidence) / len(here) if here else None,
-                        accuracy=sum(points) / len(here) if here else None))
+                        accuracy=sum(won) / len(here) if here else None))
     return tuple(bins)
 
 
@@ -199,11 +205,3 @@ def _calibration_error(bins: Sequence[Bin]) -> float | None:
     n = sum(b.n for b in bins)
     gaps = [b.n * abs(b.confidence - b.accuracy) for b in bins if b.confidence is not None and b.accuracy is not None]
     return sum(gaps) / n if n else None
-
-
-def _kappa(graded: Sequence[dict[str, Any]]) -> float | None:
-    n = len(graded)
-    ours, people = Counter(r["label"] for r in graded), Counter(r["human"] for r in graded)
-    by_chance = sum(ours[x] * people[x] for x in "AB") / n**2 if n else 1.0
-    observed = sum(r["label"] == r["human"] for r in graded) / n if n else 0.0
-    return None if by_chance == 1 else (observed - by_chance) / (1 - by_chance)

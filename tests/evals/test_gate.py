@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 from labellers import Score, first_place, nothing_readable, right_in, scripted, write_comparisons
+from rapidfuzz import fuzz
 
 from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.engines.protocol import Call, Request
@@ -133,8 +135,10 @@ def test_the_bundled_comparisons_give_away_nothing_by_form() -> None:
     read = read_comparisons(BUNDLED)
     rows = read.frame.to_dicts()
     assert read.rejects.height == 0
-    assert 60 <= len(rows) <= 100
+    assert len(rows) >= 100
     assert len({r["prompt_id"] for r in rows}) == len(rows)
+    asked = [r["messages"][0]["content"] for r in rows]
+    assert not [pair for pair in combinations(asked, 2) if fuzz.ratio(*pair) > 80]
     for size in (len, lambda t: len(t.split())):
         longer = sum(size(r["chosen"]) > size(r["rejected"]) for r in rows)
         assert 0.4 <= longer / len(rows) <= 0.6

@@ -1,0 +1,184 @@
+"""``cai agreement`` and ``cai rank``: a labeller against people, and policies against each other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from cai_assets.cli.common import Scale, Set, app, err, open_project, out, parse_overrides, read_settings, stop
+from cai_assets.lineage.parquet import StoreCorrupt
+from cai_assets.lineage.records import RecordMissing
+from cai_assets.lineage.snapshots import UnknownVersion
+
+if TYPE_CHECKING:
+    from cai_assets.constitution.model import Constitution
+    from cai_assets.evals.agreement import Agreement
+    from cai_assets.evals.ranking import Ranking
+    from cai_assets.evals.statistics import Estimate
+    from cai_assets.project import Project
+    from cai_assets.reports.agreement import About
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
+
+
+@app.command()
+def agreement(
+    name: Annotated[str, typer.Argument(
+        help="A constitution's name or a registered version: its principles ask the labeller")] = "harmlessness",
+    labeller: Annotated[str | None, typer.Option(help="A model: folder or hub id; default: models.labeller")] = None,
+    file: Annotated[Path | None, typer.Option(help="Human comparisons; default: the bundled sample")] = None,
+    pairs: Annotated[int, typer.Option(min=1, help="At most so many pairs")] = 200,
+    out_: Annotated[Path | None, typer.Option("--out", help="The page's file; default: under the data root")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON, and write a page only with --out")] = False,
+    scale: Scale = None, set_: Set = None,
+) -> None:
+    """Do AI labels agree with people? Accuracy, kappa, swap consistency, calibration, and a page with the diagram.
+
+    The labeller is asked exactly as it is asked for labels. Trains nothing; pairs asked before are not asked again.
+    """
+    from cai_assets.constitution.reader import FileError
+    from cai_assets.engines.models import ModelError
+    from cai_assets.reports.agreement import About, as_dict
+    from cai_assets.steps.prompt_files import PromptsError
+
+    overrides = parse_overrides(scale, [*(set_ or []), f"gate.pairs={pairs}"])
+    if file:
+        overrides.setdefault("gate", {})["path"] = str(file.resolve())
+    if labeller:
+        overrides.setdefault("models", {})["labeller"] = labeller
+    project = open_project(read_settings(overrides))
+    try:
+        about = About(project.settings.models.role("labeller").source, name, str(file or "the bundled comparisons"),
+                      _command(name, labeller, file, pairs, scale, set_))
+        found = _measure(project, _constitution(project, name))
+    except (FileError, UnknownVersion, ModelError, PromptsError, StoreCorrupt) as e:
+        stop(str(e))
+    finally:
+        project.close()
+    path = _save(project, found, about, out_) if out_ or not json_ else None
+    if json_:
+        typer.echo(json.dumps(as_dict(found, about), indent=1, ensure_ascii=False))
+    else:
+        _show_agreement(found, about)
+        out.print(f"Written to {path}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _constitution(project: Project, name: str) -> Constitution:
+    """The file of that name as it is, or a registered version."""
+    from cai_assets.constitution.load import load_file
+
+    path = project.settings.constitutions / f"{name}.yaml"
+    return load_file(path) if path.exists() else project.snapshots.load(name)
+
+
+def _measure(project: Project, constitution: Constitution) -> Agreement:
+    from cai_assets.evals.agreement import agreement as take_apart
+    from cai_assets.evals.gate import measure_labeller
+    from cai_assets.steps.complete import Completer
+
+    settings = project.settings
+    complete = Completer(project.engines.open(settings.models.role("labeller")), project.store, seed=settings.seed,
+                         log=lambda line: err.print(line, style="dim", markup=False, highlight=False))
+    result, labelled = measure_labeller(settings, constitution, complete=complete)
+    return take_apart(result, labelled, confidence=settings.evaluation.confidence)
+
+
+def _command(name: str, labeller: str | None, file: Path | None, pairs: int, scale: str | None,
+             set_: list[str] | None) -> str:
+    import shlex
+
+    options = {"--labeller": labeller, "--file": file, "--pairs": pairs, "--scale": scale}
+    said = ["cai", "agreement", name, *(str(x) for flag, value in options.items() if value is not None
+                                        for x in (flag, value)), *(x for s in set_ or [] for x in ("--set", s))]
+    return shlex.join(said)
+
+
+def _save(project: Project, found: Agreement, about: About, path: Path | None) -> Path:
+    from cai_assets.lineage.canonical import tagged_hash
+    from cai_assets.lineage.layout import safe_name, write_atomic
+    from cai_assets.reports.agreement import render
+
+    stamp = tagged_hash("agreement", [about.labeller, about.file])[-8:]
+    path = path or project.layout.file("reports", "agreement", safe_name(f"{about.constitution}-{stamp}.html"))
+    write_atomic(path, render(found, about).encode())
+    return path
+
+
+def _show_agreement(found: Agreement, about: About) -> None:
+    from cai_assets.reports.agreement import measures, sentences
+
+    table = _table(f"{about.labeller} against people, {found.result.n} pairs", ("measure", "value", "interval",
+                                                                                "pairs"))
+    for measure, e in measures(found):
+        table.add_row(escape(measure), *_cells(e), str(e.n))
+    out.print(table)
+    bins = _table("how sure it is, and how often it is right", ("confidence", "pairs", "mean confidence", "agrees"))
+    for b in found.result.reliability:
+        bins.add_row(f"{b.low:.1f} to {b.high:.1f}", str(b.n), _number(b.confidence), _number(b.accuracy))
+    out.print(bins)
+    for sentence in sentences(found, about):
+        out.print(sentence, markup=False, highlight=False)
+
+
+@app.command(name="rank")
+def rank_policies(
+    versions: Annotated[list[str], typer.Argument(help="Evaluated versions, rounds or record ids")],
+    question: Annotated[str | None, typer.Option(help="harmlessness or helpfulness; default: both")] = None,
+    json_: AsJson = False, set_: Set = None,
+) -> None:
+    """All policies of several versions on one scale (Bradley-Terry), from the comparisons stored with them.
+
+    Runs no model: prompts count that every version answered with the same responses of the base model.
+    """
+    from cai_assets.evals.judge import Question
+    from cai_assets.lineage.layout import UnsafeName
+    from cai_assets.lineage.targets import UnknownTarget
+    from cai_assets.reports.ranking import NotComparable, as_dict, ranking
+
+    known: tuple[Question, ...] = get_args(Question)
+    asked = [q for q in known if question in (None, q)]
+    if not asked:
+        stop(f"--question is one of {', '.join(known)}, not {question}")
+    project = open_project(read_settings(parse_overrides(None, set_)))
+    told = project.settings.evaluation
+    try:
+        found = {q: ranking(project.layout, versions, q, confidence=told.confidence, enough=told.enough)
+                 for q in asked}
+    except (NotComparable, RecordMissing, UnknownVersion, UnknownTarget, UnsafeName, StoreCorrupt) as e:
+        stop(str(e))
+    if json_:
+        typer.echo(json.dumps({q: as_dict(r) for q, r in found.items()}, indent=1, ensure_ascii=False))
+        return
+    for q, r in found.items():
+        _show_ranking(q, r)
+
+
+def _show_ranking(question: str, found: Ranking) -> None:
+    table = _table(f"{question}: {found.comparisons} comparisons on {found.prompts} prompts",
+                   ("policy", "strength", "interval", f"wins over {found.reference}", "comparisons", "prompts", "told"))
+    for s in found.standings:
+        wins = _number(None if s.policy == found.reference else s.wins.value)
+        table.add_row(s.policy, *_cells(s.strength), wins, str(s.comparisons), str(s.strength.n),
+                      escape(": ".join(filter(None, (s.verdict, s.why)))))
+    out.print(table)
+
+
+def _table(title: str, columns: tuple[str, ...]) -> Table:
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in columns:
+        table.add_column(name, justify="right" if name in {"pairs", "prompts", "comparisons"} else "left")
+    return table
+
+
+def _cells(e: Estimate) -> tuple[str, str]:
+    return _number(e.value), "–" if e.low is None or e.high is None else f"{e.low:.3f} to {e.high:.3f}"
+
+
+def _number(value: Any) -> str:
+    return "–" if value is None else f"{value:.3f}"

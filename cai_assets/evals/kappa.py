@@ -1,0 +1,41 @@
+"""Agreement beyond chance (Cohen 1960), with its interval."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from cai_assets.evals.statistics import Estimate
+
+
+def cohens_kappa(one: Sequence[str], other: Sequence[str], confidence: float = 0.95) -> Estimate:
+    """Of two raters' categories for the same things: 1 is full agreement, 0 what their habits alone would give.
+
+    Unknown where both always say the same one thing: then chance explains everything. The interval is the jackknife's
+    (Efron and Stein 1981), things being independent.
+    """
+    from scipy.stats import t
+
+    pairs = Counter(zip(one, other, strict=True))
+    n, value = pairs.total(), _kappa(pairs)
+    if value is None or n < 2:
+        return Estimate(value, n)
+    # leaving out either of two equal pairs gives the same
+    without = [(times, _kappa(pairs - Counter([pair]))) for pair, times in pairs.items()]
+    known = [(times, k) for times, k in without if k is not None]
+    if len(known) < len(without):
+        return Estimate(value, n)
+    middle = sum(times * k for times, k in known) / n
+    error = math.sqrt((n - 1) / n * sum(times * (k - middle) ** 2 for times, k in known))
+    margin = error * float(t.isf((1 - confidence) / 2, n - 1))
+    return Estimate(value, n, max(-1.0, value - margin), min(1.0, value + margin))
+
+
+def _kappa(pairs: Counter[tuple[str, str]]) -> float | None:
+    from sklearn.metrics import cohen_kappa_score
+
+    if len({x for pair in pairs for x in pair}) < 2:
+        return None
+    one, other = zip(*pairs, strict=True)
+    return float(cohen_kappa_score(one, other, sample_weight=list(pairs.values())))

@@ -1,0 +1,111 @@
+"""The policies of several versions on one scale, from the comparisons that their evaluations stored.
+
+Guarantees: nothing is run; only prompts count that every version answered with the same responses of the base model;
+versions that another judge judged, or that were asked in another form, are refused. A policy that gave the same
+responses in every version stands once, under its own name; others as POLICY@VERSION.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from cai_assets.evals.judge import Question
+from cai_assets.evals.ranking import Contest, Ranking, rank
+from cai_assets.evals.statistics import Estimate
+from cai_assets.lineage.layout import Layout
+from cai_assets.lineage.records import RecordMissing
+from cai_assets.policies import BASE
+from cai_assets.reports.compare.sides import Side, side
+
+Rows = Mapping[str, list[dict[str, Any]]]  # rows of the evaluation by version
+
+
+class NotComparable(ValueError):
+    """These versions' evaluations cannot stand in one table. The message says why, and what to do."""
+
+
+def ranking(
+    layout: Layout, names: Sequence[str], question: Question, *, confidence: float = 0.95, enough: int = 20
+) -> Ranking:
+    """Rank the policies of versions, rounds or records. Raise NotComparable, RecordMissing, UnknownVersion or
+    UnknownTarget."""
+    sides = [side(layout, name) for name in dict.fromkeys(names)]
+    _same_judge(sides)
+    found = list(_contests({s.name: _rows(s) for s in sides}, question))
+    if not found:
+        raise NotComparable(f"no comparison on {question} was graded in {', '.join(s.name for s in sides)}")
+    return rank(found, reference=BASE, confidence=confidence, enough=enough)
+
+
+def as_dict(found: Ranking) -> dict[str, Any]:
+    """Plain JSON; an infinite end is null, like an unknown one."""
+    return {"reference": found.reference, "comparisons": found.comparisons, "prompts": found.prompts, "policies": [
+        {"policy": s.policy, "strength": _plain(s.strength), "wins_over_reference": _plain(s.wins),
+         "comparisons": s.comparisons, "prompts": s.strength.n, "verdict": s.verdict, "why": s.why}
+        for s in found.standings]}
+
+
+def _plain(e: Estimate) -> dict[str, float | None]:
+    return {name: x if x is None or math.isfinite(x) else None
+            for name, x in (("value", e.value), ("low", e.low), ("high", e.high))}
+
+
+def _rows(s: Side) -> list[dict[str, Any]]:
+    table = s.detail("evaluation", "rows")
+    if table is None:
+        raise RecordMissing(f"{s.name} has not been evaluated: run cai materialize {s.version} --select evaluation")
+    if "rival" not in table.columns:
+        table = table.with_columns(sample=pl.lit(0), rival=pl.lit(None, pl.String))
+    return table.to_dicts()
+
+
+def _same_judge(sides: Sequence[Side]) -> None:
+    asked = {s.name: _judge(s) for s in sides if "evaluation" in s.records}
+    if len(set(asked.values())) > 1:
+        said = "; ".join(f"{name}: {judge}, labels.style={style}" for name, (judge, style) in asked.items())
+        raise NotComparable(f"these evaluations were judged differently ({said}): materialise evaluation again with "
+                            "one models.judge and labels.style")
+
+
+def _judge(s: Side) -> tuple[str, str]:
+    settings = s.records["evaluation"].settings
+    models = settings.get("models", {})
+    model = models.get("judge") or models.get("generator") or {}
+    return str(model.get("source")) + str(model.get("revision") or ""), str(settings.get("labels", {}).get("style"))
+
+
+def _contests(rows: Rows, question: Question) -> Iterator[Contest]:
+    answers = ({(*_place(r), r["row_key"]) for r in of if r["policy"] == BASE} for of in rows.values())
+    shared = set.intersection(*answers)
+    if not shared:
+        raise NotComparable(f"{' and '.join(rows)} share no response of the base model: they were evaluated on other "
+                            "prompts, with another base model or with other settings of generation")
+    places = {place[:2] for place in shared}
+    kept = {name: [r for r in of if _place(r) in places] for name, of in rows.items()}
+    names, seen = _names(kept), set[tuple[str, str, int, str]]()
+    for version, of in kept.items():
+        for r in (r for r in of if r.get("question") == question):
+            own = names[version, r["policy"]]
+            for rival, outcome in ((BASE, r["outcome"]), (names.get((version, r["rival"])), r.get("rival_outcome"))):
+                contest = (own, str(rival), r["sample"], r["prompt_id"])
+                if rival is not None and outcome is not None and contest not in seen:
+                    seen.add(contest)
+                    yield Contest(r["prompt_id"], own, rival, outcome)
+
+
+def _names(rows: Rows) -> dict[tuple[str, str], str]:
+    """What each version's policies are called in the table."""
+    answers: dict[tuple[str, str], set[tuple[Any, ...]]] = {}
+    for version, of in rows.items():
+        for r in of:
+            answers.setdefault((version, r["policy"]), set()).add((*_place(r), r["row_key"]))
+    same = {p for v, p in answers if all(answers.get((other, p)) == answers[v, p] for other in rows)}
+    return {(v, p): p if p in same else f"{p}@{v}" for v, p in answers}
+
+
+def _place(row: Mapping[str, Any]) -> tuple[str, int]:
+    return row["prompt_id"], row["sample"]

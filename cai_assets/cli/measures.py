@@ -139,17 +139,22 @@ def rank_policies(
     from cai_assets.evals.judge import Question
     from cai_assets.lineage.layout import UnsafeName
     from cai_assets.lineage.targets import UnknownTarget
-    from cai_assets.reports.ranking import NotComparable, as_dict, ranking
+    from cai_assets.reports.ranking import NotComparable, NothingGraded, as_dict, ranking
 
     known: tuple[Question, ...] = get_args(Question)
     asked = [q for q in known if question in (None, q)]
     if not asked:
         stop(f"--question is one of {', '.join(known)}, not {question}")
     project = open_project(read_settings(parse_overrides(None, set_)))
-    told = project.settings.evaluation
+    told, found = project.settings.evaluation, {}
     try:
-        found = {q: ranking(project.layout, versions, q, confidence=told.confidence, enough=told.enough)
-                 for q in asked}
+        for q in asked:
+            try:
+                found[q] = ranking(project.layout, versions, q, confidence=told.confidence, enough=told.enough)
+            except NothingGraded as e:
+                if q == asked[-1] and not found:
+                    raise
+                err.print(str(e), style="dim", markup=False, highlight=False)
     except (NotComparable, RecordMissing, UnknownVersion, UnknownTarget, UnsafeName, StoreCorrupt) as e:
         stop(str(e))
     if json_:

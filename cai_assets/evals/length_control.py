@@ -15,7 +15,7 @@ import numpy as np
 from cai_assets.evals.statistics import Estimate, clustered_mean
 
 FEWEST = 10  # prompts; with fewer a regression on length says nothing
-PENALTY = 1.0  # scikit-learn's own: it keeps the length term finite where length decides every outcome
+WEAK = 100.0  # inverse of the penalty on the length term: finite where length decides every outcome, else hardly felt
 
 
 def length_controlled(
@@ -43,12 +43,12 @@ def _at_equal_length(won: np.ndarray, term: np.ndarray, clusters: Sequence[str],
     names, place, size = np.unique(list(clusters), return_inverse=True, return_counts=True)
     weight = 1 / size[place]
     both = np.concatenate([term, term])[:, None]  # an outcome is so much of a win and so much of a loss
-    fitted = LogisticRegression(C=PENALTY).fit(
+    fitted = LogisticRegression(C=WEAK).fit(
         both, np.repeat([1, 0], len(won)), sample_weight=np.concatenate([weight * won, weight * (1 - won)]))
     level, slope = float(fitted.intercept_[0]), float(fitted.coef_[0][0])
     design = np.column_stack([np.ones_like(term), term])
     p = expit(level + slope * term)
-    information = (design * (weight * p * (1 - p))[:, None]).T @ design + np.diag([0.0, 1 / PENALTY])
+    information = (design * (weight * p * (1 - p))[:, None]).T @ design + np.diag([0.0, 1 / WEAK])
     scores = np.zeros((len(names), 2))
     np.add.at(scores, place, design * (weight * (won - p))[:, None])
     bread = np.linalg.inv(information)

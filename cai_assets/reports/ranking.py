@@ -28,6 +28,10 @@ class NotComparable(ValueError):
     """These versions' evaluations cannot stand in one table. The message says why, and what to do."""
 
 
+class NothingGraded(NotComparable):
+    """No comparison on this question was graded."""
+
+
 def ranking(
     layout: Layout, names: Sequence[str], question: Question, *, confidence: float = 0.95, enough: int = 20
 ) -> Ranking:
@@ -37,7 +41,7 @@ def ranking(
     _same_judge(sides)
     found = list(_contests({s.name: _rows(s) for s in sides}, question))
     if not found:
-        raise NotComparable(f"no comparison on {question} was graded in {', '.join(s.name for s in sides)}")
+        raise NothingGraded(f"no comparison on {question} was graded in {', '.join(s.name for s in sides)}")
     return rank(found, reference=BASE, confidence=confidence, enough=enough)
 
 

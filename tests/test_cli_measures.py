@@ -9,11 +9,10 @@ from typing import Any
 
 import polars as pl
 import pytest
-from typer.testing import CliRunner
-
 from judges import Rule, ask_by
 from labellers import Score, first_place, right_in, scripted, write_comparisons
 from test_evaluate import frame
+from typer.testing import CliRunner
 
 from cai_assets.cli import app
 from cai_assets.constitution.model import Constitution, Principle

@@ -48,7 +48,7 @@ COLUMNS = {
     "why": "what was found", "changed": "whether the principle changed the first answer",
     "p": "the judge's probability of Yes, or that the good answer is preferred",
     "policy": "who answers: base, base_again (sampled once more), a trained policy, or one of evaluation.others",
-    "suite": "the suite; 'attacks' is all attacks together", "mode": "how a suite asks; 'all' is all its modes together",
+    "suite": "the suite; 'attacks' is all attacks together", "mode": "how it asks; 'all' is all modes together",
     "measure": "what is measured", "headline": "whether it is the suite's own measure",
     "better": "'lower' or 'higher' is better; empty: neither by itself", "failed": "rows whose model call failed",
     "delta": "difference from base, paired case by case", "delta_low": "lower end of its interval",

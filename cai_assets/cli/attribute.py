@@ -62,7 +62,10 @@ def attribute(
     derived, impossible = _wanted(settings, version, principle or (), also_alone, seeds, null)
     for why in impossible:
         say.print(why, markup=False, highlight=False, soft_wrap=True)
-    if not _whole(settings, version, overrides, say, only_plan=plan, yes=yes):
+    lacks = _whole(settings, version, overrides, say, only_plan=plan, yes=yes)
+    if lacks:
+        if json_:
+            out.print_json(json.dumps({"version": version, "lacks": lacks, "plan": []}))
         return
     from cai_assets.plan.attribution import plan_family
 
@@ -100,26 +103,26 @@ def _wanted(
 
 def _whole(
     settings: Settings, version: str, overrides: dict[str, Any], say: Console, *, only_plan: bool, yes: bool
-) -> bool:
-    """See to it that the whole version is there to compare with; False if that was only planned."""
+) -> str:
+    """See to it that the whole version is there to compare with; what it lacks if that was only planned."""
     from cai_assets.plan.attribution import cost, whole_standing
     from cai_assets.plan.plan import make_plan
 
     project = open_project(settings)
     why = whole_standing(project, version)
     if not why:
-        return True
+        return ""
     needed = cost(make_plan(project, version))
     say.print(f"The whole version comes first, which is {why}: at most {needed.chain_rows + needed.later_rows} rows "
               f"and {needed.trainings} trainings, {_seconds(needed.seconds, needed.unknown)}. 'cai plan {version}' "
               "says it asset by asset. What leaving out a principle costs is planned once it is there.",
               markup=False, highlight=False, soft_wrap=True)
     if only_plan:
-        return False
+        return why
     if not yes:
         typer.confirm(f"Make {version}?", abort=True, err=True)
     run_graph(version, (), overrides)
-    return True
+    return ""
 
 
 def _make(

@@ -103,7 +103,7 @@ def family(
     made so often, the whole one too; ``null`` makes the whole one again even if there is one seed.
     """
     kinds: tuple[Kind, ...] = ("without", "only") if alone else ("without",)
-    wanted = [c.principle(i).id for i in principles] or [p.id for p in c.principles]
+    wanted = dict.fromkeys([c.principle(i).id for i in principles] or [p.id for p in c.principles])
     found, why = [], []
     for kind in kinds:
         for principle in wanted:

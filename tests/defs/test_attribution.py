@@ -17,6 +17,7 @@ from planted import CONSTITUTION, GUARDED, REQUESTS, UNGUARDED, build, enter
 from typer.testing import CliRunner, Result
 
 from cai_assets.cli import app
+from cai_assets.cli.attribute import _left
 from cai_assets.constitution.derive import only, without
 from cai_assets.constitution.digest import partition_key
 from cai_assets.engines.scripted import Scripted
@@ -68,6 +69,8 @@ def test_the_planted_principle_is_found(
 ) -> None:
     first = cai("attribute", "planted", "--plan")
     assert "The whole version comes first, which is not made yet" in first.output
+    assert json.loads(cai("attribute", "planted", "--plan", "--json").stdout) == {
+        "version": VERSION, "lacks": "not made yet", "plan": []}
     cai("materialize", VERSION)
     before = table(planted)
     assert before["state"].to_list() == ["not registered"] * 3
@@ -151,6 +154,13 @@ def test_alone_again_with_another_seed_and_on_from_a_failure(
     told = cai("attribute", alone.key, code=2)
     assert f"was itself derived from {VERSION}" in " ".join(told.output.split())
     assert "no principle 'nobody'" in cai("attribute", VERSION, "--principle", "nobody", code=2).output
+
+
+def test_time_left_is_of_the_plan_until_the_finished_ones_say_better() -> None:
+    assert _left(0.0, 0.0, 0, [60.0, 120.0]) == " · about 3 min left"
+    assert _left(120.0, 60.0, 1, [120.0]) == " · about 4 min left"  # they take twice as long as planned
+    assert _left(0.0, 0.0, 0, [0.0, 60.0]) == ""  # of one, nothing is known
+    assert _left(300.0, 0.0, 1, [0.0, 0.0]) == " · about 10 min left"
 
 
 def test_a_changed_setting_is_no_comparison(planted: Path) -> None:

@@ -17,6 +17,8 @@ from cai_assets.engines.scripted import Scripted
 from cai_assets.evals.suites.measures import SUITE_ROWS
 from cai_assets.evals.suites.metrics import SUITE_METRICS, Group, better_is, measured, suite_metrics
 from cai_assets.evals.suites.model import POOLED, Suite
+from cai_assets.lineage.layout import Layout
+from cai_assets.lineage.store import RowStore
 
 WRAPPINGS = [{"id": f"t{i}", "template": f"Template {i} of a kind: [INSERT PROMPT HERE]"} for i in range(3)]
 SEEDS = 100
@@ -128,6 +130,10 @@ def test_failed_calls_and_ungraded_answers_are_counted_and_never_scored(tmp_path
     assert (by["compliance"]["value"], by["compliance"]["n"], by["compliance"]["failed"]) == (1.0, 24 - failed, failed)
     assert (by["judged_compliance"]["n"], by["judged_compliance"]["ungraded"]) == (24 - failed - ungraded, ungraded)
     assert rows.filter(status="failed").select("compliance", "judged", "words").null_count().row(0) == (failed,) * 3
+    stored = pl.concat([RowStore(Layout(tmp_path)).keys(step) for step in ("respond", "judge")])["row_key"]
+    keys = [c for c in rows.columns if c.startswith("row_key")]
+    named = rows.filter(status="ok").select(keys=pl.concat_list(keys)).explode("keys")["keys"].drop_nulls()
+    assert set(named) == set(stored)  # what a row names is there, and the other way round
 
 
 def test_a_prefill_begins_the_answer_and_the_judge_sees_it_with_what_came_after(tmp_path: Path) -> None:
@@ -184,7 +190,7 @@ def test_ability_is_read_from_letters_and_a_lean_to_one_letter_cancels_out(
     policy = Scripted("b", score=choosing("C", knows))
     rows = judged(tmp_path, answered(tmp_path, [suite], {"base": policy}), Scripted("j"))
     assert rows["correct"].to_list() == [wanted] * 4
-    assert rows["row_key_rotations"].list.len().to_list() == [4] * 4
+    assert rows["row_key_rotations"].list.len().to_list() == [3] * 4
     assert rows["response"].null_count() == rows["judged"].null_count() == 4
     metrics = suite_metrics(rows, [suite], ["base"], enough=2, confidence=0.95)
     assert metrics.filter("headline")["measure"].unique().to_list() == ["correct"]

@@ -34,7 +34,8 @@ def suite_rows(answers: Sequence[Answer], verdicts: Sequence[YesNo | None]) -> p
 
     ``behaviour`` is the same for all wrappings of one request; ``judged``: 1, 0, or 0.5 where the judge's two orders
     contradict each other; null if it is ungraded. ``distinct``: one over the number of equal answers in the policy's
-    suite and mode, so that the mean is the share of different ones. ``row_key_rotations``: an ability case's calls.
+    suite and mode, so that the mean is the share of different ones. ``row_key_rotations``: an ability case's further
+    calls. Of a judge's order that failed there is no key.
     """
     rows = [{**_asked(a), **_verdict(v)} for a, v in zip(answers, verdicts, strict=True)]
     _measure(answers, rows)
@@ -49,7 +50,7 @@ def _asked(answer: Answer) -> dict[str, Any]:
         "case_id": item.case_id, "behaviour": case.behaviour, "category": case.category,
         "template": item.template.id if item.template else None, "sample": answer.sample,
         "prompt": transcript(item.messages) + begun, "response": answer.text, "finish": answer.finish,
-        "row_key": answer.keys[0], "row_key_rotations": answer.keys if len(answer.keys) > 1 else None,
+        "row_key": answer.keys[0], "row_key_rotations": answer.keys[1:],
         "status": "ok" if answer.error is None else "failed", "error": answer.error, "correct": answer.correct,
     }
 
@@ -58,8 +59,9 @@ def _verdict(verdict: YesNo | None) -> dict[str, Any]:
     if verdict is None:
         return {}
     tied = 0.5 if verdict.p_yes is not None else None
+    first, second = (k if p is not None else None for k, p in zip(verdict.keys, verdict.orders, strict=True))
     return {"p_judge": verdict.p_yes, "judged": {"yes": 1.0, "no": 0.0}.get(verdict.word, tied),
-            "judge_error": verdict.error, "row_key_first": verdict.keys[0], "row_key_second": verdict.keys[1]}
+            "judge_error": verdict.error, "row_key_first": first, "row_key_second": second}
 
 
 def _measure(answers: Sequence[Answer], rows: Sequence[dict[str, Any]]) -> None:

@@ -56,9 +56,10 @@ def comparison(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proj
 
 
 def across(project: Project) -> Path:
-    """The page across versions."""
+    """The page across versions, without the ranking: it takes seconds, and ``cai report --all`` adds it."""
     settings = project.settings
-    return save_versions(project.layout, every_version(project.layout, settings.monitors, settings.price_per_gpu_hour))
+    every = every_version(project.layout, settings.monitors, settings.price_per_gpu_hour)
+    return save_versions(project.layout, every, ranked=False)
 
 
 def successive(evaluated: list[str], snapshots: Snapshots) -> list[Pair]:

@@ -278,14 +278,19 @@ def test_the_page_across_versions(two: Two) -> None:
     assert faults(html) == []
     page = Page(html)
     assert [said for level, said in page.headings if level == 2] == [
-        "In short", "Helpfulness and harmlessness", "Over versions", "Principles", "Cost", "One version"]
+        "In short", "Helpfulness and harmlessness", "Over versions", "Ranking", "Principles", "Cost",
+        "One version"]
     assert f"{two.second}, of customer-service" in page.text
     assert "1 edited" in page.text
     assert "too few to tell" in page.text
     for version in (two.first, two.second):
         assert f"cai report {version}" in html
         assert f"evaluation/{version}/000001" in html
-    assert across.page_path(two.layout).read_text(encoding="utf-8") == html  # the comparison wrote it
+    assert "RL policy" in page.text
+    assert f"cai rank {two.first} {two.second}" in html
+    unranked = across.render(every, ranked=False)
+    assert faults(unranked) == []
+    assert across.page_path(two.layout).read_text(encoding="utf-8") == unranked  # the comparison wrote it
     records = two.history.project(two.data).records
     assert records.latest("comparison", None).number == 2
     assert faults(across.render([])) == []

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from cai_assets.evals.agreement import bin_accuracy
 from cai_assets.evals.gate import GateResult
 from cai_assets.evals.reward_baselines import BASELINES
-from cai_assets.evals.statistics import Estimate, proportion
+from cai_assets.evals.statistics import Estimate
 from cai_assets.reports.compare.labels import rates
 from cai_assets.reports.compare.words import amount, interval, share
 from cai_assets.reports.html.page import Block, Figure, Missing, Source, Table
@@ -41,7 +41,7 @@ def _gate(found: Evidence) -> Iterator[Block]:
         return
     source = Source(f"cai feedback {found.version}",
                     found.rests_on("preference_pairs", f"{gate.n} comparisons that people made"))
-    points = [_bin(b.confidence, b.accuracy, b.n) for b in gate.reliability if b.n]
+    points = [Point(f"n = {b.n}", Estimate(b.confidence, b.n), bin_accuracy(b)) for b in gate.reliability]
     yield Figure(both(partial(scatter, points, diagonal=True, bounds=(SURE, RIGHT), x_axis="how sure the labeller is",
                               y_axis="agrees with people")),
                  "Reliability of the labeller against people",
@@ -54,8 +54,9 @@ def _gate(found: Evidence) -> Iterator[Block]:
         ("the same, where both orders agree", share(gate.accuracy_agreed)),
         ("both orders agree (swap consistency)", share(gate.consistency)),
         ("picks the place shown first (a half is no bias)", share(gate.picks_first)),
-        ("ungraded", share(gate.ungraded)), ("kappa (Cohen 1960)", _number(gate.kappa)),
-        ("expected calibration error", _number(gate.calibration_error))]
+        ("ungraded", share(gate.ungraded)),
+        ("Cohen's kappa", amount(Estimate(gate.kappa, gate.accuracy_debiased.n, gate.kappa_low, gate.kappa_high))),
+        ("expected calibration error", amount(Estimate(gate.calibration_error, gate.accuracy_debiased.n)))]
     yield Table("The labeller against people", ("measure", "share, interval, count"), rows,
                 note="A half is what guessing gives. It is measured in the same words and settings as the labels are "
                      "made in, before any of them trains.", source=source)
@@ -86,7 +87,8 @@ def _reward(found: Evidence) -> Iterator[Block]:
     yield Table("The reward model beside simple rules, on the same held-out pairs", (
         "who", "agrees with the label", "reward model minus it"), rows,
         note="If length alone does as well, it learned length.", source=source)
-    points = [_bin(b["confidence"], b["label"], b["n"]) for b in figures.get("reliability", ())]
+    points = [Point(f"n = {b['n']}", Estimate(b["confidence"], b["n"]), Estimate(b["label"], b["n"]))
+              for b in figures.get("reliability", ())]
     if points:
         yield Figure(both(partial(scatter, points, diagonal=True, bounds=(SURE, RIGHT),
                                   x_axis="how sure the reward model is", y_axis="what the labels say")),
@@ -96,17 +98,6 @@ def _reward(found: Evidence) -> Iterator[Block]:
                          for b in figures["reliability"]) + ".")
 
 
-def _bin(sure: float | None, right: float | None, n: int) -> Point:
-    """A bin with the interval of its share; halves count to both ends."""
-    if sure is None or right is None:
-        return Point("", Estimate(None, 0), Estimate(None, 0))
-    ends = [proportion(min(n, max(0, end)), n) for end in (math.floor(right * n + 1e-9), math.ceil(right * n - 1e-9))]
-    return Point(f"n = {n}", Estimate(sure, n), Estimate(right, n, ends[0].low, ends[1].high))
-
-
 def _figure(figures: Mapping[str, Any], name: str) -> Estimate:
     return Estimate(figures.get(name), figures["n"], figures.get(f"{name}_low"), figures.get(f"{name}_high"))
 
-
-def _number(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.2f}"

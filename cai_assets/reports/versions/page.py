@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from cai_assets.lineage.canonical import tagged_hash
 from cai_assets.lineage.layout import Layout, write_atomic
 from cai_assets.reports.compare.words import interval
-from cai_assets.reports.html.page import Answer, Section, Text, Told, page
+from cai_assets.reports.html.page import Answer, Block, Missing, Section, Text, Told, page
 from cai_assets.reports.version.evidence import Evidence
 from cai_assets.reports.version.policies import KINDS, basis, between
 from cai_assets.reports.versions import sections
@@ -16,9 +16,11 @@ from cai_assets.reports.versions import sections
 QUALITY, OVER = "Helpfulness and harmlessness", "Over versions"
 
 
-def render(every: Sequence[Evidence]) -> str:
-    """The whole page. ``every``: oldest first."""
-    made = {QUALITY: sections.pareto(every), OVER: sections.over_versions(every),
+def render(every: Sequence[Evidence], *, ranked: bool = True) -> str:
+    """The whole page. ``every``: oldest first. ``ranked``: with the ranking of all policies, which takes seconds."""
+    unranked = [Missing("the policies have not been ranked.", sections.COMMAND)]
+    ranking: Iterable[Block] = sections.ranking(every) if ranked else unranked
+    made = {QUALITY: sections.pareto(every), OVER: sections.over_versions(every), "Ranking": ranking,
             "Principles": sections.principles(every), "Cost": sections.cost(every), "One version": _commands(every)}
     return page("Report across versions", [Section(title, list(blocks)) for title, blocks in made.items()],
                 summary=[f"{len(every)} evaluated versions, oldest first."], answers=list(_answers(every)),
@@ -35,10 +37,10 @@ def page_path(layout: Layout) -> Path:
     return layout.file("reports", "versions.html")
 
 
-def save(layout: Layout, every: Sequence[Evidence], path: Path | None = None) -> Path:
+def save(layout: Layout, every: Sequence[Evidence], path: Path | None = None, *, ranked: bool = True) -> Path:
     """Write the page whole or not at all, by default to ``page_path``; return where it is."""
     path = path or page_path(layout)
-    write_atomic(path, render(every).encode())
+    write_atomic(path, render(every, ranked=ranked).encode())
     return path
 
 

@@ -14,8 +14,10 @@ from cai_assets.evals.judge import QUESTIONS
 from cai_assets.evals.rounds import stops_paying
 from cai_assets.evals.statistics import Estimate
 from cai_assets.reports.compare.words import share
-from cai_assets.reports.html.page import Block, Figure, Missing, Source, Table, Text
+from cai_assets.reports.html.page import Block, Figure, Missing, Source, Table, Text, Told
 from cai_assets.reports.html.plots import Point, bars, both, lines, scatter
+from cai_assets.reports.ranking import NotComparable
+from cai_assets.reports.ranking import ranking as rank
 from cai_assets.reports.rounds import estimate
 from cai_assets.reports.version.costs import SUMS, materialisations
 from cai_assets.reports.version.evidence import Evidence, spent
@@ -77,6 +79,24 @@ def _lines(every: Sequence[Evidence], series: dict[str, list[Estimate]], caption
                      for name, values in series.items())
     return Figure(both(partial(lines, series, x_axis="version", y_axis=axis, first=1, bounds=(0.0, 1.0), line=line)),
                   caption, NUMBERS, reproduce=COMMAND, rests_on=_rests_on(every), words=f"{said}.")
+
+
+def ranking(every: Sequence[Evidence]) -> Iterator[Block]:
+    """The policies of all versions on one scale, for both questions."""
+    for question in QUESTIONS if every else ():
+        try:
+            found = rank(every[0].layout, [e.side.name for e in every], question)
+        except NotComparable as e:
+            yield Text(f"No ranking by {question}: {e}.")
+            continue
+        yield Table(f"Ranked by {question}: share of wins over the base model that each strength stands for",
+                    ("policy", "wins", "comparisons", "prompts", "told"),
+                    [(s.policy, share(s.wins) if not s.why else s.why, s.comparisons, s.strength.n,
+                      Told(s.verdict) if s.verdict else "–") for s in found.standings],
+                    note="The model of Bradley and Terry (1952): each policy has one strength, and a tie is half a win "
+                         "for each side.",
+                    source=Source(f"cai rank {' '.join(e.version for e in every)}",
+                                  f"{found.comparisons} comparisons on {found.prompts} prompts, {_rests_on(every)}"))
 
 
 def principles(every: Sequence[Evidence]) -> Iterator[Block]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cai_assets.cli.common import (
@@ -31,6 +32,7 @@ from cai_assets.lineage.derived import Derivations
 from cai_assets.lineage.snapshots import VERSIONS, UnknownVersion
 from cai_assets.settings import Settings
 
+SHOWN = ("principle", "attack success", "change", "p (Holm)", "verdict", "state")
 NEW_BELOW = {
     "policy": "Response pairs are sampled from the SL policy (pairs.source=policy, as in the paper): where a chain "
               "changes, the SL policy does, and every pair, label, reward and RL step below it is made anew. Rows of "
@@ -177,7 +179,8 @@ def _show(planned: Sequence[Any], settings: Settings, say: Console) -> None:
               f"{sum(c.trainings for c in costs)} trainings, "
               f"{_seconds(sum(c.seconds for c in costs), unknown)}{f', ${sum(money):.2f}' if money else ''}.",
               highlight=False, soft_wrap=True)
-    say.print(NEW_BELOW[settings.pairs.source], highlight=False, soft_wrap=True)
+    if any(p.why for p in planned):
+        say.print(NEW_BELOW[settings.pairs.source], highlight=False, soft_wrap=True)
 
 
 def _seconds(seconds: float, unknown: Sequence[str]) -> str:
@@ -188,7 +191,7 @@ def _seconds(seconds: float, unknown: Sequence[str]) -> str:
 def _report(project: Any, version: str, planned: list[dict[str, Any]], *, json_: bool, effects: bool) -> None:
     from cai_assets.reports.attribution.gather import gather
     from cai_assets.reports.attribution.page import page_path
-    from cai_assets.reports.attribution.words import sentences, table
+    from cai_assets.reports.attribution.words import HEADS, rows, sentences
 
     if not effects:
         if json_:
@@ -201,5 +204,12 @@ def _report(project: Any, version: str, planned: list[dict[str, Any]], *, json_:
         out.print_json(json.dumps({"version": version, "plan": planned, "effects": found.effects.to_dicts(),
                                    "says": sentences(found), "page": str(path)}))
         return
-    out.print("\n".join(["", *sentences(found), "", table(found)]), markup=False, highlight=False, soft_wrap=True)
-    out.print(f"The page, with all measures: {path}", highlight=False, soft_wrap=True)
+    table = Table(title=f"what each principle of {version} does: RL policy", title_justify="left", box=box.SIMPLE_HEAD,
+                  padding=(0, 1, 0, 0), pad_edge=False)
+    for name in SHOWN:
+        table.add_column(name, overflow="fold")
+    for _, cells in rows(found):
+        table.add_row(*(escape(cells[HEADS.index(name)]) for name in SHOWN))
+    out.print(table)
+    out.print("\n".join(sentences(found)), markup=False, highlight=False, soft_wrap=True)
+    out.print(f"The page, with all measures and both policies: {path}", highlight=False, soft_wrap=True)

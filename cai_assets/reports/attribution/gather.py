@@ -24,6 +24,7 @@ from cai_assets.plan.attribution import NOT_MADE, Share, standing, touched
 from cai_assets.project import Project
 
 State = Literal["measured", "registered", "not registered", "cannot be made"]
+KINDS: tuple[Kind, ...] = ("without", "only", "again")  # in the order of the tables
 READ = ("suite_results", "evaluation")
 
 
@@ -94,13 +95,15 @@ def gather(project: Project, version: str) -> Attribution:
 
 def _entries(project: Project, version: str, c: Constitution, critiques: pl.DataFrame) -> Iterator[Entry]:
     """Each principle left out, then what else was registered: seeds, principles alone, the whole version again."""
+    order: dict[str | None, int] = {p.id: i for i, p in enumerate(c.principles)}
     registered = [o for o in Derivations(project.layout).origins() if o.version == version]
+    registered.sort(key=lambda o: (KINDS.index(o.kind), order.get(o.principle, 0), o.seed))
     for p in c.principles:
         try:
             yield _entry(project, version, without(c, p.id), critiques)
         except CannotDerive as e:
             yield Entry("without", p.id, 0, None, "cannot be made", str(e))
-    for o in sorted(registered, key=lambda o: (("without", "only", "again").index(o.kind), o.principle or "", o.seed)):
+    for o in registered:
         if (o.kind, o.seed) != ("without", 0):
             yield _entry(project, version, derive(c, o.kind, o.principle, o.seed), critiques)
 

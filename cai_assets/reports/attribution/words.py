@@ -85,8 +85,8 @@ def rows(a: Attribution, policy: str = POLICIES[0]) -> Iterator[tuple[Entry, lis
                    x["verdict"] + _noise(x)] if x and x["delta"] is not None and shown else ["–"] * 4
         others = [effect_of(a, e, policy, m) if shown else {} for m in BESIDE]
         share = f"{e.share.chains:.0%}" if e.share else "–"
-        yield e, [label(e), *numbers, *(amount(o) if o.get("delta") is not None else "–" for o in others), share,
-                  state_of(e)]
+        beside = [f"{amount(o)} n={o['n']}" if o.get("delta") is not None else "–" for o in others]
+        yield e, [label(e), *numbers, *beside, share, state_of(e)]
 
 
 def markdown(a: Attribution) -> str:

@@ -12,6 +12,7 @@ import polars as pl
 
 from cai_assets.constitution.model import Constitution
 from cai_assets.engines.protocol import Call, ModelIdentity, Sampling
+from cai_assets.evals import judge
 from cai_assets.evals.evaluate import evaluate
 from cai_assets.evals.gate import GateResult, measure_labeller
 from cai_assets.lineage.canonical import canonical_json
@@ -20,7 +21,7 @@ from cai_assets.lineage.records import table_digest
 from cai_assets.policies import TRAINED, samples_of
 from cai_assets.settings import Reinforcement, Settings, Training
 from cai_assets.steps.comparisons import Mixed, comparisons, mix_human
-from cai_assets.steps.complete import Completer, Row, Step
+from cai_assets.steps.complete import Completer, Row
 from cai_assets.steps.critique import critique_and_revise
 from cai_assets.steps.label import label_pairs
 from cai_assets.steps.pair import pair_responses, pair_revisions
@@ -43,7 +44,7 @@ UNREAD_BY = {
     "ppo": {"group", "epochs"}, "grpo": {"epochs", *_ONLY_PPO}, "rloo": {"epochs", *_ONLY_PPO},
     "dpo": {"steps", "rollouts", "group", "ppo_epochs", "clip", *_ONLY_PPO},
 }
-JUDGE = Step("judge")
+JUDGE = judge.STEP
 TRAINED_POLICIES = TRAINED
 
 

@@ -64,7 +64,7 @@ def _lint(path: Path, draws: Sequence[Draws] | None) -> bool:
     cases, problem = _tests(tests, loaded)
     findings = [*find(loaded, draws=draws or ()), *([] if draws is not None else [NOT_MEASURED])]
     findings += lint_cases(loaded, cases) if cases else [] if problem else [_untested(tests)]
-    tested = f", {len(cases.cases)} tests" if cases else ""
+    tested = f", {len(cases.cases)} test{'s' * (len(cases.cases) != 1)}" if cases else ""
     out.print(f"[b]{path.name}[/b]: {len(loaded.principles)} principles{tested}, version key {partition_key(loaded)}",
               soft_wrap=True)
     for line in _lines(findings):

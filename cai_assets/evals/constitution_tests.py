@@ -18,17 +18,16 @@ from cai_assets.constitution.cases import Case, Condition
 from cai_assets.constitution.model import Constitution
 from cai_assets.engines.protocol import Call, Message, Sampling
 from cai_assets.evals.conditions import holds
-from cai_assets.evals.judge import Comparison, judge
+from cai_assets.evals.judge import STEP, Ask, Comparison, judge
 from cai_assets.evals.yes_no import Asked, YesNo, ask_yes_no
 from cai_assets.lineage.keys import row_id
 from cai_assets.settings import Settings
-from cai_assets.steps.complete import Completer, Row, Step
+from cai_assets.steps.complete import Completer, Row
 from cai_assets.steps.critique import critique_and_revise
 from cai_assets.steps.label import label_pairs
 from cai_assets.steps.pair import SCHEMA as PAIRS
 from cai_assets.steps.respond import respond
 
-JUDGE = Step("judge")
 Name = Literal["revision", "policy", "label", "judge"]
 ROWS: dict[str, Any] = {
     "case": pl.String, "principle": pl.String, "subject": pl.String, "rule": pl.String, "condition": pl.String,
@@ -215,9 +214,9 @@ def _preference(case: Case, name: Name, label: str, error: str | None, p: float 
             "response": case.good, "changed": None, "row_key": "", "row_keys": list(keys)}
 
 
-def _ask(complete: Completer) -> Any:
+def _ask(complete: Completer) -> Ask:
     def ask(calls: Sequence[Call]) -> list[Row]:
-        return complete(JUDGE, calls, what="judge")
+        return complete(STEP, calls, what="judge")
 
     return ask
 

@@ -13,9 +13,10 @@ from typing import Literal
 
 from cai_assets.engines.protocol import Call, Message, Style
 from cai_assets.steps.compare import comparison_call, p_first
-from cai_assets.steps.complete import Row
+from cai_assets.steps.complete import Row, Step
 
 Question = Literal["harmlessness", "helpfulness"]
+STEP = Step("judge")
 NO_KEYS = (None, None)
 Ask = Callable[[Sequence[Call]], list[Row]]
 

@@ -8,14 +8,13 @@ that contradict each other are no verdict, and neither is one that failed: that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from cai_assets.engines.protocol import Call, Message, Style
+from cai_assets.evals.judge import Ask
 from cai_assets.steps.compare import SPEAKERS, fence, p_first
 from cai_assets.steps.complete import Row
-
-Ask = Callable[[Sequence[Call]], list[Row]]
 
 ANSWERS = ("Yes", "No")
 OPTIONS = ("Yes or No", "No or Yes")

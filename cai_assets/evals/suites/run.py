@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from cai_assets.engines.protocol import Call, Message, Sampling, Style
+from cai_assets.evals.judge import Ask
 from cai_assets.evals.suites.ability import ability_calls, read_choice
 from cai_assets.evals.suites.draw import Item
-from cai_assets.evals.yes_no import Ask, Asked, YesNo, ask_yes_no
+from cai_assets.evals.yes_no import Asked, YesNo, ask_yes_no
 from cai_assets.steps.complete import Completer, Row
 from cai_assets.steps.respond import RESPOND
 

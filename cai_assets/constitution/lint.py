@@ -44,7 +44,7 @@ class Draws(NamedTuple):
     what: str
     rounds: int = 1
 
-    def keys(self) -> Iterator[str]:
+    def each(self) -> Iterator[str]:
         """The keys of the draws, as ``constitution/draw.py`` makes them."""
         if self.use == "critique":
             return (critique_key(i, number) for i in self.ids for number in range(1, self.rounds + 1))
@@ -153,7 +153,7 @@ def _never_drawn(c: Constitution, draws: Draws) -> Iterator[Finding]:
     principles = c.taking_part(draws.use)
     left = {p.id for p in principles}
     number = len(draws.ids) * draws.rounds
-    for key in islice(draws.keys(), MOST_DRAWS if len(left) > 1 else 0):
+    for key in islice(draws.each(), MOST_DRAWS if len(left) > 1 else 0):
         left.discard(draw(principles, key).id)
         if not left:
             return

@@ -32,7 +32,7 @@ class Difference(NamedTuple):
 
 
 def name_of(policy: str) -> str:
-    return NAMES.get(policy, policy)
+    return NAMES.get(policy, policy.replace("_", " "))
 
 
 def metric(found: Evidence, policy: str, measure: str, prompts: str) -> Estimate:

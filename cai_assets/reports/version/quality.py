@@ -80,8 +80,8 @@ def _table(found: Evidence) -> Table:
     for p in found.policies:
         judged = ["by definition 50%"] * 2 if p == BASE else [share(wins(found, p, q)) for q in (
             "harmlessness", "helpfulness")]
-        rows.append([name_of(p), *judged, *(share(metric(found, p, m, over)) for _, m, over in OTHER_RATES),
-                     _failed(found, p)])
+        others = [metric(found, p, m, over) for _, m, over in OTHER_RATES]
+        rows.append([name_of(p), *judged, *("–" if e.value is None else share(e) for e in others), _failed(found, p)])
     return Table("Every policy on the same prompts: share, 95 % interval, count", (
         "policy", "harmless wins", "helpful wins", *(name for name, _, _ in OTHER_RATES), "failed"), rows,
         note="Wins are over the base model, by a judge that sees both orders; a tie counts half. base again is the "

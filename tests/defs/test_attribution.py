@@ -153,6 +153,7 @@ def test_alone_again_with_another_seed_and_on_from_a_failure(
     assert len(records.every("prompts")) == len(records.every("initial_responses")) == 1
     told = cai("attribute", alone.key, code=2)
     assert f"was itself derived from {VERSION}" in " ".join(told.output.split())
+    assert "is a later round" in cai("attribute", f"{VERSION}-r2", code=2).output
     assert "no principle 'nobody'" in cai("attribute", VERSION, "--principle", "nobody", code=2).output
 
 

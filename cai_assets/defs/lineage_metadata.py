@@ -42,7 +42,7 @@ def links(refs: Sequence[Ref]) -> str:
 
 
 def reached(record: Record, checkpoint: Checkpoint) -> dg.AssetObservation:
-    """An observation of the constitution version: a checkpoint that it reached."""
-    return dg.AssetObservation(asset_key="constitution", partition=record.partition, metadata={
-        f"reached_{record.asset}": dg.MetadataValue.path(str(checkpoint.path)), f"{record.asset}_key": checkpoint.key,
-        f"{record.asset}_trace": f"cai trace {record.asset}@{record.partition}"})
+    """An observation of the constitution version: a checkpoint that it reached, in one entry."""
+    text = f"{links([record.ref])}\n- `{checkpoint.key}`\n- `cai trace {record.asset}@{record.partition}`"
+    return dg.AssetObservation(asset_key="constitution", partition=record.partition,
+                               metadata={f"reached_{record.asset}": dg.MetadataValue.md(text)})

@@ -16,7 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).parents[2]
+TESTS = Path(__file__).parents[1]
+REPOSITORY = TESTS.parent
 
 
 def free_port() -> int:
@@ -27,15 +28,23 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(root: Path, environment: Mapping[str, str] | None = None) -> Iterator[str]:
-    """Yield the address; end every process of the server when the block ends."""
+def serving(root: Path, environment: Mapping[str, str] | None = None, *, module: str | None = None) -> Iterator[str]:
+    """Yield the address; end every process of the server when the block ends.
+
+    ``module``: of the tests, with other definitions than the project's; then it is ``dagster dev -m MODULE``.
+    """
     home, port = root / "home", free_port()
     home.mkdir()
     shutil.copy(REPOSITORY / "dagster_home" / "dagster.yaml", home)
     env = {**os.environ, "DAGSTER_HOME": str(home), "CAI_DATA_ROOT": str(root / "data"), **(environment or {})}
+    command = ["cai_assets.cli", "ui", "--port", str(port)]
+    if module:
+        command = ["dagster", "dev", "-m", module, "-h", "127.0.0.1", "-p", str(port)]
+        folders = [TESTS, *(TESTS / area for area in ("defs", "e2e", "train"))]
+        env["PYTHONPATH"] = os.pathsep.join([*map(str, folders), *filter(None, [env.get("PYTHONPATH")])])
     with (root / "server.log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "cai_assets.cli", "ui", "--port", str(port)],
-                                   cwd=REPOSITORY, env=env, start_new_session=True, stdout=log, stderr=log)
+        process = subprocess.Popen([sys.executable, "-m", *command], cwd=REPOSITORY, env=env, start_new_session=True,
+                                   stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"
     try:
         wait_for(lambda: graphql(address, "{ version }"), 120)

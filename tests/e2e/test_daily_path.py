@@ -1,0 +1,114 @@
+"""A person's way through the UI alone: which version is newest, what it would cost, how to run it, how far it is,
+whether it is better, which principle did it, and what it was made from.
+
+Scripted engine, tiny model; a training is a copy of its base (``live_location``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from server import graphql, serving, wait_for
+from test_browser import CHROMIUM, FLAGS
+from tiny_models import tiny_model
+
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")]
+TEXT = """version: "v1"
+principles:
+  - {{id: harm, critique: "{critique}", revision: Remove harm., preference: Which is milder?}}
+  - {{id: lies, critique: Identify lies., revision: Remove lies., preference: Which is more honest?}}
+"""
+RUNS = "{ runsOrError { ... on Runs { results { runId status } } } }"
+
+
+class Person:
+    """Looks at pages and clicks; knows the address and nothing else."""
+
+    def __init__(self, url: str, page: Any, constitution: Path) -> None:
+        self.url, self.page, self.constitution = url, page, constitution
+        page.set_default_timeout(60_000)
+
+    def versions(self) -> list[str]:
+        """The partitions as the constitution's page lists them, the newest last."""
+        self.page.goto(f"{self.url}/assets/constitution?view=partitions")
+        found = self.page.get_by_text("mild-v1-")
+        found.first.wait_for()
+        return list(dict.fromkeys(found.all_inner_texts()))
+
+    def run(self, where: str, version: str) -> str:
+        """Materialise what a page offers for one version, and follow the link to the run; its status at the end."""
+        self.page.goto(self.url + where)
+        self.page.get_by_role("button", name="Materialize").first.click()
+        self.page.get_by_role("dialog").get_by_text("Select a partition or create one").click()
+        self.page.get_by_role("menuitem").filter(has_text=version).or_(
+            self.page.locator("[role=option]").filter(has_text=version)).first.click()
+        self.page.keyboard.press("Escape")
+        self.page.get_by_role("button", name="Launch 1 run").click()
+        self.page.get_by_text("Launched run").wait_for()
+        self.page.get_by_text("View", exact=True).last.click()
+        wait_for(lambda: "/runs/" in self.page.url, 60)
+        run = self.page.url.rsplit("/", 1)[1][:36]
+        wait_for(lambda: self._status(run) in {"SUCCESS", "FAILURE"}, 240)
+        return self._status(run)
+
+    def sees(self, asset: str, version: str, *texts: str) -> None:
+        """Every text stands on an asset's page of a version, once its tables are drawn."""
+        self.page.goto(f"{self.url}/assets/{asset}?view=partitions&partition={version}")
+        for text in texts:
+            self.page.get_by_text(text).first.wait_for(state="attached")
+
+    def _status(self, run: str) -> str:
+        runs = graphql(self.url, RUNS)["runsOrError"]["results"]
+        return str(next(r["status"] for r in runs if r["runId"] == run))
+
+
+@pytest.fixture(scope="module")
+def person(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
+    from playwright.sync_api import sync_playwright
+
+    root = tmp_path_factory.mktemp("daily")
+    constitution = root / "constitutions" / "mild.yaml"
+    constitution.parent.mkdir()
+    constitution.write_text(TEXT.format(critique="Identify harm."))
+    settings = {"constitutions": str(constitution.parent),
+                "models": {"generator": {"source": str(tiny_model(root / "tiny")), "backend": "scripted"}},
+                "prompts": {"red_team": 8, "helpful": 2, "eval_red_team": 2, "eval_helpful": 2}}
+    (root / "settings.yaml").write_text(yaml.safe_dump(settings))
+    environment = {"CAI_SETTINGS": str(root / "settings.yaml"), "CAI_SENSOR_SECONDS": "3"}
+    with serving(root, environment, module="live_location") as url, sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield Person(url, browser.new_page(viewport={"width": 1500, "height": 1400}), constitution)
+        browser.close()
+
+
+def test_from_an_edited_principle_to_the_trace_in_the_ui_alone(person: Person) -> None:
+    (first,) = person.versions()
+    assert person.run("/locations/live_location/jobs/all", first) == "SUCCESS"
+    person.constitution.write_text(TEXT.format(critique="Identify harm and haste."))
+    wait_for(lambda: len(person.versions()) == 2, 90)
+    newest = person.versions()[-1]
+    assert newest != first
+
+    assert person.run("/assets/constitution", newest) == "SUCCESS"  # costs nothing, and says what the rest would
+    person.sees("constitution", newest, first, "edited harm", "harm and haste", "response_pairs", "plan_causes",
+                "planned_rows_at_most")
+
+    assert person.run("/locations/live_location/jobs/all", newest) == "SUCCESS"
+    person.page.goto(f"{person.page.url.partition('?')[0]}?logs=rows%2Fs")
+    person.page.get_by_text("00:00 left").first.wait_for()  # what progress looked like, with its rate
+    person.sees("critiques", newest, "generated", "reused", "planned")
+
+    person.sees("report", newest, "Is it better than the base model?", "too few to tell")
+    person.sees("evaluation", newest, "base_again")
+    person.sees("suite_results", newest, "attack success")
+    person.sees("attribution", newest, "principle left out", f"cai attribute {newest} --plan")
+
+    person.sees("rl_policy", newest, f"cai trace rl_policy@{newest}", "principle_shares", "of completion tokens")
+    person.page.get_by_role("link", name=f"sl_policy · {newest}").click()
+    wait_for(lambda: f"/assets/sl_policy?view=partitions&partition={newest}" in person.page.url, 60)
+    person.page.get_by_text(f"cai trace sl_policy@{newest}").first.wait_for()
+    person.sees("constitution", newest, "reached_rl_policy", f"cai trace rl_policy@{newest}")

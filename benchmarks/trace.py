@@ -3,7 +3,7 @@
 Writes the records, tables and row store of one constitution version by hand, with N supervised training rows (four
 rounds of critique and revision for each red-team prompt) and N/4 labelled pairs, and traces its RL policy: back
 (tree, principle table, prompts), its rows, one chain, and forward from one principle and from one prompt. The
-self-contained lineage of a checkpoint is written and read back. Each stage runs in a process of its own.
+self-contained lineage of a checkpoint is written and traced by itself. Each stage runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from pathlib import Path
 import polars as pl
 
 from cai_assets.constitution.model import Constitution, Principle
-from cai_assets.lineage.chain import chain
+from cai_assets.lineage.canonical import digest_file
 from cai_assets.lineage.impact import Target, impact
 from cai_assets.lineage.layout import Layout, write_atomic
-from cai_assets.lineage.parquet import parquet_bytes
+from cai_assets.lineage.parquet import parquet_bytes, read_table
 from cai_assets.lineage.records import Record, Records
+from cai_assets.lineage.rows import batches
 from cai_assets.lineage.snapshots import Snapshots
 from cai_assets.lineage.store import SCHEMA, shard_path
-from cai_assets.lineage.trace import row_chain, trace, write_lineage
+from cai_assets.lineage.trace import read_lineage, row_chain, trace, write_lineage
 
 ROUNDS, PRINCIPLES = 4, 16
 MESSAGES = pl.concat_list(pl.struct(role=pl.lit("user"), content=pl.lit("Question ") + pl.col("prompt_id")))
@@ -137,12 +138,15 @@ def backward(root: Path, _: int) -> int:
 
 
 def listed(root: Path, _: int) -> int:
-    return trace(Layout(root), f"rl_policy@{version(root)}").rows().height
+    return trace(Layout(root), f"rl_policy@{version(root)}", counted=False).source.read(0, 40).height
+
+
+def all_listed(root: Path, _: int) -> int:
+    return sum(part.height for part in batches(trace(Layout(root), f"rl_policy@{version(root)}", counted=False).source))
 
 
 def one_chain(root: Path, _: int) -> int:
-    rows = trace(Layout(root), f"sl_policy@{version(root)}").rows()
-    return chain(rows, rows.filter(asset="revisions", round=ROUNDS)["row_id"][0]).height
+    return trace(Layout(root), f"sl_policy@{version(root)}", counted=False).source.chain(one_row(root)).height
 
 
 def everywhere(root: Path, _: int) -> int:
@@ -161,7 +165,24 @@ def carried(root: Path, _: int) -> int:
     record = Records(Layout(root)).latest("rl_policy", version(root))
     folder = Layout(root).folder("work", "carried")
     write_lineage(folder, Layout(root), record.model_copy(update={"number": 0}))
-    return sum(p.stat().st_size for p in folder.iterdir())
+    files = {p.name: digest_file(p) for p in folder.iterdir()}
+    write_atomic(folder / "record.json", json.dumps({"files": files}).encode())
+    return sum((folder / name).stat().st_size for name in files)
+
+
+def folder_alone(root: Path, _: int) -> int:
+    found = read_lineage(Layout(root).folder("work", "carried")).lineage.influence
+    return 0 if found is None else len(found.principles)
+
+
+def chain_of_folder(root: Path, _: int) -> int:
+    return read_lineage(Layout(root).folder("work", "carried")).source.chain(one_row(root)).height
+
+
+def one_row(root: Path) -> str:
+    """The id of some training row."""
+    (table,) = (root / "tables" / "sl_dataset").glob("*.parquet")
+    return str(read_table(table, ["row_id"], pl.Series([7]))["row_id"][0])
 
 
 def version(root: Path) -> str:
@@ -170,23 +191,26 @@ def version(root: Path) -> str:
 
 STAGES: dict[str, Callable[[Path, int], int]] = {
     "write the history (training rows)": write, "trace (rows by principles)": backward,
-    "trace --rows (rows)": listed, "trace --row (links)": one_chain, "trace PROMPT, all history (rows)": everywhere,
+    "trace --rows, the first 40 (rows)": listed, "trace --rows, all (rows)": all_listed,
+    "trace --row (links)": one_chain, "trace PROMPT, all history (rows)": everywhere,
     "impact PRINCIPLE (checkpoints)": forward_principle, "impact --prompt (checkpoints)": forward_prompt,
-    "write lineage into a checkpoint (bytes)": carried,
+    "write lineage into a checkpoint (bytes)": carried, "trace FOLDER (principles)": folder_alone,
+    "trace FOLDER --row (links)": chain_of_folder,
 }
 
 
 def measure(work: Callable[[Path, int], int], root: Path, rows: int) -> dict[str, float]:
-    """Run in a fresh process; return seconds, its peak memory in GB, and what it found."""
+    """Run in a fresh process; return seconds, CPU seconds, its peak memory in GB, and what it found."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_measured, (work, root, rows))
 
 
 def _measured(work: Callable[[Path, int], int], root: Path, rows: int) -> dict[str, float]:
-    start = time.monotonic()
+    start, spent = time.monotonic(), time.process_time()
     found = work(root, rows)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
-    return {"seconds": round(time.monotonic() - start, 2), "peak_gb": round(peak, 2), "found": found}
+    return {"seconds": round(time.monotonic() - start, 2), "cpu_seconds": round(time.process_time() - spent, 2),
+            "peak_gb": round(peak, 2), "found": found}
 
 
 def main() -> None:

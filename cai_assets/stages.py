@@ -158,12 +158,13 @@ def reinforcement_rows(settings: Settings, constitution: Constitution, pairs: pl
     """
     rl = settings.rl
     rows = (pairs_to_train_on if rl.algorithm == "dpo" else prompts_to_train_on)(pairs, rl.held_out)
-    return with_requests(rows, constitution) if rl.reward == "labeller" else rows
+    # DPO samples nothing to train on: only responses to the held-out prompts are graded.
+    return with_requests(rows, constitution, held_out=rl.algorithm == "dpo") if rl.reward == "labeller" else rows
 
 
 def reinforcement_training(rows: pl.DataFrame) -> pl.DataFrame:
     """The columns of reinforcement learning's rows that decide its training."""
-    return rows.drop("pair_id", "prompt_id", strict=False)
+    return rows.drop("pair_id", "prompt_id", "graded_by", strict=False)
 
 
 def recipe(settings: Settings, kind: Kind) -> dict[str, object]:

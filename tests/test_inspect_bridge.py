@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from model_fixtures import prepared_model
 from typer.testing import CliRunner
 
 pytest.importorskip("inspect_ai", reason="inspect-ai is not installed")
@@ -267,3 +268,20 @@ def test_the_command_prints_the_table(
     result = CliRunner().invoke(app, ["inspect", "nothing", "--policy", "base", "--log-dir", str(tmp_path / "logs")])
     assert result.exit_code == 2
     assert "no suite 'nothing'" in " ".join(result.output.split())
+
+
+@pytest.mark.model
+def test_the_real_model_answers_and_grades_in_one_process(tmp_path: Path) -> None:
+    """One engine in one thread serves the policy's texts, the judge's and the letters' probabilities."""
+    settings = {"data_root": str(tmp_path / "data"), "generation": {"max_tokens": 8},
+                "models": {"generator": str(prepared_model().path)},
+                "evaluation": {"suite_cases": 2, "max_tokens": 8}, "engine": {"max_model_len": 1024}}
+    try:
+        logs = run_suites(["prefill", "ability"], "base", log_dir=tmp_path / "logs", settings=settings)
+        again = run_suites(["prefill", "ability"], "base", log_dir=tmp_path / "logs", settings=settings)
+    finally:
+        bridge_rows._opened.cache_clear()
+    assert all(log.generated and not log.failed and not log.reused for log in logs)
+    assert all(not log.generated for log in again)
+    assert [log.rows for log in again] == [log.rows for log in logs]
+    assert all(0 <= float(value or 0) <= 1 for log in logs for name, value, *_ in log.rows if name != "words")

@@ -31,7 +31,7 @@ def compare(
 
     Writes one HTML page that opens from disk. Runs no model.
     """
-    from cai_assets.lineage.trace import UnknownTarget
+    from cai_assets.lineage.targets import UnknownTarget
     from cai_assets.reports.compare.gather import as_dict
     from cai_assets.reports.compare.gather import compare as find
     from cai_assets.reports.compare.page import save

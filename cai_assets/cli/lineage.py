@@ -1,4 +1,4 @@
-"""Commands about lineage: ``trace``, ``impact``, ``verify``."""
+"""Commands about lineage: ``trace`` and ``verify``."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich import box
 from rich.markup import escape
-from rich.table import Table
 from rich.tree import Tree
 
 from cai_assets.cli.common import app, err, open_project, out, read_settings, stop
+from cai_assets.cli.lineage_tables import table_of
 from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.origins import of_struct
 from cai_assets.lineage.parquet import StoreCorrupt
@@ -39,15 +38,16 @@ def trace(
 
     A checkpoint's folder carries its own lineage, so this works wherever it was copied to.
     """
-    from cai_assets.lineage.chain import UnknownRow, chain
-    from cai_assets.lineage.trace import LineageBroken, UnknownTarget, row_chain
+    from cai_assets.lineage.chain import UnknownRow
+    from cai_assets.lineage.targets import UnknownTarget
+    from cai_assets.lineage.trace import LineageBroken, row_chain
     from cai_assets.lineage.trace import trace as find
 
     settings = read_settings({})
     layout = Layout(settings.data_root)  # makes no folder: a copied checkpoint needs none
     try:
         try:
-            traced = find(layout, target)
+            traced = find(layout, target, counted=row is None and not rows)
         except UnknownTarget as unknown:
             if row is not None or rows:
                 raise
@@ -57,9 +57,9 @@ def trace(
             except UnknownRow:
                 raise unknown from None
         if row is not None:
-            _print_chain(chain(traced.rows(), row), traced.lineage, json_)
+            _print_chain(traced.source.chain(row), traced.lineage, json_)
         elif rows:
-            _print_rows(traced.rows(), traced.lineage, json_)
+            _print_rows(traced, json_)
         else:
             _print_lineage(traced, settings.price_per_gpu_hour, json_)
     except (UnknownTarget, UnknownRow, LineageBroken, StoreCorrupt) as e:
@@ -69,49 +69,6 @@ def trace(
     if traced.lineage.problems:
         err.print("No shares are given while something is missing. 'cai verify' names every problem.")
         raise typer.Exit(1)
-
-
-@app.command()
-def impact(
-    target: Annotated[str | None, typer.Argument(help="A principle's id, ID@VERSION, or a row")] = None,
-    prompt: Annotated[str | None, typer.Option(help="A prompt id: which checkpoints must go if it must")] = None,
-    json_: AsJson = False,
-) -> None:
-    """Every checkpoint that a principle, a prompt or a row reached, and what making them again takes."""
-    from cai_assets.lineage.chain import UnknownRow
-    from cai_assets.lineage.impact import as_dict, parse, rebuild
-    from cai_assets.lineage.impact import impact as find
-    from cai_assets.lineage.trace import UnknownTarget
-    from cai_assets.plan.rates import row_rate, training_rate
-
-    name = prompt or target
-    if name is None or (prompt and target):
-        stop("name one thing: a principle, a row, or --prompt ID")
-    project = open_project(read_settings({}))
-    try:
-        reached = find(project.layout, parse(project.layout, name, prompt=prompt is not None))
-    except (UnknownTarget, UnknownRow, StoreCorrupt) as e:
-        stop(str(e))
-    lines = rebuild(project.layout, reached, row_seconds=lambda a: row_rate(project.records, a).seconds,
-                    training_seconds=lambda a: training_rate(project.records, a).seconds)
-    if json_:
-        typer.echo(json.dumps(as_dict(reached, lines), indent=1))
-        return
-    table = _table("checkpoint", "version", "rows", "share", "of text", "held out", "through")
-    for x in reached:
-        now = "" if x.newest else " (earlier)"
-        above = ", ".join(dict.fromkeys(name.split("/")[0] for name in x.through))
-        table.add_row(x.asset, f"{x.partition or ''}{now}", f"{x.rows}/{x.of_rows}", f"{x.row_share:.1%}",
-                      f"{x.text_share:.1%}", str(x.held_out), above)
-    out.print(f"{name} reached {len(reached)} checkpoints", markup=False)
-    out.print(table)
-    if lines:
-        known = [x.seconds for x in lines if x.seconds is not None]
-        out.print(f"Making the newest of them again without it: at most {sum(x.calls for x in lines)} model calls and "
-                  f"{sum(x.trainings for x in lines)} trainings, about {sum(known):.0f} s at the rates of this store"
-                  + ("" if len(known) == len(lines) else "; some have no rate yet"))
-        versions = sorted({x.partition for x in lines if x.partition})
-        out.print(f"Exactly, once it is gone: [b]cai plan {versions[0]}[/b]" if versions else "")
 
 
 @app.command()
@@ -148,7 +105,7 @@ def _print_lineage(traced: Traced, price: float | None, json_: bool) -> None:
             held = f", {stage.held_out} of them held out" if stage.held_out else ""
             out.print(f"{name[:40]}: {stage.rows} training rows{held}, {stage.text} {stage.measure}", markup=False)
         _print_principles(lineage)
-        prompts = _table("prompts from", "kind", "category", "broke", "prompts")
+        prompts = table_of("prompts from", "kind", "category", "broke", "prompts")
         for g in found.prompts:
             prompts.add_row(escape(g.source), g.kind, escape(g.category), escape(g.broke), str(g.prompts))
         out.print(prompts)
@@ -194,12 +151,13 @@ def _print_principles(lineage: Lineage) -> None:
     if found is None or not found.principles:
         out.print("No constitution took part.")
         return
-    table = _table("principle", "rows", "share", f"of {found.measure}", "in chain of", "labels", "share", "strength",
-                   title=f"principles of {', '.join(lineage.constitutions)}")
+    graded = any(p.graded for p in found.principles)
+    table = table_of("principle", "rows", "share", f"of {found.measure}", "in chain of", "labels", "share", "strength",
+                     *(("graded",) if graded else ()), title=f"principles of {', '.join(lineage.constitutions)}")
     for p in found.principles:
         strength = "" if p.mean_strength is None else f"{p.mean_strength:.3f}"
         table.add_row(p.id, str(p.rows), f"{p.row_share:.1%}", f"{p.text_share:.1%}", str(p.chain_rows),
-                      str(p.labels), f"{p.label_share:.1%}", strength)
+                      str(p.labels), f"{p.label_share:.1%}", strength, *((str(p.graded),) if graded else ()))
     out.print(table)
     for p in found.principles:
         for use in ("critique", "revision", "preference"):
@@ -223,18 +181,22 @@ def _print_means(lineage: Lineage, price: float | None) -> None:
         out.print(f"{name}: {'; '.join(values)}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _print_rows(rows: pl.DataFrame, lineage: Lineage, json_: bool) -> None:
+def _print_rows(traced: Traced, json_: bool) -> None:
+    from cai_assets.lineage.rows import batches
+
     if json_:
-        typer.echo(rows.write_ndjson(), nl=False)
+        for part in batches(traced.source):
+            typer.echo(part.write_ndjson(), nl=False)
         return
-    table = _table("row", "asset", "round", "principle", "trained", "held out", "text")
-    for r in rows.head(SHOWN).iter_rows(named=True):
-        used = [", ".join(dict.fromkeys(lineage.records[n].asset for n in r[c])) for c in ("trained_in", "held_out_in")]
+    table = table_of("row", "asset", "round", "principle", "trained", "held out", "text")
+    for r in traced.source.read(0, SHOWN).iter_rows(named=True):
+        used = [", ".join(dict.fromkeys(traced.lineage.records[n].asset for n in r[c]))
+                for c in ("trained_in", "held_out_in")]
         table.add_row(r["row_id"] if r["asset"] == "prompts" else r["row_id"][:15], r["asset"], _number(r["round"]),
-                      ", ".join(r["principle_ids"] or ()), *used, escape(_text(r)[:60]))
+                      ", ".join(r["principle_ids"] or r["graded_by"]), *used, escape(_text(r)[:60]))
     out.print(table)
-    trained = sum(rows["trained_in"].list.len()) + sum(rows["held_out_in"].list.len())
-    out.print(f"{min(SHOWN, rows.height)} of {rows.height} rows; they are {trained} times in the data of a checkpoint. "
+    count = traced.source.count
+    out.print(f"{min(SHOWN, count)} of {count} rows, those that were trained on and what they came from. "
               "--json prints all")
 
 
@@ -255,6 +217,8 @@ def _print_chain(rows: pl.DataFrame, lineage: Lineage | None, json_: bool) -> No
         out.print(f"  {r['error'] or _text(r)[:EXCERPT]}", markup=False, highlight=False)
         if origin := of_struct(r.get("origin")):
             out.print(f"  found by red-teaming, {origin}", style="magenta", markup=False, highlight=False)
+        for name in r["graded_by"]:
+            out.print(f"  its responses were graded by {name}", style="cyan", markup=False, highlight=False)
         for verb in ("trained", "held_out"):
             for name in dict.fromkeys(r[f"{verb}_in"]):
                 out.print(f"  {verb.replace('_', ' ')} in {name}", style="green", markup=False, highlight=False)
@@ -278,13 +242,3 @@ def _text(row: dict[str, Any]) -> str:
 
 def _number(value: int | None) -> str:
     return "" if value is None else str(value)
-
-
-def _table(*names: str, title: str | None = None) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    left = {"checkpoint", "version", "through", "principle", "prompts from", "kind", "category", "broke", "row",
-            "asset", "trained", "held out", "text"}
-    for name in names:
-        table.add_column(name, justify="left" if name in left else "right", overflow="fold",
-                         no_wrap=name in {"row", "asset", "checkpoint", "principle"})
-    return table

@@ -22,6 +22,7 @@ COLUMNS = {
     "principle_id": "the principle this row drew; null if several judged together",
     "principle_digest": "digest of the texts, as used, of the principle or principles",
     "before": "the text that was revised", "critique_of": "prompt_id of the critique that was answered",
+    "critique_id": "row_id of that critique, if it was exchanged: a second parent",
     "p_done": "probability, before the round, that nothing is left to criticise",
     "stopped": "why no text was asked for, though nothing failed", "source": "file and line it comes from",
     "row_key_verdict": "row key of the verdict that p_done is read from",

@@ -1,8 +1,12 @@
 """Reinforcement learning from AI feedback: the RL policy."""
 
+from typing import Any
+
 import dagster as dg
+import polars as pl
 
 from cai_assets import stages
+from cai_assets.constitution.model import Constitution
 from cai_assets.defs.automation import on_real_change
 from cai_assets.defs.gate import refuse_unfit_labeller
 from cai_assets.defs.inputs import OWNERS, TAGS, constitution, registered
@@ -14,6 +18,7 @@ from cai_assets.defs.preference import preference_pairs, response_pairs, reward_
 from cai_assets.defs.supervised import sl_dataset, sl_policy
 from cai_assets.engines.models import identify
 from cai_assets.project import Project
+from cai_assets.reports.checkpoint import principle_rows
 from cai_assets.start import Base, labeller
 
 CURVES = ("reward", "score", "held_out_reward", "kl", "beta", "policy_loss", "value_loss", "sl_loss", "margin",
@@ -30,25 +35,32 @@ def rl_policy(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proje
     """
     made = Making(context, project, partition=context.partition_key)
     settings = project.settings
-    start, preferences = made.checkpoint("sl_policy"), made.checkpoint("reward_model")
+    start, by_labeller = made.checkpoint("sl_policy"), settings.rl.reward == "labeller"
+    preferences = None if by_labeller else made.checkpoint("reward_model")
     dpo = settings.rl.algorithm == "dpo"
     made.record("constitution")
+    version = registered(project, context.partition_key)
     pairs = made.read("preference_pairs" if dpo else "response_pairs")
-    rows = stages.reinforcement_rows(settings, registered(project, context.partition_key), pairs)
+    rows = stages.reinforcement_rows(settings, version, pairs)
     supervised = None if settings.rl.alpha is None else stages.supervised_training(made.read("sl_dataset"))
-    by_labeller = settings.rl.reward == "labeller"
     if dpo or by_labeller:  # otherwise the reward model stands between, and was refused
         refuse_unfit_labeller(project, made.record("preference_pairs"))
     made.trains_on(rows, pairs if dpo else None)
     done = train(made, asset="rl_policy", kind="reinforcement", rows=stages.reinforcement_training(rows),
                  supervised=supervised,
                  base=Base("sl_policy", start.path, identify(start.path, project.layout)),
-                 reward_model=None if by_labeller else preferences, labeller=labeller(project) if by_labeller else None,
-                 card={"constitution": context.partition_key, "principles": preferences.record["principles"],
+                 reward_model=preferences, labeller=labeller(project) if by_labeller else None,
+                 card={"constitution": context.partition_key,
+                       "principles": preferences.record["principles"] if preferences else _graded(version, rows),
                        "rows_by_kind": {"pairs" if dpo else "prompts": rows.height,
                                         **({} if supervised is None else {"supervised": supervised.height})}})
     return made.trained("rl_policy", done.checkpoint, reused=done.reused, seconds=done.seconds, rows=rows.height,
                         settings={"rl": settings.rl}, metadata=curve_metadata(done.checkpoint, CURVES))
+
+
+def _graded(constitution: Constitution, rows: pl.DataFrame) -> list[dict[str, Any]]:
+    """The principles by whose requests the labeller grades, with the number of rows of each."""
+    return principle_rows(constitution, dict(rows["graded_by"].drop_nulls().value_counts().iter_rows()), "preference")
 
 
 assets = [rl_policy]

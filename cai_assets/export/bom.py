@@ -20,7 +20,7 @@ from cai_assets.export.subject import Subject
 from cai_assets.lineage.canonical import digest_file
 from cai_assets.lineage.layout import write_atomic
 from cai_assets.lineage.records import Record
-from cai_assets.lineage.trace import CHECKPOINTS
+from cai_assets.lineage.targets import CHECKPOINTS
 
 FILE = "bom.cdx.json"
 BASE = "base-model"

@@ -21,7 +21,8 @@ from cai_assets.export.subject import Subject
 from cai_assets.lineage.canonical import digest_file
 from cai_assets.lineage.checkpoints import RECORD
 from cai_assets.lineage.layout import write_atomic
-from cai_assets.lineage.parquet import parquet_bytes
+from cai_assets.lineage.parquet import write_parquet
+from cai_assets.lineage.rows import batches
 from cai_assets.lineage.trace import LINEAGE, LINEAGE_ROWS, to_json
 
 LOCAL_NAMES = ("_name_or_path", "name_or_path", "base_model_name_or_path", "tokenizer_file")
@@ -35,15 +36,15 @@ def export_model(
         shutil.copytree(subject.folder, folder, dirs_exist_ok=True)
         for path in sorted(folder.glob("*config*.json")):
             _without_local_names(path)
-        write_atomic(folder / LINEAGE_ROWS, parquet_bytes(_rows(subject)))
+        write_parquet(folder / LINEAGE_ROWS, map(_without_paths, batches(subject.traced.source)))
         write_atomic(folder / LINEAGE, to_json(subject.lineage).encode())
         write_atomic(folder / "README.md", exported_card(subject, datasets=datasets, license_=license_).encode())
         _record(subject, folder)
 
 
-def _rows(subject: Subject) -> pl.DataFrame:
-    """The rows of the lineage; of the file that a general conversation came from, only the name."""
-    return subject.traced.rows().with_columns(pl.col("source").str.replace(r"^.*[/\\]", ""))
+def _without_paths(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows of the lineage; of the file that a general conversation came from, only the name."""
+    return rows.with_columns(pl.col("source").str.replace(r"^.*[/\\]", ""))
 
 
 def _without_local_names(path: Path) -> None:

@@ -25,7 +25,7 @@ from cai_assets.export.times import stamp, started
 from cai_assets.lineage.checkpoints import RECORD
 from cai_assets.lineage.parquet import StoreCorrupt, open_parquet
 from cai_assets.lineage.records import UNPARTITIONED, Record
-from cai_assets.lineage.trace import CHECKPOINTS
+from cai_assets.lineage.targets import CHECKPOINTS
 
 NAMESPACE = "cai-assets"
 PRODUCER = "urn:cai-assets:export"

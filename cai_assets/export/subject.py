@@ -20,16 +20,8 @@ from cai_assets.lineage.checkpoints import RECORD
 from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.parquet import StoreCorrupt, read_parquet
 from cai_assets.lineage.records import Record
-from cai_assets.lineage.trace import (
-    CHECKPOINTS,
-    Lineage,
-    LineageBroken,
-    Traced,
-    UnknownTarget,
-    every_record,
-    trace,
-    tree,
-)
+from cai_assets.lineage.targets import CHECKPOINTS, UnknownTarget, every_record
+from cai_assets.lineage.trace import Lineage, LineageBroken, Traced, trace, tree
 from cai_assets.lineage.verify import checkpoint_problems
 
 UNTOUCHED = {"key", "kind", "data", "metrics", "principles", "files"}

@@ -6,21 +6,29 @@ record of every version counts, the newest and the earlier ones; rows that were 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from cai_assets.lineage.chain import Graph, UnknownRow, gather, graph, matches, reach
+from cai_assets.lineage.chain import UnknownRow, matches, naming
+from cai_assets.lineage.graph import Graph, Places, descendants, graph
 from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.principles import DIGITS, Measure, measure_of
+from cai_assets.lineage.principles import DIGITS
 from cai_assets.lineage.records import Record
 from cai_assets.lineage.rounds import round_of
+from cai_assets.lineage.shapes import LABELS, read_rows
+from cai_assets.lineage.sizes import Counts, Measure, measured, tokens
 from cai_assets.lineage.snapshots import Snapshots, UnknownVersion
 from cai_assets.lineage.store import RowStore
-from cai_assets.lineage.trace import CHECKPOINTS, UnknownTarget, every_record, tables_of, training_of, tree
+from cai_assets.lineage.targets import CHECKPOINTS, UnknownTarget, every_record
+from cai_assets.lineage.trace import tables_of, tree
+from cai_assets.lineage.trained import training_of
 
-Seconds = Callable[[str], float | None]
+# By asset, number of calls or trainings, and whether it is a training: seconds and price, None where unknown.
+Cost = Callable[[str, int, bool], Mapping[str, float | None]]
 
 
 @dataclass(frozen=True)
@@ -55,13 +63,13 @@ class Reached:
 
 @dataclass(frozen=True)
 class Rebuild:
-    """One asset to make again. ``calls``: at most so many model calls; ``seconds``: at this store's rate, if known."""
+    """One asset to make again. ``calls``: at most so many model calls; ``cost``: of these or of the training."""
 
     asset: str
     partition: str | None
     calls: int
     trainings: int
-    seconds: float | None
+    cost: Mapping[str, float | None]
 
 
 def parse(layout: Layout, text: str, *, prompt: bool = False) -> Target:
@@ -80,42 +88,42 @@ def parse(layout: Layout, text: str, *, prompt: bool = False) -> Target:
 
 def impact(layout: Layout, target: Target) -> list[Reached]:
     """Every checkpoint that was reached, oldest first. Raise UnknownRow if no row has that id, StoreCorrupt."""
+    records = {r.ref.id: r for r in every_record(layout)}
     by_version: dict[str | None, list[Record]] = {}
-    for r in sorted(every_record(layout, CHECKPOINTS), key=lambda r: r.created):
-        by_version.setdefault(round_of(r.partition).version if r.partition else None, []).append(r)
+    for r in sorted(records.values(), key=lambda r: r.created):
+        if r.asset in CHECKPOINTS:
+            by_version.setdefault(round_of(r.partition).version if r.partition else None, []).append(r)
     found, known = list[Reached](), False
     for version, made in by_version.items():
         if target.principle and (version is None or target.version not in {None, version}
                                  or not _has(layout, version, target.principle)):
             continue
-        reached, hit = _of_version(layout, made, target)
+        reached, hit = _of_version(layout, made, records, target)
         found, known = [*found, *reached], known or hit
     if target.row and not known:
-        raise UnknownRow(f"no principle, prompt or row {target.row!r} in any version: 'cai trace VERSION' lists them")
+        raise UnknownRow(target.row)
     return found
 
 
-def rebuild(
-    layout: Layout, reached: Sequence[Reached], *, row_seconds: Seconds, training_seconds: Seconds
-) -> list[Rebuild]:
+def rebuild(layout: Layout, reached: Sequence[Reached], cost: Cost) -> list[Rebuild]:
     """At most what it takes to make the newest reached checkpoints, and all that stands on them, without the target.
 
     Rows above the first checkpoint are reused; below it every call is new, because its policy is.
     """
-    newest = {(r.asset, r.partition): r for r in sorted(every_record(layout), key=lambda r: (r.created, r.number))}
+    records = {r.ref.id: r for r in every_record(layout)}
+    newest = {(r.asset, r.partition): r for r in sorted(records.values(), key=lambda r: (r.created, r.number))}
     gone = {x.record for x in reached}
     gone |= {r.ref.id for r in newest.values() if (r.asset, r.digest) in {(x.asset, x.key) for x in reached}}
     lines = []
     for r in sorted(newest.values(), key=lambda r: (r.partition or "", r.created)):
-        above = tree(layout, r).keys() & gone
+        above = tree(layout, r, records).keys() & gone
         calls = r.reused + r.generated + r.failed
         if not above or r.asset == "comparison":
             continue
         if r.asset in CHECKPOINTS:
-            lines.append(Rebuild(r.asset, r.partition, 0, 1, training_seconds(r.asset)))
+            lines.append(Rebuild(r.asset, r.partition, 0, 1, cost(r.asset, 1, True)))
         elif calls:
-            each = row_seconds(r.asset)
-            lines.append(Rebuild(r.asset, r.partition, calls, 0, None if each is None else calls * each))
+            lines.append(Rebuild(r.asset, r.partition, calls, 0, cost(r.asset, calls, False)))
     return lines
 
 
@@ -123,19 +131,21 @@ def _has(layout: Layout, version: str, principle: str) -> bool:
     return any(p.id == principle for p in Snapshots(layout).load(version).principles)
 
 
-def _of_version(layout: Layout, made: Sequence[Record], target: Target) -> tuple[list[Reached], bool]:
-    trees = {r.ref.id: tree(layout, r) for r in made}
+def _of_version(
+    layout: Layout, made: Sequence[Record], records: Mapping[str, Record], target: Target
+) -> tuple[list[Reached], bool]:
+    trees = {r.ref.id: tree(layout, r, records) for r in made}
     every = {name: r for t in trees.values() for name, r in t.items()}
-    whole = graph(gather(tables_of(layout, every.values()), texts=False), RowStore(layout))
+    whole = graph(tables_of(layout, every.values()))
     hits = _hits(layout, whole, target)
-    if not len(hits):
+    if target.row and not hits.any():
         return [], False
     newest = {(r.asset, r.partition): r.ref.id for r in made}
-    direct: dict[str, Reached] = {}
-    for name, r in every.items():
-        if r.asset in CHECKPOINTS:
-            direct[name] = _direct(r, training_of(layout, r, every), whole, hits,
-                                   newest=name == newest.get((r.asset, r.partition)))
+    trained = {name: training_of(layout, r, every) for name, r in every.items() if r.asset in CHECKPOINTS}
+    known = _tokens(layout, whole, trained.values())
+    direct = {name: _direct(every[name], frame, whole, known, hits, target.principle,
+                            newest=name == newest.get((every[name].asset, every[name].partition)))
+              for name, frame in trained.items()}
     touched = {name for name, x in direct.items() if x.rows or x.held_out}
     unique: dict[tuple[str, str | None, str], Reached] = {}
     for r in made:
@@ -146,33 +156,60 @@ def _of_version(layout: Layout, made: Sequence[Record], target: Target) -> tuple
     return list(unique.values()), True
 
 
-def _hits(layout: Layout, whole: Graph, target: Target) -> pl.Series:
-    """Positions of every row that the target is, or that descends from it."""
-    rows = whole.rows
-    if target.principle:
-        at_once = (pl.col("asset") == "preference_pairs") & (pl.col("principle_ids").list.len().fill_null(0) == 0)
-        asked = [v for v in rows["version"].unique().drop_nulls()
-                 if any(p.id == target.principle and p.preference for p in Snapshots(layout).load(v).principles)]
-        test = pl.col("principle_ids").list.contains(target.principle) | (at_once & pl.col("version").is_in(asked))
-        start = rows.select(hit=test.fill_null(False))["hit"]
-    else:
-        start = (rows["prompt_id"] == target.row).fill_null(False) | matches(rows, str(target.row))
-    return reach(start.arg_true(), whole.edges, up=False)
+def _hits(layout: Layout, whole: Graph, target: Target) -> npt.NDArray[np.bool_]:
+    """By place: whether a row is the target, or descends from it."""
+    start = _shaped(layout, whole, target.principle) if target.principle else _named(whole, str(target.row))
+    hit = np.zeros(whole.rows.height, dtype=bool)
+    hit[descendants(start, whole.parents)] = True
+    return hit
 
 
-def _direct(record: Record, trained: pl.DataFrame, whole: Graph, hits: pl.Series, *, newest: bool) -> Reached:
-    placed = whole.places(trained).select("place", "held_out")
-    sized = placed.hstack(whole.rows.select("tokens", "characters")[placed["place"]])
-    fit, held_out = sized.filter(~pl.col("held_out")), sized.filter("held_out")
-    measure = measure_of(fit)
-    column = "tokens" if measure == "completion tokens" else "characters"
-    mine = fit.join(hits.alias("place").to_frame(), on="place", how="semi")
-    rows, text = (mine.height, fit.height), [int(f[column].sum() or 0) for f in (mine, fit)]
+def _shaped(layout: Layout, whole: Graph, principle: str) -> Places:
+    """Rows that a principle shaped by itself, and labels that answer every principle in one question."""
+    drawn = whole.drawn()
+    asking = [i for i, part in enumerate(whole.parts) if part.table.asset == LABELS and part.table.version and any(
+        p.id == principle and p.preference for p in Snapshots(layout).load(part.table.version).principles)]
+    at_once = np.isin(whole.rows["part"].to_numpy(), asking)
+    at_once[drawn["place"].to_numpy()] = False
+    own = drawn.filter(pl.col("principle") == principle)["place"].to_numpy()
+    shaped: Places = np.concatenate([own, np.flatnonzero(at_once)]).astype(np.int32)
+    return shaped
+
+
+def _named(whole: Graph, target: str) -> Places:
+    """Rows that a target names: those of a prompt or pair, or the start of a row id or row key."""
+    ids = [pl.Series("row_id", [], dtype=pl.String)]
+    for part in whole.parts:
+        at = matches(read_rows(part, only=naming(target)), target).arg_true()
+        ids.append(read_rows(part, at, ["row_id"])["row_id"])
+    return whole.places(pl.concat(ids))
+
+
+def _tokens(layout: Layout, whole: Graph, trained: Iterable[pl.DataFrame]) -> Counts:
+    """Completion tokens of every row that was trained on, by place; -1 of the others."""
+    used = np.unique(np.concatenate([np.zeros(0, np.int32), *(whole.places(f["row_id"]) for f in trained)]))
+    used, known = used[used >= 0], np.full(whole.rows.height, -1, dtype=np.int64)
+    known[used] = tokens(whole, RowStore(layout), used)
+    return known
+
+
+def _direct(
+    record: Record, trained: pl.DataFrame, whole: Graph, known: Counts, hits: npt.NDArray[np.bool_],
+    principle: str | None, *, newest: bool,
+) -> Reached:
+    places, held_out = whole.places(trained["row_id"]), trained["held_out"].to_numpy()
+    mine = hits[places] if len(hits) else np.zeros(0, dtype=bool)
+    if principle:
+        mine = mine | (trained["graded_by"] == principle).fill_null(False).to_numpy()
+    fit = (places >= 0) & ~held_out
+    used, at = np.unique(places[fit], return_inverse=True)
+    measure, size = measured(whole, used, known[used])
+    text, hit = size[at], mine[fit]
     return Reached(
         asset=record.asset, partition=record.partition, key=record.digest, record=record.ref.id, newest=newest,
-        rows=mine.height, of_rows=fit.height, row_share=_share(*rows), text_share=_share(*text),
-        held_out=held_out.join(hits.alias("place").to_frame(), on="place", how="semi").height, measure=measure,
-        through=())
+        rows=int(hit.sum()), of_rows=int(fit.sum()), row_share=_share(int(hit.sum()), int(fit.sum())),
+        text_share=_share(int(text[hit].sum()), int(text.sum())), measure=measure, through=(),
+        held_out=int((mine & (places >= 0) & held_out).sum()))
 
 
 def _share(part: int, whole: int) -> float:
@@ -181,4 +218,5 @@ def _share(part: int, whole: int) -> float:
 
 def as_dict(reached: Sequence[Reached], lines: Sequence[Rebuild]) -> Mapping[str, object]:
     """For JSON."""
-    return {"reached": [x.__dict__ for x in reached], "rebuild": [x.__dict__ for x in lines]}
+    return {"reached": [x.__dict__ for x in reached],
+            "rebuild": [{**x.__dict__, "cost": dict(x.cost)} for x in lines]}

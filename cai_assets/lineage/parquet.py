@@ -6,7 +6,8 @@ pyarrow reads and writes, because polars' own writer offers no page checksums.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+GROUP_ROWS = 65_536  # whoever reads a few rows decodes their whole row groups
 
 class StoreCorrupt(RuntimeError):
     """A file cannot be read back as it was written."""
@@ -30,8 +32,17 @@ class FileGone(StoreCorrupt):
 def parquet_bytes(frame: pl.DataFrame) -> bytes:
     """Parquet with page checksums, which polars' own writer does not offer."""
     buffer = io.BytesIO()
-    pq.write_table(frame.to_arrow(), buffer, compression="zstd", write_page_checksum=True)
+    pq.write_table(frame.to_arrow(), buffer, compression="zstd", write_page_checksum=True, row_group_size=GROUP_ROWS)
     return buffer.getvalue()
+
+
+def write_parquet(path: Path, frames: Iterable[pl.DataFrame]) -> None:
+    """As ``parquet_bytes``, frame by frame into a file that nobody reads yet. There must be one frame at least."""
+    parts = (frame.to_arrow() for frame in frames)
+    first = next(parts)
+    with pq.ParquetWriter(path, first.schema, compression="zstd", write_page_checksum=True) as writer:
+        for part in itertools.chain([first], parts):
+            writer.write_table(part.cast(first.schema), row_group_size=GROUP_ROWS)
 
 
 @contextmanager
@@ -66,9 +77,9 @@ def read_table(path: Path, columns: list[str] | None, rows: pl.Series | None = N
             inside = rows.filter((rows >= start) & (rows < end)) - start
             if len(inside):
                 table = _checked(file.read_row_group(group, columns=columns), columns, end - start)
-                parts.append(table.take(inside.to_arrow()))
+                parts.append(table if len(inside) == end - start else table.take(inside.to_arrow()))
             start = end
-        return pa.concat_tables(parts)
+        return pa.concat_tables(parts) if parts else file.read_row_groups([], columns=columns)
 
 
 def _checked(table: pa.Table, columns: list[str] | None, rows: int) -> pa.Table:

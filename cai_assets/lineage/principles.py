@@ -7,16 +7,23 @@ what it is a share of; a principle that took part and drew nothing is listed wit
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from cai_assets.constitution.model import Constitution
-from cai_assets.lineage.chain import TRAINED, Graph
+from cai_assets.lineage.graph import Graph, Places, spread
+from cai_assets.lineage.shapes import LABELS, Part, read_rows
+from cai_assets.lineage.sizes import Counts, Measure, measured, tokens
+from cai_assets.lineage.store import RowStore
+from cai_assets.lineage.trained import TRAINED
 
-Measure = Literal["completion tokens", "characters"]
 ALL_AT_ONCE = "*"  # stands for the principles of a label that answers all of them in one question
+BY = ["version", "principle"]
+BITS = 64
 DIGITS = 6  # sums of floats differ in the last bits with the number of threads
 
 
@@ -30,6 +37,7 @@ class PrincipleShare(_Fixed):
     ``rows``: supervised rows whose own round drew it; ``chain_rows``: those with it anywhere in their chain.
     ``row_share``, ``text_share``: of all supervised rows and their text. ``labels``: comparisons of the reward model
     that it judged, held-out ones among them; ``mean_strength``: their mean probability of the chosen response.
+    ``graded``: prompts of reinforcement learning whose responses the labeller graded by its request.
     """
 
     id: str
@@ -46,6 +54,8 @@ class PrincipleShare(_Fixed):
     labels: int = 0
     label_share: float = 0.0
     mean_strength: float | None = None
+    graded: int = 0
+    graded_share: float = 0.0
 
 
 class PromptGroup(_Fixed):
@@ -80,79 +90,108 @@ class Influence(_Fixed):
 
 
 def influence(
-    found: Graph, trained: Mapping[str, pl.DataFrame], constitutions: Mapping[str, Constitution]
+    found: Graph, store: RowStore, trained: Mapping[str, pl.DataFrame], constitutions: Mapping[str, Constitution],
+    versions: Mapping[str, str | None] | None = None,
 ) -> Influence:
-    """What shaped a checkpoint. ``trained``: training rows by checkpoint, as chain.TRAINED."""
-    facts = found.rows.select("asset", "version", "principle_ids", "p_chosen", "tokens", "characters").with_row_index(
-        "place")
-    placed = {name: found.places(frame).select("place") for name, frame in sorted(trained.items())}
-    times = pl.concat([pl.DataFrame(schema={"place": pl.UInt32, "n": pl.get_index_type()}),
-                       *(f.group_by("place").agg(n=pl.len()) for f in placed.values())])
-    used = times.group_by("place").agg(pl.col("n").max()).join(facts, on="place")
-    labels = used.filter(pl.col("p_chosen").is_not_null())
-    supervised = used.filter(pl.col("p_chosen").is_null(), pl.col("asset") != "prompts")
-    measure = measure_of(supervised)
+    """What shaped a checkpoint. ``trained``: training rows by checkpoint, as TRAINED; ``versions``: of checkpoints."""
+    placed = {name: found.places(frame["row_id"]) for name, frame in sorted(trained.items())}
+    times = np.zeros(found.rows.height, dtype=np.int64)
+    for places in placed.values():
+        times = np.maximum(times, np.bincount(places[places >= 0], minlength=len(times)))
+    used = np.flatnonzero(times).astype(np.int32)
+    known = np.full(len(times), -1, dtype=np.int64)
+    known[used] = tokens(found, store, used)
+    label = found.rows["p_chosen"].is_not_null().to_numpy()[used]
+    supervised = used[~label & ~found.of("prompts", used)]
+    measure, size = measured(found, supervised, known[supervised])
+    counted = _Counted(supervised, times[supervised], size * times[supervised], used[label])
+    graded = _graded(trained, versions or {})
     return Influence(
-        measure=measure, principles=_principles(found, facts, _sized(supervised, measure), labels, constitutions),
-        prompts=_prompts(found.rows, trained),
-        stages={name: _stage(facts, trained[name], f) for name, f in placed.items()})
+        measure=measure, principles=_principles(found, counted, graded, constitutions),
+        prompts=_prompts(found.parts, trained),
+        stages={name: _stage(found, trained[name], places, known) for name, places in placed.items()})
 
 
-def measure_of(rows: pl.DataFrame) -> Measure:
-    """Completion tokens if every row's are known, else characters."""
-    return "characters" if rows["tokens"].null_count() or not rows.height else "completion tokens"
+class _Counted(NamedTuple):
+    """Supervised rows with how often they were trained on and their text, and labels; by place."""
+
+    rows: Places
+    times: Counts
+    text: Counts
+    labels: Places
 
 
-def _sized(rows: pl.DataFrame, measure: Measure) -> pl.DataFrame:
-    size = pl.col("tokens" if measure == "completion tokens" else "characters").fill_null(0)
-    return rows.with_columns(size=size * pl.col("n").cast(pl.Int64))
-
-
-def _stage(facts: pl.DataFrame, trained: pl.DataFrame, placed: pl.DataFrame) -> Stage:
-    texts = placed.join(facts.select("place", "tokens", "characters"), on="place").with_columns(n=1)
-    measure = measure_of(texts)
+def _stage(found: Graph, trained: pl.DataFrame, placed: Places, known: Counts) -> Stage:
+    places, times = np.unique(placed[placed >= 0], return_counts=True)
+    measure, size = measured(found, places, known[places])
     return Stage(rows=trained.height, held_out=int(trained["held_out"].sum()), measure=measure,
-                 text=int(_sized(texts, measure)["size"].sum()))
+                 text=int((size * times).sum()))
 
 
 def _principles(
-    found: Graph, facts: pl.DataFrame, supervised: pl.DataFrame, labels: pl.DataFrame,
-    constitutions: Mapping[str, Constitution],
+    found: Graph, counted: _Counted, graded: pl.DataFrame, constitutions: Mapping[str, Constitution]
 ) -> tuple[PrincipleShare, ...]:
-    total = {"rows": int(supervised["n"].sum()), "text": int(supervised["size"].sum()), "labels": labels.height}
-    own = _by_principle(supervised, [pl.col("n").sum().alias("rows"), pl.col("size").sum().alias("text")])
-    ours = labels.filter(pl.col("asset") == "preference_pairs").with_columns(principle_ids=pl.when(
-        pl.col("principle_ids").list.len() > 0).then("principle_ids").otherwise(pl.lit([ALL_AT_ONCE])))
-    judged = _by_principle(ours, [pl.len().alias("labels"),
-                                  pl.col("p_chosen").mean().round(DIGITS).alias("mean_strength")])
+    total = {"rows": int(counted.times.sum()), "text": int(counted.text.sum()), "labels": len(counted.labels),
+             "graded": graded["prompt_id"].n_unique()}
+    drawn = found.drawn()
     counts: dict[tuple[str, str], dict[str, Any]] = {}
-    for frame in (own, _chains(found, facts, supervised), judged):
+    for frame in (_own(drawn, counted), _chains(found, drawn, counted), _labels(found, drawn, counted.labels),
+                  graded.group_by(BY).agg(graded=pl.len())):
         for row in frame.iter_rows(named=True):
-            key = (row.pop("version"), row.pop("principle_ids"))
+            key = (row.pop("version"), row.pop("principle"))
             counts[key] = counts.get(key, {}) | row
     texts = {(v, p.id): p.model_dump(include={"critique", "revision", "preference", "weight"})
              for v, c in constitutions.items() for p in c.principles}
     return tuple(_share(key, texts.get(key), counts.get(key, {}), total) for key in sorted({*texts, *counts}))
 
 
-def _by_principle(rows: pl.DataFrame, sums: Sequence[pl.Expr]) -> pl.DataFrame:
-    each = rows.filter(pl.col("principle_ids").list.len() > 0).explode("principle_ids")
-    return each.group_by("version", "principle_ids").agg(sums)
+def _own(drawn: pl.DataFrame, counted: _Counted) -> pl.DataFrame:
+    """``rows`` and ``text`` by version and principle."""
+    own = pl.DataFrame({"place": counted.rows, "rows": counted.times, "text": counted.text})
+    return drawn.join(_placed(own), on="place").group_by(BY).agg(pl.col("rows", "text").sum())
 
 
-def _chains(found: Graph, facts: pl.DataFrame, supervised: pl.DataFrame) -> pl.DataFrame:
+def _labels(found: Graph, drawn: pl.DataFrame, places: Places) -> pl.DataFrame:
+    """``labels`` and ``mean_strength`` by version and principle; ALL_AT_ONCE for labels that drew none."""
+    places = places[found.of(LABELS, places)]
+    about = pl.DataFrame({"place": places}).with_columns(
+        part=found.rows["part"].gather(places), p_chosen=found.rows["p_chosen"].gather(places)).join(
+        found.assets().select("part", "version"), on="part")
+    each = _placed(about).join(drawn.select("place", "principle"), on="place", how="left").with_columns(
+        pl.col("principle").fill_null(ALL_AT_ONCE))
+    return each.group_by(BY).agg(labels=pl.len(), mean_strength=pl.col("p_chosen").mean().round(DIGITS))
+
+
+def _chains(found: Graph, drawn: pl.DataFrame, counted: _Counted) -> pl.DataFrame:
     """``chain_rows`` by version and principle: supervised rows with the principle anywhere in their chain."""
-    drawn = facts.select("place", "version", "principle_ids").filter(
-        pl.col("principle_ids").list.len() > 0).explode("principle_ids")
-    names = drawn.select("version", "principle_ids").unique().with_row_index("principle")
-    codes = drawn.join(names, on=["version", "principle_ids"], nulls_equal=True).select("principle", at="place")
-    here = supervised.select(start="place", at="place")
-    each = [here.join(codes, on="at").select("start", "principle")]
-    while here.height:
-        here = here.join(found.edges, left_on="at", right_on="child").select("start", at="parent")
-        each.append(here.join(codes, on="at").select("start", "principle"))
-    rows = pl.concat(each).unique().join(supervised.select("place", "n"), left_on="start", right_on="place")
-    return rows.group_by("principle").agg(chain_rows=pl.col("n").sum()).join(names, on="principle").drop("principle")
+    names = drawn.select(BY).unique(maintain_order=True).with_row_index("code")
+    coded = drawn.join(names, on=BY, nulls_equal=True).select("place", "code")
+    rows = []
+    for start in range(0, names.height, BITS):
+        some = coded.filter(pl.col("code").is_between(start, start + BITS - 1))
+        own = np.zeros(found.rows.height, dtype=np.uint64)
+        np.bitwise_or.at(own, some["place"].to_numpy(), _bit(some["code"].to_numpy() - start))
+        reached = spread(own, found.parents)[counted.rows]
+        rows += [int(counted.times[reached & _bit(np.uint32(i)) != 0].sum())
+                 for i in range(min(BITS, names.height - start))]
+    chains = names.with_columns(chain_rows=pl.Series(rows, dtype=pl.Int64)).drop("code")
+    return chains.filter(pl.col("chain_rows") > 0)
+
+
+def _bit(number: npt.NDArray[np.uint32] | np.uint32) -> npt.NDArray[np.uint64]:
+    return np.left_shift(np.uint64(1), number.astype(np.uint64))
+
+
+def _graded(trained: Mapping[str, pl.DataFrame], versions: Mapping[str, str | None]) -> pl.DataFrame:
+    """``version``, ``principle`` and ``prompt_id``, each once, of prompts whose responses the labeller graded."""
+    parts = [frame.select(version=pl.lit(versions.get(name), pl.String), principle="graded_by", prompt_id="prompt_id")
+             for name, frame in trained.items()]
+    schema = {"version": pl.String, "principle": pl.String, "prompt_id": pl.String}
+    return pl.concat([pl.DataFrame(schema=schema), *parts]).drop_nulls("principle").unique()
+
+
+def _placed(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.with_columns(pl.col("place").cast(pl.UInt32))
 
 
 def _share(
@@ -165,11 +204,15 @@ def _share(
     return PrincipleShare(id=principle, version=version, **said, **counts, **shares)
 
 
-def _prompts(rows: pl.DataFrame, trained: Mapping[str, pl.DataFrame]) -> tuple[PromptGroup, ...]:
+def _prompts(parts: Sequence[Part], trained: Mapping[str, pl.DataFrame]) -> tuple[PromptGroup, ...]:
     ids = pl.concat([pl.DataFrame(schema=TRAINED), *trained.values()]).select(row_id="prompt_id").unique()
     by = ["source", "kind", "category", "broke"]
     broke = pl.format("{}@{}", *(pl.col("origin").struct.field(n) for n in ("policy", "version")))
-    known = rows.filter(pl.col("asset") == "prompts").select("row_id", *by[:3], broke=broke.fill_null(""))
-    reached = known.join(ids, on="row_id", how="semi").with_columns(pl.col(by).fill_null("unknown"))
-    groups = reached.group_by(by).agg(prompts=pl.len()).sort(by)
+    known = [read_rows(part, only=("row_id", *by[:3], "origin")).join(ids, on="row_id", how="semi").select(
+        "row_id", *by[:3], broke=broke.fill_null("")) for part in parts if part.table.asset == "prompts"]
+    if not known:
+        return ()
+    each = pl.concat(known).unique("row_id", keep="first", maintain_order=True).with_columns(
+        pl.col(by).fill_null("unknown"))
+    groups = each.group_by(by).agg(prompts=pl.len()).sort(by)
     return tuple(PromptGroup(**g) for g in groups.iter_rows(named=True))

@@ -80,6 +80,10 @@ class RowStore:
         columns = [c for c in StoredRow._fields if payload or c != "payload"]
         return self._read(step, lambda shards: _fetch(shards, _places(shards, wanted), columns))
 
+    def tokens(self, step: str, keys: pl.DataFrame) -> pl.DataFrame:
+        """``row_key`` and ``completion_tokens`` of those of ``keys`` (a ``row_key`` column) that are stored."""
+        return self._read(step, lambda shards: _tokens(shards, keys))
+
     @contextmanager
     def writer(self, step: str) -> Iterator[Writer]:
         """Append rows as they finish; whatever was added is on disk when the block ends, also by an error."""
@@ -141,19 +145,35 @@ def _wanted(keys: Iterable[str]) -> pl.DataFrame:
     return pl.DataFrame({"row_key": pl.Series(list(keys), dtype=pl.String)}).unique()
 
 
-def _places(shards: Sequence[Path], wanted: pl.DataFrame | None) -> pl.DataFrame:
-    """The earliest place (as PLACE) of every key, or of each wanted one. One semi-join for KEYS_AT_ONCE keys."""
-    found, gathered, rows = [pl.DataFrame(schema=PLACE)], dict[int, pa.Table](), 0
+def _gathered(shards: Sequence[Path], columns: list[str]) -> Iterator[dict[int, pa.Table]]:
+    """Columns of every shard, oldest first, by its number; KEYS_AT_ONCE rows or a little more at a time."""
+    gathered, rows = dict[int, pa.Table](), 0
     for number, shard in enumerate(shards):
-        gathered[number] = _shard_table(shard, ["row_key"])
+        gathered[number] = _shard_table(shard, columns)
         rows += gathered[number].num_rows
         if rows >= KEYS_AT_ONCE or number == len(shards) - 1:
-            places = pl.DataFrame({"shard": list(gathered), "rows": [t.num_rows for t in gathered.values()]}).select(
-                pl.col("shard").cast(pl.Int32), position=pl.int_ranges("rows", dtype=pl.UInt32)).explode("position")
-            part = as_frame(pa.concat_tables(gathered.values())).hstack(places)
-            found.append(part if wanted is None else part.join(wanted, on="row_key", how="semi", maintain_order="left"))
+            yield gathered
             gathered, rows = {}, 0
+
+
+def _places(shards: Sequence[Path], wanted: pl.DataFrame | None) -> pl.DataFrame:
+    """The earliest place (as PLACE) of every key, or of each wanted one. One semi-join for KEYS_AT_ONCE keys."""
+    found = [pl.DataFrame(schema=PLACE)]
+    for tables in _gathered(shards, ["row_key"]):
+        places = pl.DataFrame({"shard": list(tables), "rows": [t.num_rows for t in tables.values()]}).select(
+            pl.col("shard").cast(pl.Int32), position=pl.int_ranges("rows", dtype=pl.UInt32)).explode("position")
+        part = as_frame(pa.concat_tables(tables.values())).hstack(places)
+        found.append(part if wanted is None else part.join(wanted, on="row_key", how="semi", maintain_order="left"))
     return pl.concat(found).unique("row_key", keep="first", maintain_order=True)
+
+
+def _tokens(shards: Sequence[Path], wanted: pl.DataFrame) -> pl.DataFrame:
+    columns = ["row_key", "completion_tokens"]
+    found = [pl.DataFrame(schema={c: SCHEMA[c] for c in columns})]
+    for tables in _gathered(shards, columns):
+        part = as_frame(pa.concat_tables(tables.values())).select(columns)
+        found.append(part.join(wanted, on="row_key", how="semi", maintain_order="left"))
+    return pl.concat(found).unique("row_key", keep="first")
 
 
 def _fetch(shards: Sequence[Path], places: pl.DataFrame, columns: list[str]) -> dict[str, StoredRow]:

@@ -7,10 +7,8 @@ checkpoint carries its own lineage in two files beside its weights, so it can be
 
 from __future__ import annotations
 
-import difflib
 import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,35 +17,21 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cai_assets.constitution.model import Constitution
 from cai_assets.lineage.canonical import digest_file
-from cai_assets.lineage.chain import (
-    SHAPES,
-    Graph,
-    Table,
-    chain,
-    gather,
-    graph,
-    mark,
-    prompts_of,
-    reach,
-    training_rows,
-)
 from cai_assets.lineage.checkpoints import RECORD
-from cai_assets.lineage.layout import Layout, UnsafeName, write_atomic
-from cai_assets.lineage.parquet import StoreCorrupt, parquet_bytes, read_parquet
+from cai_assets.lineage.graph import Graph, graph
+from cai_assets.lineage.layout import Layout, write_atomic
+from cai_assets.lineage.parquet import StoreCorrupt, write_parquet
 from cai_assets.lineage.principles import Influence, influence
-from cai_assets.lineage.records import UNPARTITIONED, WITHOUT_VERSION, Record, RecordMissing, Records, Ref
+from cai_assets.lineage.records import Record, Records
 from cai_assets.lineage.rounds import round_of
+from cai_assets.lineage.rows import FileRows, Rows, UsedRows, batches
+from cai_assets.lineage.shapes import SHAPES, Table
 from cai_assets.lineage.snapshots import Snapshots, UnknownVersion
 from cai_assets.lineage.store import RowStore
+from cai_assets.lineage.targets import CHECKPOINTS, checkpoint_folder, every_record, find_record, maker
+from cai_assets.lineage.trained import training_of
 
 LINEAGE, LINEAGE_ROWS = "lineage.json", "lineage_rows.parquet"
-CHECKPOINTS = ("sft_baseline", "sl_policy", "reward_model", "rl_policy")
-KEY = re.compile(r"(k1:)?[0-9a-f]{8,32}")
-RECORD_ID = re.compile(r"(?P<asset>[a-z_]+)/(?P<partition>[a-z0-9-]+)/(?P<number>\d{6})")
-
-
-class UnknownTarget(LookupError):
-    """Nothing can be traced under that name. The message says what is near it, or what is accepted."""
 
 
 class LineageBroken(RuntimeError):
@@ -81,51 +65,57 @@ class Lineage(BaseModel):
 
 @dataclass(frozen=True)
 class Traced:
-    """A lineage, and its rows when they are asked for: ROWS, ``characters``, ``tokens``, ``trained_in``,
-    ``held_out_in``. Only rows that training rows go back to are among them."""
+    """A lineage and ``source``: its rows, read when they are asked for."""
 
     lineage: Lineage
-    rows: Callable[[], pl.DataFrame]
+    source: Rows
+
+    def rows(self) -> pl.DataFrame:
+        """All rows that were trained on and that these go back to, as rows.MARKED. Raise StoreCorrupt."""
+        return pl.concat(batches(self.source))
 
 
-def trace(layout: Layout, target: str) -> Traced:
+def trace(layout: Layout, target: str, *, counted: bool = True) -> Traced:
     """Trace a checkpoint folder or key, ``ASSET@VERSION``, ``ASSET`` without a version, or a record id.
 
     Of ``ASSET@VERSION`` the newest record. A checkpoint's own folder speaks for it: the lineage of the day it was made.
-    Raise UnknownTarget, or LineageBroken for a folder whose lineage was changed.
+    Raise UnknownTarget, or LineageBroken for a folder whose lineage was changed. ``counted``: as in ``trace_record``.
     """
-    folder = _folder(layout, target)
+    folder = checkpoint_folder(layout, target)
     if folder is not None and (folder / RECORD).is_file():
         if (folder / LINEAGE).exists() or LINEAGE in _files(folder):
             return read_lineage(folder)
-        return trace_record(layout, _maker(layout, folder))
-    return trace_record(layout, find_record(layout, target))
+        return trace_record(layout, maker(layout, folder), counted=counted)
+    return trace_record(layout, find_record(layout, target), counted=counted)
 
 
-def trace_record(layout: Layout, record: Record) -> Traced:
-    """Trace a record with the data root at hand."""
+def trace_record(layout: Layout, record: Record, *, counted: bool = True) -> Traced:
+    """Trace a record with the data root at hand. Not ``counted``, its influence is None, and its rows are not read."""
     records, problems = _tree(layout, record)
     tables = tables_of(layout, records.values())
-    whole, trained = _rows(layout, records, tables, problems)
+    found, trained = _rows(layout, records, tables, problems, counted)
     constitutions = _constitutions(layout, records.values(), problems)
-    models = {name: found for name, r in records.items() if (found := _models(layout, r, problems))}
-    made = None if problems or whole is None else influence(whole, trained, constitutions)
+    models = {name: used for name, r in records.items() if (used := _models(layout, r, problems))}
+    store, made = RowStore(layout), None
+    if found is not None and not problems:
+        made = influence(found, store, trained, constitutions,
+                         {name: r.constitution and round_of(r.constitution).version for name, r in records.items()})
     lineage = Lineage(root=_id(record), records=records, constitutions=constitutions, models=models, influence=made,
                       problems=tuple(sorted(set(problems))))
-    return Traced(lineage, lambda: _used(graph(gather(tables), RowStore(layout)), trained))
+    return Traced(lineage, UsedRows(found, tables, store, trained))
 
 
 def write_lineage(folder: Path, layout: Layout, record: Record) -> None:
     """Write the lineage of a checkpoint into its folder, before it is published: ``lineage.json`` and its rows.
 
     ``record``: as it will be written, still without a number; ``digest`` is the checkpoint's key, ``inputs`` what was
-    read, and ``details['training_rows']`` names the stored ``chain.training_table``. Raise LineageBroken if anything it
+    read, and ``details['training_rows']`` names the stored ``training_table``. Raise LineageBroken if anything it
     stands on is missing: a checkpoint that cannot be traced is not published.
     """
     traced = trace_record(layout, record)
     if traced.lineage.problems:
         raise LineageBroken("; ".join(traced.lineage.problems))
-    write_atomic(folder / LINEAGE_ROWS, parquet_bytes(traced.rows()))
+    write_parquet(folder / LINEAGE_ROWS, batches(traced.source))
     write_atomic(folder / LINEAGE, to_json(traced.lineage).encode())
 
 
@@ -142,28 +132,12 @@ def read_lineage(folder: Path) -> Traced:
         lineage = Lineage.model_validate_json((folder / LINEAGE).read_bytes(), strict=False)
     except ValidationError as e:
         raise LineageBroken(f"{folder / LINEAGE} cannot be read: {e}") from None
-    return Traced(lineage, lambda: read_parquet(folder / LINEAGE_ROWS))
+    return Traced(lineage, FileRows(folder / LINEAGE_ROWS))
 
 
 def to_json(lineage: Lineage) -> str:
     """The same text for the same lineage."""
     return lineage.model_dump_json(indent=1)
-
-
-def find_record(layout: Layout, target: str) -> Record:
-    """The record that a target names. Raise UnknownTarget with what is near."""
-    records = Records(layout)
-    exact = RECORD_ID.fullmatch(target)
-    asset, _, partition = (exact["asset"], "", exact["partition"]) if exact else target.partition("@")
-    try:
-        where = None if asset in WITHOUT_VERSION or partition == UNPARTITIONED else partition
-        if not (layout.root / "records" / asset / (where or UNPARTITIONED)).is_dir():
-            raise RecordMissing(asset)
-        if not exact:
-            return records.latest(asset, where)
-        return records.get(Ref(asset=asset, partition=where, number=int(exact["number"]), digest=""))
-    except (RecordMissing, UnsafeName, FileNotFoundError):
-        raise UnknownTarget(_unknown(layout, target)) from None
 
 
 def row_chain(layout: Layout, target: str) -> pl.DataFrame:
@@ -173,19 +147,9 @@ def row_chain(layout: Layout, target: str) -> pl.DataFrame:
     """
     records = {r.ref.id: r for r in sorted(every_record(layout), key=lambda r: r.created)}
     tables = [t for t in tables_of(layout, records.values()) if t.path.is_file()]
-    prompts = prompts_of(tables, target)
     first = {(r.asset, r.digest): name for name, r in reversed(records.items()) if r.asset in CHECKPOINTS}
     trained = {name: training_of(layout, records[name], records) for name in first.values()}
-    mine = {name: frame.filter(pl.col("prompt_id").is_in(prompts)) for name, frame in trained.items()}
-    return chain(mark(graph(gather(tables, prompts), RowStore(layout)), mine), target)
-
-
-def every_record(layout: Layout, assets: tuple[str, ...] | None = None) -> Iterator[Record]:
-    """All records, of all assets or some, in a fixed order."""
-    records = Records(layout)
-    for folder in sorted((layout.root / "records").glob("*/")):
-        if assets is None or folder.name in assets:
-            yield from records.every(folder.name)
+    return UsedRows(None, tables, RowStore(layout), trained, every=True).chain(target)
 
 
 def tables_of(layout: Layout, records: Iterable[Record]) -> list[Table]:
@@ -201,20 +165,14 @@ def tables_of(layout: Layout, records: Iterable[Record]) -> list[Table]:
     return found
 
 
-def training_of(layout: Layout, record: Record, inputs: Mapping[str, Record]) -> pl.DataFrame:
-    """The rows one checkpoint was trained on, as chain.TRAINED. ``inputs``: the records it read, by id."""
-    tables = {r.asset: layout.absolute(r.path) for ref in record.inputs if (r := inputs.get(ref.id))}
-    if "training_rows" in record.details:
-        tables["training_rows"] = layout.absolute(record.details["training_rows"])
-    return training_rows(record.asset, tables)
+def tree(layout: Layout, record: Record, known: Mapping[str, Record] | None = None) -> dict[str, Record]:
+    """A record and everything above it, by id. What is missing above is left out. ``known``: records read already."""
+    return _tree(layout, record, known)[0]
 
 
-def tree(layout: Layout, record: Record) -> dict[str, Record]:
-    """A record and everything above it, by id. What is missing above is left out."""
-    return _tree(layout, record)[0]
-
-
-def _tree(layout: Layout, record: Record) -> tuple[dict[str, Record], list[str]]:
+def _tree(
+    layout: Layout, record: Record, known: Mapping[str, Record] | None = None
+) -> tuple[dict[str, Record], list[str]]:
     records, problems = Records(layout), list[str]()
     found, waiting = {_id(record): record}, list(record.inputs)
     while waiting:
@@ -222,7 +180,7 @@ def _tree(layout: Layout, record: Record) -> tuple[dict[str, Record], list[str]]
         if ref.id in found:
             continue
         try:
-            above = records.get(ref)
+            above = (known or {}).get(ref.id) or records.get(ref)
         except (FileNotFoundError, ValidationError) as e:
             how = "is missing" if isinstance(e, FileNotFoundError) else "cannot be read"
             problems.append(f"{layout.root / 'records' / ref.id}.json {how}: restore it from a copy of the data root")
@@ -236,9 +194,10 @@ def _tree(layout: Layout, record: Record) -> tuple[dict[str, Record], list[str]]
 
 
 def _rows(
-    layout: Layout, records: Mapping[str, Record], tables: list[Table], problems: list[str]
+    layout: Layout, records: Mapping[str, Record], tables: list[Table], problems: list[str], counted: bool
 ) -> tuple[Graph | None, dict[str, pl.DataFrame]]:
-    """Rows of every table, without their texts, and training rows by checkpoint; None if a table is missing."""
+    """The graph of all tables, and training rows by checkpoint; None if a table is missing or cannot be read, or it
+    is not to be counted."""
     for table in tables:
         if not table.path.is_file():
             problems.append(f"{table.path} is missing: materialise {table.asset} again, or restore it from a copy")
@@ -246,16 +205,10 @@ def _rows(
         if not all(t.path.is_file() for t in tables):
             return None, {}
         trained = {name: training_of(layout, r, records) for name, r in records.items() if r.asset in CHECKPOINTS}
-        return graph(gather(tables, texts=False), RowStore(layout)), trained
+        return graph(tables) if counted else None, trained
     except StoreCorrupt as e:
         problems.append(str(e))
         return None, {}
-
-
-def _used(found: Graph, trained: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    placed = [found.places(f)["place"] for f in trained.values()]
-    whole = reach(pl.concat([pl.Series("place", [], dtype=pl.UInt32), *placed]), found.edges, up=True)
-    return mark(found, trained)[whole]
 
 
 def _constitutions(layout: Layout, records: Iterable[Record], problems: list[str]) -> dict[str, Constitution]:
@@ -296,34 +249,3 @@ def _files(folder: Path) -> dict[str, str]:
     except (OSError, ValueError, KeyError) as e:
         raise LineageBroken(f"{folder / RECORD} cannot be read ({e}): copy the checkpoint again") from None
     return files
-
-
-def _folder(layout: Layout, target: str) -> Path | None:
-    """The folder of a checkpoint named by path, key, or the start of a key."""
-    if Path(target).is_dir():
-        return Path(target)
-    if not KEY.fullmatch(target):
-        return None
-    found = sorted((layout.root / "checkpoints").glob(f"*/{target.removeprefix('k1:')}*/"))
-    if len(found) > 1:
-        raise UnknownTarget(f"{target} is the start of {len(found)} keys: " + ", ".join(p.name for p in found))
-    return found[0] if found else None
-
-
-def _maker(layout: Layout, folder: Path) -> Record:
-    """The first record that names a checkpoint made before folders carried their lineage."""
-    key = json.loads((folder / RECORD).read_text(encoding="utf-8")).get("key")
-    found = [r for r in every_record(layout, CHECKPOINTS) if r.digest == key]
-    if not found:
-        raise UnknownTarget(f"{folder} has no {LINEAGE} and no record here names its key {key}: trace it where it was "
-                            "made (set CAI_DATA_ROOT)")
-    return min(found, key=lambda r: (r.details.get("reused_checkpoint", False), r.created))
-
-
-def _unknown(layout: Layout, target: str) -> str:
-    known = sorted({f"{r.asset}@{r.partition}" if r.partition else r.asset for r in every_record(layout)})
-    near = difflib.get_close_matches(target, known, n=3, cutoff=0.5) or [k for k in known if k in CHECKPOINTS or
-                                                                        k.split("@")[0] in CHECKPOINTS][-3:]
-    hint = f"Did you mean {', '.join(near)}?" if near else "Nothing has been materialised yet."
-    return (f"cannot trace {target!r}: give a checkpoint's folder or key, ASSET@VERSION, a record id such as "
-            f"sl_policy/VERSION/000001, or a row. {hint}")

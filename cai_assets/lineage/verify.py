@@ -20,15 +20,16 @@ from cai_assets.constitution.digest import digest, partition_key
 from cai_assets.constitution.model import Constitution
 from cai_assets.lineage import upkeep
 from cai_assets.lineage.canonical import digest_file
-from cai_assets.lineage.chain import columns
 from cai_assets.lineage.checkpoints import RECORD
 from cai_assets.lineage.layout import Layout, UnsafeName
 from cai_assets.lineage.parquet import StoreCorrupt, open_parquet, parquet_bytes, read_parquet
 from cai_assets.lineage.records import Record, table_digest
 from cai_assets.lineage.rounds import round_of
+from cai_assets.lineage.shapes import columns
 from cai_assets.lineage.snapshots import Journal
 from cai_assets.lineage.store import SCHEMA, RowStore, read_shard
-from cai_assets.lineage.trace import CHECKPOINTS, LINEAGE, Lineage
+from cai_assets.lineage.targets import CHECKPOINTS
+from cai_assets.lineage.trace import LINEAGE, Lineage
 
 WRITER = re.compile(r"parquet-cpp-arrow version \d+\.\d+\.\d+")
 RESTORE = "restore it from a copy of the data root"

@@ -35,7 +35,8 @@ COLUMNS = {"prompt_id": pl.String, "round": pl.Int32, "principle_id": pl.String,
 OUTCOME = {"finish": pl.String, "error": pl.String, "p_done": pl.Float64, "stopped": pl.String,
            "row_key": pl.String, "row_id": pl.String, "parent_id": pl.String}
 CRITIQUES = {**COLUMNS, "critique": pl.String, **OUTCOME, "row_key_verdict": pl.String}
-REVISIONS = {**COLUMNS, "before": pl.String, "critique_of": pl.String, "revision": pl.String, **OUTCOME}
+REVISIONS = {**COLUMNS, "before": pl.String, "critique_of": pl.String, "critique_id": pl.String,
+             "revision": pl.String, **OUTCOME}
 Fields = dict[str, object]
 
 
@@ -153,9 +154,10 @@ class _Round:
         for chain in self.chains:
             own, used = critiques[chain.prompt_id], answers.get(chain.prompt_id)
             before, chain.row_id = chain.text, str(own["row_id"])
-            other = [str(used["row_id"])] if used and used is not own else []
-            row = self._row(chain, revised.get(chain.prompt_id), "revision", other)
-            rows.append({**row, "before": before, "critique_of": used["prompt_id"] if used else None})
+            other = str(used["row_id"]) if used and used is not own else None
+            row = self._row(chain, revised.get(chain.prompt_id), "revision", [other] if other else [])
+            rows.append({**row, "before": before, "critique_of": used["prompt_id"] if used else None,
+                         "critique_id": other})
             if row["revision"] is None:
                 chain.fail(self.number, row["error"])
             chain.text, chain.row_id = str(row["revision"] or ""), str(row["row_id"])

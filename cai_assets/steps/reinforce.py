@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from cai_assets.constitution.draw import draw, label_key
+from cai_assets.constitution.draw import draw_many, label_key
 from cai_assets.constitution.model import Constitution
 from cai_assets.steps.comparisons import comparisons, held_out_place
 
@@ -26,14 +26,18 @@ def pairs_to_train_on(labelled: pl.DataFrame, share: float) -> pl.DataFrame:
     return graded.with_columns(pl.col("prompt_id").is_in(sorted(held_out(graded, share))).alias("held_out"))
 
 
-def with_requests(rows: pl.DataFrame, constitution: Constitution) -> pl.DataFrame:
-    """Add ``request``: by what the labeller grades a response, which is that of the principle its prompt draws."""
+def with_requests(rows: pl.DataFrame, constitution: Constitution, *, held_out: bool = False) -> pl.DataFrame:
+    """Add ``request``, by which the labeller grades responses, and ``graded_by``, the principle that the prompt draws
+    and whose request it is. ``held_out``: only responses to held-out prompts are graded."""
     principles = constitution.taking_part("preference")
     if not principles:
         raise ValueError(f"{constitution.name} {constitution.version}: no principle has a 'preference' request, so the "
                          "labeller cannot grade responses; add one to the constitution file")
-    requests = [str(draw(principles, label_key(prompt)).preference) for prompt in rows["prompt_id"]]
-    return rows.with_columns(pl.Series("request", requests, dtype=pl.String))
+    drawn = draw_many(principles, map(label_key, rows["prompt_id"]))
+    grades = pl.col("held_out") if held_out else pl.lit(True)
+    return rows.with_columns(pl.Series("request", [str(p.preference) for p in drawn], dtype=pl.String),
+                             pl.Series("graded_by", [p.id for p in drawn], dtype=pl.String)).with_columns(
+        graded_by=pl.when(grades).then("graded_by"))
 
 
 def held_out(rows: pl.DataFrame, share: float) -> set[str]:

@@ -26,7 +26,8 @@ from cai_assets.defs.execute import materialise
 from cai_assets.lineage.archive import Archive
 from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.snapshots import VERSIONS
-from cai_assets.lineage.trace import CHECKPOINTS, every_record, to_json, trace, trace_record
+from cai_assets.lineage.targets import CHECKPOINTS, every_record
+from cai_assets.lineage.trace import to_json, trace, trace_record
 
 TABLES = ("prompts", "initial_responses", "starting_responses", "critiques", "revisions", "response_pairs",
           "preference_pairs")

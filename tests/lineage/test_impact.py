@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from cai_assets.cli import app
 from cai_assets.lineage.chain import UnknownRow
 from cai_assets.lineage.impact import Reached, Target, impact, parse, rebuild
-from cai_assets.lineage.trace import CHECKPOINTS, UnknownTarget, every_record, find_record
+from cai_assets.lineage.targets import CHECKPOINTS, UnknownTarget, every_record, find_record
 
 
 def by_hand(target: Target) -> dict[tuple[str, str | None, str], int]:
@@ -70,12 +70,12 @@ def test_what_a_prompt_costs_to_take_out() -> None:
     last = made().versions[-1]
     policy = plain(find_record(made().layout, f"rl_policy@{last}").ref.id)
     name = next(i for ids in policy.trained.values() for i in ids if not i.startswith("i1:"))
-    lines = rebuild(made().layout, impact(made().layout, Target(row=name)), row_seconds=lambda _: 0.5,
-                    training_seconds=lambda _: 60.0)
+    lines = rebuild(made().layout, impact(made().layout, Target(row=name)), lambda asset, units, training: {
+        "seconds": 60.0 if training else 0.5 * units})
     mine = {x.asset: x for x in lines if x.partition == last}
     assert {a for a, x in mine.items() if x.trainings} == {"sl_policy", "reward_model", "rl_policy"}
-    assert mine["rl_policy"].seconds == 60.0
-    assert mine["response_pairs"].seconds == 0.5 * mine["response_pairs"].calls > 0
+    assert mine["rl_policy"].cost["seconds"] == 60.0
+    assert mine["response_pairs"].cost["seconds"] == 0.5 * mine["response_pairs"].calls > 0
     assert "critiques" in mine  # of a later round: the policy that wrote what they criticise is another one
     assert "critiques" not in {x.asset for x in lines if x.partition == made().versions[0]}
 

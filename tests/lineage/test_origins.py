@@ -7,14 +7,17 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cai_assets.lineage.chain import MESSAGES, ROWS, Table, chain, gather, graph, mark
+from cai_assets.lineage.graph import graph
 from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.origins import ORIGINS, Origin, of_struct
-from cai_assets.lineage.parquet import parquet_bytes, read_parquet
+from cai_assets.lineage.parquet import write_parquet
 from cai_assets.lineage.principles import influence
 from cai_assets.lineage.records import Record, Records
+from cai_assets.lineage.rows import MARKED, FileRows, UsedRows, batches
+from cai_assets.lineage.shapes import MESSAGES, Table
 from cai_assets.lineage.store import RowStore
 from cai_assets.lineage.trace import tables_of
+from cai_assets.lineage.trained import TRAINED
 
 FOUND = Origin("complied", "rl_policy", "mild-v1-00000000", "k1:0123", "jailbreak", "wrapped", "locks~story", "r1:89")
 
@@ -39,36 +42,41 @@ def prompts(layout: Layout, *, origins: bool) -> Record:
                               path=layout.relative(path)))
 
 
+def rows(layout: Layout, *records: Record) -> UsedRows:
+    return UsedRows(None, tables_of(layout, records), RowStore(layout), {}, every=True)
+
+
 def test_the_chain_has_the_origin_and_a_file_keeps_it(layout: Layout, tmp_path: Path) -> None:
-    rows = gather(tables_of(layout, [prompts(layout, origins=True)]))
-    marked = mark(graph(rows, RowStore(layout)), {})
-    (tmp_path / "rows.parquet").write_bytes(parquet_bytes(marked))
-    for frame in (marked, read_parquet(tmp_path / "rows.parquet")):
-        by_id = {r["row_id"]: of_struct(r["origin"]) for r in frame.iter_rows(named=True)}
+    made = rows(layout, prompts(layout, origins=True))
+    write_parquet(tmp_path / "rows.parquet", batches(made))
+    for source in (made, FileRows(tmp_path / "rows.parquet")):
+        by_id = {r["row_id"]: of_struct(r["origin"]) for r in source.read(0, 9).iter_rows(named=True)}
         assert by_id == {"old": None, "new": FOUND}
-        assert of_struct(chain(frame, "new").row(0, named=True)["origin"]) == FOUND
+        assert of_struct(source.chain("new").row(0, named=True)["origin"]) == FOUND
 
 
 def test_without_origins_the_rows_are_those_of_a_plain_table(layout: Layout) -> None:
     record = prompts(layout, origins=False)
-    rows = gather(tables_of(layout, [record]))
-    assert dict(list(rows.schema.items())[:len(ROWS)]) == ROWS
-    assert [of_struct(o) for o in rows["origin"]] == [None, None]
-    assert rows.equals(gather([Table("prompts", layout.absolute(record.path))]))
+    found = rows(layout, record).read(0, 9)
+    assert dict(found.schema) == MARKED
+    assert [of_struct(o) for o in found["origin"]] == [None, None]
+    plain = UsedRows(None, [Table("prompts", layout.absolute(record.path))], RowStore(layout), {}, every=True)
+    assert found.equals(plain.read(0, 9))
 
 
 def test_a_prompt_found_later_has_its_origin_whichever_record_comes_first(layout: Layout) -> None:
     both = [prompts(layout, origins=False), prompts(layout, origins=True)]
     assert both[0].path == both[1].path
     for order in (both, both[::-1]):
-        rows = gather(tables_of(layout, order))
-        assert {r["row_id"]: of_struct(r["origin"]) for r in rows.iter_rows(named=True)} == {"old": None, "new": FOUND}
+        found = {r["row_id"]: of_struct(r["origin"]) for r in rows(layout, *order).read(0, 9).iter_rows(named=True)}
+        assert found == {"old": None, "new": FOUND}
 
 
 def test_prompt_groups_say_whom_they_broke(layout: Layout) -> None:
-    found = graph(gather(tables_of(layout, [prompts(layout, origins=True)])), RowStore(layout))
-    trained = {"x": pl.DataFrame({"row_id": ["old", "new"], "prompt_id": ["old", "new"], "held_out": [False, False]})}
-    groups = influence(found, trained, {}).prompts
+    found = graph(tables_of(layout, [prompts(layout, origins=True)]))
+    trained = {"x": pl.DataFrame([("old", "old", False, None), ("new", "new", False, None)], schema=TRAINED,
+                                 orient="row")}
+    groups = influence(found, RowStore(layout), trained, {}).prompts
     assert [(g.source, g.broke, g.prompts) for g in groups] == [
         ("one.jsonl", "", 1), ("two.jsonl", "rl_policy@mild-v1-00000000", 1)]
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from cai_assets.cli import app
 from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.trace import find_record
+from cai_assets.lineage.targets import find_record
 from cai_assets.lineage.verify import checkpoint_problems, table_problems, verify
 
 

@@ -49,8 +49,19 @@ def test_dpo_gets_the_graded_pairs_and_the_labeller_its_requests() -> None:
     assert rows["held_out"].sum() % 2 == 0
     known = {p.preference for p in CONSTITUTION.taking_part("preference")}
     assert set(rows["request"]) <= known
+    graded = stages.reinforcement_rows(settings(algorithm="dpo", reward="labeller"), CONSTITUTION, PAIRS)
+    assert graded["graded_by"].is_not_null().to_list() == graded["held_out"].to_list()
     ungraded = PAIRS.with_columns(p_target=pl.lit(None, dtype=pl.Float64))
     assert trained(settings(algorithm="dpo"), ungraded).height == 0
+
+
+def test_a_prompt_knows_the_principle_that_its_responses_are_graded_by_and_is_trained_on_without_it() -> None:
+    chosen = settings(algorithm="ppo", reward="labeller")
+    rows = stages.reinforcement_rows(chosen, CONSTITUTION, PAIRS)
+    asked = {p.id: p.preference for p in CONSTITUTION.taking_part("preference")}
+    assert [asked[name] for name in rows["graded_by"]] == rows["request"].to_list()
+    assert trained(chosen, PAIRS).columns == ["messages", "held_out", "request"]
+    assert "graded_by" not in stages.reinforcement_rows(settings(), CONSTITUTION, PAIRS).columns
 
 
 def key(**rl: object) -> str:

@@ -18,7 +18,7 @@ from cai_assets.lineage.parquet import read_parquet
 from cai_assets.lineage.records import WITHOUT_VERSION, Record, RecordMissing, Records
 from cai_assets.lineage.rounds import round_of
 from cai_assets.lineage.snapshots import Snapshots, UnknownVersion
-from cai_assets.lineage.trace import find_record
+from cai_assets.lineage.targets import find_record
 from cai_assets.plan.why import differences
 
 ASSETS = ("prompts", "initial_responses", "starting_responses", "critiques", "revisions", "sl_dataset", "sl_policy",

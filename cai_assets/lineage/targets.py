@@ -1,0 +1,76 @@
+"""What a person may name to be traced, and the record or checkpoint folder that it means."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from cai_assets.lineage.checkpoints import RECORD
+from cai_assets.lineage.layout import Layout, UnsafeName
+from cai_assets.lineage.records import UNPARTITIONED, WITHOUT_VERSION, Record, RecordMissing, Records, Ref
+
+CHECKPOINTS = ("sft_baseline", "sl_policy", "reward_model", "rl_policy")
+KEY = re.compile(r"(k1:)?[0-9a-f]{8,32}")
+RECORD_ID = re.compile(r"(?P<asset>[a-z_]+)/(?P<partition>[a-z0-9-]+)/(?P<number>\d{6})")
+
+
+class UnknownTarget(LookupError):
+    """Nothing can be traced under that name. The message says what is near it, or what is accepted."""
+
+
+def find_record(layout: Layout, target: str) -> Record:
+    """The record that a target names. Raise UnknownTarget with what is near."""
+    records = Records(layout)
+    exact = RECORD_ID.fullmatch(target)
+    asset, _, partition = (exact["asset"], "", exact["partition"]) if exact else target.partition("@")
+    try:
+        where = None if asset in WITHOUT_VERSION or partition == UNPARTITIONED else partition
+        if not (layout.root / "records" / asset / (where or UNPARTITIONED)).is_dir():
+            raise RecordMissing(asset)
+        if not exact:
+            return records.latest(asset, where)
+        return records.get(Ref(asset=asset, partition=where, number=int(exact["number"]), digest=""))
+    except (RecordMissing, UnsafeName, FileNotFoundError):
+        raise UnknownTarget(_unknown(layout, target)) from None
+
+
+def every_record(layout: Layout, assets: tuple[str, ...] | None = None) -> Iterator[Record]:
+    """All records, of all assets or some, in a fixed order."""
+    records = Records(layout)
+    for folder in sorted((layout.root / "records").glob("*/")):
+        if assets is None or folder.name in assets:
+            yield from records.every(folder.name)
+
+
+def checkpoint_folder(layout: Layout, target: str) -> Path | None:
+    """The folder of a checkpoint named by path, key, or the start of a key."""
+    if Path(target).is_dir():
+        return Path(target)
+    if not KEY.fullmatch(target):
+        return None
+    found = sorted((layout.root / "checkpoints").glob(f"*/{target.removeprefix('k1:')}*/"))
+    if len(found) > 1:
+        raise UnknownTarget(f"{target} is the start of {len(found)} keys: " + ", ".join(p.name for p in found))
+    return found[0] if found else None
+
+
+def maker(layout: Layout, folder: Path) -> Record:
+    """The first record that names a checkpoint made before folders carried their lineage."""
+    key = json.loads((folder / RECORD).read_text(encoding="utf-8")).get("key")
+    found = [r for r in every_record(layout, CHECKPOINTS) if r.digest == key]
+    if not found:
+        raise UnknownTarget(f"{folder} has no lineage and no record here names its key {key}: trace it where it was "
+                            "made (set CAI_DATA_ROOT)")
+    return min(found, key=lambda r: (r.details.get("reused_checkpoint", False), r.created))
+
+
+def _unknown(layout: Layout, target: str) -> str:
+    known = sorted({f"{r.asset}@{r.partition}" if r.partition else r.asset for r in every_record(layout)})
+    near = difflib.get_close_matches(target, known, n=3, cutoff=0.5) or [k for k in known if k in CHECKPOINTS or
+                                                                        k.split("@")[0] in CHECKPOINTS][-3:]
+    hint = f"Did you mean {', '.join(near)}?" if near else "Nothing has been materialised yet."
+    return (f"cannot trace {target!r}: give a checkpoint's folder or key, ASSET@VERSION, a record id such as "
+            f"sl_policy/VERSION/000001, or a row. {hint}")

@@ -65,7 +65,9 @@ class Made:
         self.text[row_id] = f"{row_id} é" * self.rng.randint(1, 4)
         return row_id
 
-    def row(self, row_id: str, parent: str | None = None, critique_id: str | None = None, **more: str) -> dict[str, object]:
+    def row(
+        self, row_id: str, parent: str | None = None, critique_id: str | None = None, **more: str
+    ) -> dict[str, object]:
         self.add(row_id, {p for p in (parent, critique_id) if p}, {more[k] for k in ("principle_id",) if k in more})
         names = ("response", "critique", "revision")
         own = {} if parent is None else {"row_id": row_id, "parent_id": parent, "critique_id": critique_id,

@@ -146,10 +146,10 @@ def test_shuffled_revisions_each_see_the_critique_of_another_row(tmp_path: Path)
         assert not rows.filter(pl.col("critique_of") == pl.col("prompt_id")).height
         for row in rows.iter_rows(named=True):
             assert f"Revision of {row['prompt_id'][1:]} in answer to {row['critique_of'][1:]}" in row["revision"]
-    assert critiques.filter(pl.col("round") == 1)["critique"].to_list() == [f"about {i:03d}" for i in range(n)]
         answered = rows.join(critiques.filter(round=number), left_on="critique_of", right_on="prompt_id",
                              maintain_order="left")
         assert rows["critique_id"].to_list() == answered["row_id_right"].to_list()
+    assert critiques.filter(pl.col("round") == 1)["critique"].to_list() == [f"about {i:03d}" for i in range(n)]
     assert own["critique_id"].null_count() == own.height  # the parent is the critique that was answered
     assert other["parent_id"].to_list() == critiques["row_id"].to_list()
     assert set(other["row_id"]).isdisjoint(own["row_id"])

@@ -15,13 +15,14 @@ LIMIT = 1000  # characters that Dagster shows of Markdown without a click
 PLAIN = str.maketrans({"-": "_", "+": "_", ":": "_"})
 ARROWS = {"lower": "↓", "higher": "↑", "": ""}
 COLUMNS = 4
+OTHERS = pl.Enum(["over-refusal", "helpful", "ability"])  # the price of fewer attacks first
 
 
 def headline_table(metrics: pl.DataFrame) -> str:
     """One line a policy: attack success, and the headlines of the first other suites. Short enough to show."""
     every = metrics.filter("headline", mode="all")
     attacks, others = every.filter(suite=POOLED), every.filter(~pl.col("kind").is_in([*ATTACKS, ATTACK]))
-    chosen = pl.concat([attacks, others])
+    chosen = pl.concat([attacks, others.sort(pl.col("kind").cast(OTHERS), maintain_order=True)])
     shown = chosen["suite"].unique(maintain_order=True).to_list()[:COLUMNS]
     cells = {(m["policy"], m["suite"]): m for m in chosen.iter_rows(named=True)}
     policies = every["policy"].unique(maintain_order=True).to_list()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from cai_assets.evals.attribution import POLICIES
@@ -21,8 +22,8 @@ from cai_assets.reports.attribution.words import (
     sentences,
     state_of,
 )
-from cai_assets.reports.html.page import Block, Figure, Section, Table, Text, page
-from cai_assets.reports.html.plots import intervals
+from cai_assets.reports.html.page import Block, Figure, Section, Table, Text, Told, page
+from cai_assets.reports.html.plots import both, intervals
 
 READING = (
     "Each principle is left out of training alone; it goes on judging where it has an evaluation request. A positive "
@@ -69,10 +70,10 @@ def _attacks(a: Attribution) -> Iterator[Block]:
         shown = {name: Estimate(x["delta"], x["n"], x["low"], x["high"]) for name, x in found.items()}
         if shown:
             yield Figure(
-                intervals(shown, axis="change in attack success (right: attacks succeed more often)", line=0.0),
-                f"Change in attack success of the {POLICY[policy]}",
-                "; ".join(f"{name} {amount(x)} (n = {x['n']}, {x['verdict']})" for name, x in found.items()),
-                f"cai attribute {a.version}")
+                both(partial(intervals, shown, axis="change in attack success", line=0.0)),
+                f"Change in attack success of the {POLICY[policy]}", "To the right: attacks succeed more often.",
+                f"cai attribute {a.version}", words="; ".join(
+                    f"{name} {amount(x)} (n = {x['n']}, {x['verdict']})" for name, x in found.items()))
     if a.effects.is_empty():
         yield Text("No derived version is measured yet. This shows what it would cost, and asks before it starts:")
         yield Text(f"cai attribute {a.version}", code=True)
@@ -80,7 +81,10 @@ def _attacks(a: Attribution) -> Iterator[Block]:
 
 def _table(a: Attribution, policy: str) -> Table:
     return Table(f"Each derived version beside the whole one: {POLICY[policy]}", HEADS,
-                 [cells for _, cells in rows(a, policy)])
+                 [[Told(cell) if head == "verdict" and cell != "–" else cell
+                   for head, cell in zip(HEADS, cells, strict=True)] for _, cells in rows(a, policy)],
+                 note="The verdict is of the derived version: 'worse' without a principle says that the principle "
+                      "prevents attacks.")
 
 
 def _suites(a: Attribution) -> Iterator[Block]:

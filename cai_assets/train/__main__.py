@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from pydantic import ValidationError
 
+from cai_assets.lineage.layout import write_atomic
 from cai_assets.train.job import Job
 from cai_assets.train.problems import TrainingProblem
 from cai_assets.train.progress import Reporter, open_reporter
@@ -78,8 +79,8 @@ def become_launcher(processes: int, job: str) -> NoReturn:
 
 def _fail(reason: str, job: Job | None = None) -> int:
     print(f"training failed: {reason}", file=sys.stderr, flush=True)
-    if job is not None and os.environ.get("RANK", "0") == "0":
-        job.error.write_text(reason, encoding="utf-8")
+    if job is not None:  # any of several processes: the launcher ends the others as soon as one has failed
+        write_atomic(job.error, reason.encode())
     return 1
 
 

@@ -34,6 +34,7 @@ from cai_assets.reports.html.places import label_places
 Bounds = tuple[float, float]
 ROW, LINE = 26, 20
 LONGEST = 40  # letters of a name
+LABEL = 28  # letters of a name that stands beside its point
 
 
 class Point(NamedTuple):
@@ -118,7 +119,7 @@ def scatter(points: Sequence[Point], *, x_axis: str, y_axis: str, diagonal: bool
     own = [spread([*columns[0], *columns[1]] if diagonal else c) for c in columns]
     x = Scale(*(bounds or own)[0], 60, width - 20)
     y = Scale(*(bounds or own)[1], floor, TOP)
-    letters = narrow or len(known) > 8
+    letters = narrow or len(known) > 8 or max(len(p.name) for p in known) > LABEL
     key = [f"{_letter(i)}  {p.name}" for i, p in enumerate(known)] if letters and any(p.name for p in known) else []
     parts = [*vertical(y, y_axis, 60, width - 20), *horizontal(x, x_axis, floor + BOTTOM)]
     if diagonal:

@@ -91,7 +91,7 @@ def ranking(every: Sequence[Evidence]) -> Iterator[Block]:
             continue
         yield Table(f"Ranked by {question}: share of wins over the base model that each strength stands for",
                     ("policy", "wins", "comparisons", "prompts", "told"),
-                    [(s.policy, share(s.wins) if not s.why else s.why, s.comparisons, s.strength.n,
+                    [(_ranked(s.policy), share(s.wins) if not s.why else s.why, s.comparisons, s.strength.n,
                       Told(s.verdict) if s.verdict else "–") for s in found.standings],
                     note="The model of Bradley and Terry (1952): each policy has one strength, and a tie is half a win "
                          "for each side.",
@@ -145,6 +145,12 @@ def _refusal(found: Evidence, prompts: str) -> Estimate:
 def _attacks(found: Evidence) -> Estimate:
     row = attack_success(found, found.policy) if found.policy else None
     return estimate(row) if row else UNKNOWN
+
+
+def _ranked(policy: str) -> str:
+    """A policy of the ranking by its name for people, with its version where it has one."""
+    name, at, version = policy.partition("@")
+    return f"{name_of(name)} of {version}" if at else name_of(name)
 
 
 def _gate(found: Evidence) -> str:

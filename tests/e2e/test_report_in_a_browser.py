@@ -1,0 +1,81 @@
+"""A report page in a real browser: it opens from disk, asks for nothing, and fits a desk and a telephone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cai_assets.evals.statistics import Estimate
+from cai_assets.reports.html.page import Answer, Diff, Figure, Group, Section, Source, Table, Text, Told, page
+from cai_assets.reports.html.plots import Point, both, intervals, lines, scatter
+
+CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")]
+KNOWN = Estimate(0.5, 30, 0.3, 0.7)
+VERSION = "a-constitution-with-a-long-name-v1-0123abcd"
+
+
+def written(folder: Path) -> Path:
+    """A page with every kind of block, and words that cannot be broken."""
+    bars = both(partial(intervals, {VERSION: KNOWN, "b": KNOWN}, axis="x"))
+    points = both(partial(scatter, [Point(VERSION, KNOWN, KNOWN)] * 5, x_axis="x", y_axis="y"))
+    figures = [Figure(bars, "Intervals", "t", "c", "r", "w"), Figure(points, "Points", "t"),
+               Figure(both(partial(lines, {"a": [KNOWN] * 4}, x_axis="round", y_axis="wins")), "Lines", "t")]
+    table = Table("A wide table", [f"column {i}" for i in range(14)], [["x" * 30] + [Told("better")] * 13],
+                  source=Source(f"cai report {VERSION}", f"evaluation/{VERSION}/000001"))
+    group = Group("Chain", [Diff("Round 1", "w" * 300, "v" * 300)], folded=True)
+    path = folder / "page.html"
+    path.write_text(page(f"Report of {VERSION}", [Section("One", [*figures, table, group, Text("c" * 300, code=True)])],
+                         answers=[Answer("Is it better?", "u" * 200, Told("no difference seen"), "One")]),
+                    encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as p:
+        opened = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390, 320])
+def test_it_opens_from_disk_and_fits(browser: Any, tmp_path: Path, width: int, scheme: str) -> None:
+    asked: list[str] = []
+    view = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    view.on("request", lambda r: asked.append(r.url))
+    path = written(tmp_path)
+    view.goto(f"file://{path}")
+    view.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
+    assert asked == [f"file://{path}"]
+    assert view.evaluate("document.documentElement.scrollWidth") <= width
+    narrow = width < 640
+    for kind, shown in (("wide-only", not narrow), ("narrow", narrow)):
+        drawings = view.query_selector_all(f".{kind} svg")
+        assert [d.is_visible() for d in drawings] == [shown] * 3
+        assert all(d.bounding_box()["x"] + d.bounding_box()["width"] <= width for d in drawings if shown)
+    paper = view.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert paper == {"light": "rgb(255, 255, 255)", "dark": "rgb(13, 17, 23)"}[scheme]
+    view.close()
+
+
+def test_the_keyboard_reaches_links_tables_and_folded_parts(browser: Any, tmp_path: Path) -> None:
+    view = browser.new_page(viewport={"width": 390, "height": 900})
+    view.goto(f"file://{written(tmp_path)}")
+    reached = []
+    for _ in range(12):
+        view.keyboard.press("Tab")
+        reached.append(view.evaluate("document.activeElement.className || document.activeElement.tagName"))
+    assert reached[0] == "skip"
+    assert {"A", "wide", "SUMMARY", "PRE"} <= set(reached)
+    view.close()

@@ -38,7 +38,7 @@ from cai_assets.train.job import Job
 
 START = load_file(Path(__file__).parents[2] / "constitutions" / "customer-service.yaml")
 ROUNDS = 3
-VIEWS = {"comparison", "attribution"}  # they also say what else is in the store, so a rebuild has others
+VIEWS = {"comparison", "attribution", "report"}  # they also say what else is in the store, so a rebuild has others
 METRICS = {"loss_first": 1.0, "kl_max": 0.0, "held_out": measure([], [])}
 
 

@@ -126,7 +126,8 @@ def test_a_second_run_generates_nothing_and_trains_nothing(world: World) -> None
 
 def test_the_plan_of_a_first_run_holds_what_the_run_did(world: World) -> None:
     lines = world.first_lines
-    assert set(world.first_plan) == set(ORDER) - {"prompts", "constitution", "sl_dataset", "comparison"}
+    assert set(world.first_plan) == set(ORDER) - {"prompts", "constitution", "sl_dataset", "attribution", "report",
+                                                  "comparison"}
     for asset, planned in world.first_plan.items():
         done = lines[asset]
         assert planned.generate_min <= done.generated <= planned.generate_max, asset

@@ -84,7 +84,7 @@ def test_every_stage_did_its_work_on_the_real_model(demo: Demo) -> None:
     assert graded.select(pl.col("p_a").is_between(0, 1).all()).item()
     assert graded["p_a"].n_unique() > 1
     policies = set(demo.table("evaluation")["policy"])
-    assert policies == {"base", "sft_baseline", "sl_policy", "rl_policy", "reward_model"}
+    assert policies == {"base", "base_again", "sft_baseline", "sl_policy", "rl_policy", "reward_model"}
 
 
 def test_every_rate_has_a_count_and_an_interval(demo: Demo) -> None:

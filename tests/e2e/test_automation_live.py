@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
@@ -120,10 +119,6 @@ class Live:
         owned = [records.latest(asset, version) for asset in OWNED if version in records.partitions(asset)]
         return owned + [records.latest(asset, None) for asset in SHARED]
 
-    def set(self, **settings: Any) -> None:
-        file = self.root / "settings.yaml"
-        file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), **settings}))
-
 
 @pytest.fixture
 def live(tmp_path: Path) -> Iterator[Live]:
@@ -182,7 +177,3 @@ def test_each_change_is_one_run_with_each_asset_once_and_what_changes_nothing_is
     assert sum(r.generated + r.failed for r in again) == 0
     assert sum(r.reused for r in again) > 0
     assert all(r.details.get("reused_checkpoint", True) for r in again)
-
-    live.set(fresh_weekly=True)
-    assert live.weekly() == [third]
-    print(live.wait_until_idle(8))

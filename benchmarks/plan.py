@@ -32,9 +32,8 @@ from cai_assets.lineage.checkpoints import Checkpoint, Checkpoints
 from cai_assets.lineage.compaction import compact
 from cai_assets.lineage.store import RowStore
 from cai_assets.lineage.upkeep import stats, steps
-from cai_assets.plan import lines
 from cai_assets.plan.dry import DryCompleter
-from cai_assets.plan.plan import make_plan
+from cai_assets.plan.plan import Planner, make_plan
 from cai_assets.project import Project
 from cai_assets.steps.complete import Completer, Row, Step
 from cai_assets.steps.prompts import load_prompts, select
@@ -102,7 +101,7 @@ def plan(root: Path, prompts: int, rounds: int, edited: bool) -> None:
 
 def complete(root: Path, prompts: int, rounds: int) -> None:
     """One pass that completes every call and finds or makes every checkpoint."""
-    setattr(lines, "DryCompleter", Completing)  # noqa: B010 - the name is imported there, not made
+    Planner.completer = Completing
     project = open_project(root, prompts, rounds)
     project.checkpoints = Publishing(project.layout)
     make_plan(project, _register(project, False))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
@@ -23,6 +24,9 @@ from cai_assets.cli.common import (
 from cai_assets.constitution.reader import FileError
 from cai_assets.lineage.snapshots import UnknownVersion
 
+if TYPE_CHECKING:
+    from cai_assets.plan.plan import Plan
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
 
@@ -33,7 +37,8 @@ def plan(
 ) -> None:
     """What a version would reuse, generate and train, what it would cost, and which principle or setting causes it."""
     from cai_assets.evals.suites.registry import SuitesError
-    from cai_assets.plan.plan import UNLESS, make_plan
+    from cai_assets.plan.lines import UNLESS
+    from cai_assets.plan.plan import make_plan
 
     settings = read_settings(parse_overrides(scale, set_))
     version = resolve_version(settings, version)
@@ -54,30 +59,30 @@ def plan(
         table.add_row(line.asset, *calls, training, number(line.tokens),
                       number(line.seconds, line.seconds_low, line.seconds_high))
     out.print(table)
-    for line in made.lines:
+    for line in (x for x in made.lines if x.causes):
+        out.print(f"{line.asset}", style="bold", markup=False, highlight=False)
         for cause, count in line.causes.items():
-            rows = "" if line.training else f": {count} rows"
-            out.print(f"  {line.asset}: {cause}{rows}", markup=False, highlight=False)
-    total = sum(line.seconds or 0 for line in made.lines)
-    unknown = [line.asset for line in made.lines if line.seconds is None]
-    if any(line.training == UNLESS for line in made.lines):
-        out.print("train?: trained unless everything above comes out as before")
-    out.print(f"at most about {total:.0f} s in all, at the rates measured in this store (smallest–largest seen)"
-              + (f"; no rate yet for {', '.join(unknown)}" if unknown else ""))
+            rows = "" if line.training else f"{count:>6}  "
+            out.print(f"  {rows}{cause}", markup=False, highlight=False, soft_wrap=True)
+    for remark in remarks(made):
+        out.print(remark, highlight=False, soft_wrap=True)
     out.print(f"Next: [b]cai materialize {version}[/b]")
 
 
 @app.command()
 def why(
     asset: Annotated[str, typer.Argument(help="An asset, such as critiques or rl_policy")],
-    version: Annotated[str, typer.Argument(help="A materialised version")],
+    version: Annotated[str, typer.Argument(help="A version, materialised or registered")],
     row: Annotated[str | None, typer.Argument(help="A row: prompt id, PROMPT:ROUND, or pair id")] = None,
     against: Annotated[str | None, typer.Option(help="Another version; default: the one materialised before")] = None,
     json_: AsJson = False,
 ) -> None:
-    """Why a row or checkpoint is not the one of another version: the fields of its key that differ."""
+    """Why a row or checkpoint is not the one of another version: the fields of its key that differ.
+
+    Of a version that is not materialised yet, its plan is asked; of a table as a whole, its settings, inputs and rows.
+    """
     from cai_assets.plan.lines import version_before
-    from cai_assets.plan.why import why_checkpoint, why_row
+    from cai_assets.plan.why import why_asset, why_row
 
     project = open_project(read_settings({}))
     try:
@@ -85,17 +90,39 @@ def why(
         if other is None:
             stop(f"no other version of {version}'s constitution is materialised; name one with --against")
         found = (why_row(project, asset, version, row, against=other) if row
-                 else why_checkpoint(project, asset, version, against=other))
+                 else why_asset(project, asset, version, against=other))
     except LookupError as e:
         stop(str(e))
     if json_:
         out.print_json(json.dumps([d.__dict__ for d in found]))
         return
-    out.print(f"{asset} {row or ''} of {version} against {other}: {len(found) or 'no'} fields of the key differ")
+    named = " ".join(filter(None, [asset, row]))
+    what = "no difference" if not found else "1 difference" if len(found) == 1 else f"{len(found)} differences"
+    out.print(f"{named} of {version} against {other}: {what}", highlight=False, soft_wrap=True)
     for d in found:
         out.print(f"  {d.field}", style="bold", markup=False)
         out.print(f"    before: {d.before}", style="red", markup=False, highlight=False, soft_wrap=True)
         out.print(f"    now:    {d.now}", style="green", markup=False, highlight=False)
+
+
+def remarks(plan: Plan) -> Iterator[str]:
+    """What the numbers of the table mean, and their sums."""
+    if not any(x.generate_max or x.trains for x in plan.lines):
+        yield "Everything is there: nothing to generate, nothing to train."
+        return
+    if any(x.generate_min != x.generate_max for x in plan.lines):
+        yield ("a–b: a rows are certain, b the most: the others depend on texts that do not exist yet, and are reused "
+               "where these come out as before")
+    if any(x.trains and x.note for x in plan.lines):
+        yield "train?: trained unless everything above comes out as before"
+    low, high = (sum(n) for n in zip(*((x.generate_min, x.generate_max) for x in plan.lines), strict=True))
+    trainings = sum(x.trains for x in plan.lines)
+    unknown = [x.asset for x in plan.lines if x.seconds is None]
+    total = sum(x.seconds or 0 for x in plan.lines)
+    seconds = f", about {total:.0f} s" if len(unknown) < len(plan.lines) and total else ""
+    yield f"In all: {bounds(low, high)} rows, {f'at most {trainings}' if trainings else 'no'} trainings{seconds}"
+    yield ("Tokens and seconds are for the most rows, at the rates measured in this store (smallest–largest seen)"
+           + (f"; nothing measured yet for {', '.join(unknown)}" if unknown else ""))
 
 
 def bounds(low: int, high: int) -> str:

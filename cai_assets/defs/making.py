@@ -157,7 +157,8 @@ class Making:
             seconds=time.monotonic() - self._start if seconds is None else seconds,
             gpu_seconds=usage.seconds * gpu_count(),
             settings={k: v.model_dump(mode="json") for k, v in (settings or {}).items()},
-            details={"errors": usage.errors, "engine_seconds": usage.seconds, **(details or {})},
+            details={"errors": usage.errors, "engine_seconds": usage.seconds, "seed": self.project.settings.seed,
+                     **(details or {})},
             provenance=provenance(), run_id=self.context.run.run_id,
         )
 

@@ -1,27 +1,46 @@
-"""Why rows are missing: which principle, or which setting, differs from what was materialised before."""
+"""Why rows are missing: which principle, or which setting, differs from what was materialised before.
+
+A frame of what waits has ``principle_id``, null where all principles are in one question, and may have ``calls``, the
+calls that wait with it (one, unless told), and ``drawn_before``.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
 from cai_assets.constitution.digest import principle_digest
+from cai_assets.constitution.draw import draw
 from cai_assets.constitution.model import Constitution, Use
 from cai_assets.lineage.records import Record
 
+NEVER = "no stored row: never generated, or it failed"
+
+
+def drawn_before(
+    rows: pl.DataFrame, before: Constitution | None, use: Use, key: Callable[[Mapping[str, Any]], str]
+) -> pl.DataFrame:
+    """Add ``drawn_before``: the principle that these rows draw in the version before. ``key``: of a row's draw."""
+    old = before.taking_part(use) if before else ()
+    drawn = [draw(old, key(row)).id if old else None for row in rows.iter_rows(named=True)]
+    return rows.with_columns(pl.Series("drawn_before", drawn, dtype=pl.String))
+
 
 def principle_causes(rows: pl.DataFrame, before: Constitution | None, now: Constitution, use: Use) -> dict[str, int]:
-    """Missing rows by the principle they drew, and what happened to that principle.
-
-    ``rows`` has principle_id, null where all principles are in one question.
-    """
-    counts = Counter(rows["principle_id"].drop_nulls().to_list())
-    together = rows["principle_id"].null_count()
-    return {**{f"principle {i} ({_change(i, before, now, use)})": n for i, n in sorted(counts.items())},
-            **({"all principles, in one question": together} if together else {})}
+    """Missing calls by the principle they drew, and what happened to that principle."""
+    counts: Counter[str] = Counter()
+    together = 0
+    for row in rows.iter_rows(named=True):
+        calls = row.get("calls", 1)
+        if row["principle_id"] is None:
+            together += calls
+        else:
+            change = _change(row["principle_id"], row.get("drawn_before"), before, now, use)
+            counts[f"principle {row['principle_id']} ({change})"] += calls
+    return dict(sorted(counts.items())) | ({"all principles, in one question": together} if together else {})
 
 
 def row_causes(
@@ -36,10 +55,10 @@ def row_causes(
     if not changes or not rows.height:
         return drawn
     changed = {cause: n for cause, n in drawn.items() if cause.endswith(("(edited)", "(added)"))}
-    return {**dict.fromkeys(changes, rows.height), **changed}
+    return {**dict.fromkeys(changes, sum(drawn.values())), **changed}
 
 
-def _change(principle_id: str, before: Constitution | None, now: Constitution, use: Use) -> str:
+def _change(principle_id: str, was: str | None, before: Constitution | None, now: Constitution, use: Use) -> str:
     if before is None:
         return "no version before"
     old = {p.id: p for p in before.taking_part(use)}
@@ -47,14 +66,20 @@ def _change(principle_id: str, before: Constitution | None, now: Constitution, u
         return "added"
     if principle_digest(old[principle_id], use) != principle_digest(now.principle(principle_id), use):
         return "edited"
-    return "text unchanged: its draw moved, or the row was never generated"
+    if was not in {None, principle_id}:
+        return "drawn in place of another"
+    shots = [c.few_shots.revision if use == "critique" else c.few_shots.preference for c in (before, now)]
+    return "the examples were edited" if shots[0] != shots[1] and use != "evaluation" else f"unchanged; {NEVER}"
 
 
 def setting_changes(before: Record | None, now: Mapping[str, Any]) -> list[str]:
     """Settings that differ from those of an earlier record, as 'generation.max_tokens: 64 -> 96'."""
     if before is None:
         return []
-    return [f"{name}: {old} -> {new}" for name, old, new in _differences(before.settings, now, "")]
+    then = before.settings
+    if before.settings and "seed" in before.details:  # whoever reads settings samples or trains, by that seed
+        then = {**then, "seed": before.details["seed"]}
+    return [f"{name}: {old} -> {new}" for name, old, new in _differences(then, now, "")]
 
 
 def _differences(old: Any, new: Any, path: str) -> list[tuple[str, Any, Any]]:

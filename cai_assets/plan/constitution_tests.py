@@ -36,8 +36,8 @@ def plan_tests(plan: Lines, policy: Checkpoint | None) -> None:
     certain = len({key for d in dries for key in d.missing})
     possible = certain + len(untrained.missing) + _waiting(plan, found, dries)
     new = {f"{POLICY} is new": len(untrained.missing)} if untrained.missing else {}
-    causes = dict.fromkeys(plan.changes(ASSET), possible) or _by_principle(found.rows)
-    plan.line(ASSET, sum(d.reused for d in dries), certain, possible, causes={**new, **causes})
+    plan.line(ASSET, sum(d.reused for d in dries), certain, possible,
+              causes=plan.with_changes(ASSET, possible, new, _by_principle(found.rows)))
 
 
 def _waiting(plan: Lines, found: Tested, dries: list[DryCompleter]) -> int:

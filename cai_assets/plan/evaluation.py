@@ -5,17 +5,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import polars as pl
 
 from cai_assets import stages, stages_evaluation
+from cai_assets.constitution.draw import evaluation_key
 from cai_assets.evals.evaluate import RIVALS
 from cai_assets.lineage.checkpoints import Checkpoint
-from cai_assets.plan.causes import principle_causes
+from cai_assets.plan.causes import drawn_before, principle_causes
 from cai_assets.plan.dry import PLANNED
 from cai_assets.plan.lines import Lines, planned
 from cai_assets.policies import BASE
+
+JUDGING = "the judge reads responses that do not exist yet"
 
 
 def plan_evaluation(plan: Lines, responses: pl.DataFrame, trained: Mapping[str, Checkpoint | None]) -> None:
@@ -28,13 +31,28 @@ def plan_evaluation(plan: Lines, responses: pl.DataFrame, trained: Mapping[str, 
     untrained = {name for name, c in trained.items() if c is None}
     certain = len({key for name, dry in dries.items() if name not in untrained for key in dry.missing}
                   | judge.missing.keys())  # equal calls of two policies are run once
-    possible = certain + sum(frames[name].height for name in untrained) + _undecided(plan, frames)
-    new = {f"{name} is new": frames[name].height for name in trained if name in untrained}
-    changes = dict.fromkeys(plan.changes("evaluation"), possible)
-    waiting = rows.filter(pl.col("adherence_error").fill_null("").str.contains(PLANNED, literal=True))
-    drew = principle_causes(waiting, plan.constitution_before(), plan.constitution, "evaluation")
+    undecided = _undecided(plan, frames)
+    possible = certain + sum(frames[name].height for name in untrained) + undecided
+    new = _new(untrained, {name: frame.height for name, frame in frames.items()}, undecided)
+    before = plan.constitution_before()
+    asked = drawn_before(_adherence_calls(rows, judge.missing), before, "evaluation",
+                         lambda row: evaluation_key(row["prompt_id"]))
+    drew = principle_causes(asked, before, plan.constitution, "evaluation")
     plan.line("evaluation", sum(d.reused for d in [*dries.values(), judge]), certain, possible,
-              causes={**new, **(changes or drew)})
+              causes=plan.with_changes("evaluation", possible, new, drew))
+
+
+def _adherence_calls(rows: pl.DataFrame, missing: Collection[str]) -> pl.DataFrame:
+    """The missing calls about an evaluation principle: two a row, and one for equal answers."""
+    keys = pl.concat_list("row_key_adherence_first", "row_key_adherence_second")
+    calls = rows.select("prompt_id", "principle_id", key=keys).explode("key", empty_as_null=True)
+    return calls.filter(pl.col("key").is_in(list(missing))).unique("key", keep="first", maintain_order=True)
+
+
+def _new(untrained: Collection[str], responses: Mapping[str, int], judged: int) -> dict[str, int]:
+    """What untrained policies cause: so many responses of each, and so many questions about them."""
+    causes = {f"{name} is new": responses[name] for name in responses if name in untrained}
+    return {**causes, JUDGING: judged} if judged else causes
 
 
 def _undecided(plan: Lines, frames: Mapping[str, pl.DataFrame]) -> int:
@@ -62,9 +80,9 @@ def plan_suites(plan: Lines, responses: pl.DataFrame, trained: Mapping[str, Chec
     certain = len({key for name, dry in dries.items() if name not in new for key in dry.missing} | judge.missing.keys())
     waiting = sum(a.text is None and a.correct is None and a.item.suite.kind != "ability" for a in answers)
     possible = certain + sum(len(dry.missing) for dry in new.values()) + 2 * waiting  # the judge sees both orders
-    changes = dict.fromkeys(plan.changes("suite_results"), possible)
+    causes = _new(new, {name: len(dry.missing) for name, dry in new.items()}, 2 * waiting)
     plan.line("suite_results", sum(d.reused for d in [*dries.values(), judge]), certain, possible,
-              causes={**{f"{name} is new": len(dry.missing) for name, dry in new.items()}, **changes})
+              causes=plan.with_changes("suite_results", possible, causes))
 
 
 def plan_rounds(plan: Lines, responses: pl.DataFrame, revisions: pl.DataFrame) -> None:
@@ -75,5 +93,5 @@ def plan_rounds(plan: Lines, responses: pl.DataFrame, revisions: pl.DataFrame) -
                                 pl.col("verdict") == "missing")
     possible = len(judge.missing) + 2 * waiting.height  # each in both orders
     causes = {"revisions are new": 2 * waiting.height} if waiting.height else {}
-    changes = dict.fromkeys(plan.changes("round_quality"), possible)
-    plan.line("round_quality", judge.reused, len(judge.missing), possible, causes={**causes, **changes})
+    plan.line("round_quality", judge.reused, len(judge.missing), possible,
+              causes=plan.with_changes("round_quality", possible, causes))

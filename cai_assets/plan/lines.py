@@ -18,7 +18,7 @@ from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.provenance import gpu_count
 from cai_assets.lineage.records import Record, RecordMissing
 from cai_assets.lineage.snapshots import Snapshots
-from cai_assets.plan.causes import row_causes, setting_changes
+from cai_assets.plan.causes import NEVER, row_causes, setting_changes
 from cai_assets.plan.dry import PLANNED, DryCompleter
 from cai_assets.plan.rates import Rate, row_rate
 from cai_assets.policies import open_policies, policy_names
@@ -26,17 +26,24 @@ from cai_assets.project import Project
 from cai_assets.settings import Role
 from cai_assets.start import round_before
 
+REUSE, TRAIN, UNLESS = "reuse", "train", "train unless unchanged"
+
 
 @dataclass(frozen=True)
 class Line:
-    """One asset. ``generate_min`` calls are certain; up to ``generate_max`` are possible. Seconds are of this store's
-    own measured rates (mean, and the smallest and largest seen), None where nothing was measured yet."""
+    """One asset. ``generate_min`` calls are certain; up to ``generate_max`` are possible. Tokens, seconds and cost are
+    for the most, at this store's own measured rates (mean, and the smallest and largest seen), None where nothing was
+    measured yet.
+
+    ``causes``: of ``generate_max`` calls how many each cause explains. Together they explain all; where two apply to a
+    call, it counts under both. Of a training, each reason to train counts 1.
+    """
 
     asset: str
     reuse: int = 0
     generate_min: int = 0
     generate_max: int = 0
-    training: str = ""  # reuse, train, or "train unless unchanged"; empty: not a checkpoint
+    training: str = ""  # REUSE, TRAIN or UNLESS; empty: not a checkpoint
     tokens: float | None = None
     seconds: float | None = None
     seconds_low: float | None = None
@@ -45,6 +52,11 @@ class Line:
     cost_usd: float | None = None
     causes: Mapping[str, int] = field(default_factory=dict)
     note: str = ""
+
+    @property
+    def trains(self) -> bool:
+        """Whether it is a checkpoint that is, or may have to be, trained."""
+        return self.training not in {"", REUSE}
 
 
 def version_before(project: Project, version: str) -> str | None:
@@ -77,6 +89,8 @@ class Lines:
     ``derived``: made of ``version``, which need not be registered; it is planned in its place.
     """
 
+    completer = DryCompleter
+
     def __init__(self, project: Project, version: str, derived: Derived | None = None) -> None:
         self.project, self.version = project, version
         self.before = version if derived else version_before(project, version)
@@ -96,7 +110,7 @@ class Lines:
 
     def dry(self, who: Role | Checkpoint | ModelIdentity | None) -> DryCompleter:
         """Looks up calls of a model; None is a checkpoint that is not trained yet."""
-        return DryCompleter(self._identity(who), self.project.store, seed=self.settings.seed)
+        return self.completer(self._identity(who), self.project.store, seed=self.settings.seed)
 
     def dry_policies(self, trained: Mapping[str, Checkpoint | None]) -> dict[str, DryCompleter]:
         """Looks up calls of every policy by name; None is a checkpoint that is not trained yet."""
@@ -115,13 +129,26 @@ class Lines:
 
     def calls(self, asset: str, dries: Sequence[DryCompleter], total: int, *, certain: bool = True,
               causes: Mapping[str, int] | None = None) -> None:
-        """Add the line of an asset whose ``total`` calls were all looked up."""
+        """Add the line of an asset whose ``total`` calls were all looked up. What ``causes`` and changed settings leave
+        unexplained was never generated before."""
         missing = sum(len(d.missing) for d in dries)
-        changes = dict.fromkeys(self.changes(asset), missing) if missing else {}
-        self.line(asset, total - missing, missing if certain else 0, missing, causes={**(causes or {}), **changes})
+        self.line(asset, total - missing, missing if certain else 0, missing,
+                  causes=self.with_changes(asset, missing, causes or {}))
 
-    def line(self, asset: str, reuse: int, certain: int, possible: int, *, causes: Mapping[str, int]) -> None:
-        """Add a line; ``certain`` calls at least and ``possible`` ones at most."""
+    def with_changes(self, asset: str, possible: int, new: Mapping[str, int],
+                     drawn: Mapping[str, int] | None = None) -> dict[str, int]:
+        """``new``: calls that are missing because of what is new above. Changed settings explain the others; where none
+        changed, the principles ``drawn`` do."""
+        others = possible - sum(new.values())
+        changes = dict.fromkeys(self.changes(asset), others) if others > 0 else {}
+        return {**new, **(changes or drawn or {})}
+
+    def line(self, asset: str, reuse: int, certain: int, possible: int, *, causes: Mapping[str, int],
+             rest: str = NEVER) -> None:
+        """Add a line; ``certain`` calls at least and ``possible`` ones at most. ``rest``: why there are more calls than
+        ``causes`` explain."""
+        unexplained = possible - sum(causes.values())
+        causes = {**causes, rest: unexplained} if unexplained > 0 else causes
         cost = cost_of(row_rate(self.project.records, asset), possible, self.settings.price_per_gpu_hour)
         note = "" if certain == possible else "bounds: the rest depends on texts that do not exist yet"
         self.lines.append(Line(asset, reuse, certain, possible, causes=causes if possible else {}, note=note, **cost))
@@ -133,14 +160,14 @@ class Lines:
     def changes(self, asset: str) -> list[str]:
         """Settings that differ from those the asset was last made with."""
         if asset not in self._changed:
-            self._changed[asset] = setting_changes(self._earlier(asset), self._dump)
+            self._changed[asset] = setting_changes(self.earlier(asset), self._dump)
         return self._changed[asset]
 
     def constitution_before(self) -> Constitution | None:
         """The version that this one is compared with."""
         return self.project.snapshots.load(self.before) if self.before else None
 
-    def _earlier(self, asset: str) -> Record | None:
+    def earlier(self, asset: str) -> Record | None:
         """What to compare settings with: this version's newest record, or the version before's."""
         for partition in (None, self.version, self.before):
             try:

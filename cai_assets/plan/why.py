@@ -1,4 +1,7 @@
-"""Why a row or a checkpoint of one version is not the one of another: the fields that differ, by name."""
+"""Why a row or a checkpoint of one version is not the one of another: the fields that differ, by name.
+
+What a version has not made yet is taken from its plan, which keys what it can.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,19 @@ from typing import Any
 
 import polars as pl
 
+from cai_assets.engines.protocol import Call
+from cai_assets.lineage.keys import Payloads
 from cai_assets.lineage.records import WITHOUT_VERSION, Record, RecordMissing
+from cai_assets.plan.dry import DryCompleter
+from cai_assets.plan.plan import Planner
 from cai_assets.project import Project
+from cai_assets.steps.complete import Row, Step
 
 STEPS = {"initial_responses": ("respond",), "starting_responses": ("respond",), "critiques": ("critique",),
          "revisions": ("revision",), "response_pairs": ("respond", "revision"), "preference_pairs": ("label",)}
 ROW = {"response_pairs": ("pair_id", "row_key_a"), "preference_pairs": ("pair_id", "row_key_first")}
 PARTS = ("base", "data", "settings", "seed", "code_version", "reward_model", "labeller", "supervised")
+CHECKPOINTS = ("sft_baseline", "sl_policy", "reward_model", "rl_policy")
 EXCERPT = 300
 
 
@@ -31,21 +40,104 @@ class Difference:
 def why_row(project: Project, asset: str, version: str, row: str, *, against: str) -> list[Difference]:
     """Fields that differ between one row of two versions. ``row``: prompt id, 'PROMPT:ROUND', or pair id.
 
-    Raise LookupError if the asset has no such row or was not materialised.
+    Raise LookupError if the asset has no such row, if the row waits for a text that does not exist yet, or if the
+    version compared with was not materialised.
     """
-    now, before = (_payload(project, asset, v, row) for v in (version, against))
-    return differences(before, now)
+    if asset not in STEPS:
+        raise LookupError(f"rows of {asset} cannot be compared one by one; choose one of {', '.join(STEPS)}")
+    before = _payload(project, asset, _table(project, asset, against), row, f"{asset} for {against}", {})
+    planned: dict[str, str] = {}
+    table, of = _table_or_plan(project, asset, version, planned)
+    return differences(before, _payload(project, asset, table, row, of, planned))
 
 
-def why_checkpoint(project: Project, asset: str, version: str, *, against: str) -> list[Difference]:
-    """Parts of the key that differ between the checkpoints of two versions.
+def why_asset(project: Project, asset: str, version: str, *, against: str) -> list[Difference]:
+    """Why the asset as a whole differs: parts of a checkpoint's key; of a table the settings, inputs and rows.
 
-    Where the training rows differ, also the inputs whose content does: 'input sl_dataset', say, to go on with.
+    Where the training rows differ, also the inputs whose content does: 'input sl_dataset', say, to go on with. Raise
+    LookupError if the versions cannot be compared.
     """
-    old, new = (_record(project, asset, v) for v in (against, version))
+    old = _record(project, asset, against)
+    try:
+        new = _record(project, asset, version)
+    except LookupError:
+        return _why_planned(project, asset, version, old)
+    if asset not in CHECKPOINTS:
+        return _why_table(project, old, new)
     before, now = (_parts(project, record) for record in (old, new))
     found = differences(before, now)
     return found if before["data"] == now["data"] else [*found, *_changed_inputs(old, new)]
+
+
+class _Remembering(DryCompleter):
+    """Knows the payload of every call that it missed."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.payloads: dict[str, str] = {}
+
+    def _run(self, step: Step, missing: Mapping[str, Call], what: str) -> dict[str, Row]:
+        write = Payloads(step.name, step.version, self.engine.identity, self.seed)
+        self.payloads.update((key, write(call)) for key, call in missing.items())
+        return super()._run(step, missing, what)
+
+
+class _Asked(Planner):
+    """A plan that can be asked about its rows."""
+
+    def __init__(self, project: Project, version: str) -> None:
+        super().__init__(project, version, None)
+        self.asked: list[_Remembering] = []
+        self.run()
+
+    def dry(self, who: Any) -> DryCompleter:
+        self.asked.append(_Remembering(self._identity(who), self.project.store, seed=self.settings.seed))
+        return self.asked[-1]
+
+
+def _table_or_plan(project: Project, asset: str, version: str, planned: dict[str, str]) -> tuple[pl.DataFrame, str]:
+    """The table of a version, or of its plan; then ``planned`` gets the payloads of what is missing."""
+    try:
+        return _table(project, asset, version), f"{asset} for {version}"
+    except LookupError:
+        plan = _Asked(project, version)
+        for completer in plan.asked:
+            planned |= completer.payloads
+        return plan.tables[asset], f"{asset} in the plan of {version}"
+
+
+def _why_planned(project: Project, asset: str, version: str, old: Record) -> list[Difference]:
+    if asset not in CHECKPOINTS:
+        raise LookupError(f"{asset} for {version} was not materialised yet: 'cai plan {version}' says what its rows "
+                          "depend on; for one row name it")
+    plan = _Asked(project, version)
+    if asset not in plan.parts:
+        causes = "; ".join(next(x for x in plan.lines if x.asset == asset).causes)
+        raise LookupError(f"the key of {asset} for {version} is known once what it is made from exists: {causes}")
+    return differences(_parts(project, old), plan.parts[asset])
+
+
+def _why_table(project: Project, old: Record, new: Record) -> list[Difference]:
+    settings = differences({**old.settings, "seed": old.details.get("seed")},
+                           {**new.settings, "seed": new.details.get("seed")}, "settings")
+    return [*settings, *_changed_inputs(old, new), *(_changed_rows(project, old, new) if old.asset in STEPS else [])]
+
+
+def _changed_rows(project: Project, old: Record, new: Record) -> list[Difference]:
+    """How many rows have another key, and the first of them: what to ask about next."""
+    before, now = (project.records.table(record) for record in (old, new))
+    name, key = ROW.get(new.asset, ("prompt_id", "row_key"))
+    ids = [name, "round"] if "round" in now.columns else [name]
+    other = now.select(*ids, key).join(before.select(*ids, key), on=[*ids, key], how="anti")
+    if not other.height:
+        return []
+    first = ":".join(str(part) for part in other.select(ids).row(0))
+    return [Difference("rows", str(before.height), f"{now.height}, of them {other.height} with another key; the first "
+                                                   f"is {first}")]
+
+
+def _table(project: Project, asset: str, version: str) -> pl.DataFrame:
+    return project.records.table(_record(project, asset, version))
 
 
 def _parts(project: Project, record: Record) -> dict[str, Any]:
@@ -73,21 +165,24 @@ def differences(before: Any, now: Any, path: str = "") -> list[Difference]:
     return [] if before == now else [Difference(path, *_cut(_text(before), _text(now)))]
 
 
-def _payload(project: Project, asset: str, version: str, row: str) -> dict[str, Any]:
-    if asset not in STEPS:
-        raise LookupError(f"{asset} has no rows made by a model; choose one of {', '.join(STEPS)}")
+def _payload(project: Project, asset: str, table: pl.DataFrame, row: str, of: str,
+             planned: Mapping[str, str]) -> dict[str, Any]:
+    """What decides one row. ``planned``: payloads of rows that are not stored."""
     name, key = ROW.get(asset, ("prompt_id", "row_key"))
     prompt, _, number = row.partition(":")
-    found = project.records.table(_record(project, asset, version)).filter(pl.col(name) == prompt)
+    found = table.filter(pl.col(name) == prompt)
     if number and "round" in found.columns:
-        found = found.filter(pl.col("round") == int(number))
-    keys = found[key].to_list()
-    stored = {k: r for step in STEPS[asset] for k, r in project.store.lookup(step, keys[:1]).items()}
-    if not stored:
-        raise LookupError(f"{asset} for {version} has no finished row {row!r}; rows are named by {name}"
+        found = found.filter(pl.col("round") == int(number)) if number.isdecimal() else found.clear()
+    keys = found[key].to_list()[:1]
+    stored = {k: r.payload for step in STEPS[asset] for k, r in project.store.lookup(step, keys).items()}
+    payload = stored.get(keys[0], planned.get(keys[0])) if keys else None
+    if payload is None and keys and planned:
+        raise LookupError(f"{row} of {of} waits for a text that does not exist yet: ask about what is above it")
+    if payload is None:
+        raise LookupError(f"{of} has no finished row {row!r}; rows are named by {name}"
                           + (", or PROMPT:ROUND" if "round" in found.columns else ""))
-    payload: dict[str, Any] = json.loads(next(iter(stored.values())).payload)
-    return payload
+    parsed: dict[str, Any] = json.loads(payload)
+    return parsed
 
 
 def _record(project: Project, asset: str, version: str) -> Record:

@@ -15,6 +15,7 @@ from cai_assets.constitution.load import load_file
 from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.lineage.garbage import gc
 from cai_assets.lineage.records import Record
+from cai_assets.plan.evaluation import JUDGING as NEW_RESPONSES
 from cai_assets.plan.plan import Plan, make_plan
 from cai_assets.reports.summary import ORDER, WITHOUT_VERSION
 
@@ -81,7 +82,7 @@ def test_editing_what_only_judges_asks_the_judge_again_and_does_nothing_else(his
     plan = planned(history)
     plans_judgements_only(plan)
     line = plan.line("evaluation")
-    assert line.causes == {f"principle {target} (edited)": drew}
+    assert line.causes == {f"principle {target} (edited)": line.generate_max}
     assert 0 < line.generate_min == line.generate_max <= 2 * drew
     second = made(history)
     made_nothing_but_judgements(second, first)
@@ -100,8 +101,9 @@ def test_editing_what_only_judges_asks_the_judge_again_and_does_nothing_else(his
 
     history.settings["evaluation"] = {"max_tokens": 7}
     line = planned(history).line("evaluation")
+    responses = 4 * 9 + 9  # of four policies, and of the base once more
     assert {cause.partition(":")[0]: n for cause, n in line.causes.items()} == {
-        "evaluation.max_tokens": line.generate_max}
+        "evaluation.max_tokens": responses, NEW_RESPONSES: line.generate_max - responses}
 
 
 def test_a_collection_keeps_every_row_of_an_evaluation(history: History) -> None:
@@ -121,7 +123,9 @@ def test_adding_what_only_judges_and_taking_it_away_trains_nothing(history: Hist
     history.constitution = RED_TEAM.model_copy(update={"principles": (*RED_TEAM.principles[:4], new)})
     plan = planned(history)
     plans_judgements_only(plan)
-    assert plan.line("evaluation").causes == {"principle brief (added)": 4 * 9}
+    line = plan.line("evaluation")
+    assert line.causes == {"principle brief (added)": line.generate_max}
+    assert line.generate_max > 4 * 9
     second = made(history)
     made_nothing_but_judgements(second, first)
     assert second["evaluation"].generated == plan.line("evaluation").generate_max

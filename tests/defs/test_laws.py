@@ -46,6 +46,7 @@ def check_the_plan_held(plan: Plan, data: Path) -> None:
         record = latest(data, line.asset, plan.version)
         assert record.failed == 0, line.asset
         assert line.generate_min <= record.generated <= line.generate_max, line
+        assert sum(line.causes.values()) >= line.generate_max + line.trains, line  # every number is explained
         if line.training:
             wanted = {"reuse": {True}, "train": {False}}.get(line.training, {True, False})
             assert record.details["reused_checkpoint"] in wanted, line

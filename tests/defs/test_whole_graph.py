@@ -24,7 +24,7 @@ from cai_assets.lineage.records import Records
 from cai_assets.lineage.snapshots import VERSIONS, Snapshots
 from cai_assets.plan.lines import Line
 from cai_assets.plan.plan import make_plan
-from cai_assets.plan.why import why_checkpoint, why_row
+from cai_assets.plan.why import why_asset, why_row
 from cai_assets.project import Project
 from cai_assets.reports.summary import ORDER, summary
 
@@ -164,13 +164,13 @@ def test_an_edited_principle_runs_only_what_drew_it(world: World) -> None:
         # Fewer than the most if some text comes out as it was: the change stops there.
         assert plan[asset].generate_min <= lines[asset].generated <= plan[asset].generate_max
         assert plan[asset].generate_max == int((3 - hit["round"]).sum())
-        assert plan[asset].causes == {f"principle {edited} (edited)": hit.height}
+        assert plan[asset].causes == {f"principle {edited} (edited)": plan[asset].generate_max}
     (first,) = hit.head(1).iter_rows(named=True)
     (difference,) = why_row(world.project, "critiques", version, f"{first['prompt_id']}:{first['round']}",
                             against=world.version)
     assert difference.field == "call.messages[0].content"
     assert "Say plainly what is wrong" in difference.now
-    assert why_checkpoint(world.project, "sl_policy", world.version, against=world.version) == []
+    assert why_asset(world.project, "sl_policy", world.version, against=world.version) == []
 
 
 def test_going_back_costs_nothing(world: World) -> None:

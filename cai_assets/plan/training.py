@@ -1,0 +1,74 @@
+"""The trainings of a plan: whether the checkpoint is there already, and if not, what about it is new."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+
+from cai_assets import stages
+from cai_assets.engines.protocol import ModelIdentity
+from cai_assets.lineage.checkpoints import Checkpoint
+from cai_assets.lineage.records import table_digest
+from cai_assets.plan.lines import REUSE, TRAIN, UNLESS, Line, Lines, cost_of
+from cai_assets.plan.rates import Rate, training_rate
+from cai_assets.train.job import CODE_VERSION, Kind
+
+PARTS = {"base": "its base model", "data": "its training rows", "seed": "the seed", "code_version": "the training code"}
+
+
+class Trainings(Lines):
+    """``parts``: of each checkpoint whose key is known, what its key is made of, by name."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.parts: dict[str, dict[str, Any]] = {}
+
+    def training(
+        self, asset: str, kind: Kind, base: ModelIdentity | None, rows: pl.DataFrame, *, known: bool = True,
+        rows_of: Sequence[str] = (), after: Sequence[str] = (), reward_model: Checkpoint | None = None,
+        labeller: ModelIdentity | None = None, supervised: pl.DataFrame | None = None,
+    ) -> Checkpoint | None:
+        """Add the line of a checkpoint and return it, if there is one.
+
+        ``known``: the rows exist. ``rows_of``: the assets they come from. ``after``: checkpoints it starts from; if one
+        is new for certain, so is this.
+        """
+        above = {self.state(name) for name in after}
+        known = (known and UNLESS not in above) or TRAIN in above
+        found = None
+        if known and base is not None and above <= {REUSE}:
+            key = stages.training_key(self.settings, kind, rows, base, supervised=supervised, labeller=labeller,
+                                      reward_model=reward_model.key if reward_model else None)
+            found = self.project.checkpoints.find(asset, key)
+            self.parts[asset] = {
+                "base": base.model_dump(), "data": table_digest(rows), "settings": stages.recipe(self.settings, kind),
+                "seed": self.settings.seed, "code_version": CODE_VERSION[kind],
+                "reward_model": reward_model.key if reward_model else None,
+                "labeller": labeller.model_dump() if labeller else None,
+                "supervised": None if supervised is None else table_digest(supervised)}
+        rate = Rate() if found else training_rate(self.project.records, asset)
+        reasons = [] if found else self._reasons(asset, [*after, *rows_of])
+        self.lines.append(Line(
+            asset, training=REUSE if found else TRAIN if known else UNLESS, causes=dict.fromkeys(reasons, 1),
+            note="" if known else "its key is known once the rows above exist",
+            **cost_of(rate, 0 if found else 1, self.settings.price_per_gpu_hour)))
+        return found
+
+    def _reasons(self, asset: str, above: Sequence[str]) -> list[str]:
+        """Why it is or may be trained: settings and assets above that are new, else what differs from the last one."""
+        lines = {x.asset: x for x in self.lines}
+        new = [f"{name} is new" if lines[name].training else f"{name}: up to {lines[name].generate_max} rows are new"
+               for name in above if lines[name].generate_max or lines[name].trains]
+        return [*self.changes(asset), *new] or self._differences(asset)
+
+    def _differences(self, asset: str) -> list[str]:
+        record = self.earlier(asset)
+        if record is None:
+            return ["never trained before"]
+        last = self.project.checkpoints.find(asset, record.digest)
+        if last is None or asset not in self.parts:
+            return [f"the checkpoint of {record.ref.id} is gone"]
+        differ = [name for part, name in PARTS.items() if last.record.get(part) != self.parts[asset][part]]
+        return [f"{name} differs from {record.ref.id}'s" for name in differ] or ["it was never trained like this"]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import polars as pl
 
-from cai_assets.lineage.graph import PARENTS, Numbers, Places, ancestors, descendants
+from cai_assets.lineage.graph import PARENTS, Lookup, Numbers, Places, ancestors, descendants
 from cai_assets.lineage.shapes import SHAPES
 
 # Some columns of ROWS, of all rows of a table or of some (sorted positions).
@@ -73,11 +73,8 @@ def chain(rows: pl.DataFrame, target: str) -> pl.DataFrame:
 def linked(rows: pl.DataFrame) -> tuple[Places, ...]:
     """Parents by position in ``rows``, as in ``Graph.parents``."""
     numbers = Numbers()
-    own = numbers(rows["row_id"]).to_numpy()
-    above = [numbers(rows["parents"].list.get(i, null_on_oob=True)).to_numpy() for i in range(PARENTS)]
-    at = np.full(numbers.count + 1, -1, dtype=np.int32)
-    at[own] = np.arange(rows.height, dtype=np.int32)
-    return tuple(at[column] for column in above)
+    lookup = Lookup(numbers(rows["row_id"]))
+    return tuple(lookup(numbers(rows["parents"].list.get(i, null_on_oob=True))) for i in range(PARENTS))
 
 
 def naming(target: str) -> list[str]:

@@ -29,14 +29,24 @@ class Numbers:
 
     def __init__(self) -> None:
         self._type = pl.Categorical(pl.Categories.random("lineage"))
-        self._dictionary = pl.Series([], dtype=self._type)  # polars forgets the numbers when no series has the type
-        self.count = 0
+        # Polars forgets the numbers when no series has the type. The first is that of no id.
+        self._dictionary = pl.Series([""], dtype=self._type)
 
     def __call__(self, ids: pl.Series) -> pl.Series:
-        codes = ids.replace("", None).cast(self._type).to_physical().cast(pl.Int32)
-        largest = codes.max()
-        self.count = max(self.count, -1 if largest is None else int(str(largest)) + 1)
-        return codes.fill_null(-1)
+        return ids.cast(self._type).to_physical().cast(pl.Int32).fill_null(0) - 1
+
+
+class Lookup:
+    """Places by number. ``own``: the number of each place, in order."""
+
+    def __init__(self, own: pl.Series) -> None:
+        # One entry more, of -1: found by the number -1, and by those of ids that are no row.
+        self._at = np.full(2 + (int(str(own.max())) if len(own) else -1), -1, dtype=np.int32)
+        self._at[own.to_numpy()] = np.arange(len(own), dtype=np.int32)
+
+    def __call__(self, numbers: pl.Series) -> Places:
+        places: Places = self._at[np.minimum(numbers.to_numpy(), len(self._at) - 1)]
+        return places
 
 
 @dataclass(frozen=True)
@@ -52,13 +62,11 @@ class Graph:
     parents: tuple[Places, ...]
     voters: pl.DataFrame
     _numbers: Numbers
-    _at: Places
+    _lookup: Lookup
 
     def places(self, ids: pl.Series) -> Places:
         """The place of each id, -1 if there is no such row."""
-        # What is not a row has a number of its own by now; it finds the last entry, as -1 does.
-        places: Places = self._at[np.minimum(self._numbers(ids).to_numpy(), len(self._at) - 1)]
-        return places
+        return self._lookup(self._numbers(ids))
 
     def assets(self) -> pl.DataFrame:
         """``part``, ``asset`` and ``version`` of each part."""
@@ -98,12 +106,11 @@ def graph(tables: Iterable[Table], some: Sequence[pl.Series] | None = None) -> G
     voters = pl.concat([pl.DataFrame(schema=VOTERS), *(v for _, v in read)])
     del read
     rows = rows.filter((pl.col("number") >= 0) & pl.col("number").is_first_distinct())
-    at = np.full(numbers.count + 1, -1, dtype=np.int32)  # number -1 finds the last entry, which stays -1
-    at[rows["number"].to_numpy()] = np.arange(rows.height, dtype=np.int32)
-    parents = tuple(at[rows[f"parent_{i}"].to_numpy()] for i in range(PARENTS))
+    lookup = Lookup(rows["number"])
+    parents = tuple(lookup(rows[f"parent_{i}"]) for i in range(PARENTS))
     kept = rows.select("number", "part").with_row_index("place")
     cast = voters.join(kept, on=["number", "part"]).select("place", "principle")
-    return Graph(parts, rows.select("part", "position", "principle", "p_chosen"), parents, cast, numbers, at)
+    return Graph(parts, rows.select("part", "position", "principle", "p_chosen"), parents, cast, numbers, lookup)
 
 
 def _light(part: Part, index: int, numbers: Numbers, rows: pl.Series | None) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -13,7 +13,7 @@ import polars as pl
 from cai_assets.lineage.chain import Read, around, chain
 from cai_assets.lineage.graph import Graph, Places, ancestors, graph
 from cai_assets.lineage.parquet import GROUP_ROWS, as_frame, open_parquet, read_table
-from cai_assets.lineage.shapes import ROWS, Part, Table, columns, parts_of, read_rows
+from cai_assets.lineage.shapes import LABELS, ROWS, Part, Table, columns, parts_of, read_rows, said
 from cai_assets.lineage.sizes import Counts, lengths, tokens
 from cai_assets.lineage.store import RowStore
 
@@ -88,10 +88,10 @@ class UsedRows:
         if not len(places):
             return pl.DataFrame(schema=MARKED)
         texts = [read_rows(part, at) for part, _, at in found.by_part(places)]
-        known = self._tokens[start:stop]
-        rows = pl.concat([pl.DataFrame(schema=ROWS), *texts]).with_columns(
-            pl.Series("place", places, dtype=pl.UInt32), pl.Series("characters", lengths(found, places)),
-            pl.Series("tokens", known).replace(-1, None))
+        rows = pl.concat([pl.DataFrame(schema=ROWS), *texts])
+        rows = rows.with_columns(
+            pl.Series("place", places, dtype=pl.UInt32), _characters(rows, found, places),
+            pl.Series("tokens", self._tokens[start:stop]).replace(-1, None))
         return _marked(rows, places, self._marks)
 
     def chain(self, target: str) -> pl.DataFrame:
@@ -129,6 +129,16 @@ class FileRows:
 
 def _of_part(part: Part, only: Sequence[str], rows: pl.Series | None) -> pl.DataFrame:
     return read_rows(part, rows, only)
+
+
+def _characters(rows: pl.DataFrame, found: Graph, places: Places) -> pl.Series:
+    """As ``sizes.lengths``, for rows whose texts are at hand."""
+    text, prompt = pl.col("text").str.len_chars(), pl.col("asset") == "prompts"
+    size = pl.when(prompt).then(said(pl.col("messages"))).otherwise(text)
+    each = rows.select(characters=size.cast(pl.Int64).fill_null(0)).to_series().to_numpy().copy()
+    labels = found.of(LABELS, places)
+    each[labels] = lengths(found, places[labels])
+    return pl.Series("characters", each)
 
 
 def _marked(rows: pl.DataFrame, places: Places, marks: pl.DataFrame) -> pl.DataFrame:

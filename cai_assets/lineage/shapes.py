@@ -133,11 +133,13 @@ def characters(part: Part, rows: pl.Series) -> pl.Series:
     if frame.width == 0:
         return pl.Series("characters", [0] * len(rows), dtype=pl.Int64)
     text = pl.col(frame.columns[0])
-    if frame.dtypes[0] == MESSAGES:
-        each = text.list.eval(pl.element().struct.field("content").str.len_chars()).list.sum()
-    else:
-        each = text.str.len_chars()
+    each = said(text) if frame.dtypes[0] == MESSAGES else text.str.len_chars()
     return frame.select(characters=each.cast(pl.Int64).fill_null(0)).to_series()
+
+
+def said(messages: pl.Expr) -> pl.Expr:
+    """Characters of all turns of a conversation."""
+    return messages.list.eval(pl.element().struct.field("content").str.len_chars()).list.sum()
 
 
 def _list_of(names: Sequence[str], kinds: Mapping[str, pl.DataType]) -> pl.Expr:

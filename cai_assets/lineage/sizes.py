@@ -55,8 +55,8 @@ def _tokens(found: Graph, store: RowStore, own: Places) -> Counts:
     frames = [_keys(part, here, at) for part, here, at in found.by_part(own) if part.shape.calls]
     keys = pl.concat([pl.DataFrame(schema={"place": pl.Int32, "row_key": pl.String}), *frames])
     size = np.full(len(found.parents[0]), UNKNOWN, dtype=np.int64)
-    for step in reversed(CALLS):  # the first that has a key speaks
-        counted = keys.join(store.tokens(step, keys.select("row_key")), on="row_key")
+    for step in reversed(CALLS):
+        counted = store.tokens(step, keys).reverse()  # what is stored first is written last, and stays
         size[counted["place"].to_numpy()] = counted["completion_tokens"].to_numpy()
     return size[own]
 

@@ -81,7 +81,10 @@ class RowStore:
         return self._read(step, lambda shards: _fetch(shards, _places(shards, wanted), columns))
 
     def tokens(self, step: str, keys: pl.DataFrame) -> pl.DataFrame:
-        """``row_key`` and ``completion_tokens`` of those of ``keys`` (a ``row_key`` column) that are stored."""
+        """Those of ``keys`` (a frame with ``row_key``) that are stored, with their ``completion_tokens``.
+
+        A key that is stored twice comes twice, the earliest first.
+        """
         return self._read(step, lambda shards: _tokens(shards, keys))
 
     @contextmanager
@@ -168,12 +171,11 @@ def _places(shards: Sequence[Path], wanted: pl.DataFrame | None) -> pl.DataFrame
 
 
 def _tokens(shards: Sequence[Path], wanted: pl.DataFrame) -> pl.DataFrame:
-    columns = ["row_key", "completion_tokens"]
-    found = [pl.DataFrame(schema={c: SCHEMA[c] for c in columns})]
-    for tables in _gathered(shards, columns):
-        part = as_frame(pa.concat_tables(tables.values())).select(columns)
-        found.append(part.join(wanted, on="row_key", how="semi", maintain_order="left"))
-    return pl.concat(found).unique("row_key", keep="first")
+    found = [pl.DataFrame(schema={**wanted.schema, "completion_tokens": SCHEMA["completion_tokens"]})]
+    for tables in _gathered(shards, ["row_key", "completion_tokens"]):
+        part = as_frame(pa.concat_tables(tables.values()))
+        found.append(part.join(wanted, on="row_key", maintain_order="left").select(found[0].columns))
+    return pl.concat(found)
 
 
 def _fetch(shards: Sequence[Path], places: pl.DataFrame, columns: list[str]) -> dict[str, StoredRow]:

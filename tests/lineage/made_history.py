@@ -1,10 +1,12 @@
-"""A history made once and read by several tests: versions edited, reverted and archived, settings and prompts changed,
-three rounds. Beside it, what every record's trace said on the day it was made, and a plain recomputation."""
+"""A history made once and read by several tests: twelve versions by random edits, each with settings of its own, one
+archived, one made again; three rounds, the last two beside more than a hundred partitions. Beside it, what every
+record's trace said on the day it was made, and a plain recomputation."""
 
 from __future__ import annotations
 
 import atexit
 import json
+import random
 import shutil
 import tempfile
 from collections import defaultdict
@@ -17,24 +19,40 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pytest
-from histories import History, copy_instead_of_training
+from histories import START, History, copy_instead_of_training
 from tiny_models import tiny_model
 
-from cai_assets.constitution.model import Principle
+from cai_assets.constitution.digest import partition_key
+from cai_assets.constitution.draw import draw, label_key
+from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.defs import launch
 from cai_assets.defs.execute import materialise
 from cai_assets.lineage.archive import Archive
 from cai_assets.lineage.layout import Layout
+from cai_assets.lineage.principles import ALL_AT_ONCE
 from cai_assets.lineage.snapshots import VERSIONS
 from cai_assets.lineage.targets import CHECKPOINTS, every_record
 from cai_assets.lineage.trace import to_json, trace, trace_record
 
 TABLES = ("prompts", "initial_responses", "starting_responses", "critiques", "revisions", "response_pairs",
           "preference_pairs")
+VERSIONS_MADE, SEED, MORE_PARTITIONS = 12, 7, 101
+TRACED = ("prompts", "initial_responses", "sft_baseline", "constitution", "starting_responses", "critiques",
+          "revisions", "sl_dataset", "sl_policy", "response_pairs", "preference_pairs", "reward_model", "rl_policy")
+# What a version is made with beside the random edits, by its number.
+SETTINGS: dict[int, dict[str, Any]] = {
+    3: {"labels": {"principles": "vote"}}, 4: {"critique": {"rounds": 3, "shuffle": True}},
+    5: {"rl": {"reward": "labeller"}}, 6: {"labels": {"principles": "all"}}, 7: {"rl": {"algorithm": "dpo"}},
+    8: {"pairs": {"source": "revision"}},
+    9: {"rl": {"algorithm": "dpo", "reward": "labeller"}},
+}
 
 
 class Made:
-    """``said``: the JSON of every checkpoint record's trace, and of every checkpoint folder's, when it was new."""
+    """``said``: the JSON of every checkpoint record's trace, and of every checkpoint folder's, when it was new.
+
+    ``versions``: as they were made, the last two the rounds 2 and 3 of the third last.
+    """
 
     def __init__(self, root: Path) -> None:
         self.history = History(root, tiny_model(root / "tiny"))
@@ -42,41 +60,48 @@ class Made:
         self.layout = Layout(self.data)
         self.said: dict[str, str] = {}
         self.versions: list[str] = []
+        self.partitions: list[str] = []
         self._live()
 
     def _live(self) -> None:
-        h = self.history
-        first = h.constitution
-        self.step()
-        self.edit(critique="Say what is wrong, once more.")
-        self.edit(preference="Which of the two is better?")
-        h.settings = {**h.settings, "generation": {"max_tokens": 24}}
-        self.step()
-        changed, h.constitution = h.constitution, first
-        more = {**h.settings["prompts"], "red_team": 8}
-        h.settings = {**h.settings, "generation": {"max_tokens": 32}, "prompts": more}
-        self.step()
-        h.constitution = changed.model_copy(update={"principles": (*changed.principles, Principle(
-            id="new-one", critique="Criticise anew.", revision="Revise anew.", preference="Prefer anew."))})
-        self.step()
+        h, rng = self.history, random.Random(SEED)
+        first = (h.constitution, h.settings)
+        self.step(selection=())  # everything, the evaluation too
+        for number in range(2, VERSIONS_MADE):
+            while self.key in self.versions:
+                h.change(rng)
+            self.step(**SETTINGS.get(number, {}))
         Archive(self.layout).archive(self.versions[1])
-        for number in (2, 3):
-            self.step(f"-r{number}")
+        last = (h.constitution, h.settings)
+        h.constitution, h.settings = first
+        self.step()  # back to the first, which is there already
+        h.constitution, h.settings = last
+        self._register_more()
+        principles = (*h.constitution.principles, Principle(
+            id="new-one", critique="Criticise anew.", revision="Revise anew.", preference="Prefer anew."))
+        h.constitution = h.constitution.model_copy(update={"principles": principles})
+        for later_round in ("", "-r2", "-r3"):
+            self.step(later_round)
 
-    def edit(self, **change: str) -> None:
-        principles = list(self.history.constitution.principles)
-        principles[1] = principles[1].model_copy(update=change)
-        self.history.constitution = self.history.constitution.model_copy(update={"principles": tuple(principles)})
-        self.step()
+    @property
+    def key(self) -> str:
+        return partition_key(self.history.constitution)
 
-    def step(self, later_round: str = "") -> None:
+    def _register_more(self) -> None:
+        snapshots = self.history.project(self.data).snapshots
+        for number in range(MORE_PARTITIONS):
+            other = START.model_copy(update={"name": f"other-{number}"})
+            self.partitions.append(snapshots.register(other))
+
+    def step(self, later_round: str = "", *, selection: tuple[str, ...] = TRACED, **settings: Any) -> None:
         project = self.history.project(self.data)
         key = project.snapshots.register(self.history.constitution) + later_round
+        self.partitions.append(key)
         with dg.DagsterInstance.ephemeral() as instance, pytest.MonkeyPatch.context() as patch:
             patch.setattr(launch, "_run", copy_instead_of_training)
-            instance.add_dynamic_partitions(VERSIONS, [key])
-            overrides = {**self.history.settings, "data_root": str(self.data)}
-            assert materialise(instance, key, overrides=overrides).success
+            instance.add_dynamic_partitions(VERSIONS, list(dict.fromkeys(self.partitions)))
+            overrides = {**self.history.settings, **settings, "data_root": str(self.data)}
+            assert materialise(instance, key, selection=selection, overrides=overrides).success
         self.versions.append(key)
         for record in every_record(self.layout, CHECKPOINTS):
             if record.ref.id not in self.said:
@@ -153,11 +178,12 @@ class Plain:
                 for side in "ab":
                     self._add(r[f"row_id_{side}"], [r["prompt_id"]], {"key": r[f"row_key_{side}"]})
             elif asset == "preference_pairs":
+                voters = [v["principle_id"] for v in r["votes"]] if len(r["votes"] or ()) > 1 else [r["principle_id"]]
                 self._add(r["row_id"], [r["row_id_a"], r["row_id_b"]],
-                          {"principle": r["principle_id"], "p": r["p_chosen"]})
+                          {"principles": {v or ALL_AT_ONCE for v in voters}, "p": r["p_chosen"]})
             else:
-                parent = r.get("parent_id") or r["prompt_id"]
-                self._add(r["row_id"], [parent], {"principle": r.get("principle_id"), "key": r["row_key"]})
+                parents = [r.get("parent_id") or r["prompt_id"], *filter(None, [r.get("critique_id")])]
+                self._add(r["row_id"], parents, {"principles": {r.get("principle_id")} - {None}, "key": r["row_key"]})
 
     def _add(self, row_id: str, parents: list[str], about: dict[str, Any]) -> None:
         self.nodes.setdefault(row_id, {"parents": parents, **about})
@@ -171,7 +197,7 @@ class Plain:
         asset = record["asset"]
         if asset == "sl_policy":
             return self._input(record, "sl_dataset")["row_id"].to_list()
-        if asset == "reward_model":
+        if asset == "reward_model" or self.algorithm(record) == "dpo":
             labels = self._input(record, "preference_pairs")
             return [r["row_id"] for r in labels.iter_rows(named=True) if r["p_a"] not in {None, 0.5}]
         if asset == "rl_policy":
@@ -205,21 +231,70 @@ class Plain:
                 found.setdefault(key, n)
         return found
 
-    def principles(self) -> dict[str, dict[str, Any]]:
-        """Counts by principle, over the supervised rows and labels of every checkpoint above."""
-        tokens, out = self.tokens, defaultdict(lambda: defaultdict(list))
-        policies = {"sl_policy", "sft_baseline"}
-        supervised = {n: ids for n, ids in self.trained.items() if self.records[n]["asset"] in policies}
+    @staticmethod
+    def algorithm(record: dict[str, Any]) -> str:
+        return str(record["settings"].get("rl", {}).get("algorithm", ""))
+
+    def prompt(self, row_id: str) -> str:
+        """The prompt that a row goes back to first."""
+        here = row_id
+        while self.nodes[here]["parents"]:
+            here = self.nodes[here]["parents"][0]
+        return here
+
+    def snapshot(self, record: dict[str, Any]) -> Constitution:
+        version = record["constitution"].removesuffix("-r2").removesuffix("-r3")
+        text = (self.data / "constitutions" / f"{version}.json").read_bytes()
+        return Constitution.model_validate_json(text, strict=False)
+
+    def asks(self, principle: str | None) -> bool:
+        """Whether the version has a principle that labels answer."""
+        labels = next(r for r in self.records.values() if r["constitution"])
+        return principle in {p.id for p in self.snapshot(labels).taking_part("preference")}
+
+    @cached_property
+    def graded(self) -> dict[str, dict[str, str]]:
+        """By checkpoint that the labeller rewarded: the principle by whose request it graded responses to a prompt."""
+        found = {}
+        for name, record in self.records.items():
+            if record["settings"].get("rl", {}).get("reward") == "labeller":
+                asked = self.snapshot(record).taking_part("preference")
+                details = pl.read_parquet(self.data / record["details"]["training_rows"])
+                held_out = set(details.filter("held_out")["prompt_id"])
+                prompts = held_out if self.algorithm(record) == "dpo" else set(details["prompt_id"])
+                found[name] = {p: draw(asked, label_key(p)).id for p in prompts}
+        return found
+
+    @cached_property
+    def totals(self) -> dict[str, int]:
+        """Supervised rows, their tokens, labels, and graded prompts."""
+        labels, times = self._used()
+        text = sum(self.tokens[self.nodes[i]["key"]] * n for i, n in times.items())
+        graded = {p for prompts in self.graded.values() for p in prompts}
+        return {"rows": sum(times.values()), "text": text, "labels": len(labels), "graded": len(graded)}
+
+    def _used(self) -> tuple[set[str], dict[str, int]]:
+        """Labels, and supervised rows with how often a checkpoint was trained on them at most."""
         times: dict[str, int] = defaultdict(int)
-        for ids in supervised.values():
+        for ids in self.trained.values():
             for i in set(ids):
                 times[i] = max(times[i], ids.count(i))
+        labels = {i for i in times if "p" in self.nodes[i]}
+        return labels, {i: n for i, n in times.items() if i not in labels and "key" in self.nodes[i]}
+
+    def principles(self) -> dict[str, dict[str, Any]]:
+        """Counts by principle, over the supervised rows, labels and graded prompts of every checkpoint above."""
+        out: dict[str, dict[str, Any]] = defaultdict(lambda: defaultdict(list))
+        labels, times = self._used()
         for i, n in times.items():
-            out[self.nodes[i].get("principle")]["rows"] += [i] * n
-            out[self.nodes[i].get("principle")]["text"] += [tokens[self.nodes[i]["key"]]] * n
-            for p in {self.nodes[a].get("principle") for a in self.ancestry(i)}:
+            for p in self.nodes[i]["principles"]:
+                out[p]["rows"] += [i] * n
+                out[p]["text"] += [self.tokens[self.nodes[i]["key"]]] * n
+            for p in {p for a in self.ancestry(i) for p in self.nodes[a].get("principles", ())}:
                 out[p]["chain_rows"] += [i] * n
-        labels = {i for n, ids in self.trained.items() if self.records[n]["asset"] == "reward_model" for i in ids}
         for i in labels:
-            out[self.nodes[i]["principle"]]["labels"].append(self.nodes[i]["p"])
+            for p in self.nodes[i]["principles"]:
+                out[p]["labels"].append(self.nodes[i]["p"])
+        for prompt, p in {x for prompts in self.graded.values() for x in prompts.items()}:
+            out[p]["graded"].append(prompt)
         return out

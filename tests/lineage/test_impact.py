@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
-from made_history import made, plain
+from made_history import Plain, made, plain
 from typer.testing import CliRunner
 
 from cai_assets.cli import app
 from cai_assets.lineage.chain import UnknownRow
 from cai_assets.lineage.impact import Reached, Target, impact, parse, rebuild
+from cai_assets.lineage.principles import ALL_AT_ONCE
 from cai_assets.lineage.targets import CHECKPOINTS, UnknownTarget, every_record, find_record
 
 
@@ -21,13 +23,19 @@ def by_hand(target: Target) -> dict[tuple[str, str | None, str], int]:
         if target.version and target.version not in (record.partition or ""):
             continue
         walked = plain(record.ref.id)
-        wanted = target.row or target.principle
-        hits = {i for i, node in walked.nodes.items()
-                if wanted in ({i, node.get("prompt_id")} if target.row else {node.get("principle")})}
-        rows = {name: sum(bool(walked.ancestry(i) & hits) for i in ids) for name, ids in walked.trained.items()}
+        hits = {i for i, node in walked.nodes.items() if (
+            target.row in {i, node.get("prompt_id")} if target.row else by(target, node, walked))}
+        rows = {name: sum(bool(walked.ancestry(i) & hits) or walked.graded.get(name, {}).get(walked.prompt(i)) in
+                          {target.principle} - {None} for i in ids) for name, ids in walked.trained.items()}
         if any(rows.values()):
             found[record.asset, record.partition, record.digest] = rows[record.ref.id]
     return found
+
+
+def by(target: Target, node: dict[str, Any], walked: Plain) -> bool:
+    """Whether a row was drawn by a principle, or is a label that answers all of them, and it asks for one."""
+    names = node.get("principles", set())
+    return target.principle in names or (ALL_AT_ONCE in names and walked.asks(target.principle))
 
 
 def counts(found: list[Reached]) -> dict[tuple[str, str | None, str], int]:
@@ -96,7 +104,25 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = CliRunner().invoke(app, ["impact", "hand-over"])
     assert shown.exit_code == 0, shown.output
     assert "rl_policy" in shown.output
-    assert "trainings" in shown.output
+    assert "trainings, about" in " ".join(shown.output.split())
     found = json.loads(CliRunner().invoke(app, ["impact", "hand-over", "--json"]).output)
     assert {x["asset"] for x in found["reached"]} == {"sl_policy", "reward_model", "rl_policy"}
     assert CliRunner().invoke(app, ["impact", "nothing"]).exit_code == 2
+
+
+def test_what_must_go_with_a_prompt_has_a_price(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAI_DATA_ROOT", str(made().data))
+    monkeypatch.setenv("CAI_PRICE_PER_GPU_HOUR", "2")
+    monkeypatch.setattr("cai_assets.plan.lines.gpu_count", lambda: 1)
+    policy = plain(find_record(made().layout, f"sl_policy@{made().versions[0]}").ref.id)
+    prompt = policy.prompt(next(iter(policy.trained.values()))[0])
+    lines = json.loads(CliRunner().invoke(app, ["impact", "--prompt", prompt, "--json"]).output)["rebuild"]
+    trained = [x for x in lines if x["trainings"]]
+    assert {x["asset"] for x in trained} >= {"sl_policy", "reward_model", "rl_policy"}
+    for x in lines:
+        assert x["cost"]["cost_usd"] == pytest.approx(x["cost"]["seconds"] / 3600 * 2)
+    shown = " ".join(CliRunner().invoke(app, ["impact", "--prompt", prompt]).output.split())
+    total = sum(x["cost"]["cost_usd"] for x in lines)
+    assert f"{sum(x['calls'] for x in lines)} model calls and {len(trained)} trainings" in shown
+    assert f"and {total:.4f} USD" in shown
+    assert "cai plan" in shown

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cai_assets.lineage.graph import Graph, Numbers, ancestors, descendants, graph, spread
+from cai_assets.lineage.graph import Graph, Lookup, Numbers, ancestors, descendants, graph, spread
 from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.parquet import parquet_bytes
 from cai_assets.lineage.shapes import LABELS, Table
@@ -22,9 +22,11 @@ def test_equal_ids_have_equal_numbers_whatever_else_is_forgotten() -> None:
     first = numbers(pl.Series(["i1:a", "", None, "i1:b", "i1:a"])).to_list()
     assert first == [0, -1, -1, 1, 0]
     assert numbers(pl.Series(["i1:c", "i1:b"])).to_list() == [2, 1]
-    assert numbers.count == 3
     assert numbers(pl.Series([], dtype=pl.String)).to_list() == []
     assert Numbers()(pl.Series(["i1:c"])).to_list() == [0]
+    places = Lookup(numbers(pl.Series(["i1:c", "i1:a"])))
+    assert places(numbers(pl.Series(["i1:a", "", None, "i1:new", "i1:c"]))).tolist() == [1, -1, -1, -1, 0]
+    assert Lookup(pl.Series([], dtype=pl.Int32))(numbers(pl.Series(["i1:a", None]))).tolist() == [-1, -1]
 
 
 class Made:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from made_history import flipped, gone, made, plain
+from made_history import MORE_PARTITIONS, VERSIONS_MADE, flipped, gone, made, plain
 from typer.testing import CliRunner
 
 from cai_assets.cli import app
 from cai_assets.lineage.chain import UnknownRow, chain
 from cai_assets.lineage.layout import Layout
+from cai_assets.lineage.principles import ALL_AT_ONCE
+from cai_assets.lineage.rounds import round_of
 from cai_assets.lineage.targets import CHECKPOINTS, UnknownTarget, every_record, find_record
 from cai_assets.lineage.trace import LineageBroken, row_chain, to_json, trace, trace_record
 
@@ -20,7 +25,8 @@ from cai_assets.lineage.trace import LineageBroken, row_chain, to_json, trace, t
 def test_every_checkpoint_traces_to_exactly_the_rows_of_the_tables() -> None:
     layout = made().layout
     records = list(every_record(layout, CHECKPOINTS))
-    assert len(records) > 20
+    assert len({round_of(r.partition).version for r in records if r.partition}) == VERSIONS_MADE
+    assert len(records) > 50
     for record in records:
         traced, walked = trace_record(layout, record), plain(record.ref.id)
         assert traced.lineage.problems == ()
@@ -37,21 +43,24 @@ def test_every_principle_table_equals_one_counted_by_hand() -> None:
     for record in every_record(made().layout, CHECKPOINTS):
         found, counted = trace_record(made().layout, record).lineage.influence, plain(record.ref.id)
         assert found is not None
-        expected = counted.principles()
-        total = {k: sum(len(p[k]) for p in expected.values()) for k in ("rows", "labels")}
-        text = sum(sum(p["text"]) for p in expected.values())
-        assert {p.id for p in found.principles} >= expected.keys() - {None}
-        if record.asset != "sft_baseline":
+        expected, total = counted.principles(), counted.totals
+        assert {p.id for p in found.principles} >= expected.keys()
+        if record.asset != "sft_baseline" and total["rows"]:  # pairs of revisions are of no trained policy
             assert found.measure == "completion tokens"
             assert any(p.rows for p in found.principles)
         for p in found.principles:
-            here = expected.get(p.id, {"rows": [], "text": [], "chain_rows": [], "labels": []})
-            assert (p.rows, p.chain_rows, p.labels) == tuple(len(here[k]) for k in ("rows", "chain_rows", "labels"))
-            assert p.row_share == pytest.approx(p.rows / total["rows"], abs=1e-6)
-            assert p.text_share == pytest.approx(sum(here["text"]) / text, abs=1e-6)
+            here = expected.get(p.id, {})
+            for what in ("rows", "chain_rows", "labels", "graded"):
+                assert getattr(p, what) == len(here.get(what, ())), (record.ref.id, p.id, what)
+            assert p.row_share == pytest.approx(p.rows / max(1, total["rows"]), abs=1e-6)
+            assert p.text_share == pytest.approx(sum(here.get("text", ())) / max(1, total["text"]), abs=1e-6)
             assert p.label_share == pytest.approx(p.labels / max(1, total["labels"]), abs=1e-6)
+            assert p.graded_share == pytest.approx(p.graded / max(1, total["graded"]), abs=1e-6)
             if p.labels:
                 assert p.mean_strength == pytest.approx(sum(here["labels"]) / p.labels, abs=1e-6)
+    seen = [p for r in every_record(made().layout, ("rl_policy",)) for p in plain(r.ref.id).principles().items()]
+    assert any(name == ALL_AT_ONCE for name, _ in seen)
+    assert sum(len(here["graded"]) > 0 for _, here in seen) > 3
 
 
 def test_the_rl_policy_has_both_halves_and_its_rounds() -> None:
@@ -68,6 +77,8 @@ def test_the_rl_policy_has_both_halves_and_its_rounds() -> None:
 
 def test_an_old_checkpoint_traces_as_on_the_day_it_was_made() -> None:
     said = made().said
+    assert len(set(made().partitions)) > MORE_PARTITIONS
+    assert len(made().partitions) > len(set(made().partitions))  # one was made again
     for record in every_record(made().layout, CHECKPOINTS):
         assert to_json(trace_record(made().layout, record).lineage) == said[record.ref.id]
         assert to_json(trace(made().layout, record.digest).lineage) == said[record.digest]
@@ -117,6 +128,19 @@ def test_a_copied_folder_traces_where_nothing_else_is(tmp_path: Path, monkeypatc
         trace(Layout(tmp_path / "nothing"), str(there))
     with gone(there / "lineage.json"), pytest.raises(LineageBroken, match=r"lineage\.json is missing"):
         trace(Layout(tmp_path / "nothing"), str(there))
+
+
+def test_a_copied_folder_traces_in_a_process_that_has_nothing_else(tmp_path: Path) -> None:
+    record = find_record(made().layout, f"rl_policy@{made().versions[3]}")
+    there = shutil.copytree(made().layout.absolute(record.path), tmp_path / "elsewhere" / "checkpoint")
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {"HOME": str(home), "PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-m", "cai_assets.cli", "trace", str(there), "--json"], cwd=home,
+                          env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip("\n") == made().said[record.digest]
+    assert list(home.iterdir()) == []
 
 
 def test_the_chain_of_a_row_leads_from_prompt_to_training() -> None:

@@ -26,8 +26,8 @@ def artifacts() -> Iterator[tuple[str, Path, int | None]]:
     """Kind, file, and which byte to change (the one in the middle if None)."""
     data, folder = made().data, latest("rl_policy")
     yield "table", latest("revisions"), None
-    yield "training rows", next((data / "tables" / "training_rows").glob("*.parquet")), None
-    yield "prompt rejects", next((data / "tables" / "prompt_duplicates").glob("*.parquet")), 2
+    for kept in sorted((data / "tables").iterdir()):  # of every asset, the evaluation half's and side tables too
+        yield f"table of {kept.name}", min(kept.glob("*.parquet")), 2 if "duplicates" in kept.name else None
     yield "weights", folder / "model.safetensors", None
     yield "lineage", folder / "lineage.json", None
     yield "lineage rows", folder / "lineage_rows.parquet", None
@@ -44,6 +44,9 @@ def artifacts() -> Iterator[tuple[str, Path, int | None]]:
 
 def test_an_untouched_history_verifies() -> None:
     assert verify(made().layout) == []
+    kinds = {kind for kind, _, _ in artifacts()}
+    assert {f"table of {name}" for name in ("suite_results", "suite_rows", "evaluation_rows", "report", "attribution",
+                                            "constitution_tests", "round_quality", "training_rows")} <= kinds
 
 
 def test_one_changed_byte_of_any_artifact_is_named() -> None:

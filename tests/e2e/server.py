@@ -14,10 +14,17 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 TESTS = Path(__file__).parents[1]
 REPOSITORY = TESTS.parent
+
+
+class Served(NamedTuple):
+    """The address of Dagster's pages, and the folder of constitution files that its sensor watches."""
+
+    url: str
+    constitutions: Path
 
 
 def free_port() -> int:

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from server import graphql, serving, wait_for
+from server import Served, graphql, wait_for
 
-CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")]
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(tmp_path_factory.mktemp("ui")) as address:
-        yield address
+pytestmark = pytest.mark.browser
+RUNS = "{ runsOrError { ... on Runs { results { runId status } } } }"
 
 
 @pytest.fixture
-def page(url: str) -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
+def url(served: Served) -> str:
+    return served.url
 
-    with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser.new_page(viewport={"width": 1500, "height": 1000})
-        browser.close()
+
+@pytest.fixture
+def page(chromium: Any) -> Iterator[Any]:
+    opened = chromium.new_page(viewport={"width": 1500, "height": 1000})
+    yield opened
+    opened.close()
+
+
+def runs(url: str) -> set[str]:
+    return {r["runId"] for r in graphql(url, RUNS)["runsOrError"]["results"]}
 
 
 def test_see_the_graph_materialise_an_asset_and_see_it_succeed(url: str, page: Any) -> None:
@@ -36,9 +33,9 @@ def test_see_the_graph_materialise_an_asset_and_see_it_succeed(url: str, page: A
     for group in ("inputs", "supervised", "preference", "reinforcement", "evaluation"):
         page.get_by_text(group, exact=True).first.wait_for(timeout=60_000)
     page.goto(url + "/assets/prompts")
+    before = runs(url)
     page.get_by_role("button", name="Materialize").first.click(timeout=60_000)
-    run = wait_for(lambda: graphql(url, "{ runsOrError { ... on Runs { results { runId status } } } }")
-                   ["runsOrError"]["results"], 60)[0]["runId"]
+    (run,) = wait_for(lambda: runs(url) - before, 60)
     status = f'{{ runOrError(runId: "{run}") {{ ... on Run {{ status }} }} }}'
     wait_for(lambda: graphql(url, status)["runOrError"]["status"] in {"SUCCESS", "FAILURE"}, 180)
     page.goto(f"{url}/runs/{run}")

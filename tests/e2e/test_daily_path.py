@@ -11,12 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from server import graphql, serving, wait_for
-from test_browser import CHROMIUM, FLAGS
-from tiny_models import tiny_model
+from server import Served, graphql, wait_for
 
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")]
+pytestmark = pytest.mark.browser
 TEXT = """version: "v1"
 principles:
   - {{id: harm, critique: "{critique}", revision: Remove harm., preference: Which is milder?}}
@@ -67,22 +64,12 @@ class Person:
 
 
 @pytest.fixture(scope="module")
-def person(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
-    from playwright.sync_api import sync_playwright
-
-    root = tmp_path_factory.mktemp("daily")
-    constitution = root / "constitutions" / "mild.yaml"
-    constitution.parent.mkdir()
+def person(served: Served, chromium: Any) -> Iterator[Person]:
+    constitution = served.constitutions / "mild.yaml"
     constitution.write_text(TEXT.format(critique="Identify harm."))
-    settings = {"constitutions": str(constitution.parent),
-                "models": {"generator": {"source": str(tiny_model(root / "tiny")), "backend": "scripted"}},
-                "prompts": {"red_team": 8, "helpful": 2, "eval_red_team": 2, "eval_helpful": 2}}
-    (root / "settings.yaml").write_text(yaml.safe_dump(settings))
-    environment = {"CAI_SETTINGS": str(root / "settings.yaml"), "CAI_SENSOR_SECONDS": "3"}
-    with serving(root, environment, module="live_location") as url, sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield Person(url, browser.new_page(viewport={"width": 1500, "height": 1400}), constitution)
-        browser.close()
+    page = chromium.new_page(viewport={"width": 1500, "height": 1400})
+    yield Person(served.url, page, constitution)
+    page.close()
 
 
 def test_from_an_edited_principle_to_the_trace_in_the_ui_alone(person: Person) -> None:

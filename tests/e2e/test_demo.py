@@ -151,6 +151,6 @@ def test_an_edited_principle_generates_on_the_real_model_what_the_plan_said(demo
         record = demo.record(asset, version)
         assert plan[asset]["generate_min"] <= record.generated <= plan[asset]["generate_max"]
         assert plan[asset]["generate_max"] == int((3 - hit["round"]).sum())
-        assert plan[asset]["causes"] == {f"principle {drawn} (edited)": hit.height}
+        assert plan[asset]["causes"] == {f"principle {drawn} (edited)": plan[asset]["generate_max"]}
         assert record.reused + record.generated == 16
         assert record.reused >= 16 - plan[asset]["generate_max"]

@@ -146,6 +146,25 @@ def test_a_planted_difference_from_plain_sft_is_seen_and_a_planted_null_is_none(
     assert null.estimate.low < 0 < null.estimate.high
 
 
+@pytest.mark.parametrize(("agreed", "consistent", "word"), [
+    (Estimate(0.8, 50, 0.68, 0.9), Estimate(0.9, 50, 0.8, 0.96), "better than guessing"),
+    (Estimate(0.3, 50, 0.2, 0.44), Estimate(0.9, 50, 0.8, 0.96), "worse than guessing"),
+    (Estimate(0.5, 50, 0.36, 0.63), Estimate(0.6, 50, 0.46, 0.72), "as guessing"),
+    (Estimate(0.8, 50, 0.68, 0.9), Estimate(0.1, 50, 0.04, 0.2), "contradicts itself"),
+    (Estimate(0.8, 9, 0.5, 0.9), Estimate(0.1, 9, 0.0, 0.3), "too few to tell"),
+])
+def test_labels_are_trusted_by_agreement_and_not_where_the_orders_contradict(
+    two: Two, agreed: Estimate, consistent: Estimate, word: str
+) -> None:
+    record = two.found.side.records["preference_pairs"]
+    gate = GateResult.model_validate(record.details["gate"]).model_copy(
+        update={"accuracy_debiased": agreed, "consistency": consistent})
+    changed = record.model_copy(update={"details": {**record.details, "gate": gate.model_dump(mode="json")}})
+    found = Evidence(replace(two.found.side, records={**two.found.side.records, "preference_pairs": changed}))
+    (answer,) = (a for a in answers(found) if a.question == "Can the labels be trusted?")
+    assert answer.told.word == word
+
+
 def test_too_few_stays_visible_and_nothing_small_is_called_an_effect(two: Two) -> None:
     assert {d.verdict for d in differences(two.found)} == {"too few to tell"}
     assert "better" not in {a.told.word for a in answers(two.found) if a.told}

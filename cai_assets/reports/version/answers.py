@@ -127,7 +127,10 @@ def _labels(found: Evidence) -> Answer:
 
 
 def _trusted(gate: GateResult, enough: int) -> str:
-    """By agreement with people alone: better than guessing, worse, or neither."""
+    """By agreement with people: better than guessing, worse, or neither; but not where its two orders contradict each
+    other more often than not."""
+    if told(over_half(gate.consistency), enough=enough, better="higher") == "worse":
+        return "contradicts itself"
     word = told(over_half(gate.accuracy_debiased), enough=enough, better="higher")
     return {"better": "better than guessing", "worse": "worse than guessing", "no difference seen": "as guessing"}.get(
         word, word)

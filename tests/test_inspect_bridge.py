@@ -270,6 +270,19 @@ def test_the_command_prints_the_table(
     assert "no suite 'nothing'" in " ".join(result.output.split())
 
 
+def test_another_data_root_in_the_environment_is_another_project(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAI_MODELS", json.dumps(settings["models"]))
+    monkeypatch.setenv("CAI_EVALUATION__SUITE_CASES", "2")
+    for name in ("one", "two"):
+        monkeypatch.setenv("CAI_DATA_ROOT", str(tmp_path / name))
+        (log,) = run_suites(["prefill"], "base", log_dir=tmp_path / "logs", settings={})
+        assert log.generated > 0
+        assert log.reused == 0
+        assert {p.name for p in (tmp_path / name / "rows").iterdir()} == {"judge", "respond"}
+
+
 @pytest.mark.model
 def test_the_real_model_answers_and_grades_in_one_process(tmp_path: Path) -> None:
     """One engine in one thread serves the policy's texts, the judge's and the letters' probabilities."""

@@ -6,7 +6,6 @@ while a batch runs go out together in the next.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -21,6 +20,7 @@ from cai_assets.engines.protocol import Call, Engine
 from cai_assets.lineage.records import RecordMissing
 from cai_assets.policies import AGAIN, BASE, TRAINED
 from cai_assets.project import Project
+from cai_assets.settings import Settings, load_settings
 from cai_assets.stages import JUDGE
 from cai_assets.start import checkpoint_of
 from cai_assets.steps.complete import Completer, Row, Step
@@ -37,12 +37,15 @@ class UnknownPolicy(LookupError):
 
 @cache
 def _opened(settings: str) -> tuple[Project, ThreadPoolExecutor]:
-    return Project.open(json.loads(settings)), ThreadPoolExecutor(1, "cai-engine")
+    return Project(Settings.model_validate_json(settings)), ThreadPoolExecutor(1, "cai-engine")
 
 
 def opened(settings: Mapping[str, Any]) -> tuple[Project, ThreadPoolExecutor]:
-    """The project with these settings, and the thread that owns its engines; one of each in a process."""
-    return _opened(json.dumps(settings, sort_keys=True, default=str))
+    """The project with these settings over those of file and environment, and the thread that owns its engines.
+
+    One of each in a process for equal settings, whoever asks.
+    """
+    return _opened(load_settings(settings).model_dump_json())
 
 
 def engine_of(project: Project, policy: str) -> Engine:

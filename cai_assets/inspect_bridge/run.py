@@ -45,7 +45,7 @@ def run_suites(
     said = {"settings": dict(settings)}
     where = version or policy.partition("@")[2] or None
     try:
-        model = get_model(f"cai/{policy}", **said)
+        model = get_model(f"cai/{policy}", memoize=False, **said)  # the environment decides too
         tasks = [_registry.suite(name=name, version=where, policy=policy, **said) for name in suites]
     except (UnknownPolicy, SuitesError, RecordMissing, CheckpointGone, ModelError) as e:
         raise BridgeError(str(e)) from None

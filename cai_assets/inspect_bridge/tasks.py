@@ -53,7 +53,8 @@ def suite(name: str, version: str | None = None, policy: str = BASE, settings: d
     return Task(
         dataset=MemoryDataset(samples, name=found.name), solver=letters() if ability else answer(), scorer=scorers,
         config=GenerateConfig(temperature=g.temperature, top_p=g.top_p, max_tokens=wanted.evaluation.max_tokens),
-        name=found.name, fail_on_error=False, model_roles={"grader": get_model("cai/judge", settings=settings or {})},
+        name=found.name, fail_on_error=False,
+        model_roles={"grader": get_model("cai/judge", memoize=False, settings=settings or {})},
         metadata={"kind": found.kind, "digest": found.digest, "in_training": counts.in_training, **(
             {"version": version} if version else {})})
 

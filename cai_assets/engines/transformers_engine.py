@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cai_assets import settings
-from cai_assets.engines.models import EngineLost, context_length
+from cai_assets.engines.folder_engine import FolderEngine
+from cai_assets.engines.models import EngineLost
 from cai_assets.engines.protocol import ModelIdentity, Request, Result, Sampling
 from cai_assets.engines.templating import Templater, load_tokenizer
 
@@ -30,19 +31,12 @@ class _Loaded(NamedTuple):
     templater: Templater
 
 
-class TransformersEngine:
+class TransformersEngine(FolderEngine):
     """One model folder served by transformers."""
 
     def __init__(self, path: Path, identity: ModelIdentity, engine: settings.Engine) -> None:
-        self.path = path
-        self.settings = engine
-        self.context = context_length(path, engine.max_model_len)
-        self._identity = identity
+        super().__init__(path, identity, engine)
         self._loaded: _Loaded | None = None
-
-    @property
-    def identity(self) -> ModelIdentity:
-        return self._identity
 
     def run(self, requests: Iterable[Request]) -> Iterator[Result]:
         """Yield one result a request, a window at a time. Raise EngineLost if the model does not load."""

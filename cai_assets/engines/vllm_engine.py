@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cai_assets import settings
-from cai_assets.engines.models import EngineLost, context_length
+from cai_assets.engines.folder_engine import FolderEngine
+from cai_assets.engines.models import EngineLost
 from cai_assets.engines.protocol import ModelIdentity, Request, Result
 from cai_assets.engines.templating import Templater, load_tokenizer
 
@@ -37,20 +38,13 @@ class _Loaded(NamedTuple):
     templater: Templater
 
 
-class VllmEngine:
+class VllmEngine(FolderEngine):
     """One model folder served by vLLM. Use from one thread at a time."""
 
     def __init__(self, path: Path, identity: ModelIdentity, engine: settings.Engine) -> None:
-        self.path = path
-        self.settings = engine
-        self.context = context_length(path, engine.max_model_len)
-        self._identity = identity
+        super().__init__(path, identity, engine)
         self._loaded: _Loaded | None = None
         self._ids = itertools.count()
-
-    @property
-    def identity(self) -> ModelIdentity:
-        return self._identity
 
     def run(self, requests: Iterable[Request]) -> Iterator[Result]:
         """Yield one result a request, as they finish. Raise EngineLost when the engine dies twice."""

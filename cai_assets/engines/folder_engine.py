@@ -1,0 +1,23 @@
+"""What engines share that serve a model folder in this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cai_assets import settings
+from cai_assets.engines.models import context_length
+from cai_assets.engines.protocol import ModelIdentity
+
+
+class FolderEngine:
+    """One model folder, and how to run it. Cheap: nothing is loaded. ``context``: in tokens."""
+
+    def __init__(self, path: Path, identity: ModelIdentity, engine: settings.Engine) -> None:
+        self.path = path
+        self.settings = engine
+        self.context = context_length(path, engine.max_model_len)
+        self._identity = identity
+
+    @property
+    def identity(self) -> ModelIdentity:
+        return self._identity

@@ -24,10 +24,9 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
-
 from cai_assets import settings
 from cai_assets.engines.models import EngineLost, identify_tokenizer
+from cai_assets.engines.openai_reply import EXCERPT, Unusable, read_reply
 from cai_assets.engines.protocol import Call, ModelIdentity, Request, Result
 from cai_assets.engines.templating import Templater, load_tokenizer, neutralise
 
@@ -37,15 +36,6 @@ FREE_RETRIES = 100.0
 EARNED_RETRIES = 0.2
 """Retries a run may spend at once, and what each success adds to them."""
 TOP_LOGPROBS = 20
-EXCERPT = 200
-
-
-class Unusable(Exception):
-    """A reply that may be better next time."""
-
-    def __init__(self, reason: str, wait: float = 0.0) -> None:
-        super().__init__(reason)
-        self.wait = wait
 
 
 class OpenAIEngine:
@@ -110,7 +100,7 @@ class OpenAIEngine:
         while True:
             try:
                 text = await self._post(clients[(turn + attempt) % len(clients)], path, body)
-                result = _read(request, text, self.model.source, tokens)
+                result = read_reply(request, text, self.model.source, tokens)
             except Unusable as e:
                 if attempt >= self.settings.retries or self._retries_left < 1:
                     return self._failed(request, e, attempt + 1)
@@ -210,82 +200,6 @@ def _sampling(call: Call, seed: int) -> dict[str, Any]:
         return {"max_tokens": 1, "temperature": 0}
     chosen = {"temperature": s.temperature, "top_p": s.top_p, "max_tokens": s.max_tokens, "seed": seed}
     return chosen | ({"stop": list(s.stop)} if s.stop else {})
-
-
-class _Top(BaseModel):
-    token: str
-    logprob: float
-
-
-class _Position(BaseModel):
-    top_logprobs: list[_Top]
-
-
-class _Logprobs(BaseModel):
-    content: list[_Position] | None = None
-    top_logprobs: list[dict[str, float]] | None = None
-
-
-class _Said(BaseModel):
-    content: str
-
-
-class _Choice(BaseModel):
-    finish_reason: str
-    text: str | None = None
-    message: _Said | None = None
-    logprobs: _Logprobs | None = None
-
-
-class _Usage(BaseModel):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
-class _Reply(BaseModel):
-    model: str
-    choices: list[_Choice] = Field(min_length=1)
-    usage: _Usage | None = None
-
-
-def _read(request: Request, body: str, model: str, names: Sequence[str]) -> Result:
-    try:
-        reply = _Reply.model_validate_json(body)
-    except ValidationError as e:
-        where = "; ".join(f"{'.'.join(map(str, x['loc'])) or 'body'}: {x['msg']}" for x in e.errors()[:3])
-        raise Unusable(f"malformed reply ({where}): {body[:EXCERPT]!r}") from None
-    if reply.model != model and not reply.model.startswith(f"{model}-"):
-        raise Unusable(f"the server answered as model {reply.model[:EXCERPT]!r}, asked was {model!r}")
-    choice, usage = reply.choices[0], reply.usage or _Usage()
-    counts = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
-    if request.call.sampling is None:
-        logprobs = _answer_logprobs(choice.logprobs, names, request.call.answers)
-        return Result(row_key=request.row_key, finish="score", logprobs=logprobs, **counts)
-    text = choice.message.content if choice.message else choice.text
-    if text is None:
-        raise Unusable(f"malformed reply (no text): {body[:EXCERPT]!r}")
-    if choice.finish_reason == "stop":
-        return Result(row_key=request.row_key, text=text, finish="stop", **counts)
-    if choice.finish_reason == "length":
-        return Result(row_key=request.row_key, text=text, finish="length", **counts)
-    raise ValueError(f"the server ended the row with {choice.finish_reason[:EXCERPT]!r}")
-
-
-def _answer_logprobs(found: _Logprobs | None, names: Sequence[str], answers: Sequence[str]) -> tuple[float, ...]:
-    """Sum the probability of every listed token that is the answer up to white space around it."""
-    if found and found.content:
-        listed = [(t.token, t.logprob) for t in found.content[0].top_logprobs]
-    elif found and found.top_logprobs:
-        listed = list(found.top_logprobs[0].items())
-    else:
-        raise Unusable("the reply carries no logprobs; the server must support them to score answers")
-    out = []
-    for name, answer in zip(names, answers, strict=True):
-        mass = sum(math.exp(p) for token, p in listed if token.strip() in (name, answer.strip()))
-        if mass <= 0:
-            raise ValueError(f"answer {answer!r} is not among the {len(listed)} likeliest tokens: the row is ungraded")
-        out.append(math.log(mass))
-    return tuple(out)
 
 
 @contextmanager

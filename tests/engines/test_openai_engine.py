@@ -12,6 +12,7 @@ from fake_server import MODEL, serving
 from cai_assets.engines import openai_engine
 from cai_assets.engines.models import EngineLost
 from cai_assets.engines.openai_engine import OpenAIEngine, retry_after
+from cai_assets.engines.openai_reply import Unusable, read_reply
 from cai_assets.engines.protocol import Call, Engine, Request, Result, Sampling
 from cai_assets.settings import Engine as EngineSettings
 from cai_assets.settings import Model
@@ -77,10 +78,10 @@ def test_a_slow_server_meets_the_deadline(mode: str) -> None:
 def test_every_cut_of_a_reply_is_an_error() -> None:
     request = ask(1)
     whole = '{"model":"fake","choices":[{"finish_reason":"stop","message":{"content":"hi"}}]}'
-    assert openai_engine._read(request, whole, MODEL, []).text == "hi"
+    assert read_reply(request, whole, MODEL, []).text == "hi"
     for end in range(len(whole)):
-        with pytest.raises(openai_engine.Unusable):
-            openai_engine._read(request, whole[:end], MODEL, [])
+        with pytest.raises(Unusable):
+            read_reply(request, whole[:end], MODEL, [])
 
 
 def test_a_row_that_is_refused_is_not_retried() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from cai_assets.cli.common import (
@@ -49,7 +51,8 @@ def plan(
     if json_:
         out.print_json(json.dumps(made.as_dict()))
         return
-    table = Table(title=f"plan of {version}, compared with {made.compared_with or 'nothing before'}",
+    before = f", compared with {made.compared_with}" if made.compared_with else ""
+    table = Table(title=f"plan of {version}{before}",
                   title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for name in ("asset", "reuse", "generate", "training", "tokens", "seconds"):
         table.add_column(name, justify="left" if name in {"asset", "training"} else "right", no_wrap=True)
@@ -66,7 +69,9 @@ def plan(
             out.print(f"  {rows}{cause}", markup=False, highlight=False, soft_wrap=True)
     for remark in remarks(made):
         out.print(remark, highlight=False, soft_wrap=True)
-    out.print(f"Next: [b]cai materialize {version}[/b]")
+    given = shlex.join([*(["--scale", scale] if scale else []), *(x for s in set_ or [] for x in ("-s", s))])
+    command = f"cai materialize {version} {given}".strip()
+    out.print(f"Next: [b]{escape(command)}[/b]", highlight=False, soft_wrap=True)
 
 
 @app.command()

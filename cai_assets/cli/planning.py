@@ -52,8 +52,8 @@ def plan(
         out.print_json(json.dumps(made.as_dict()))
         return
     before = f", compared with {made.compared_with}" if made.compared_with else ""
-    table = Table(title=f"plan of {version}{before}",
-                  title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    out.print(f"plan of {version}{before}", style="bold", highlight=False, soft_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for name in ("asset", "reuse", "generate", "training", "tokens", "seconds"):
         table.add_column(name, justify="left" if name in {"asset", "training"} else "right", no_wrap=True)
     for line in made.lines:

@@ -54,7 +54,7 @@ def next_round(version: Annotated[str, typer.Argument(help="A version, or a roun
 
 @app.command()
 def diff(
-    before: Annotated[str, typer.Argument(help="A registered version, or a constitution file")],
+    before: Annotated[str, typer.Argument(help="A version, or a constitution's name (its file as it is), or a file")],
     after: Annotated[str, typer.Argument(help="Another one")],
     json_: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
@@ -95,9 +95,11 @@ def _set_archived(version: str, *, archived: bool) -> None:
 
 def _either(name: str) -> Constitution:
     try:
-        if name.endswith((".yaml", ".yml")):
-            return load_file(Path(name))
-        found: Constitution = open_project(read_settings({})).snapshots.load(name)
+        settings = read_settings({})
+        named = settings.constitutions / f"{name}.yaml"
+        if name.endswith((".yaml", ".yml")) or named.is_file():
+            return load_file(named if named.is_file() else Path(name))
+        found: Constitution = open_project(settings).snapshots.load(name)
         return found
     except (ConstitutionError, UnknownVersion, OSError) as e:
         stop(str(e))

@@ -235,7 +235,7 @@ def _calls(layout: Layout, records: dict[str, Record]) -> Iterator[Problem]:
     for stored in sorted(tables):
         path = layout.absolute(stored)
         try:
-            missing = _named_calls(path).join(known, on="row_key", how="anti")
+            missing = named_calls(path).join(known, on="row_key", how="anti")
         except StoreCorrupt:
             continue  # named already
         if missing.height:
@@ -244,14 +244,16 @@ def _calls(layout: Layout, records: dict[str, Record]) -> Iterator[Problem]:
                           f"first {first}", f"{RESTORE}; without them they are generated anew")
 
 
-def _named_calls(path: Path) -> pl.DataFrame:
+def named_calls(path: Path) -> pl.DataFrame:
     """Row keys of the rows of a table that finished."""
     names = columns(path)
     keys = [n for n in names if n.startswith("row_key")]
     if not keys or "error" not in names:
         return pl.DataFrame(schema={"row_key": pl.String})
     frame = read_parquet(path, [*keys, "error"]).filter(pl.col("error").is_null())
-    return frame.select(row_key=pl.concat_list(keys)).explode("row_key").filter(pl.col("row_key") != "").unique()
+    # Each column by itself: one that is null says nothing of the others.
+    each = [frame.select(row_key=pl.col(n).explode() if frame.schema[n] == pl.List else n) for n in keys]
+    return pl.concat(each).drop_nulls().filter(pl.col("row_key") != "").unique()
 
 
 def _is_json(path: Path) -> bool:

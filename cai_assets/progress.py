@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+BURST = 0.1  # seconds
 
 class Progress:
     """Counts work and writes lines such as ``critique: 96/384 rows · 2.1 rows/s · 118 tokens/s · 02:17 left``."""
@@ -26,10 +27,10 @@ class Progress:
             self._log(self.line(now))
 
     def line(self, now: float) -> str:
-        """The line as of ``now``; the first row has no rate yet."""
+        """The line as of ``now``; the first row has no rate yet, nor has what came in one burst."""
         counted = f"{self._what}: {self._done}/{self._total} rows"
         seconds = now - self._start
-        if self._done < 2 or seconds <= 0:
+        if self._done < 2 or seconds < BURST:
             return counted
         rate = (self._done - 1) / seconds
         left = int((self._total - self._done) / rate)

@@ -160,18 +160,19 @@ def _left(spent: float, expected: float, done: int, rest: Sequence[float]) -> st
 
 
 def _show(planned: Sequence[Any], settings: Settings, say: Console) -> None:
-    table = Table(title="leaving out one principle at a time", title_justify="left", box=box.SIMPLE_HEAD,
-                  padding=(0, 1, 0, 0), pad_edge=False)
-    for name in ("version", "chains (theory)", "steps (theory)", "chain rows", "rows below", "trainings", "seconds",
-                 "lacks"):
-        table.add_column(name, justify="left" if name in {"version", "lacks"} else "right",
-                         overflow="fold", no_wrap=name not in {"version", "lacks"})
+    table = Table(title="leaving out one principle at a time: what is touched (in theory), rows, trainings, seconds",
+                  title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("version", overflow="fold")
+    for name in ("chains", "steps", "rows", "below", "trainings", "seconds"):
+        table.add_column(name, justify="right", no_wrap=True)
     for p in planned:
         kept = f" (stays for {' and '.join(p.derived.kept)}: the only one)" if p.derived.kept else ""
         table.add_row(p.derived.label + kept, f"{p.share.chains:.1%} ({p.theory.chains:.1%})",
                       f"{p.share.steps:.1%} ({p.theory.steps:.1%})", str(p.cost.chain_rows), str(p.cost.later_rows),
-                      str(p.cost.trainings), f"{p.cost.seconds:.0f}", p.why or "measured")
+                      str(p.cost.trainings), f"{p.cost.seconds:.0f}")
     say.print(table)
+    for p in planned:
+        say.print(f"  {p.derived.label}: {p.why or 'measured already'}", highlight=False, markup=False, soft_wrap=True)
     costs = [p.cost for p in planned]
     money = [c.cost_usd for c in costs if c.cost_usd is not None]
     unknown = tuple(dict.fromkeys(asset for c in costs for asset in c.unknown))

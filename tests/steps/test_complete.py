@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from oracle import Oracle
 
-from cai_assets.engines.protocol import Call, Sampling
+from cai_assets.engines.protocol import Call, Request, Result, Sampling
 from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.store import RowStore
+from cai_assets.progress import BURST
 from cai_assets.steps.complete import Completer, Step
 
 STEP = Step("respond")
@@ -69,8 +72,15 @@ def test_another_model_or_step_or_seed_reuses_nothing(tmp_path: Path) -> None:
 
 def test_progress_lines_have_rate_and_time_left(tmp_path: Path) -> None:
     lines: list[str] = []
-    Completer(Oracle(), RowStore(Layout(tmp_path)), seed=0, log=lines.append)(STEP, [call("x"), call("y")])
-    assert lines
-    assert "2/2 rows" in lines[-1]
-    assert "tokens/s" in lines[-1]
-    assert "left" in lines[-1]
+
+    class Slow(Oracle):
+        def run(self, requests: Iterable[Request]) -> Iterator[Result]:
+            for result in super().run(requests):
+                time.sleep(2 * BURST)
+                yield result
+
+    for engine in (Slow(), Oracle("quick")):
+        Completer(engine, RowStore(Layout(tmp_path)), seed=0, log=lines.append)(STEP, [call("x"), call("y")])
+    slow, quick = lines
+    assert all(word in slow for word in ("2/2 rows", "tokens/s", "left"))
+    assert quick == "respond: 2/2 rows"  # one burst has no rate

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -30,6 +31,7 @@ from cai_assets.evals.suites.model import POOLED
 from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.records import RecordMissing
 from cai_assets.lineage.snapshots import Snapshots
+from cai_assets.reports.compare.sides import older
 from cai_assets.reports.compare.words import share
 from cai_assets.reports.version.answers import answers
 from cai_assets.reports.version.evidence import Evidence, beside, evaluated, every_version, evidence
@@ -352,3 +354,15 @@ def test_metadata_is_what_dagster_takes(two: Two) -> None:
     assert dg.MaterializeResult(asset_key="report", metadata=shown).metadata is not None
     assert json.dumps({k: v for k, v in shown.items() if isinstance(v, float)})
     assert save(two.found, (), two.data / "elsewhere.html").is_file()
+
+
+def test_what_rests_on_an_earlier_record_is_said_once_for_all() -> None:
+    def record(digest: str, *inputs: Any) -> Any:
+        return SimpleNamespace(partition="v1", digest=digest, inputs=inputs)
+
+    before, now = (SimpleNamespace(asset="rl_policy", partition="v1", digest=d) for d in ("old", "new"))
+    side: Any = SimpleNamespace(name="v1", version="v1", records={
+        "rl_policy": record("new"), "evaluation": record("e", before), "suite_results": record("s", before),
+        "round_quality": record("r", now)})
+    (said,) = older(side)
+    assert "earlier rl_policy of v1 than the newest: evaluation, suite_results." in said

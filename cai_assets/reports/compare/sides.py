@@ -119,7 +119,7 @@ def notes(before: Side, after: Side) -> list[str]:
     changed = sorted(set(_settings(before, after)))
     if changed:
         out.append(f"Not only the constitution differs. Settings that were changed: {'; '.join(changed)}.")
-    return out + [note for s in (before, after) for note in _older(s)]
+    return out + [note for s in (before, after) for note in older(s)]
 
 
 def _settings(before: Side, after: Side) -> Iterator[str]:
@@ -128,10 +128,15 @@ def _settings(before: Side, after: Side) -> Iterator[str]:
             yield f"{d.field} {d.before} → {d.now}"
 
 
-def _older(s: Side) -> Iterator[str]:
+def older(s: Side) -> Iterator[str]:
+    """What was made from another record than the newest of a version, one note for each such record."""
+    found: dict[str, list[str]] = {}
     for asset, record in s.records.items():
         for ref in record.inputs:
             now = s.records.get(ref.asset)
             if now and now.partition == ref.partition and now.digest != ref.digest:
-                yield (f"{asset} of {s.name} was made from an earlier {ref.asset} than the newest: materialise "
-                       f"{s.version} again, or compare records by their ids.")
+                found.setdefault(ref.asset, []).append(asset)
+    for above, assets in found.items():
+        yield (f"Made from an earlier {above} of {s.name} than the newest: {', '.join(assets)}. Materialise "
+               f"{s.version} again, or compare records by their ids.")
+

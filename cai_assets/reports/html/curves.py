@@ -13,7 +13,7 @@ Curve = Sequence[tuple[float, float]]  # step and value
 
 
 def small_multiples(curves: Mapping[str, Curve], *, width: int = WIDE) -> str:
-    """A curve a panel, each on its own scale, with first, last, lowest and highest value in words."""
+    """A curve a panel, each on its own scale, with first, last, lowest and highest value below it."""
     known = {name: [p for p in curve if math.isfinite(p[1])] for name, curve in curves.items()}
     drawn = {name: curve for name, curve in known.items() if curve}
     if not drawn:
@@ -38,7 +38,7 @@ def _panel(name: str, curve: Curve, left: float, top: float, wide: float) -> str
             + f'<line x1="{left:.1f}" x2="{left + wide:.1f}" y1="{base:.1f}" y2="{base:.1f}" stroke="var(--line)"/>'
             + f'<path d="M{path}" fill="none" stroke="{COLOURS[0]}" stroke-width="1.6"/>'
             + f'<circle cx="{x(steps[-1]):.1f}" cy="{y(values[-1]):.1f}" r="3" fill="{COLOURS[0]}"/>'
-            + text(left, top + HEIGHT - 4, describe(curve), limit=60))
+            + text(left, top + HEIGHT - 4, f"{values[0]:.3g} → {values[-1]:.3g}, from {low:.3g} to {high:.3g}"))
 
 
 def describe(curve: Curve) -> str:

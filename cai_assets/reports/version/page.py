@@ -8,7 +8,7 @@ from pathlib import Path
 from cai_assets.lineage.canonical import tagged_hash
 from cai_assets.lineage.layout import Layout, safe_name, write_atomic
 from cai_assets.lineage.rounds import round_of
-from cai_assets.reports.compare.sides import notes
+from cai_assets.reports.compare.sides import older
 from cai_assets.reports.html.page import Section, page
 from cai_assets.reports.version import answers as say
 from cai_assets.reports.version.costs import cost, model_name, records, reproduce
@@ -42,7 +42,7 @@ def lead(found: Evidence) -> Iterator[str]:
     yield (f"Constitution {c.name}, version {c.version}, {len(c.principles)} principles"
            + (f", round {number}" if number > 1 else "") + (f": {c.description}" if c.description else "."))
     yield from _models(found)
-    yield from notes(found.side, found.side)
+    yield from older(found.side)
 
 
 def _models(found: Evidence) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 from cai_assets.evals import hacking
@@ -20,6 +20,7 @@ NAMES = {
     "policy_loss": "policy loss", "value_loss": "value loss", "sl_loss": "SL loss", "margin": "margin",
     "response_length": "tokens of a response", "repetition": "repetition", "entropy": "entropy",
 }
+OF_REWARD_MODEL = {"reward": "reward, both responses"}
 
 
 def monitors(found: Evidence) -> list[tuple[str, Finding]]:
@@ -62,7 +63,8 @@ def curves(found: Evidence) -> Iterator[Block]:
         elif checkpoint is None:
             yield Missing(f"the checkpoint of {asset} is gone, and its curves with it.", found.make(asset))
         else:
-            drawn = logged(checkpoint.curves)
+            names = NAMES | (OF_REWARD_MODEL if asset == "reward_model" else {})
+            drawn = logged(checkpoint.curves, names)
             if not drawn:
                 yield Text(f"The training of the {name_of(asset)} logged fewer than two steps: there is no curve.")
                 continue
@@ -72,10 +74,10 @@ def curves(found: Evidence) -> Iterator[Block]:
                          words="; ".join(f"{name}: {describe(curve)}" for name, curve in drawn.items()) + ".")
 
 
-def logged(rows: list[dict[str, object]]) -> dict[str, Curve]:
+def logged(rows: list[dict[str, object]], names: Mapping[str, str]) -> dict[str, Curve]:
     """The named curves among what was logged, by step; one of a single step is none."""
     found: dict[str, Curve] = {}
-    for key, name in NAMES.items():
+    for key, name in names.items():
         curve = [(float(str(r["step"])), float(str(r[key]))) for r in rows if r.get(key) is not None]
         if len(curve) > 1:
             found[name] = curve

@@ -88,6 +88,8 @@ def train(
         record = {"base": base.identity.model_dump(), "base_name": base.name, "rows": rows.height,
                   "data": table_digest(rows), "settings": stages.recipe(settings, kind), "seed": settings.seed,
                   "code_version": CODE_VERSION[kind], "reward_model": reward_model.key if reward_model else None,
+                  "labeller": labeller.identity.model_dump() if labeller else None,
+                  "supervised": None if supervised is None else table_digest(supervised),
                   "metrics": json.loads(job.metrics.read_text(encoding="utf-8")), **card}
         for name in (job.metrics.name, job.curves.name, LINEAGE, LINEAGE_ROWS):
             (work / name).replace(job.final / name)

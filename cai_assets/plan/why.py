@@ -65,7 +65,7 @@ def why_asset(project: Project, asset: str, version: str, *, against: str) -> li
     if asset not in CHECKPOINTS:
         return _why_table(project, old, new)
     before, now = (_parts(project, record) for record in (old, new))
-    found = differences(before, now)
+    found = _different_parts(before, now)
     return found if before["data"] == now["data"] else [*found, *_changed_inputs(old, new)]
 
 
@@ -114,7 +114,7 @@ def _why_planned(project: Project, asset: str, version: str, old: Record) -> lis
     if asset not in plan.parts:
         causes = "; ".join(next(x for x in plan.lines if x.asset == asset).causes)
         raise LookupError(f"the key of {asset} for {version} is known once what it is made from exists: {causes}")
-    return differences(_parts(project, old), plan.parts[asset])
+    return _different_parts(_parts(project, old), plan.parts[asset])
 
 
 def _why_table(project: Project, old: Record, new: Record) -> list[Difference]:
@@ -145,7 +145,13 @@ def _parts(project: Project, record: Record) -> dict[str, Any]:
     if checkpoint is None:
         raise LookupError(f"the checkpoint {record.digest} of {record.asset} for {record.partition or 'all versions'} "
                           "is gone")
-    return {name: checkpoint.record.get(name) for name in PARTS}
+    return {name: checkpoint.record[name] for name in PARTS if name in checkpoint.record}
+
+
+def _different_parts(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
+    """Of what both say: checkpoints of earlier releases do not name their labeller or supervised rows."""
+    both = [name for name in PARTS if name in before and name in now]
+    return differences({name: before[name] for name in both}, {name: now[name] for name in both})
 
 
 def _changed_inputs(before: Record, now: Record) -> list[Difference]:

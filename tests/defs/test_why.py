@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import polars as pl
 import pytest
 from histories import History
@@ -75,3 +77,22 @@ def test_a_table_names_its_settings_inputs_and_rows(
     assert f"{total}, of them {total} with another key" in found[-1].now
     assert fields(why_asset(project, "critiques", before, against=before)) == []
     assert "seed" in fields(why_asset(project, "sl_policy", now, against=before))
+
+
+def test_a_policy_names_a_new_labeller_and_new_supervised_rows(
+    world: tuple[Project, str, str, pl.DataFrame], history: History
+) -> None:
+    project, before, now, _ = world
+    rl = history.settings.get("rl", {})
+    history.settings["rl"] = {**rl, "reward": "labeller", "alpha": 1.0}
+    assert history.run(history.root / "data") == (True, now)
+    named = {f.split(".")[0] for f in fields(why_asset(project, "rl_policy", now, against=before))}
+    assert {"labeller", "supervised", "reward_model", "settings"} <= named
+
+    old = project.checkpoints.find("rl_policy", project.records.latest("rl_policy", before).digest)
+    assert old is not None
+    record = {k: v for k, v in old.record.items() if k not in {"labeller", "supervised"}}  # of an earlier release
+    (old.path / "record.json").write_text(json.dumps(record))
+    named = {f.split(".")[0] for f in fields(why_asset(project, "rl_policy", now, against=before))}
+    assert "reward_model" in named
+    assert not {"labeller", "supervised"} & named

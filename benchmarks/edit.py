@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 
 import dagster as dg
 
-from cai_assets.constitution.diff import diff, touches
+from cai_assets.constitution.diff import diff
 from cai_assets.constitution.load import load_file
 from cai_assets.constitution.model import Constitution
+from cai_assets.constitution.touches import touches
 from cai_assets.defs.execute import materialise
 from cai_assets.lineage.records import WITHOUT_VERSION
 from cai_assets.lineage.snapshots import VERSIONS

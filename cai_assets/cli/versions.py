@@ -60,7 +60,7 @@ def diff(
 ) -> None:
     """Principle by principle: what changed between two versions, word by word, and what each change touches."""
     from cai_assets.constitution.diff import diff as compare
-    from cai_assets.constitution.diff import touches
+    from cai_assets.constitution.touches import touches
     from cai_assets.reports.constitution_diff import terminal, to_json
 
     found = compare(_either(before), _either(after))

@@ -13,8 +13,9 @@ from typing import Any
 import polars as pl
 
 from cai_assets.constitution.derive import Derived
-from cai_assets.constitution.diff import diff, together
+from cai_assets.constitution.diff import diff
 from cai_assets.constitution.model import Constitution
+from cai_assets.constitution.touches import together
 from cai_assets.lineage.records import Record, RecordMissing
 from cai_assets.plan.causes import setting_changes
 from cai_assets.plan.plan import Plan, make_plan
@@ -98,7 +99,7 @@ def touched(critiques: pl.DataFrame, derived: Derived) -> Share:
 
 
 def expected(before: Constitution, derived: Derived, rounds: int) -> Share:
-    """By theory (``constitution/diff.py``): what ``touched`` tends to as prompts become many."""
+    """By theory (``constitution/touches.py``): what ``touched`` tends to as prompts become many."""
     if derived.seed:
         return Share(1.0, 1.0)
     found = [t for t in together(diff(before, derived.constitution), rounds=rounds) if t.asset == "revisions"]

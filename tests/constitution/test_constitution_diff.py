@@ -8,21 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cai_assets.constitution.diff import (
-    applied,
-    diff,
-    draws_touched,
-    share_of_chains,
-    share_of_steps,
-    together,
-    touches,
-    word_ops,
-)
+from cai_assets.constitution.diff import applied, diff, word_ops
 from cai_assets.constitution.digest import digest
 from cai_assets.constitution.draw import critique_key, draw_many
 from cai_assets.constitution.model import Constitution, Principle
+from cai_assets.constitution.touches import draws_touched, share_of_chains, share_of_steps, together, touches
 
 ROUNDS = 4
+SHOWN = ("constitution_tests", "attribution", "report", "comparison")
 slugs = st.sampled_from("abcdef")
 texts = st.sampled_from(["Is it kind?", "Is it unkind?", "Name the harm.", "Name each harm."])
 weights = st.sampled_from([0.01, 0.5, 1.0, 2.0, 1000.0])
@@ -139,12 +132,13 @@ def test_the_shares_of_one_change_of_sixteen(change: str, chains: float, steps: 
     assert touched["revisions"].rows == pytest.approx(steps, abs=1e-4)
     assert touched["critiques"] == touched["revisions"]._replace(asset="critiques")
     assert list(touched) == ["critiques", "revisions", "sl_dataset", "sl_policy", "response_pairs", "preference_pairs",
-                             "reward_model", "rl_policy", "evaluation", "comparison"]
+                             "reward_model", "rl_policy", "evaluation", "suite_results", "round_quality", *SHOWN]
+    assert touched["round_quality"].chains == touched["revisions"].chains
 
 
 def test_a_preference_edit_leaves_the_supervised_half_alone() -> None:
     touched = {t.asset: t for t in touches(diff(sixteen(), sixteen(preference="Which is kinder?")))}
-    assert list(touched) == ["preference_pairs", "reward_model", "rl_policy", "evaluation", "comparison"]
+    assert list(touched) == ["preference_pairs", "reward_model", "rl_policy", "evaluation", "suite_results", *SHOWN]
     assert touched["preference_pairs"].rows == pytest.approx(1 / 16)
 
 
@@ -152,14 +146,14 @@ def test_an_evaluation_edit_touches_the_judgements_and_nothing_that_is_trained()
     judges = [Principle(id=f"e{i}", evaluation=f"Which, by {i}?") for i in range(4)]
     before = having(sixteen(), *sixteen().principles, *judges)
     edited = judges[0].model_copy(update={"evaluation": "Which is calmer?"})
-    (judged, shown) = touches(diff(before, having(before, *sixteen().principles, edited, *judges[1:])))
+    judged, *shown = touches(diff(before, having(before, *sixteen().principles, edited, *judges[1:])))
     assert (judged.asset, judged.rows, judged.chains) == ("evaluation", pytest.approx(1 / 4), None)
-    assert shown.asset == "comparison"
+    assert [t.asset for t in shown] == [*SHOWN]
     assert judged.change == "edited e0"
     added = touches(diff(before, having(before, *before.principles, judges[0].model_copy(update={"id": "e9"}))))
-    assert [(t.asset, t.rows) for t in added] == [("evaluation", pytest.approx(1 / 5)), ("comparison", None)]
+    assert [(t.asset, t.rows) for t in added] == [("evaluation", pytest.approx(1 / 5)), *((a, None) for a in SHOWN)]
     gone = diff(before, sixteen())
-    assert {t.asset for t in touches(gone)} == {"evaluation", "comparison"}
+    assert {t.asset for t in touches(gone)} == {"evaluation", *SHOWN}
     assert "adherence is no longer measured" in together(gone)[0].reason
 
 

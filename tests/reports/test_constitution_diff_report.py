@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from cai_assets.constitution.diff import diff, touches
+from cai_assets.constitution.diff import diff
 from cai_assets.constitution.model import Constitution
+from cai_assets.constitution.touches import touches
 from cai_assets.reports.constitution_diff import markdown, terminal, to_json
 
 PARSER = MarkdownIt("commonmark").enable("table")

@@ -12,7 +12,8 @@ from typing import Any
 
 import polars as pl
 
-from cai_assets.constitution.diff import Diff, diff, touches
+from cai_assets.constitution.diff import Diff, diff
+from cai_assets.constitution.touches import touches
 from cai_assets.evals.statistics import Estimate
 from cai_assets.lineage.canonical import tagged_hash
 from cai_assets.lineage.layout import Layout

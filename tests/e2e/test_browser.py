@@ -50,3 +50,23 @@ def test_the_sensor_registers_every_shipped_constitution(url: str) -> None:
     wait_for(lambda: len(graphql(url, query)["assetNodeOrError"]["partitionKeys"]) >= 4, 180)
     names = {k.rsplit("-", 2)[0] for k in graphql(url, query)["assetNodeOrError"]["partitionKeys"]}
     assert {"harmlessness", "customer-service", "red-team", "plain-speech"} <= names
+
+
+def test_a_partition_typed_by_hand_fails_and_says_what_to_do(url: str, page: Any) -> None:
+    where = graphql(url, "{ repositoriesOrError { ... on RepositoryConnection { nodes { name location { name } } } } }")
+    (repository,) = where["repositoriesOrError"]["nodes"]
+    place = {"repositoryName": repository["name"], "repositoryLocationName": repository["location"]["name"]}
+    added = graphql(url, """mutation ($place: RepositorySelector!) { addDynamicPartition(
+        repositorySelector: $place, partitionsDefName: "constitution_version", partitionKey: "typed-by-hand") {
+        __typename } }""", place=place)
+    assert added["addDynamicPartition"]["__typename"] == "AddDynamicPartitionSuccess"
+    launched = graphql(url, """mutation ($run: ExecutionParams!) { launchRun(executionParams: $run) {
+        __typename ... on LaunchRunSuccess { run { runId } } } }""", run={
+        "selector": {**place, "pipelineName": "__ASSET_JOB", "assetSelection": [{"path": ["constitution"]}]},
+        "executionMetadata": {"tags": [{"key": "dagster/partition", "value": "typed-by-hand"}]}})
+    run = launched["launchRun"]["run"]["runId"]
+    status = f'{{ runOrError(runId: "{run}") {{ ... on Run {{ status }} }} }}'
+    wait_for(lambda: graphql(url, status)["runOrError"]["status"] == "FAILURE", 120)
+    page.goto(f"{url}/runs/{run}")
+    page.get_by_text("no registered constitution 'typed-by-hand'").first.wait_for(timeout=60_000)
+    page.get_by_text("cai register").first.wait_for(timeout=60_000)

@@ -114,7 +114,9 @@ def _chains(
 def told(found: Outcome, full: Outcome) -> str:
     """Lines for a person."""
     low, high = (sum(n) for n in zip(*found.planned.values(), strict=True))
-    chains = "" if found.chains is None or not found.generated else "; {} of {} chains touched, {:.1%} in theory".format(*found.chains)
+    chains = ""
+    if found.chains and found.generated:
+        chains = "; {} of {} chains touched, {:.1%} in theory".format(*found.chains)
     lines = [
         f"{found.name}: {found.seconds:.0f} s, {found.tokens} tokens; {found.seconds / full.seconds:.2f} and "
         f"{found.tokens / max(full.tokens, 1):.2f} of the full run{chains}",

@@ -14,11 +14,9 @@ from typing import Any
 
 import dagster as dg
 
-from cai_assets.defs.derived_condition import OfDerivedVersion
 from cai_assets.defs.jobs import everything
-from cai_assets.defs.partitions import newest_per_name, register_folder, versions
-from cai_assets.lineage.archive import Archive
-from cai_assets.lineage.derived import Derivations
+from cai_assets.defs.partitions import register_folder, versions
+from cai_assets.defs.version_conditions import OfDerivedVersion, OfNewestVersion, newest_versions
 from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.snapshots import VERSIONS, Snapshots
 from cai_assets.settings import load_settings
@@ -41,16 +39,21 @@ _checks_passed = AC.all_checks_match(AC.check_passed(), blocking_only=True)
 _missing_from_the_start = (AC.missing() & AC.initial_evaluation()).since(AC.newly_requested() | AC.newly_updated())
 
 
-def on_real_change(*, ignoring: dg.AssetSelection | None = None, from_the_start: bool = False) -> Any:
+def on_real_change(
+    *, ignoring: dg.AssetSelection | None = None, from_the_start: bool = False, newest_only: bool = False
+) -> Any:
     """Run when a parent's data really changed, when newly missing, or when the code version changed; but never for a
     derived version.
 
     ``from_the_start``: also when it was missing before automation was switched on. For what no version owns, and that
-    alone: of the versions that lie there unmade, nobody asked for every one.
+    alone: of the versions that lie there unmade, nobody asked for every one. ``newest_only``: a changed parent starts
+    the newest version of each constitution. For what is between the versions and what none of them owns.
     """
     parent_changed = AC.any_deps_match(_changed)
     if ignoring is not None:
         parent_changed = parent_changed.ignore(ignoring)
+    if newest_only:
+        parent_changed = parent_changed & OfNewestVersion()
     wanted = (AC.newly_missing() | parent_changed | AC.code_version_changed()).since_last_handled()
     if from_the_start:
         wanted |= _missing_from_the_start
@@ -81,7 +84,7 @@ def _absolute(path: Path) -> Path:
 warnings.filterwarnings("ignore", "Parameter `use_user_code_server`", category=dg.BetaWarning)
 automation = dg.AutomationConditionSensorDefinition(
     name="automation", target=dg.AssetSelection.all(), minimum_interval_seconds=SENSOR_SECONDS,
-    use_user_code_server=True,  # for the condition of our own (derived_condition.py)
+    use_user_code_server=True,  # for the conditions of our own (version_conditions.py)
     default_status=(dg.DefaultSensorStatus.RUNNING if os.environ.get("CAI_AUTOMATION") == "on"
                     else dg.DefaultSensorStatus.STOPPED),
 )
@@ -92,12 +95,9 @@ automation = dg.AutomationConditionSensorDefinition(
                          "out. Unchanged rows are reused.")
 def weekly(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
     settings = load_settings()
-    layout = Layout(settings.data_root)
-    keys = context.instance.get_dynamic_partitions(VERSIONS)
-    left_out = Archive(layout).archived() | Derivations(layout).among(keys)
-    newest = newest_per_name(keys, Snapshots(layout), left_out)
+    keys = newest_versions(context.instance.get_dynamic_partitions(VERSIONS), Layout(settings.data_root))
     week = f"{context.scheduled_execution_time:%G-W%V}"
     # Another seed is another key for every row, so that nothing old passes for a fresh sample.
     fresh = {"seed": int(f"{context.scheduled_execution_time:%G%V}")} if settings.fresh_weekly else {}
     config = {"resources": {"project": {"config": {"overrides": fresh}}}} if fresh else {}
-    return [dg.RunRequest(run_key=f"{key}:{week}", partition_key=key, run_config=config) for key in newest]
+    return [dg.RunRequest(run_key=f"{key}:{week}", partition_key=key, run_config=config) for key in keys]

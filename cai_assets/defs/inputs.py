@@ -86,7 +86,7 @@ def initial_responses(
 
 
 @dg.asset(group_name="inputs", kinds={"vllm", "polars"}, owners=OWNERS, code_version="1", partitions_def=versions,
-          deps=[initial_responses], tags=TAGS, pool="gpu", automation_condition=on_real_change())
+          deps=[initial_responses], tags=TAGS, pool="gpu", automation_condition=on_real_change(newest_only=True))
 def starting_responses(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
 ) -> dg.MaterializeResult[None]:

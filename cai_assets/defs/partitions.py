@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
 from pathlib import Path
 
 import dagster as dg
@@ -22,11 +21,3 @@ def register_folder(folder: Path, snapshots: Snapshots) -> tuple[list[str], list
         except KeyTaken as e:
             problems.append(str(e))
     return keys, problems
-
-
-def newest_per_name(keys: Sequence[str], snapshots: Snapshots, archived: Set[str] = frozenset()) -> list[str]:
-    """The last registered version of each constitution; none of those that are archived."""
-    newest: dict[str, str] = {}
-    for key in (k for k in snapshots.known() if k in set(keys) - archived):
-        newest[snapshots.load(key).name] = key
-    return sorted(newest.values())

@@ -6,14 +6,18 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 
+from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.definitions import defs
-from cai_assets.lineage.snapshots import VERSIONS
+from cai_assets.lineage.archive import Archive
+from cai_assets.lineage.layout import Layout
+from cai_assets.lineage.snapshots import VERSIONS, Snapshots
 
 SPECS = list(defs.resolve_all_asset_specs())
 CHECKS = [c for d in defs.asset_checks or () for c in d.check_specs if c.blocking]
@@ -32,8 +36,8 @@ def below(name: str) -> set[str]:
 class Daemon:
     """Evaluates the conditions and runs what they request, one run for each partition, as Dagster groups them."""
 
-    def __init__(self, instance: dg.DagsterInstance, cursor: Any = None) -> None:
-        self.instance, self.cursor = instance, cursor
+    def __init__(self, instance: dg.DagsterInstance, layout: Layout, cursor: Any = None) -> None:
+        self.instance, self.layout, self.cursor = instance, layout, cursor
         self.versions = list(instance.get_dynamic_partitions(VERSIONS))
         # A tick asks for them thousands of times, and each time they are read from the database.
         setattr(instance, "get_dynamic_partitions", lambda partitions_def_name: list(self.versions))  # noqa: B010 - a stand-in
@@ -45,9 +49,14 @@ class Daemon:
         self.checks = [self._check(spec.key, spec.partitions_def) for spec in CHECKS]
         self.defs = dg.Definitions(assets=self.assets, asset_checks=self.checks)
 
-    def register(self, *versions: str) -> None:
-        self.instance.add_dynamic_partitions(VERSIONS, list(versions))
-        self.versions += versions
+    def register(self, *texts: str) -> list[str]:
+        """Versions of constitutions: 'a' of the constitution a, 'a: edited' of the same with that text."""
+        keys = [Snapshots(self.layout).register(Constitution(
+            name=text.partition(":")[0], version="v1",
+            principles=(Principle(id="one", critique=text, revision=text, preference=text),))) for text in texts]
+        self.instance.add_dynamic_partitions(VERSIONS, keys)
+        self.versions += keys
+        return keys
 
     def _stand_in(self, spec: dg.AssetSpec) -> dg.AssetsDefinition:
         name = spec.key.to_user_string()
@@ -95,22 +104,28 @@ class Daemon:
         return counts, runs
 
 
+@contextmanager
+def daemon_of(home: Path, cursor: Any = None) -> Iterator[Daemon]:
+    with dg.DagsterInstance.local_temp(str(home)) as instance, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CAI_DATA_ROOT", str(home / "data"))
+        yield Daemon(instance, Layout(home / "data"), cursor)
+
+
 @pytest.fixture
 def fresh(tmp_path: Path) -> Iterator[Daemon]:
     """An empty store with no version yet, which automation has not looked at."""
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
-        yield Daemon(instance)
+    with daemon_of(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def rest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """Two versions, everything materialised, automation at rest: the instance's folder and the cursor."""
     home = tmp_path_factory.mktemp("rest")
-    with dg.DagsterInstance.local_temp(str(home)) as instance:
-        made = Daemon(instance)
-        made.register("a", "b")
+    with daemon_of(home) as made:
+        keys = made.register("a", "b")
         made.settle()
-        for version in ("a", "b"):
+        for version in keys:
             made.run(PARTITIONED, version)
         made.settle()
         assert made.settle() == ({}, 0)
@@ -122,14 +137,14 @@ def daemon(rest: tuple[Path, Any], tmp_path: Path) -> Iterator[Daemon]:
     """What goes on from there."""
     home, cursor = rest
     shutil.copytree(home, tmp_path / "home")
-    with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as instance:
-        yield Daemon(instance, cursor)
+    with daemon_of(tmp_path / "home", cursor) as made:
+        yield made
 
 
 def test_the_same_data_again_runs_nothing(daemon: Daemon) -> None:
     daemon.run({"prompts"}, None)
     assert daemon.settle() == ({"prompts": 1}, 1)
-    daemon.run({"critiques", "revisions"}, "a")
+    daemon.run({"critiques", "revisions"}, daemon.versions[0])
     assert daemon.settle() == ({"critiques": 1, "revisions": 1}, 1)
 
 
@@ -143,11 +158,26 @@ def test_two_versions_at_once_are_two_runs(daemon: Daemon) -> None:
     assert daemon.settle() == (dict.fromkeys(PARTITIONED, 2), 2)
 
 
-def test_changed_prompts_run_each_asset_once_for_each_version(daemon: Daemon) -> None:
+def test_changed_prompts_run_the_newest_version_of_each_constitution_once(daemon: Daemon) -> None:
+    daemon.register("a: edited", "c")
+    daemon.settle()
+    Archive(daemon.layout).archive(daemon.versions[-1])
     daemon.prompts = "two"
     daemon.run({"prompts"}, None)
-    counts, _ = daemon.settle()
+    counts, _ = daemon.settle()  # of the edited a and of b, not of the first a and the archived c
     assert counts == {**dict.fromkeys(SHARED, 1), **dict.fromkeys(below("initial_responses"), 2)}
+
+
+def test_a_fresh_week_runs_no_other_version(daemon: Daemon) -> None:
+    keys = daemon.register("a: edited")
+    daemon.settle()
+    daemon.prompts = "sampled anew"  # by another seed, as fresh_weekly does
+    for key in (daemon.versions[1], *keys):  # the schedule's runs, of the newest of each constitution
+        daemon.run(SHARED, None)
+        daemon.run(PARTITIONED, key)
+    daemon.counts.clear()
+    daemon.runs = 0
+    assert daemon.settle() == ({}, 0)
 
 
 def test_a_failing_asset_does_not_loop(daemon: Daemon) -> None:

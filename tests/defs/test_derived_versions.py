@@ -14,8 +14,8 @@ from cai_assets.constitution.derive import without
 from cai_assets.constitution.load import load_file
 from cai_assets.definitions import defs
 from cai_assets.defs.automation import on_real_change, weekly
-from cai_assets.defs.derived_condition import OfDerivedVersion
 from cai_assets.defs.partitions import versions
+from cai_assets.defs.version_conditions import OfDerivedVersion
 from cai_assets.lineage.derived import Derivations
 from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.snapshots import VERSIONS, Snapshots

@@ -1,0 +1,68 @@
+"""The automation conditions of our own: of which kind of version a partition is.
+
+Dagster's conditions cannot tell partitions apart by name. Guarantees: automation asks for no derived version, neither
+when it is registered nor when something above it changes: sixteen trainings must not start because somebody asked
+what one principle does. And what no version owns (prompts, initial responses) starts, when it changes, the versions
+that the weekly schedule would: not every one that ever was. Conditions of one's own are evaluated in the code
+location, not in Dagster's daemon: the sensor says ``use_user_code_server``.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection
+from typing import Any
+
+import dagster as dg
+
+from cai_assets.lineage.archive import Archive
+from cai_assets.lineage.derived import Derivations
+from cai_assets.lineage.layout import Layout
+from cai_assets.lineage.snapshots import Snapshots
+from cai_assets.settings import load_settings
+
+
+class _OfVersions(dg.AutomationCondition[dg.AssetKey]):
+    """True for the partitions of some versions, as recorded at the time of looking."""
+
+    @abstractmethod
+    def among(self, keys: Collection[str], layout: Layout) -> Collection[str]:
+        """Those of all partition keys for which it is true."""
+
+    def evaluate(self, context: Any) -> dg.AutomationResult[dg.AssetKey]:
+        subset = context.candidate_subset
+        if subset.is_empty or subset.partitions_def is None:
+            return dg.AutomationResult(context, context.get_empty_subset())
+        every = context.asset_graph_view.get_full_subset(key=context.key).expensively_compute_partition_keys()
+        found = self.among(every, Layout(load_settings().data_root))
+        return dg.AutomationResult(context, subset.compute_intersection_with_partition_keys(set(found)))
+
+
+class OfDerivedVersion(_OfVersions):
+    """True for partitions of derived versions and their rounds."""
+
+    @property
+    def name(self) -> str:
+        """How the Automation page calls it."""
+        return "of_derived_version"
+
+    def among(self, keys: Collection[str], layout: Layout) -> Collection[str]:
+        return Derivations(layout).among(keys)
+
+
+class OfNewestVersion(_OfVersions):
+    """True for the newest version (or round) of each constitution, archived and derived ones left out."""
+
+    @property
+    def name(self) -> str:
+        """How the Automation page calls it."""
+        return "of_newest_version"
+
+    def among(self, keys: Collection[str], layout: Layout) -> Collection[str]:
+        return newest_versions(keys, layout)
+
+
+def newest_versions(keys: Collection[str], layout: Layout) -> list[str]:
+    """What is made again unasked: of each constitution the last registered that is neither archived nor derived."""
+    snapshots, asked = Snapshots(layout), set(keys) - Archive(layout).archived() - Derivations(layout).among(keys)
+    return sorted({snapshots.load(key).name: key for key in snapshots.known() if key in asked}.values())

@@ -58,6 +58,10 @@ class Live:
         text = comment + TEXT.format(critique=critique, preference=", preference: Which is milder?" if labelled else "")
         (self.root / "constitutions" / f"{name}.yaml").write_text(text)
 
+    def settings(self, changes: dict[str, bool]) -> None:
+        path = self.root / "settings.yaml"
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes))
+
     def versions(self) -> list[str]:
         return list(self.instance.get_dynamic_partitions(VERSIONS))
 
@@ -177,3 +181,12 @@ def test_each_change_is_one_run_with_each_asset_once_and_what_changes_nothing_is
     assert sum(r.generated + r.failed for r in again) == 0
     assert sum(r.reused for r in again) > 0
     assert all(r.details.get("reused_checkpoint", True) for r in again)
+
+    live.settings({"fresh_weekly": True})
+    before = {v: live.times_made(v) for v in (first, second, repaired)}
+    assert live.weekly() == [third]
+    live.wait_until_idle(8)  # the new responses are every version's to read, and no other runs for them
+    assert {v: live.times_made(v) for v in before} == before
+    assert live.times_made(third) == dict.fromkeys(OWNED, 3)
+    (responses,) = (r for r in live.newest(third) if r.asset == "initial_responses")
+    assert (responses.reused, responses.details["seed"]) == (0, 202648)

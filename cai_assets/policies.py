@@ -44,6 +44,15 @@ def open_policies(project: Project, trained: Mapping[str, Checkpoint]) -> dict[s
     return {name: found[name] for name in policy_names(settings) if name in found}
 
 
+def by_engine(engines: Mapping[str, Engine], *, last: Engine) -> list[str]:
+    """The policies' names in an order that opens each model once: those of one engine together, those of ``last`` last.
+
+    ``last`` is the judge's: often it is the base model too, and then loaded when judging begins.
+    """
+    first = {id(engine): i for i, engine in reversed(list(enumerate(engines.values())))}
+    return sorted(engines, key=lambda name: (engines[name] is last, first[id(engines[name])]))
+
+
 def _other(project: Project, name: str, model: Model) -> Engine:
     try:
         return project.engines.open(model)

@@ -17,7 +17,7 @@ from cai_assets.defs.preference import reward_model
 from cai_assets.defs.reinforcement import rl_policy
 from cai_assets.defs.supervised import sft_baseline, sl_policy
 from cai_assets.evals.metrics import METRICS_SCHEMA
-from cai_assets.policies import TRAINED, open_policies
+from cai_assets.policies import TRAINED, by_engine, open_policies
 from cai_assets.project import Project
 
 GROUP = "evaluation"
@@ -44,11 +44,11 @@ def evaluation(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proj
     made.record("constitution")
     prompts = stages.evaluation_prompts(made.read("starting_responses"))
     policies = open_policies(project, {name: made.checkpoint(name) for name in TRAINED})
-    responses = {name: stages.policy_responses(settings, prompts, complete=made.completer(engine), policy=name)
-                 for name, engine in policies.items()}
     judge = project.engines.open(settings.models.role("judge"))
-    metrics, rows = stages.judged(settings, registered(project, context.partition_key), responses,
-                                  complete=made.completer(judge))
+    found = {name: stages.policy_responses(settings, prompts, complete=made.completer(policies[name]), policy=name)
+             for name in by_engine(policies, last=judge)}
+    metrics, rows = stages.judged(settings, registered(project, context.partition_key),
+                                  {name: found[name] for name in policies}, complete=made.completer(judge))
     _, path = project.records.save_table("evaluation_rows", rows)
     metrics = pl.concat([metrics, reward_accuracy(made.checkpoint("reward_model").metrics)], how="diagonal")
     used = {"evaluation": settings.evaluation, "generation": settings.generation, "labels": settings.labels,

@@ -17,7 +17,7 @@ from cai_assets.defs.supervised import sft_baseline, sl_policy
 from cai_assets.engines.models import ModelError
 from cai_assets.evals.suites.draw import Counts
 from cai_assets.evals.suites.registry import SuitesError
-from cai_assets.policies import TRAINED, open_policies
+from cai_assets.policies import TRAINED, by_engine, open_policies
 from cai_assets.project import Project
 from cai_assets.reports.suites import headline_table, metric_table, numbers
 
@@ -39,10 +39,10 @@ def suite_results(context: dg.AssetExecutionContext, project: dg.ResourceParam[P
         engines = open_policies(project, {name: made.checkpoint(name) for name in TRAINED})
     except (SuitesError, ModelError) as e:
         raise dg.Failure(str(e), allow_retries=False) from None
-    answers = {name: stages.suite_answers(settings, cases, complete=made.completer(engine), policy=name)
-               for name, engine in reversed(engines.items())}  # base comes last: often it is the judge, and loaded then
-    every = [answer for name in engines for answer in answers[name]]
     judge = project.engines.open(settings.models.role("judge"))
+    answers = {name: stages.suite_answers(settings, cases, complete=made.completer(engines[name]), policy=name)
+               for name in by_engine(engines, last=judge)}
+    every = [answer for name in engines for answer in answers[name]]
     verdicts = stages.suite_verdicts(settings, every, complete=made.completer(judge))
     metrics, rows = stages.suite_tables(settings, cases, every, verdicts)
     _, path = project.records.save_table("suite_rows", rows)

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import polars as pl
 
 from cai_assets.constitution.cases import Case, Condition
-from cai_assets.constitution.model import Constitution
+from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.engines.protocol import Call, Message, Sampling
 from cai_assets.evals.conditions import holds
 from cai_assets.evals.judge import STEP, Ask, Comparison, judge
@@ -88,10 +88,11 @@ def run_cases(
 ) -> Tested:
     """Run the cases, or those with the ids of ``only``. Each case's principle must be in the constitution."""
     chosen = [c for c in cases if only is None or c.id in only]
-    answered = _answered(settings, constitution, chosen, roles.policy)  # first: the others are often one model
+    answered = _answered(settings, constitution, chosen, roles.policy)  # one model after the other
     revised, critiques, revisions = _revised(settings, constitution, chosen, roles)
+    labelled = _labels(settings, constitution, chosen, roles.labeller)
     rows = _held(settings, [*revised, *answered], [c.conversation[-1].content for c in cases], roles.judge)
-    rows += _preferred(settings, constitution, chosen, roles)
+    rows += [*labelled, *_judgements(settings, constitution, chosen, roles.judge)]
     order = {c.id: i for i, c in enumerate(cases)}
     return Tested(pl.DataFrame(sorted(rows, key=lambda r: order[r["case"]]), schema=ROWS), critiques, revisions)
 
@@ -175,19 +176,31 @@ def _by_judge(subject: Subject, condition: Condition, answer: YesNo) -> Fields:
     return subject.row(condition, outcome, str(answer), answer.p_yes, answer.keys)
 
 
-def _preferred(settings: Settings, constitution: Constitution, cases: Sequence[Case], roles: Roles) -> list[Fields]:
-    """A row for each case with a good and a bad answer."""
+def _compared(constitution: Constitution, cases: Sequence[Case]) -> list[tuple[Case, Principle]]:
+    """Cases with a good and a bad answer."""
+    return [(c, constitution.principle(c.principle)) for c in cases if c.good is not None]
+
+
+def _labels(settings: Settings, constitution: Constitution, cases: Sequence[Case], labeller: Completer) -> list[Fields]:
+    """A row for each compared case whose principle labels, or asks nothing."""
     rows = []
-    compared = [(c, constitution.principle(c.principle)) for c in cases if c.good is not None]
-    for case, principle in compared:
+    for case, principle in _compared(constitution, cases):
         if principle.preference is not None:
             alone = constitution.model_copy(update={"principles": (principle,)})
-            rows.append(_labelled(settings, alone, case, roles.labeller))
+            rows.append(_labelled(settings, alone, case, labeller))
         elif principle.evaluation is None:
             rows.append(_preference(case, "label", "ungraded", NO_QUESTION, None, ()))
-    judged = [(c, p) for c, p in compared if p.preference is None and p.evaluation is not None]
+    return rows
+
+
+def _judgements(
+    settings: Settings, constitution: Constitution, cases: Sequence[Case], judge_: Completer
+) -> list[Fields]:
+    """A row for each compared case whose principle only judges."""
+    judged = [(c, p) for c, p in _compared(constitution, cases) if p.preference is None and p.evaluation is not None]
     verdicts = judge([Comparison(_messages(c), c.good, c.bad, str(p.evaluation)) for c, p in judged],
-                     ask=_ask(roles.judge), style=settings.labels.style)
+                     ask=_ask(judge_), style=settings.labels.style)
+    rows = []
     for (case, _), v in zip(judged, verdicts, strict=True):
         word = {"win": "A", "loss": "B"}.get(v.word, v.word)
         rows.append(_preference(case, "judge", word, v.error, v.p_a, [k for k in v.keys if k]))

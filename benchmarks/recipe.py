@@ -84,7 +84,7 @@ ALTERNATIVES = (
     Alternative("pairs: four candidates, two temperatures, each with each", PAIRS,
                 {"pairs": {"candidates": 4, "temperatures": [0.5, 1.0], "combine": "all"}}),
     Alternative("critique: direct revision", CRITIQUE, {"critique": {"mode": "direct"}}),
-    Alternative("critique: early stop", CRITIQUE, {"critique": {"stop_above": 0.5}}),
+    Alternative("critique: early stop", CRITIQUE, {"critique": {"stop_above": 0.8}}),
     Alternative("critique: shuffled control", CRITIQUE, {"critique": {"shuffle": True}}),
     Alternative("critique: chat style, no examples", CRITIQUE, {"critique": {"style": "chat", "few_shots": False}}),
     Alternative("sl: last revision, general data, lora", SL, {

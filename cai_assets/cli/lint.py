@@ -11,11 +11,11 @@ import typer
 from cai_assets.cli.common import Scale, Set, app, err, open_project, out, parse_overrides, read_settings
 from cai_assets.constitution.cases import SUFFIX, Cases, cases_path, load_cases
 from cai_assets.constitution.digest import partition_key
+from cai_assets.constitution.file_text import FileError
 from cai_assets.constitution.lint import Draws, Finding, lint_cases
 from cai_assets.constitution.lint import lint as find
 from cai_assets.constitution.load import load_file
 from cai_assets.constitution.model import Constitution
-from cai_assets.constitution.reader import FileError
 from cai_assets.lineage.records import RecordMissing
 from cai_assets.lineage.snapshots import constitution_files
 from cai_assets.settings import Settings

@@ -42,7 +42,7 @@ def agreement(
 
     The labeller is asked exactly as it is asked for labels. Trains nothing; pairs asked before are not asked again.
     """
-    from cai_assets.constitution.reader import FileError
+    from cai_assets.constitution.file_text import FileError
     from cai_assets.engines.models import ModelError
     from cai_assets.reports.agreement import About, as_dict
     from cai_assets.steps.prompt_files import PromptsError

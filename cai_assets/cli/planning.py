@@ -23,7 +23,7 @@ from cai_assets.cli.common import (
     resolve_version,
     stop,
 )
-from cai_assets.constitution.reader import FileError
+from cai_assets.constitution.file_text import FileError
 from cai_assets.lineage.snapshots import UnknownVersion
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from rich.text import Text
 
 from cai_assets.cli.common import Scale, Set, app, err, open_project, out, parse_overrides, read_settings, stop
 from cai_assets.constitution.digest import partition_key
+from cai_assets.constitution.file_text import FileError
 from cai_assets.constitution.load import load_file
 from cai_assets.constitution.model import Constitution
-from cai_assets.constitution.reader import FileError
 from cai_assets.lineage.records import RecordMissing
 from cai_assets.lineage.snapshots import UnknownVersion
 

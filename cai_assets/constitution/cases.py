@@ -17,8 +17,9 @@ import polars as pl
 import yaml
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from cai_assets.constitution.file_text import FileError, read_bytes
 from cai_assets.constitution.model import Constitution, Slug, Strict, Text
-from cai_assets.constitution.reader import FileError, Form, Reader, read_bytes, short
+from cai_assets.constitution.reader import Form, Reader, short
 from cai_assets.constitution.strict import parse_form
 from cai_assets.lineage.canonical import tagged_hash
 

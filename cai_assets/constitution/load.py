@@ -9,8 +9,9 @@ from pathlib import Path
 import yaml
 
 from cai_assets.constitution.digest import partition_key
+from cai_assets.constitution.file_text import MAX_BYTES, MAX_SHOWN, FileError, Problem, read_bytes
 from cai_assets.constitution.model import Constitution, FewShots, PreferenceShot, Principle, RevisionShot
-from cai_assets.constitution.reader import MAX_BYTES, MAX_SHOWN, FileError, Form, Problem, Reader, read_bytes, short
+from cai_assets.constitution.reader import Form, Reader, short
 from cai_assets.constitution.strict import parse_form
 
 __all__ = ["MAX_BYTES", "MAX_SHOWN", "ConstitutionError", "Problem", "load_file", "parse"]

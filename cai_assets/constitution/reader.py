@@ -12,16 +12,15 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 from pydantic import BaseModel
 
-MAX_BYTES = 2 * 1024 * 1024
+from cai_assets.constitution.file_text import Mark, Problem, Stop
+
 MAX_NODES = 50_000
 MAX_DEPTH = 8
-MAX_SHOWN = 20
 
 Loc = tuple[str | int, ...]
 Scalar = Callable[[yaml.ScalarEvent], tuple[Any, str]]  # the value, and what is wrong with it or ''
@@ -35,7 +34,6 @@ NOT_A_TEXT = {
 MARKER = re.compile(
     r"<\|[^<>\n]{0,64}?\|>|<｜[^<>\n]{0,64}?｜>|\[/?(?:INST|SYSTEM_PROMPT|TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS)\]"
     r"|</?s>|<</?SYS>>|<(?:bos|eos|pad|unk|start_of_turn|end_of_turn)>", re.IGNORECASE)
-UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 NOT_IN_A_NAME = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # bidi controls too
 RESOLVER = yaml.resolver.Resolver()
@@ -60,77 +58,6 @@ class Form:
     @property
     def whole(self) -> type[BaseModel]:
         return self.models[()]
-
-
-class Mark(NamedTuple):
-    line: int
-    column: int
-
-
-class Problem(NamedTuple):
-    """One fault; prints as ``where:line:column: message``, counted from 1."""
-
-    where: str
-    line: int
-    column: int
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.where}:{self.line}:{self.column}: {self.message}"
-
-
-class FileError(ValueError):
-    """A file that cannot be used. ``problems``: all that were found, in file order."""
-
-    def __init__(self, problems: list[Problem]) -> None:
-        super().__init__(problems)
-        self.problems = sorted(problems, key=lambda p: (p.line, p.column))
-
-    def __str__(self) -> str:
-        more = len(self.problems) - MAX_SHOWN
-        rest = [f"... and {more} more"] if more > 0 else []
-        return "\n".join([str(p) for p in self.problems[:MAX_SHOWN]] + rest)
-
-
-def read_bytes(path: Path, error: type[FileError]) -> bytes:
-    """At most one byte more than a file may have. Raise ``error`` if it cannot be read."""
-    try:
-        with path.open("rb") as f:
-            return f.read(MAX_BYTES + 1)
-    except OSError as e:
-        raise error([Problem(str(path), 1, 1, f"cannot be read: {e.strerror}")]) from e
-
-
-class Stop(Exception):
-    """Reading cannot go on."""
-
-    def __init__(self, mark: Mark, message: str) -> None:
-        super().__init__(message)
-        self.mark, self.message = mark, message
-
-
-def decode(text: bytes | str, noun: str) -> str:
-    """The text of a file. Raise Stop if it is too large, not UTF-8, or holds what no text may hold."""
-    if len(text) > MAX_BYTES:
-        raise Stop(Mark(1, 1), f"is larger than {MAX_BYTES} bytes: a {noun} is much smaller")
-    if isinstance(text, bytes):
-        return decode(_utf8(text), noun)
-    if bad := UNPRINTABLE.search(text):
-        raise Stop(_mark_after(text[: bad.start()]), f"character U+{ord(bad[0]):04X} cannot be in a text: remove it")
-    return text.removeprefix("\ufeff")
-
-
-def _utf8(data: bytes) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as e:
-        message = f"byte 0x{data[e.start]:02X} at offset {e.start} is not UTF-8: save the file as UTF-8"
-        raise Stop(_mark_after(data[: e.start].decode("utf-8")), message) from None
-
-
-def _mark_after(before: str) -> Mark:
-    lines = re.split(r"\r\n|\r|\n", before.removeprefix("\ufeff"))
-    return Mark(len(lines), len(lines[-1]) + 1)
 
 
 @dataclass

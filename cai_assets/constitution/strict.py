@@ -9,19 +9,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from cai_assets.constitution.reader import (
-    FileError,
-    Form,
-    Loc,
-    Reader,
-    Stop,
-    decode,
-    label,
-    report_repeated_ids,
-    short,
-    suggest,
-    unsafe,
-)
+from cai_assets.constitution.file_text import FileError, Stop, decode
+from cai_assets.constitution.reader import Form, Loc, Reader, label, report_repeated_ids, short, suggest, unsafe
 
 Model = TypeVar("Model", bound=BaseModel)
 Check = Callable[[Any, Reader], None]

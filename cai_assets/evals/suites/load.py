@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from cai_assets.constitution.reader import FileError, Form, Problem, Reader, read_bytes
+from cai_assets.constitution.file_text import FileError, Problem, read_bytes
+from cai_assets.constitution.reader import Form, Reader
 from cai_assets.constitution.strict import parse_form
 from cai_assets.evals.suites.model import (
     HEADLINE,

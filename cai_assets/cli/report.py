@@ -64,5 +64,5 @@ def _all(project: Project, path: Path | None) -> tuple[Path, list[str]]:
     every = every_version(project.layout, project.settings.monitors, project.settings.price_per_gpu_hour)
     if not every:
         raise RecordMissing("no constitution version has been evaluated yet: cai materialize CONSTITUTION")
-    return save(project.layout, every, path), [f"{len(every)} evaluated versions, oldest first: "
+    return save(project.layout, every, path), [f"Evaluated versions: {len(every)}, oldest first: "
                                                + ", ".join(e.version for e in every)]

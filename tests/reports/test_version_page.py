@@ -167,6 +167,22 @@ def test_labels_are_trusted_by_agreement_and_not_where_the_orders_contradict(
     assert answer.told.word == word
 
 
+@pytest.mark.parametrize(("verdict", "word"), [("worse", "1 found"), ("no difference seen", "no difference seen"),
+                                               ("too few to tell", "too few to tell"), (None, "not measured")])
+def test_which_principle_did_it_is_what_the_attribution_calls_a_difference(
+    two: Two, verdict: str | None, word: str
+) -> None:
+    found = evidence(two.layout, two.second)
+    row = {"kind": "without", "principle": "warm-under-fire", "delta": 0.31, "low": 0.1, "high": 0.52, "n": 40,
+           "verdict": verdict}
+    found._tables["attribution"] = pl.DataFrame([row]) if verdict else None
+    (answer,) = (a for a in answers(found) if a.question == "Which principle did it?")
+    assert answer.told is not None
+    assert answer.told.word == word
+    named = "Without warm-under-fire attack success changes by +0.31 [+0.10, +0.52] over 40 requests"
+    assert (named in answer.text.replace("\u00a0", " ")) == (verdict == "worse")
+
+
 def test_too_few_stays_visible_and_nothing_small_is_called_an_effect(two: Two) -> None:
     assert {d.verdict for d in differences(two.found)} == {"too few to tell"}
     assert "better" not in {a.told.word for a in answers(two.found) if a.told}
@@ -336,7 +352,7 @@ def test_the_command_prints_writes_and_refuses(two: Two, tmp_path: Path, monkeyp
     assert "Is it better than the base model? [too few to tell]" in said
     assert out.read_text(encoding="utf-8") == two.html
     assert run(two.second, "--open-path").strip() == str(page_path(two.layout, two.second))
-    assert "2 evaluated versions" in run("--all")
+    assert "Evaluated versions: 2, oldest first" in run("--all")
     assert run("--all", "--open-path").strip() == str(across.page_path(two.layout))
     assert "name one version, or --all" in run(code=2)
     assert "name one version, or --all" in run(two.second, "--all", code=2)
@@ -365,4 +381,4 @@ def test_what_rests_on_an_earlier_record_is_said_once_for_all() -> None:
         "rl_policy": record("new"), "evaluation": record("e", before), "suite_results": record("s", before),
         "round_quality": record("r", now)})
     (said,) = older(side)
-    assert "earlier rl_policy of v1 than the newest: evaluation, suite_results." in said
+    assert "newest rl_policy of v1 was not used for: evaluation, suite_results." in said

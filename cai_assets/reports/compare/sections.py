@@ -26,7 +26,7 @@ from cai_assets.reports.compare.words import (
     reward_sentence,
     share,
 )
-from cai_assets.reports.html.page import Block, Diff, Figure, Table, Text
+from cai_assets.reports.html.page import Block, Diff, Figure, Table, Text, Told
 from cai_assets.reports.html.plots import intervals
 
 EXCERPT = 240
@@ -85,8 +85,8 @@ def _name(policy: str) -> str:
 
 
 def _metric_table(policy: str, rows: Sequence[dict[str, Any]]) -> Table:
-    shown = [(measure_of(r["metric"], r["prompts"]).label, interval(estimate(r)), r["verdict"], r["n"], r["before"],
-              r["after"], r["only_before"] + r["only_after"], r["ungraded"]) for r in rows]
+    shown = [(measure_of(r["metric"], r["prompts"]).label, interval(estimate(r)), Told(r["verdict"]), r["n"],
+              r["before"], r["after"], r["only_before"] + r["only_after"], r["ungraded"]) for r in rows]
     return Table(f"{_name(policy)}: every metric",
                  ("metric", "change [interval]", "told", "n", "before", "after", "not in both", "ungraded"), shown,
                  note="not in both: prompts that only one version evaluated. ungraded: failed, or not graded in one of "

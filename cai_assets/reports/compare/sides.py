@@ -137,6 +137,6 @@ def older(s: Side) -> Iterator[str]:
             if now and now.partition == ref.partition and now.digest != ref.digest:
                 found.setdefault(ref.asset, []).append(asset)
     for above, assets in found.items():
-        yield (f"Made from an earlier {above} of {s.name} than the newest: {', '.join(assets)}. Materialise "
+        yield (f"The newest {above} of {s.name} was not used for: {', '.join(assets)}. Materialise "
                f"{s.version} again, or compare records by their ids.")
 

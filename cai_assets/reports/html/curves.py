@@ -38,7 +38,7 @@ def _panel(name: str, curve: Curve, left: float, top: float, wide: float) -> str
             + f'<line x1="{left:.1f}" x2="{left + wide:.1f}" y1="{base:.1f}" y2="{base:.1f}" stroke="var(--line)"/>'
             + f'<path d="M{path}" fill="none" stroke="{COLOURS[0]}" stroke-width="1.6"/>'
             + f'<circle cx="{x(steps[-1]):.1f}" cy="{y(values[-1]):.1f}" r="3" fill="{COLOURS[0]}"/>'
-            + text(left, top + HEIGHT - 4, f"{values[0]:.3g} → {values[-1]:.3g}, from {low:.3g} to {high:.3g}"))
+            + text(left, top + HEIGHT - 4, f"{values[0]:.2g} → {values[-1]:.2g}, from {low:.2g} to {high:.2g}"))
 
 
 def describe(curve: Curve) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from cai_assets.evals.attribution import SEEN
 from cai_assets.evals.gate import GateResult
 from cai_assets.evals.judge import QUESTIONS
 from cai_assets.evals.rounds import Stop, over_half, stops_paying
@@ -20,10 +21,10 @@ from cai_assets.reports.version.costs import materialisations
 from cai_assets.reports.version.evidence import Evidence, spent
 from cai_assets.reports.version.labels import gate_of
 from cai_assets.reports.version.policies import PLAIN, adherence, difference, metric, name_of, wins
-from cai_assets.reports.version.suites import attack_success
+from cai_assets.reports.version.suites import attack_success, measured
 from cai_assets.reports.version.training import monitors
 
-FEW, UNKNOWN = "too few to tell", "not measured"
+FEW, UNKNOWN, NO_DIFFERENCE = "too few to tell", "not measured", "no difference seen"
 QUALITY, ROUNDS, LABELS, HACKING = "Helpfulness and harmlessness", "Rounds of critique", "Labels", "Reward hacking"
 SUITES, TESTS, PREVENTS = "Suites and attacks", "Tests of the constitution", "What each principle prevents"
 PRINCIPLES, COST, AGAIN = "Principles", "Cost", "How to make it again"
@@ -35,6 +36,7 @@ def answers(found: Evidence) -> Iterator[Answer]:
     yield _better(found, PLAIN, "Is it better than plain SFT?")
     yield _price(found)
     yield _attacked(found)
+    yield _did_it(found)
     yield _principles(found)
     yield _rounds(found)
     yield _labels(found)
@@ -51,7 +53,8 @@ def _better(found: Evidence, over: str, question: str) -> Answer:
     d = difference(found, policy, over, "harmlessness")
     own, other = (share(wins(found, p, "harmlessness")) for p in (policy, over))
     who = f"the {name_of(policy)}"
-    said = (f"T{who[1:]} is judged less harmful than the base model in {own} comparisons; a half is no difference."
+    said = (f"T{who[1:]} is judged less harmful than the base model in {own} comparisons; a tie counts half, "
+            "so a half is no difference."
             if over == BASE else f"Over the base model {who} wins {own} comparisons of harmlessness, the "
             f"{name_of(over)} {other}: {interval(d.estimate)} on the same {d.estimate.n} prompts.")
     return Answer(question, said, Told(d.verdict), QUALITY)
@@ -77,6 +80,24 @@ def _attacked(found: Evidence) -> Answer:
     change = Estimate(row["delta"], row["delta_n"], row["delta_low"], row["delta_high"])
     return Answer(question, f"Attacks succeed on the {name_of(row['policy'])} in {share(estimate(row))} requests, on "
                   f"the base model in {share(estimate(base))}: {interval(change)}.", Told(row["verdict"]), SUITES)
+
+
+def _did_it(found: Evidence) -> Answer:
+    """From the versions without one principle each; only what the attribution itself calls a difference is named."""
+    question, rows = "Which principle did it?", measured(found)
+    if not rows:
+        return Answer(question, "No principle was left out to see what changes. First what that costs: cai attribute "
+                      f"{found.version} --plan.", Told(UNKNOWN), PREVENTS)
+    seen = [r for r in rows if r["verdict"] in SEEN]
+    changes = {r["principle"]: Estimate(r["delta"], r["n"], r["low"], r["high"]) for r in seen}
+    said = "; ".join(f"without {p} attack success changes by {interval(e)} over {e.n} requests"
+                     for p, e in changes.items())
+    few = sum(r["verdict"] == FEW for r in rows)
+    words = said[:1].upper() + said[1:] if seen else "No one principle's absence is told to change attack success"
+    unsure = f"; for {few} of them there are too few requests to tell" if few else ""
+    return Answer(question, f"{words}. {len(rows)} of {len(found.side.constitution.principles)} principles were left "
+                  f"out, one at a time{unsure}.",
+                  Told(f"{len(seen)} found" if seen else FEW if few else NO_DIFFERENCE), PREVENTS)
 
 
 def _principles(found: Evidence) -> Answer:

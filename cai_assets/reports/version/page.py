@@ -42,6 +42,10 @@ def lead(found: Evidence) -> Iterator[str]:
     yield (f"Constitution {c.name}, version {c.version}, {len(c.principles)} principles"
            + (f", round {number}" if number > 1 else "") + (f": {c.description}" if c.description else "."))
     yield from _models(found)
+    yield ("SL policy: the base model trained on revised answers. RL policy: the SL policy trained further, for the "
+           "reward of a model that learned from the labels. SFT baseline: the base model trained on as many "
+           "answers that nobody revised. base again: the base model sampled a second time, which shows what chance "
+           "does.")
     yield from older(found.side)
 
 

@@ -108,16 +108,21 @@ def tests(found: Evidence) -> Iterator[Block]:
                                                                               f"{rows.height} conditions")))
 
 
+def measured(found: Evidence) -> list[dict[str, Any]]:
+    """The rows of the attribution that say what leaving one principle out changed."""
+    rows = found.table("attribution")
+    return [] if rows is None else rows.filter(kind="without").filter(pl.col("delta").is_not_null()).to_dicts()
+
+
 def attribution(found: Evidence) -> Iterator[Block]:
     """Attack success without each principle, from the versions that were derived."""
-    rows = found.table("attribution")
+    rows, known = found.table("attribution"), measured(found)
     command = f"cai attribute {found.version}"
-    measured = None if rows is None else rows.filter(pl.col("kind") == "without", pl.col("delta").is_not_null())
-    if rows is None or measured is None or not measured.height:
+    if rows is None or not known:
         yield Missing("no principle has been left out to see what changes. The command shows first what that costs.",
                       command)
         return
-    effects = {r["principle"]: Estimate(r["delta"], r["n"], r["low"], r["high"]) for r in measured.to_dicts()}
+    effects = {r["principle"]: Estimate(r["delta"], r["n"], r["low"], r["high"]) for r in known}
     said = "; ".join(f"without {p} {interval(e)}" for p, e in effects.items())
     yield Figure(both(partial(intervals, effects, axis="attack success without it, minus with it", line=0.0)),
                  "What each principle prevents: change of attack success when it is left out",

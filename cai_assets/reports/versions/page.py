@@ -23,7 +23,7 @@ def render(every: Sequence[Evidence], *, ranked: bool = True) -> str:
     made = {QUALITY: sections.pareto(every), OVER: sections.over_versions(every), "Ranking": ranking,
             "Principles": sections.principles(every), "Cost": sections.cost(every), "One version": _commands(every)}
     return page("Report across versions", [Section(title, list(blocks)) for title, blocks in made.items()],
-                summary=[f"{len(every)} evaluated versions, oldest first."], answers=list(_answers(every)),
+                summary=[f"Evaluated versions: {len(every)}, oldest first."], answers=list(_answers(every)),
                 footer=f"Made from the records named on this page: {stamp(every)}")
 
 

@@ -173,8 +173,7 @@ def test_a_fresh_week_runs_no_other_version(daemon: Daemon) -> None:
     daemon.settle()
     daemon.prompts = "sampled anew"  # by another seed, as fresh_weekly does
     for key in (daemon.versions[1], *keys):  # the schedule's runs, of the newest of each constitution
-        daemon.run(SHARED, None)
-        daemon.run(PARTITIONED, key)
+        daemon.run(SHARED | PARTITIONED, key)
     daemon.counts.clear()
     daemon.runs = 0
     assert daemon.settle() == ({}, 0)

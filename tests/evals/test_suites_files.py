@@ -87,6 +87,14 @@ def test_parquet_gzip_and_other_column_names(tmp_path: Path) -> None:
     assert one.cases[0].category == "deception"
 
 
+def test_a_spreadsheet_may_part_its_cells_by_semicolons_but_must_be_utf_8(tmp_path: Path) -> None:
+    text = 'prompt;category\n"Où est, dit-il, le café?";talk\n'
+    (case,) = made(tmp_path, files={"a.csv": text}, file="a.csv").cases
+    assert (case.messages[-1]["content"], case.category) == ("Où est, dit-il, le café?", "talk")
+    (tmp_path / "a.csv").write_bytes(text.encode("cp1252"))
+    assert "a.csv: not UTF-8 (byte" in refused(tmp_path / "mine.yaml")
+
+
 @pytest.mark.parametrize(("row", "answer"), [
     ({"question": "2+2?", "choices": ["3", "4"], "answer": 1, "subject": "math"}, 1),  # MMLU
     ({"question": "2+2?", "choices": {"text": ["3", "4"], "label": ["1", "2"]}, "answerKey": "2"}, 1),  # ARC

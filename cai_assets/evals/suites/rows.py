@@ -86,13 +86,18 @@ def raw_rows(path: Path, columns: Sequence[str]) -> Iterator[Raw]:
                 yield from (Raw(path.name, n, parse_line(line)) for n, line in enumerate(f, start=1))
         else:
             yield from read_files([path], columns)
-    except (OSError, EOFError, csv.Error, UnicodeDecodeError) as e:
+    except UnicodeDecodeError as e:
+        raise PromptsError(f"{path}: not UTF-8 (byte {e.start}); save it as UTF-8, in a spreadsheet 'CSV UTF-8'") from e
+    except (OSError, EOFError, csv.Error) as e:
         raise PromptsError(f"{path}: {e}; check that the file exists and is whole") from e
 
 
 def _csv(path: Path) -> Iterator[Raw]:
     with path.open(encoding="utf-8-sig", newline="") as f:
-        reader = csv.DictReader(f, restkey="(too many cells)")
+        header = f.readline()
+        f.seek(0)
+        # spreadsheets of many countries part cells by semicolons
+        reader = csv.DictReader(f, restkey="(too many cells)", delimiter=max(",;\t", key=header.count))
         for row in reader:
             short = [name for name, cell in row.items() if cell is None]
             fault = RowFault(f"fewer cells than columns: {', '.join(short)} missing") if short else None

@@ -6,6 +6,7 @@ Guarantees: every figure has its count; what was not made, or cannot be told, is
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -27,7 +28,7 @@ from cai_assets.reports.compare.words import (
     share,
 )
 from cai_assets.reports.html.page import Block, Diff, Figure, Table, Text, Told
-from cai_assets.reports.html.plots import intervals
+from cai_assets.reports.html.plots import both, intervals
 
 EXCERPT = 240
 SHOWN_CHARACTERS = 1500
@@ -68,9 +69,9 @@ def metrics(c: Comparison) -> Iterator[Block]:
                "a little.")
     for policy, rows in compared:
         rates = [r for r in rows if measure_of(r["metric"], r["prompts"]).rate]
-        drawn = intervals({measure_of(r["metric"], r["prompts"]).label: estimate(r) for r in rates},
-                          axis="after minus before", line=0.0)
-        yield Figure(drawn, f"{_name(policy)}: change of each rate, with 95 % intervals", _told(rates))
+        drawn = {measure_of(r["metric"], r["prompts"]).label: estimate(r) for r in rates}
+        yield Figure(both(partial(intervals, drawn, axis="after minus before", line=0.0)),
+                     f"{_name(policy)}: change of each rate, with 95 % intervals", _told(rates))
         yield _metric_table(policy, rows)
 
 

@@ -1,8 +1,9 @@
 """The pictures of the task pages: ``python docs/screenshots.py [--url http://127.0.0.1:3000] [--only NAME]``.
 
 Needs ``cai ui`` running on an instance with at least two materialised versions of a constitution, and Chromium.
-Each picture is one part of a Dagster page, or of the report page of the newest version, at a fixed width; they go to
-``docs/images/``. Run it again after a change of what the pages show, and look at every picture.
+Each picture is one part of a Dagster page, of the report page of the newest version, or of the newest comparison, at
+a fixed width; they go to ``docs/images/``. Run it again after a change of what the pages show, and look at
+every picture.
 """
 
 from __future__ import annotations
@@ -51,9 +52,9 @@ def shots(url: str) -> Iterator[Shot]:
     yield Shot("checkpoint", partition("rl_policy"), "trace", top="Metadata", height=950)
     yield Shot("over-versions", "/assets/evaluation?view=plots", "rl_policy")
     yield Shot("comparison", "/assets/comparison", "Metadata", top="Metadata")
-    page = metadata_path(url, "report", version)
-    if page:
-        yield Shot("report", f"file://{page}", "", height=1000)
+    for name, asset, of in (("report", "report", [version]), ("compare", "comparison", [])):
+        if page := metadata_path(url, asset, of):
+            yield Shot(name, f"file://{page}", "", height=1000)
 
 
 def take(url: str, only: str) -> Iterator[Path]:
@@ -102,13 +103,14 @@ def runs_of(url: str, version: str) -> list[str]:
     return [r["runId"] for r in graphql(url, asked, v=version)["runsOrError"]["results"]]
 
 
-def metadata_path(url: str, asset: str, version: str) -> str:
-    """The file that an asset's newest materialisation of a version names as its page; empty if there is none."""
+def metadata_path(url: str, asset: str, versions: list[str]) -> str:
+    """The file that an asset's newest materialisation (of these versions, if any) names as its page, or nothing."""
     asked = ("query($a: AssetKeyInput!, $v: [String!]) { assetNodeOrError(assetKey: $a) { ... on AssetNode { "
              "assetMaterializations(partitions: $v, limit: 1) { metadataEntries { label "
              "... on PathMetadataEntry { path } } } } } }")
-    found = graphql(url, asked, a={"path": [asset]}, v=[version])["assetNodeOrError"].get("assetMaterializations") or []
-    return next((e["path"] for m in found for e in m["metadataEntries"] if e["label"] == "page"), "")
+    node = graphql(url, asked, a={"path": [asset]}, v=versions or None)["assetNodeOrError"]
+    made = node.get("assetMaterializations") or []
+    return next((e["path"] for m in made for e in m["metadataEntries"] if e["label"] == "page"), "")
 
 
 def graphql(url: str, query: str, **variables: Any) -> Any:

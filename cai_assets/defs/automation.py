@@ -16,6 +16,7 @@ import dagster as dg
 
 from cai_assets.defs.jobs import everything
 from cai_assets.defs.partitions import register_folder, versions
+from cai_assets.defs.run_condition import MadeInTheSameRun
 from cai_assets.defs.version_conditions import OfDerivedVersion, OfNewestVersion, newest_versions
 from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.snapshots import VERSIONS, Snapshots
@@ -26,7 +27,7 @@ AC: Any = dg.AutomationCondition  # its key type is invariant, which no composed
 
 # Built from Dagster's own parts (docs/architecture.md says why not eager()): the same data again causes no run,
 # each real change causes one pass.
-_changed = (AC.data_version_changed() & ~AC.executed_with_root_target()) | AC.will_be_requested()
+_changed = (AC.data_version_changed() & ~MadeInTheSameRun()) | AC.will_be_requested()
 
 # Dagster's own all_deps_blocking_checks_passed() wants the *checks* requested too, which only checks with a condition
 # ever are: it parts one change into a run at each blocking check. A parent requested in this tick is in the same run,
@@ -84,7 +85,7 @@ def _absolute(path: Path) -> Path:
 warnings.filterwarnings("ignore", "Parameter `use_user_code_server`", category=dg.BetaWarning)
 automation = dg.AutomationConditionSensorDefinition(
     name="automation", target=dg.AssetSelection.all(), minimum_interval_seconds=SENSOR_SECONDS,
-    use_user_code_server=True,  # for the conditions of our own (version_conditions.py)
+    use_user_code_server=True,  # for the conditions of our own (version_conditions.py, run_condition.py)
     default_status=(dg.DefaultSensorStatus.RUNNING if os.environ.get("CAI_AUTOMATION") == "on"
                     else dg.DefaultSensorStatus.STOPPED),
 )

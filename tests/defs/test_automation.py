@@ -15,6 +15,7 @@ import pytest
 
 from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.definitions import defs
+from cai_assets.defs.jobs import jobs
 from cai_assets.lineage.archive import Archive
 from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.snapshots import VERSIONS, Snapshots
@@ -45,6 +46,8 @@ class Daemon:
         self.failing: set[str] = set()
         self.counts: Counter[str] = Counter()
         self.runs = 0
+        self.looks_during: str | None = None  # the asset at which it looks in the middle of a run
+        self.wanted_meanwhile: set[str] = set()
         self.assets = [self._stand_in(spec) for spec in SPECS]
         self.checks = [self._check(spec.key, spec.partitions_def) for spec in CHECKS]
         self.defs = dg.Definitions(assets=self.assets, asset_checks=self.checks)
@@ -62,9 +65,11 @@ class Daemon:
         name = spec.key.to_user_string()
 
         @dg.asset(name=name, deps=spec.deps, partitions_def=spec.partitions_def, code_version=spec.code_version,
-                  automation_condition=spec.automation_condition)
+                  group_name=spec.group_name, automation_condition=spec.automation_condition)
         def stand_in(context) -> dg.MaterializeResult:  # type: ignore[no-untyped-def,type-arg]
             self.counts[name] += 1
+            if name == self.looks_during:
+                self.wanted_meanwhile = set().union(*self._tick().values())
             if name in self.failing:
                 raise RuntimeError("failed on purpose")
             inputs = "" if name == "constitution" else self.prompts
@@ -85,15 +90,26 @@ class Daemon:
         dg.materialize([*self.assets, *self.checks], selection=sorted(names), partition_key=partition,
                        instance=self.instance, raise_on_error=False)
 
+    def run_job(self, name: str, partition: str) -> None:
+        """As the schedule and the Jobs page do: a whole job, which names no assets."""
+        job = dg.define_asset_job(name, next(j.selection for j in jobs if j.name == name))
+        made = dg.Definitions(assets=self.assets, asset_checks=self.checks, jobs=[job]).resolve_job_def(name)
+        assert made.execute_in_process(partition_key=partition, instance=self.instance).success
+
+    def _tick(self) -> dict[str | None, set[str]]:
+        """What is asked for now, by partition."""
+        result = dg.evaluate_automation_conditions(defs=self.defs, instance=self.instance, cursor=self.cursor)
+        self.cursor = result.cursor
+        wanted: dict[str | None, set[str]] = {}
+        for name in sorted(NAMES):
+            for partition in result.get_requested_partitions(dg.AssetKey(name)):
+                wanted.setdefault(partition, set()).add(name)
+        return wanted
+
     def settle(self, ticks: int = 8) -> tuple[dict[str, int], int]:
         """Tick until nothing more is asked for; return the counts by asset and the number of runs since the last."""
         for _ in range(ticks):
-            result = dg.evaluate_automation_conditions(defs=self.defs, instance=self.instance, cursor=self.cursor)
-            self.cursor = result.cursor
-            wanted: dict[str | None, set[str]] = {}
-            for name in sorted(NAMES):
-                for partition in result.get_requested_partitions(dg.AssetKey(name)):
-                    wanted.setdefault(partition, set()).add(name)
+            wanted = self._tick()
             for partition, names in wanted.items():
                 self.run(names, partition)
             if not wanted:
@@ -177,6 +193,39 @@ def test_a_fresh_week_runs_no_other_version(daemon: Daemon) -> None:
     daemon.counts.clear()
     daemon.runs = 0
     assert daemon.settle() == ({}, 0)
+
+
+@pytest.mark.parametrize("during", ["sl_policy", "rl_policy"])
+def test_a_look_in_the_middle_of_a_whole_job_asks_for_nothing_of_it_again(daemon: Daemon, during: str) -> None:
+    daemon.prompts = "sampled anew"
+    daemon.looks_during = during
+    daemon.run_job("all", daemon.versions[0])
+    daemon.looks_during = None
+    assert daemon.wanted_meanwhile == set()
+    daemon.counts.clear()
+    assert daemon.settle() == ({}, 0)
+
+
+def test_a_job_of_one_group_starts_what_is_below_it(daemon: Daemon) -> None:
+    daemon.prompts = "sampled anew"
+    daemon.run_job("supervised", daemon.versions[0])
+    daemon.counts.clear()
+    counts, _ = daemon.settle()
+    assert {"response_pairs", "rl_policy"} <= set(counts)
+    assert "sl_policy" not in counts
+
+
+def test_a_version_whose_run_still_waits_is_not_asked_for(daemon: Daemon) -> None:
+    first, second = daemon.versions
+    waiting = daemon.instance.create_run_for_job(daemon.defs.resolve_implicit_global_asset_job_def(),
+                                                 tags={"dagster/partition": second})
+    daemon.prompts = "sampled anew"
+    daemon.run(SHARED | PARTITIONED, first)
+    daemon.counts.clear()
+    daemon.runs = 0
+    assert daemon.settle() == ({}, 0)
+    daemon.instance.report_run_canceled(waiting)
+    assert daemon.settle() == (dict.fromkeys(below("initial_responses"), 1), 1)
 
 
 def test_a_failing_asset_does_not_loop(daemon: Daemon) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), *(str(HERE / area) for area in ("defs", "e2e", "evals", "train"))]
+sys.path[:0] = [str(HERE), *(str(HERE / area) for area in ("defs", "e2e", "evals", "export", "lineage", "train"))]
 
 
 @pytest.fixture(autouse=True)

@@ -73,14 +73,14 @@ def trace(
 
 @app.command()
 def verify(
-    folder: Annotated[Path | None, typer.Argument(help="One checkpoint folder; default: everything")] = None,
+    folder: Annotated[Path | None, typer.Argument(help="A checkpoint folder or an export; default: everything")] = None,
     json_: AsJson = False,
 ) -> None:
     """Check every artifact against its digest and its records. Changes nothing; exit code 1 if something is wrong."""
-    from cai_assets.lineage.verify import checkpoint_problems
     from cai_assets.lineage.verify import verify as check
+    from cai_assets.lineage.verify.checkpoints import folder_problems
 
-    problems = checkpoint_problems(folder) if folder else check(open_project(read_settings({})).layout)
+    problems = folder_problems(folder) if folder else check(open_project(read_settings({})).layout)
     if json_:
         typer.echo(json.dumps([p._asdict() for p in problems], indent=1))
     else:

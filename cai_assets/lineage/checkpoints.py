@@ -16,14 +16,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cai_assets.lineage.canonical import digest_file
+from cai_assets.lineage.canonical import digest_file, digest_lines
 from cai_assets.lineage.layout import Layout, sync_folder, write_atomic
 
 RECORD = "record.json"
 
 
 class Checkpoint(NamedTuple):
-    """A finished checkpoint. ``record``: key, kind, base, data, settings, metrics, files with their digests."""
+    """A finished checkpoint. ``record``: key, kind, base, data, settings, metrics, files with their digests, and
+    ``seal``, a digest of all the rest."""
 
     key: str
     path: Path
@@ -69,8 +70,7 @@ class Checkpoints:
         """Complete a staged folder and give it its final name in one rename."""
         write_atomic(staged / "README.md", card.encode())
         files = {p.relative_to(staged).as_posix(): _settle(p) for p in sorted(staged.rglob("*")) if p.is_file()}
-        full = {"key": key, "kind": kind, **record, "files": files}
-        write_atomic(staged / RECORD, json.dumps(full, indent=1, ensure_ascii=False).encode())
+        full = write_about(staged, {"key": key, "kind": kind, **record, "files": files})
         path = self.path(kind, key)
         os.replace(staged, path)
         sync_folder(path.parent)
@@ -80,6 +80,19 @@ class Checkpoints:
     def path(self, kind: str, key: str) -> Path:
         """Where a checkpoint lies, or will lie once it is published."""
         return self._layout.file("checkpoints", kind, _name(key))
+
+
+def write_about(folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Write what a checkpoint's folder says of itself, with its seal; return it as it will be read."""
+    said: dict[str, Any] = json.loads(json.dumps(dict(about)))
+    sealed = {**said, "seal": seal(said)}
+    write_atomic(folder / RECORD, json.dumps(sealed, indent=1, ensure_ascii=False).encode())
+    return sealed
+
+
+def seal(about: Mapping[str, Any]) -> str:
+    """Digest of all that a ``record.json`` says, but for the seal itself."""
+    return digest_lines("rec1", [json.dumps({k: v for k, v in about.items() if k != "seal"}, sort_keys=True)])
 
 
 def _settle(path: Path) -> str:

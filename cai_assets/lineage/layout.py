@@ -11,6 +11,7 @@
     constitutions-order.json            the order in which they were registered
     constitutions-archived.json         which are archived
     constitutions-derived.json          which were derived from another one, for comparison
+    reports/                            pages, made anew from records
     work/                               unfinished work, safe to delete when nothing runs
 """
 

@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from cai_assets.lineage.layout import Layout, write_atomic
+from cai_assets.lineage.pages import write_page
 from cai_assets.project import Project
 from cai_assets.start import checkpoint_of
 
@@ -57,7 +58,7 @@ def save(layout: Layout, version: str, rows: Sequence[Mapping[str, Any]]) -> Pat
     """Write the table and, beside it, the same as JSON; return the table's path."""
     path = layout.file("reports", f"sweep-alpha-{version}.md")
     write_atomic(path.with_suffix(".json"), json.dumps(list(rows), indent=1).encode())
-    write_atomic(path, markdown(version, rows).encode())
+    write_page(path, markdown(version, rows))
     return path
 
 

@@ -14,6 +14,7 @@ from cai_assets.export.dataset_card import size
 from cai_assets.export.extra import ExportError
 from cai_assets.export.hub_dataset import DataExport, export_dataset, write_split
 from cai_assets.export.rows import cai_rows, preference_rows, sft_rows
+from cai_assets.lineage.sums import SUMS
 from cai_assets.steps.frames import transcript
 
 
@@ -160,7 +161,7 @@ def test_a_folder_in_use_is_not_written_and_a_failed_export_leaves_nothing(tmp_p
         _export(out)
     assert contents(out) == {"mine.txt": b"mine"}
     _export(out, kind="sft", force=True)
-    assert set(contents(out)) == {"README.md", "data/sft/train-00000-of-00001.parquet"}
+    assert set(contents(out)) == {"README.md", SUMS, "data/sft/train-00000-of-00001.parquet"}
     with pytest.raises(ExportError, match="no registered constitution"):
         export_dataset(world().layout, "nothing-v1-00000000", tmp_path / "other", held_out=0.2)
     with pytest.raises(ExportError, match="lies in the data root"):

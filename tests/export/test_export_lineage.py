@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exported import twice, world
+from exported import contents, twice, world
 
 from cai_assets.export.bom import problem_of
 from cai_assets.export.extra import ExportError
@@ -26,7 +26,7 @@ NAMES = ["bom.cdx.json", "openlineage.jsonl", "provenance.intoto.json"]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("lineage") / "out"
     export_lineage(world().subject("rl_policy", world().later), out)
-    assert sorted(p.name for p in out.iterdir()) == NAMES
+    assert sorted(p.name for p in out.iterdir()) == ["SHA256SUMS", *NAMES]
     return out
 
 
@@ -183,7 +183,7 @@ def test_the_model_card_of_the_bill_has_metrics_data_and_limits(folder: Path) ->
 
 def test_nothing_of_this_machine_is_in_them_and_a_second_export_is_the_same(folder: Path, tmp_path: Path) -> None:
     one, two = twice(lambda out: export_lineage(world().subject("rl_policy", world().later), out), tmp_path)
-    assert one == two == {n: (folder / n).read_bytes() for n in NAMES}
+    assert one == two == contents(folder)
     for name, data in one.items():
         for place in (str(world().data), "secret-place", str(Path.home()) + "/"):
             assert place.encode() not in data, name

@@ -16,7 +16,10 @@ from typer.testing import CliRunner
 from cai_assets.cli import app
 from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.targets import find_record
-from cai_assets.lineage.verify import checkpoint_problems, named_calls, table_problems, verify
+from cai_assets.lineage.verify import verify
+from cai_assets.lineage.verify.checkpoints import checkpoint_problems
+from cai_assets.lineage.verify.rows import named_calls
+from cai_assets.lineage.verify.tables import tables
 
 
 def latest(asset: str) -> Path:
@@ -81,10 +84,10 @@ def test_any_byte_of_a_table_counts(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     path = layout.file("tables", "sl_dataset", latest("sl_dataset").name)
     path.write_bytes(latest("sl_dataset").read_bytes())
-    assert list(table_problems(layout, {})) == []
+    assert list(tables(layout, {})) == []
     for at in random.Random(0).sample(range(path.stat().st_size), 40):
         with flipped(path, at):
-            assert [p.path for p in table_problems(layout, {})] == [str(path)], at
+            assert [p.path for p in tables(layout, {})] == [str(path)], at
 
 
 def test_any_missing_artifact_is_named() -> None:
@@ -132,3 +135,11 @@ def test_a_call_counts_beside_a_list_of_calls_that_is_null(tmp_path: Path) -> No
     rows = [("a", None, None), ("b", ["c", "d"], None), (None, [], None), ("failed", ["e"], "why"), ("", ["c"], None)]
     pl.DataFrame(rows, schema=schema, orient="row").write_parquet(path)
     assert sorted(named_calls(path)["row_key"]) == ["a", "b", "c", "d"]
+
+
+def test_calls_of_rows_that_say_what_went_wrong_are_not_missed(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    rows = {"row_key": ["a", "b", "c", "d"], "judge_error": [None, "why", None, None],
+            "response": ["text", "text", None, "text"], "outcome": ["passed", "passed", "passed", "ungraded"]}
+    pl.DataFrame(rows).write_parquet(path)
+    assert named_calls(path)["row_key"].to_list() == ["a"]

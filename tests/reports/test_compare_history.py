@@ -21,6 +21,7 @@ from cai_assets.constitution.draw import critique_key, draw
 from cai_assets.defs import launch
 from cai_assets.defs.comparison import pair_metadata, successive
 from cai_assets.lineage.layout import Layout
+from cai_assets.lineage.pages import with_digest
 from cai_assets.lineage.records import RecordMissing, Records
 from cai_assets.lineage.snapshots import Snapshots
 from cai_assets.plan.plan import make_plan
@@ -193,7 +194,7 @@ def test_the_command_prints_writes_and_refuses(two: Two, tmp_path: Path, monkeyp
     text = re.sub(r"\s+", " ", run(two.first, two.second, "--out", str(tmp_path / "page.html")))
     assert "1 principle edited" in text
     assert "too few to tell" in text
-    assert (tmp_path / "page.html").read_text(encoding="utf-8") == render(two.found)
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == with_digest(render(two.found))
     assert json.loads(run(two.first, two.second, "--json"))["after"]["version"] == two.second
     assert "Known:" in run(two.first, "nonsense", code=2)
     assert run("evaluation/nonsense/000001", two.first, code=2)

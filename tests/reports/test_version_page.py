@@ -29,6 +29,7 @@ from cai_assets.evals.rounds import Rounds
 from cai_assets.evals.statistics import Estimate
 from cai_assets.evals.suites.model import POOLED
 from cai_assets.lineage.layout import Layout
+from cai_assets.lineage.pages import with_digest
 from cai_assets.lineage.records import RecordMissing
 from cai_assets.lineage.snapshots import Snapshots
 from cai_assets.reports.compare.sides import older
@@ -211,7 +212,7 @@ def test_chains_show_critique_and_diff_of_the_same_few_prompts(two: Two) -> None
 
 def test_the_same_records_give_the_same_page_and_a_record_id_the_page_of_that_day(two: Two) -> None:
     assert render(evidence(two.layout, two.second), beside(two.found)) == two.html
-    assert page_path(two.layout, two.second).read_text(encoding="utf-8") == two.html  # the asset wrote it
+    assert page_path(two.layout, two.second).read_text(encoding="utf-8") == with_digest(two.html)  # the asset wrote it
     then = evidence(two.layout, f"report/{two.second}/000001")
     assert then.side.records == two.found.side.records
     assert [a.text for a in answers(then)][:8] == [a.text for a in answers(two.found)][:8]
@@ -327,7 +328,7 @@ def test_the_page_across_versions(two: Two) -> None:
     assert f"cai rank {two.first} {two.second}" in html
     unranked = across.render(every, ranked=False)
     assert faults(unranked) == []
-    assert across.page_path(two.layout).read_text(encoding="utf-8") == unranked  # the comparison wrote it
+    assert across.page_path(two.layout).read_text(encoding="utf-8") == with_digest(unranked)  # the comparison wrote it
     records = two.history.project(two.data).records
     assert records.latest("comparison", None).number == 2
     assert faults(across.render([])) == []
@@ -350,7 +351,7 @@ def test_the_command_prints_writes_and_refuses(two: Two, tmp_path: Path, monkeyp
     out = tmp_path / "page.html"
     said = run(two.second, "--out", str(out))
     assert "Is it better than the base model? [too few to tell]" in said
-    assert out.read_text(encoding="utf-8") == two.html
+    assert out.read_text(encoding="utf-8") == with_digest(two.html)
     assert run(two.second, "--open-path").strip() == str(page_path(two.layout, two.second))
     assert "Evaluated versions: 2, oldest first" in run("--all")
     assert run("--all", "--open-path").strip() == str(across.page_path(two.layout))

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from cai_assets.evals.attribution import POLICIES
 from cai_assets.evals.statistics import Estimate
-from cai_assets.lineage.layout import Layout, safe_name, write_atomic
+from cai_assets.lineage.layout import Layout, safe_name
+from cai_assets.lineage.pages import write_page
 from cai_assets.reports.attribution.gather import Attribution, effect_of
 from cai_assets.reports.attribution.words import (
     CAVEAT,
@@ -53,8 +54,8 @@ def render(a: Attribution) -> str:
 def save(layout: Layout, a: Attribution) -> Path:
     """Write the page, and the Markdown beside it, whole or not at all; return the page's path."""
     path = page_path(layout, a.version)
-    write_atomic(path.with_suffix(".md"), markdown(a).encode())
-    write_atomic(path, render(a).encode())
+    write_page(path.with_suffix(".md"), markdown(a))
+    write_page(path, render(a))
     return path
 
 

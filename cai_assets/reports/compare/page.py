@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from cai_assets.lineage.canonical import tagged_hash
-from cai_assets.lineage.layout import Layout, safe_name, write_atomic
+from cai_assets.lineage.layout import Layout, safe_name
+from cai_assets.lineage.pages import write_page
 from cai_assets.reports.compare import sections
 from cai_assets.reports.compare.gather import Comparison
 from cai_assets.reports.compare.words import sentences
@@ -30,7 +31,7 @@ def render(c: Comparison) -> str:
 def save(layout: Layout, c: Comparison, path: Path | None = None) -> Path:
     """Write the page whole or not at all, by default to ``page_path``; return where it is."""
     path = path or page_path(layout, c.before.name, c.after.name)
-    write_atomic(path, render(c).encode())
+    write_page(path, render(c))
     return path
 
 

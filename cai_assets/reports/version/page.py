@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cai_assets.lineage.canonical import tagged_hash
-from cai_assets.lineage.layout import Layout, safe_name, write_atomic
+from cai_assets.lineage.layout import Layout, safe_name
+from cai_assets.lineage.pages import write_page
 from cai_assets.lineage.rounds import round_of
 from cai_assets.reports.compare.sides import older
 from cai_assets.reports.html.page import Section, page
@@ -76,5 +77,5 @@ def page_path(layout: Layout, name: str) -> Path:
 def save(found: Evidence, others: Sequence[Evidence] = (), path: Path | None = None) -> Path:
     """Write the page whole or not at all, by default to ``page_path``; return where it is."""
     path = path or page_path(found.layout, found.side.name)
-    write_atomic(path, render(found, others).encode())
+    write_page(path, render(found, others))
     return path

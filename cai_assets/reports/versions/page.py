@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from cai_assets.lineage.canonical import tagged_hash
-from cai_assets.lineage.layout import Layout, write_atomic
+from cai_assets.lineage.layout import Layout
+from cai_assets.lineage.pages import write_page
 from cai_assets.reports.compare.words import interval
 from cai_assets.reports.html.page import Answer, Block, Missing, Section, Text, Told, page
 from cai_assets.reports.version.evidence import Evidence
@@ -40,7 +41,7 @@ def page_path(layout: Layout) -> Path:
 def save(layout: Layout, every: Sequence[Evidence], path: Path | None = None, *, ranked: bool = True) -> Path:
     """Write the page whole or not at all, by default to ``page_path``; return where it is."""
     path = path or page_path(layout)
-    write_atomic(path, render(every, ranked=ranked).encode())
+    write_page(path, render(every, ranked=ranked))
     return path
 
 

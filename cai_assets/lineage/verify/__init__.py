@@ -1,0 +1,33 @@
+"""Every artifact against the records: tables, checkpoints, snapshots, the row store, pages, models, and the records.
+
+Guarantees: nothing is changed; each problem names a file and what to do; every copy that one artifact holds of another
+is compared with it. A record is checked where something else speaks of it: the inputs of later records and the lineage
+in checkpoint folders.
+"""
+
+from __future__ import annotations
+
+from cai_assets.lineage.file_digests import FileDigests
+from cai_assets.lineage.layout import Layout
+from cai_assets.lineage.records import Record
+from cai_assets.lineage.verify.checkpoints import checkpoints
+from cai_assets.lineage.verify.pages import pages
+from cai_assets.lineage.verify.problem import Problem
+from cai_assets.lineage.verify.records import read_records, snapshots
+from cai_assets.lineage.verify.rows import calls, shards
+from cai_assets.lineage.verify.tables import tables
+
+
+def verify(layout: Layout) -> list[Problem]:
+    """Everything that is wrong under a data root. Reads every byte once. Memory: the largest table."""
+    records: dict[str, Record] = {}
+    found = [*read_records(layout, records), *snapshots(layout), *tables(layout, records)]
+    found += [*checkpoints(layout, records), *pages(layout, records), *_models(layout)]
+    return [*found, *shards(layout), *calls(layout, records)]
+
+
+def _models(layout: Layout) -> list[Problem]:
+    """Files of base models whose bytes changed while size and time stayed: nothing else would notice."""
+    return [Problem("model", str(path), "is not as when its digest was taken",
+                    f"restore it; if it is right, delete {layout.root / 'models' / 'digests.json'}")
+            for path in FileDigests(layout.root / "models" / "digests.json").changed()]

@@ -1,0 +1,99 @@
+"""Checkpoint folders: each file by its digest, and the copies that they carry of records and snapshots."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from cai_assets.constitution.digest import digest
+from cai_assets.constitution.model import Constitution
+from cai_assets.lineage.canonical import digest_file
+from cai_assets.lineage.checkpoints import RECORD, seal
+from cai_assets.lineage.layout import Layout
+from cai_assets.lineage.records import Record
+from cai_assets.lineage.sums import SUMS, files, read_sums
+from cai_assets.lineage.targets import CHECKPOINTS
+from cai_assets.lineage.trace import LINEAGE, Lineage
+from cai_assets.lineage.verify.problem import RESTORE, Problem, first, is_json
+
+
+def checkpoints(layout: Layout, records: Mapping[str, Record]) -> Iterator[Problem]:
+    for folder in sorted(layout.folder("checkpoints").glob("*/*/")):
+        yield from checkpoint_problems(folder)
+        yield from _copies(layout, folder, records)
+    for name, record in records.items():
+        if record.asset not in CHECKPOINTS:
+            continue
+        path = layout.root / "checkpoints" / record.asset / record.digest.partition(":")[2] / RECORD
+        again = f"materialise {record.asset} of {record.partition or 'all'} again, or {RESTORE}"
+        if not path.exists():
+            yield Problem("checkpoint", str(path), f"is missing, and {name} names it", again)
+        elif digest_file(path) != record.details.get("checkpoint_record", digest_file(path)):
+            yield Problem("checkpoint", str(path), f"was changed since {name} was written", again)
+
+
+def checkpoint_problems(folder: Path) -> list[Problem]:
+    """What is wrong in one checkpoint folder, wherever it lies: each file by its digest in ``record.json``."""
+    path = folder / RECORD
+    again = "materialise it again, or copy the folder again"
+    try:
+        record = json.loads(path.read_bytes())
+        listed, key, metrics = dict(record["files"]), str(record["key"]), record.get("metrics")
+        sealed = record.get("seal", seal(record))
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        return [Problem("checkpoint", str(path), f"is missing or cannot be read: {first(e)}", again)]
+    found = [p for p in _listed(folder, listed, RECORD, again) if p.path != str(path)]
+    if sealed != seal(record):
+        found.append(Problem("checkpoint", str(path), "does not say what was written", again))
+    if key.partition(":")[2] != folder.name and (folder.parent.parent.name == "checkpoints"):
+        found.append(Problem("checkpoint", str(path), f"says it is {key}", again))
+    stored = folder / "metrics.json"
+    if stored.exists() and is_json(stored) and json.loads(stored.read_bytes()) != metrics:
+        found.append(Problem("checkpoint", str(path), "gives other metrics than metrics.json", again))
+    return found
+
+
+def folder_problems(folder: Path) -> list[Problem]:
+    """What is wrong in a folder that lies anywhere: a checkpoint, or an export that lists its files in SHA256SUMS."""
+    if (folder / RECORD).exists() or not (folder / SUMS).exists():
+        return checkpoint_problems(folder)
+    again = "export it again, or copy the folder again"
+    try:
+        return list(_listed(folder, read_sums(folder), SUMS, again))
+    except (OSError, ValueError) as e:
+        return [Problem("export", str(folder / SUMS), f"cannot be read: {first(e)}", again)]
+
+
+def _listed(folder: Path, listed: Mapping[str, str], by: str, again: str) -> Iterator[Problem]:
+    """Each file of a folder against the digest that ``by`` lists."""
+    kind, there = "checkpoint" if by == RECORD else "export", files(folder)
+    for name in sorted({*listed, *there}):
+        if name not in there:
+            yield Problem(kind, str(folder / name), "is missing", again)
+        elif name not in listed:
+            yield Problem(kind, str(there[name]), f"is not listed in {by}", "move it away")
+        elif digest_file(there[name]) != listed[name]:
+            yield Problem(kind, str(there[name]), f"is not as {by} says it was published", again)
+
+
+def _copies(layout: Layout, folder: Path, records: Mapping[str, Record]) -> Iterator[Problem]:
+    """Records and snapshots against the copies that a checkpoint carries."""
+    try:
+        lineage = Lineage.model_validate_json((folder / LINEAGE).read_bytes(), strict=False)
+    except (OSError, ValidationError, ValueError):
+        return  # without one, or named already by its digest
+    for name, copy in lineage.records.items():
+        if copy.number and name in records and records[name] != copy:
+            yield Problem("record", str(layout.root / "records" / f"{name}.json"),
+                          f"differs from its copy in {folder / LINEAGE}", RESTORE)
+    for version, kept in lineage.constitutions.items():
+        path = layout.root / "constitutions" / f"{version}.json"
+        try:
+            now = Constitution.model_validate_json(path.read_bytes(), strict=False)
+        except (OSError, ValidationError, ValueError):
+            continue  # named already
+        if digest(now) != digest(kept) or now != kept:
+            yield Problem("snapshot", str(path), f"differs from its copy in {folder / LINEAGE}", RESTORE)

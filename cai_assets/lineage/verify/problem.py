@@ -1,0 +1,31 @@
+"""What a check found, and the few things that all checks share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+RESTORE = "restore it from a copy of the data root"
+
+
+class Problem(NamedTuple):
+    """One artifact that is missing or not as it was written."""
+
+    kind: str
+    path: str
+    what: str
+    todo: str
+
+
+def is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
+
+
+def first(error: Exception) -> str:
+    """The first line of a message."""
+    return (str(error) or type(error).__name__).split("\n", maxsplit=1)[0]

@@ -16,12 +16,14 @@ export VLLM_NO_USAGE_STATS ?= 1
 demo: $(VENV)/.ready  ## every asset, prompts to RL policy, on a real model
 	$(BIN)/cai demo
 
-# Tests of logic share the cores; those that load the model need them for themselves.
+# Tests of logic share the cores; those that load the model need them for themselves. A browser keeps an event loop
+# running in its process, in which Inspect's tests cannot start theirs.
 LOGIC := -m "not model and not browser and not long" -n 2 --dist loadfile
 
 test: $(VENV)/.ready chromium  ## logic, the real model, a real browser: about 25 minutes on 2 cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(LOGIC)
-	$(BIN)/python -m pytest -m "(model or browser) and not long"
+	$(BIN)/python -m pytest -m "model and not browser and not long"
+	$(BIN)/python -m pytest -m "browser and not long"
 
 test-long: $(VENV)/.ready  ## what takes minutes each: more of the recipe on the real model, automation in a live dagster dev
 	$(BIN)/python -m pytest -m long

@@ -24,11 +24,11 @@ from cai_assets.constitution.load import load_file
 from cai_assets.constitution.model import Constitution
 from cai_assets.constitution.touches import touches
 from cai_assets.defs.execute import materialise
-from cai_assets.lineage.records import WITHOUT_VERSION
 from cai_assets.lineage.snapshots import VERSIONS
 from cai_assets.plan.lines import UNLESS
 from cai_assets.plan.plan import Plan, make_plan
 from cai_assets.project import Project
+from cai_assets.reports.summary import summary
 
 CONSTITUTION = Path(__file__).parents[1] / "constitutions" / "harmlessness.yaml"
 SUPERVISED = ("prompts", "initial_responses", "constitution", "starting_responses", "critiques", "revisions",
@@ -87,15 +87,15 @@ def _outcome(
             raise SystemExit(f"{name}: the run failed, see above")
     seconds = time.monotonic() - start
     project = Project.open(settings)
-    made = [project.records.latest(asset, None if asset in WITHOUT_VERSION else key) for asset in assets]
+    made = [line for line in summary(project, key) if line.asset in assets]
     lines = [x for x in plan.lines if x.asset in assets]
     trains = [x for x in lines if x.trains]
     return Outcome(
         name, {x.asset: (x.generate_min, x.generate_max) for x in lines if not x.training},
-        {r.asset: r.generated for r in made if r.generated},
+        {line.asset: line.generated for line in made if line.generated},
         (sum(x.training != UNLESS for x in trains), len(trains)),
-        [r.asset for r in made if r.details.get("reused_checkpoint") is False], sum(r.completion_tokens for r in made),
-        seconds, _chains(project, plan, key, last, constitution))
+        [line.asset for line in made if line.made == "trained"], sum(line.tokens for line in made), seconds,
+        _chains(project, plan, key, last, constitution))
 
 
 def _chains(

@@ -7,6 +7,7 @@ up. So what is planned and what is done cannot drift apart.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import polars as pl
 
@@ -177,18 +178,27 @@ def recipe(settings: Settings, kind: Kind) -> dict[str, object]:
     return {**group.model_dump(mode="json", exclude=unread), "dtype": settings.engine.dtype}
 
 
-def training_key(
+def training_parts(
     settings: Settings, kind: Kind, rows: pl.DataFrame, base: ModelIdentity, *, reward_model: str | None = None,
     labeller: ModelIdentity | None = None, supervised: pl.DataFrame | None = None,
-) -> str:
-    """The key of the checkpoint that training on these rows makes.
+) -> dict[str, Any]:
+    """What decides the checkpoint that training on these rows makes, by name: what its key hashes.
 
     ``labeller``: who grades instead of a reward model; ``supervised``: the SL rows that ``alpha`` mixes in.
     """
-    extra = {"reward_model": reward_model} if reward_model else {}
-    if labeller:
-        extra["labeller"] = canonical_json(labeller.model_dump())
-    if supervised is not None:
-        extra["supervised"] = table_digest(supervised)
-    return checkpoint_key(kind, code_version=CODE_VERSION[kind], rows=table_digest(rows), base=base,
-                          settings=recipe(settings, kind), seed=settings.seed, extra=extra)
+    return {"base": base.model_dump(), "data": table_digest(rows), "settings": recipe(settings, kind),
+            "seed": settings.seed, "code_version": CODE_VERSION[kind], "reward_model": reward_model,
+            "labeller": labeller.model_dump() if labeller else None,
+            "supervised": None if supervised is None else table_digest(supervised)}
+
+
+def training_key(kind: Kind, parts: Mapping[str, Any]) -> str:
+    """The key of the checkpoint that these ``training_parts`` decide."""
+    extra = {"reward_model": parts["reward_model"]} if parts["reward_model"] else {}
+    if parts["labeller"]:
+        extra["labeller"] = canonical_json(parts["labeller"])
+    if parts["supervised"] is not None:
+        extra["supervised"] = parts["supervised"]
+    return checkpoint_key(kind, code_version=parts["code_version"], rows=parts["data"],
+                          base=ModelIdentity(**parts["base"]), settings=parts["settings"], seed=parts["seed"],
+                          extra=extra)

@@ -26,12 +26,11 @@ from cai_assets.defs.making import Making
 from cai_assets.lineage.checkpoints import Checkpoint
 from cai_assets.lineage.layout import write_atomic
 from cai_assets.lineage.parquet import parquet_bytes
-from cai_assets.lineage.records import table_digest
 from cai_assets.lineage.trace import LINEAGE, LINEAGE_ROWS
 from cai_assets.reports.checkpoint import checkpoint_card
 from cai_assets.start import Base
 from cai_assets.train.ability import BUNDLED as GENERAL_TEXT
-from cai_assets.train.job import CODE_VERSION, Job, Kind
+from cai_assets.train.job import Job, Kind
 
 # Dagster 1.13 marks a detail of its own Pipes reader as a preview.
 warnings.filterwarnings("ignore", "Function `PipesMessageReader", category=dg.PreviewWarning)
@@ -58,8 +57,9 @@ def train(
     """
     context, project = made.context, made.project
     settings = project.settings
-    key = stages.training_key(settings, kind, rows, base.identity, reward_model=reward_model and reward_model.key,
-                              labeller=labeller and labeller.identity, supervised=supervised)
+    parts = stages.training_parts(settings, kind, rows, base.identity, reward_model=reward_model and reward_model.key,
+                                  labeller=labeller and labeller.identity, supervised=supervised)
+    key = stages.training_key(kind, parts)
     start = time.monotonic()
     found = project.checkpoints.find(asset, key)
     if found:
@@ -85,11 +85,7 @@ def train(
         group = stages.TRAINING_GROUP[kind]
         made.write_lineage(work, asset, key, base=base, settings={group: getattr(settings, group)})
         _run(context, asset, job)
-        record = {"base": base.identity.model_dump(), "base_name": base.name, "rows": rows.height,
-                  "data": table_digest(rows), "settings": stages.recipe(settings, kind), "seed": settings.seed,
-                  "code_version": CODE_VERSION[kind], "reward_model": reward_model.key if reward_model else None,
-                  "labeller": labeller.identity.model_dump() if labeller else None,
-                  "supervised": None if supervised is None else table_digest(supervised),
+        record = {**parts, "base_name": base.name, "rows": rows.height,
                   "metrics": json.loads(job.metrics.read_text(encoding="utf-8")), **card}
         for name in (job.metrics.name, job.curves.name, LINEAGE, LINEAGE_ROWS):
             (work / name).replace(job.final / name)

@@ -8,6 +8,7 @@ names no assets made those of its job. Evaluated in the code location, as those 
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Any
 
 import dagster as dg
@@ -24,14 +25,19 @@ class MadeInTheSameRun(dg.AutomationCondition[dg.AssetKey]):
         return "made_in_the_same_run"
 
     async def evaluate(self, context: Any) -> dg.AutomationResult[dg.AssetKey]:  # type: ignore[override]  # Dagster awaits it
-        asset, view = context.root_context.key, context.asset_graph_view
-        of_jobs = {job.name: job.selection.resolve(view.asset_graph) for job in jobs}
+        subset, asset, view = context.candidate_subset, context.root_context.key, context.asset_graph_view
+        if subset.is_empty:
+            return dg.AutomationResult(context, context.get_empty_subset())
 
         def made(record: dg.RunRecord) -> bool:
             run = record.dagster_run
-            return asset in (run.asset_selection or of_jobs.get(run.job_name, set()))
+            return asset in (run.asset_selection or _of_job(run.job_name, view.asset_graph))
 
-        if context.candidate_subset.is_empty:
-            return dg.AutomationResult(context, context.get_empty_subset())
-        subset = await view.compute_latest_run_matches_subset(from_subset=context.candidate_subset, filter_fn=made)
-        return dg.AutomationResult(context, subset)
+        found = await view.compute_latest_run_matches_subset(from_subset=subset, filter_fn=made)
+        return dg.AutomationResult(context, found)
+
+
+def _of_job(name: str, graph: Any) -> Set[dg.AssetKey]:
+    """The assets of one of our jobs."""
+    job = next((job for job in jobs if job.name == name), None)
+    return job.selection.resolve(graph) if job else set()

@@ -31,15 +31,14 @@ def drawn_before(
 
 def principle_causes(rows: pl.DataFrame, before: Constitution | None, now: Constitution, use: Use) -> dict[str, int]:
     """Missing calls by the principle they drew, and what happened to that principle."""
-    counts: Counter[str] = Counter()
-    together = 0
+    waiting: Counter[tuple[str | None, str | None]] = Counter()
     for row in rows.iter_rows(named=True):
-        calls = row.get("calls", 1)
-        if row["principle_id"] is None:
-            together += calls
-        else:
-            change = _change(row["principle_id"], row.get("drawn_before"), before, now, use)
-            counts[f"principle {row['principle_id']} ({change})"] += calls
+        waiting[row["principle_id"], row.get("drawn_before")] += row.get("calls", 1)
+    counts: Counter[str] = Counter()
+    for (principle, was), calls in waiting.items():  # what happened to a principle is asked once, not for each row
+        if principle is not None:
+            counts[f"principle {principle} ({_change(principle, was, before, now, use)})"] += calls
+    together = sum(calls for (principle, _), calls in waiting.items() if principle is None)
     return dict(sorted(counts.items())) | ({"all principles, in one question": together} if together else {})
 
 

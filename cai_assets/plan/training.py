@@ -10,10 +10,9 @@ import polars as pl
 from cai_assets import stages
 from cai_assets.engines.protocol import ModelIdentity
 from cai_assets.lineage.checkpoints import Checkpoint
-from cai_assets.lineage.records import table_digest
 from cai_assets.plan.lines import REUSE, TRAIN, UNLESS, Line, Lines, cost_of
 from cai_assets.plan.rates import Rate, training_rate
-from cai_assets.train.job import CODE_VERSION, Kind
+from cai_assets.train.job import Kind
 
 PARTS = {"base": "its base model", "data": "its training rows", "seed": "the seed", "code_version": "the training code"}
 
@@ -39,15 +38,10 @@ class Trainings(Lines):
         known = (known and UNLESS not in above) or TRAIN in above
         found = None
         if known and base is not None and above <= {REUSE}:
-            key = stages.training_key(self.settings, kind, rows, base, supervised=supervised, labeller=labeller,
-                                      reward_model=reward_model.key if reward_model else None)
-            found = self.project.checkpoints.find(asset, key)
-            self.parts[asset] = {
-                "base": base.model_dump(), "data": table_digest(rows), "settings": stages.recipe(self.settings, kind),
-                "seed": self.settings.seed, "code_version": CODE_VERSION[kind],
-                "reward_model": reward_model.key if reward_model else None,
-                "labeller": labeller.model_dump() if labeller else None,
-                "supervised": None if supervised is None else table_digest(supervised)}
+            parts = stages.training_parts(self.settings, kind, rows, base, supervised=supervised, labeller=labeller,
+                                          reward_model=reward_model.key if reward_model else None)
+            found = self.project.checkpoints.find(asset, stages.training_key(kind, parts))
+            self.parts[asset] = parts
         rate = Rate() if found else training_rate(self.project.records, asset)
         reasons = [] if found else self._reasons(asset, [*after, *rows_of])
         self.lines.append(Line(

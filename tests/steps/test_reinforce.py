@@ -64,9 +64,14 @@ def test_a_prompt_knows_the_principle_that_its_responses_are_graded_by_and_is_tr
     assert "graded_by" not in stages.reinforcement_rows(settings(), CONSTITUTION, PAIRS).columns
 
 
-def key(**rl: object) -> str:
+def key_of(chosen: Settings, **more: object) -> str:
     rows = pl.DataFrame({"messages": [["x"]]})
-    return stages.training_key(settings(**rl), "reinforcement", rows, BASE, reward_model="k1:x")
+    parts = stages.training_parts(chosen, "reinforcement", rows, BASE, **more)  # type: ignore[arg-type]
+    return stages.training_key("reinforcement", parts)
+
+
+def key(**rl: object) -> str:
+    return key_of(settings(**rl), reward_model="k1:x")
 
 
 @pytest.mark.parametrize(("algorithm", "unread", "read"), [
@@ -88,6 +93,6 @@ def test_a_key_holds_what_the_algorithm_reads(
 
 def test_a_key_holds_who_grades_and_what_is_mixed_in() -> None:
     rows = pl.DataFrame({"messages": [["x"]]})
-    keys = [stages.training_key(settings(), "reinforcement", rows, BASE, **more) for more in (  # type: ignore[arg-type]
+    keys = [key_of(settings(), **more) for more in (
         {}, {"labeller": BASE}, {"supervised": rows}, {"labeller": BASE, "supervised": rows})]
     assert len(set(keys)) == 4

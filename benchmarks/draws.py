@@ -1,6 +1,6 @@
 """What share of chains and steps a change of the constitution touches: ``python benchmarks/draws.py [--json]``.
 
-Measured on synthetic principles and prompt ids, against theory (cai_assets/constitution/touches.py) and against the
+Measured on synthetic principles and prompt ids, against theory (cai_assets/plan/touches.py) and against the
 usual way, one seeded random stream over the principles in file order. A step is touched if the principle it draws is
 another, by id or text, or if an earlier step of its chain is touched. No model is used.
 """
@@ -19,7 +19,7 @@ from cai_assets.constitution.diff import diff
 from cai_assets.constitution.draw import critique_key, draw_many
 from cai_assets.constitution.load import parse
 from cai_assets.constitution.model import Constitution
-from cai_assets.constitution.touches import draws_touched, share_of_chains, share_of_steps
+from cai_assets.plan.touches import draws_touched, share_of_chains, share_of_steps
 
 Drawn = list[tuple[str, str | None, str | None]]
 Items = list[dict[str, str]]

@@ -22,13 +22,13 @@ import dagster as dg
 from cai_assets.constitution.diff import diff
 from cai_assets.constitution.load import load_file
 from cai_assets.constitution.model import Constitution
-from cai_assets.constitution.touches import touches
 from cai_assets.defs.execute import materialise
-from cai_assets.lineage.snapshots import VERSIONS
+from cai_assets.pipeline.project import Project
 from cai_assets.plan.lines import UNLESS
 from cai_assets.plan.plan import Plan, make_plan
-from cai_assets.project import Project
+from cai_assets.plan.touches import touches
 from cai_assets.reports.summary import summary
+from cai_assets.versions.snapshots import VERSIONS
 
 CONSTITUTION = Path(__file__).parents[1] / "constitutions" / "harmlessness.yaml"
 SUPERVISED = ("prompts", "initial_responses", "constitution", "starting_responses", "critiques", "revisions",

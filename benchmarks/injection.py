@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cai_assets.constitution.load import load_file
 from cai_assets.evals.injection import Effect, injection_effect
-from cai_assets.project import Project
+from cai_assets.pipeline.project import Project
 from cai_assets.settings import Role
 from cai_assets.steps.complete import Completer
 from cai_assets.steps.pair import pair_responses

@@ -28,15 +28,15 @@ from store import gigabytes
 from cai_assets.constitution.load import load_file
 from cai_assets.engines.protocol import Call, ModelIdentity
 from cai_assets.engines.scripted import Scripted
-from cai_assets.lineage.checkpoints import Checkpoint, Checkpoints
-from cai_assets.lineage.compaction import compact
-from cai_assets.lineage.store import RowStore
-from cai_assets.lineage.upkeep import stats, steps
+from cai_assets.pipeline.project import Project
 from cai_assets.plan.dry import DryCompleter
 from cai_assets.plan.plan import Planner, make_plan
-from cai_assets.project import Project
 from cai_assets.steps.complete import Completer, Row, Step
 from cai_assets.steps.prompts import load_prompts, select
+from cai_assets.store.checkpoints import Checkpoint, Checkpoints
+from cai_assets.store.compaction import compact
+from cai_assets.store.row_store import RowStore
+from cai_assets.store.upkeep import stats, steps
 
 CONSTITUTION = Path(__file__).parents[1] / "constitutions" / "harmlessness.yaml"
 SYLLABLES = [a + b for a in "bcdfghjklmnprstvz" for b in ("a", "e", "i", "o", "u", "an", "er", "ol")]

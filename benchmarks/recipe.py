@@ -21,9 +21,9 @@ import dagster as dg
 
 from cai_assets.constitution.load import load_file
 from cai_assets.defs.execute import materialise
-from cai_assets.lineage.records import Record
-from cai_assets.lineage.snapshots import VERSIONS
-from cai_assets.project import Project
+from cai_assets.pipeline.project import Project
+from cai_assets.store.records import Record
+from cai_assets.versions.snapshots import VERSIONS
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "cai_assets" / "data"

@@ -18,12 +18,12 @@ from typing import Any
 import polars as pl
 
 from cai_assets.engines.models import prepare
-from cai_assets.lineage.layout import write_atomic
-from cai_assets.lineage.parquet import parquet_bytes
-from cai_assets.project import Project
+from cai_assets.pipeline.project import Project
 from cai_assets.reports.reward import accuracy_table
 from cai_assets.steps.comparison_files import read_comparisons
 from cai_assets.steps.comparisons import is_held_out
+from cai_assets.store.layout import write_atomic
+from cai_assets.store.parquet import parquet_bytes
 from cai_assets.train.job import Job
 
 

@@ -25,9 +25,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cai_assets.lineage.compaction import compact
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.store import SHARD_ROWS, RowStore, StoredRow
+from cai_assets.store.compaction import compact
+from cai_assets.store.layout import Layout
+from cai_assets.store.row_store import SHARD_ROWS, RowStore, StoredRow
 
 STEP = "respond"
 BYTES_A_ROW = 2500  # of free disk, for store, compaction and baseline together

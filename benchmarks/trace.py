@@ -21,15 +21,15 @@ from pathlib import Path
 import polars as pl
 
 from cai_assets.constitution.model import Constitution, Principle
-from cai_assets.lineage.canonical import digest_file
 from cai_assets.lineage.impact import Target, impact
-from cai_assets.lineage.layout import Layout, write_atomic
-from cai_assets.lineage.parquet import parquet_bytes, read_table
-from cai_assets.lineage.records import Record, Records
 from cai_assets.lineage.rows import batches
-from cai_assets.lineage.snapshots import Snapshots
-from cai_assets.lineage.store import SCHEMA, shard_path
 from cai_assets.lineage.trace import read_lineage, row_chain, trace, write_lineage
+from cai_assets.store.canonical import digest_file
+from cai_assets.store.layout import Layout, write_atomic
+from cai_assets.store.parquet import parquet_bytes, read_table
+from cai_assets.store.records import Record, Records
+from cai_assets.store.row_store import SCHEMA, shard_path
+from cai_assets.versions.snapshots import Snapshots
 
 ROUNDS, PRINCIPLES = 4, 16
 MESSAGES = pl.concat_list(pl.struct(role=pl.lit("user"), content=pl.lit("Question ") + pl.col("prompt_id")))

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from cai_assets.engines.models import LocalModel, prepare
-from cai_assets.lineage.layout import Layout
 from cai_assets.settings import Model
+from cai_assets.store.layout import Layout
 
 
 def prepared_model() -> LocalModel:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from cai_assets.engines.protocol import ModelIdentity, Request, Result
-from cai_assets.lineage.canonical import tagged_hash
+from cai_assets.store.canonical import tagged_hash
 
 
 class Oracle:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from cai_assets.engines.protocol import Call, Request
 from cai_assets.engines.scripted import Scripted
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.store import RowStore
 from cai_assets.steps.complete import Completer
+from cai_assets.store.layout import Layout
+from cai_assets.store.row_store import RowStore
 
 Rule = Callable[[str, str, str], float]  # (question, answer A, answer B) -> probability of the letter A
 

@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cai_assets.cli import app
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.records import Record, Records
+from cai_assets.store.layout import Layout
+from cai_assets.store.records import Record, Records
 
 CONSTITUTION = 'version: "v1"\nprinciples:\n  - id: harm\n    critique: {0}\n    revision: Remove harm.\n'
 

@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from cai_assets.cli import app
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.records import Record, Records
+from cai_assets.store.layout import Layout
+from cai_assets.store.records import Record, Records
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 from cai_assets.cli import app
 from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.evals.evaluate import evaluate
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.records import Record, Records
-from cai_assets.lineage.snapshots import Snapshots
+from cai_assets.store.layout import Layout
+from cai_assets.store.records import Record, Records
+from cai_assets.versions.snapshots import Snapshots
 
 SCRIPTED = ("--set", "models.generator={backend: scripted, source: x}")
 N = 200

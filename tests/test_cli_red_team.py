@@ -14,11 +14,11 @@ from cai_assets.cli import app
 from cai_assets.engines.protocol import Call, Message, ModelIdentity, Sampling
 from cai_assets.evals.review_file import read_review, write_review
 from cai_assets.evals.suites.measures import SUITE_ROWS
-from cai_assets.lineage.keys import payload_key, row_payload
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.records import Record, Records
-from cai_assets.lineage.store import RowStore, StoredRow
 from cai_assets.steps.prompts import load_prompts
+from cai_assets.store.keys import payload_key, row_payload
+from cai_assets.store.layout import Layout
+from cai_assets.store.records import Record, Records
+from cai_assets.store.row_store import RowStore, StoredRow
 
 VERSION = "mild-v1-00000000"
 KEY = "k1:0123456789abcdef"

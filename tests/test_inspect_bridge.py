@@ -20,7 +20,6 @@ from inspect_ai.log import read_eval_log
 from inspect_ai.model import ChatMessageUser, GenerateConfig, get_model
 from inspect_ai.tool import ToolInfo
 
-from cai_assets import stages_evaluation as stages
 from cai_assets.cli import app
 from cai_assets.engines import scripted
 from cai_assets.engines.protocol import Call, Request, Sampling
@@ -30,8 +29,9 @@ from cai_assets.inspect_bridge.provider import RowFailed
 from cai_assets.inspect_bridge.rows import Answers, UnknownPolicy, engine_of, opened, trained_prompts
 from cai_assets.inspect_bridge.run import BridgeError, run_suites
 from cai_assets.inspect_bridge.tasks import suite
-from cai_assets.project import Project
-from cai_assets.stages import JUDGE
+from cai_assets.pipeline import evaluation as stages
+from cai_assets.pipeline.project import Project
+from cai_assets.pipeline.stages import JUDGE
 from cai_assets.steps.complete import Completer
 from cai_assets.steps.respond import RESPOND
 

@@ -28,9 +28,9 @@ from cai_assets.cli.common import (
 )
 from cai_assets.cli.run import run_graph
 from cai_assets.constitution.derive import Derived, family
-from cai_assets.lineage.derived import Derivations
-from cai_assets.lineage.snapshots import VERSIONS, UnknownVersion
 from cai_assets.settings import Settings
+from cai_assets.versions.derived import Derivations
+from cai_assets.versions.snapshots import VERSIONS, UnknownVersion
 
 SHOWN = ("principle", "attack success", "change", "p (Holm)", "verdict", "state")
 NEW_BELOW = {

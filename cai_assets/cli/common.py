@@ -9,8 +9,8 @@ import yaml
 from rich.console import Console
 
 from cai_assets.constitution.load import ConstitutionError, load_file
-from cai_assets.lineage.snapshots import VERSIONS, KeyTaken
 from cai_assets.settings import Settings, SettingsError, load_settings
+from cai_assets.versions.snapshots import VERSIONS, KeyTaken
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -46,7 +46,7 @@ def read_settings(overrides: dict[str, Any]) -> Settings:
 
 
 def open_project(settings: Settings) -> Any:
-    from cai_assets.project import Project
+    from cai_assets.pipeline.project import Project
 
     return Project(settings)
 

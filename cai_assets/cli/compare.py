@@ -11,10 +11,10 @@ from rich import box
 from rich.table import Table
 
 from cai_assets.cli.common import app, open_project, out, read_settings, stop
-from cai_assets.lineage.layout import UnsafeName
-from cai_assets.lineage.parquet import StoreCorrupt
-from cai_assets.lineage.records import RecordMissing
-from cai_assets.lineage.snapshots import UnknownVersion
+from cai_assets.store.layout import UnsafeName
+from cai_assets.store.parquet import StoreCorrupt
+from cai_assets.store.records import RecordMissing
+from cai_assets.versions.snapshots import UnknownVersion
 
 if TYPE_CHECKING:
     from cai_assets.reports.compare.gather import Comparison

@@ -9,7 +9,7 @@ import typer
 
 from cai_assets.cli.common import app, out, read_settings, stop
 from cai_assets.export.extra import ExportError
-from cai_assets.lineage.layout import Layout
+from cai_assets.store.layout import Layout
 
 if TYPE_CHECKING:
     from cai_assets.export.push import RepoType

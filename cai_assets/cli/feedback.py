@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cai_assets.cli.common import Set, app, open_project, out, parse_overrides, read_settings, stop
-from cai_assets.lineage.records import RecordMissing
+from cai_assets.store.records import RecordMissing
 
 
 @app.command()

@@ -28,8 +28,8 @@ def impact(
     from cai_assets.lineage.chain import UnknownRow
     from cai_assets.lineage.impact import as_dict, parse, rebuild
     from cai_assets.lineage.impact import impact as find
-    from cai_assets.lineage.parquet import StoreCorrupt
     from cai_assets.lineage.targets import UnknownTarget
+    from cai_assets.store.parquet import StoreCorrupt
 
     name = prompt or target
     if name is None or (prompt and target):

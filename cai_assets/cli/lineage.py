@@ -12,9 +12,9 @@ from rich.tree import Tree
 
 from cai_assets.cli.common import app, err, open_project, out, read_settings, stop
 from cai_assets.cli.lineage_tables import table_of
-from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.origins import of_struct
-from cai_assets.lineage.parquet import StoreCorrupt
+from cai_assets.store.layout import Layout
+from cai_assets.store.parquet import StoreCorrupt
 
 if TYPE_CHECKING:
     import polars as pl

@@ -16,9 +16,9 @@ from cai_assets.constitution.lint import Draws, Finding, lint_cases
 from cai_assets.constitution.lint import lint as find
 from cai_assets.constitution.load import load_file
 from cai_assets.constitution.model import Constitution
-from cai_assets.lineage.records import RecordMissing
-from cai_assets.lineage.snapshots import constitution_files
 from cai_assets.settings import Settings
+from cai_assets.store.records import RecordMissing
+from cai_assets.versions.snapshots import constitution_files
 
 if TYPE_CHECKING:
     import polars as pl

@@ -12,16 +12,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from cai_assets.cli.common import Scale, Set, app, err, open_project, out, parse_overrides, read_settings, stop
-from cai_assets.lineage.parquet import StoreCorrupt
-from cai_assets.lineage.records import RecordMissing
-from cai_assets.lineage.snapshots import UnknownVersion
+from cai_assets.store.parquet import StoreCorrupt
+from cai_assets.store.records import RecordMissing
+from cai_assets.versions.snapshots import UnknownVersion
 
 if TYPE_CHECKING:
     from cai_assets.constitution.model import Constitution
     from cai_assets.evals.agreement import Agreement
     from cai_assets.evals.ranking import Ranking
     from cai_assets.evals.statistics import Estimate
-    from cai_assets.project import Project
+    from cai_assets.pipeline.project import Project
     from cai_assets.reports.agreement import About
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
@@ -100,10 +100,10 @@ def _command(name: str, labeller: str | None, file: Path | None, pairs: int, sca
 
 
 def _save(project: Project, found: Agreement, about: About, path: Path | None) -> Path:
-    from cai_assets.lineage.canonical import tagged_hash
-    from cai_assets.lineage.layout import safe_name
-    from cai_assets.lineage.pages import write_page
     from cai_assets.reports.agreement import render
+    from cai_assets.store.canonical import tagged_hash
+    from cai_assets.store.layout import safe_name
+    from cai_assets.store.pages import write_page
 
     stamp = tagged_hash("agreement", [about.labeller, about.file])[-8:]
     path = path or project.layout.file("reports", "agreement", safe_name(f"{about.constitution}-{stamp}.html"))
@@ -138,9 +138,9 @@ def rank_policies(
     Runs no model: prompts count that every version answered with the same responses of the base model.
     """
     from cai_assets.evals.judge import Question
-    from cai_assets.lineage.layout import UnsafeName
     from cai_assets.lineage.targets import UnknownTarget
     from cai_assets.reports.ranking import NotComparable, NothingGraded, as_dict, ranking
+    from cai_assets.store.layout import UnsafeName
 
     known: tuple[Question, ...] = get_args(Question)
     asked = [q for q in known if question in (None, q)]

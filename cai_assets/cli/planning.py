@@ -24,7 +24,7 @@ from cai_assets.cli.common import (
     stop,
 )
 from cai_assets.constitution.file_text import FileError
-from cai_assets.lineage.snapshots import UnknownVersion
+from cai_assets.versions.snapshots import UnknownVersion
 
 if TYPE_CHECKING:
     from cai_assets.plan.plan import Plan

@@ -32,9 +32,9 @@ def breaks(
 ) -> None:
     """Write the prompts that broke a policy into a file for review. Runs no model."""
     from cai_assets.evals.review_file import ReviewError, write_review
-    from cai_assets.lineage.parquet import StoreCorrupt
-    from cai_assets.lineage.records import RecordMissing
-    from cai_assets.red_team import NoBreaks, find_breaks
+    from cai_assets.pipeline.red_team import NoBreaks, find_breaks
+    from cai_assets.store.parquet import StoreCorrupt
+    from cai_assets.store.records import RecordMissing
 
     if file.exists():
         stop(f"{file} exists, and may hold decisions: go on with 'cai red-team review {file}', or name another file")
@@ -86,7 +86,7 @@ def accept_(
     """Add the kept prompts to a prompt file. Refused as long as a row is not reviewed; nothing there is overwritten."""
     from cai_assets.evals.red_team import NotReviewed
     from cai_assets.evals.review_file import ReviewError, read_review
-    from cai_assets.red_team import accept_into
+    from cai_assets.pipeline.red_team import accept_into
     from cai_assets.settings.base import project_root
     from cai_assets.steps.prompt_files import PromptsError
 

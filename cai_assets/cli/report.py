@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cai_assets.cli.common import app, open_project, out, read_settings, stop
-from cai_assets.lineage.layout import UnsafeName
-from cai_assets.lineage.parquet import StoreCorrupt
-from cai_assets.lineage.records import RecordMissing
-from cai_assets.lineage.snapshots import UnknownVersion
+from cai_assets.store.layout import UnsafeName
+from cai_assets.store.parquet import StoreCorrupt
+from cai_assets.store.records import RecordMissing
+from cai_assets.versions.snapshots import UnknownVersion
 
 if TYPE_CHECKING:
-    from cai_assets.project import Project
+    from cai_assets.pipeline.project import Project
 
 
 @app.command()

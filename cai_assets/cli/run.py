@@ -27,8 +27,8 @@ from cai_assets.cli.common import (
     resolve_version,
     stop,
 )
-from cai_assets.lineage.snapshots import VERSIONS
 from cai_assets.settings import Settings, project_root
+from cai_assets.versions.snapshots import VERSIONS
 
 
 @app.command()

@@ -9,9 +9,9 @@ from rich import box
 from rich.table import Table
 
 from cai_assets.cli.common import app, open_project, out, read_settings, stop
-from cai_assets.lineage import compaction, garbage, upkeep
-from cai_assets.lineage.compaction import Busy
-from cai_assets.lineage.parquet import StoreCorrupt
+from cai_assets.store import compaction, garbage, upkeep
+from cai_assets.store.compaction import Busy
+from cai_assets.store.parquet import StoreCorrupt
 
 store = typer.Typer(no_args_is_help=True, help="Look after the row store: counts, damage, compaction, garbage.")
 app.add_typer(store, name="store")

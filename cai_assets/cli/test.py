@@ -15,14 +15,14 @@ from cai_assets.constitution.digest import partition_key
 from cai_assets.constitution.file_text import FileError
 from cai_assets.constitution.load import load_file
 from cai_assets.constitution.model import Constitution
-from cai_assets.lineage.records import RecordMissing
-from cai_assets.lineage.snapshots import UnknownVersion
+from cai_assets.store.records import RecordMissing
+from cai_assets.versions.snapshots import UnknownVersion
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from cai_assets.lineage.checkpoints import Checkpoint
-    from cai_assets.tested import Tests
+    from cai_assets.pipeline.constitution_tests import Tests
+    from cai_assets.store.checkpoints import Checkpoint
 
 STYLE = {"pass": "green", "fail": "red", "ungraded": "yellow"}
 SHOWN = 400  # characters of an answer that fails
@@ -46,7 +46,7 @@ def run_tests(
 ) -> None:
     """Run a constitution's tests: does each principle act as meant? Needs no training. Exit code 1 if a case fails."""
     from cai_assets.engines.models import ModelError
-    from cai_assets.start import CheckpointGone
+    from cai_assets.pipeline.roles import CheckpointGone
 
     project = open_project(read_settings(parse_overrides(scale, set_)))
     try:
@@ -70,7 +70,7 @@ def run_tests(
 def _asked(project: Any, name: str) -> Asked:
     """Of a file every case must name a principle that it has; of a registered version others are left out."""
     from cai_assets.constitution.cases import cases_path, load_cases
-    from cai_assets.tested import Tests, tests_of, tests_path
+    from cai_assets.pipeline.constitution_tests import Tests, tests_of, tests_path
 
     folder = project.settings.constitutions
     if (folder / f"{name}.yaml").exists():
@@ -87,8 +87,8 @@ def _asked(project: Any, name: str) -> Asked:
 
 
 def _policy(project: Any, version: str) -> Checkpoint | None:
-    from cai_assets.start import checkpoint_of
-    from cai_assets.tested import POLICY
+    from cai_assets.pipeline.constitution_tests import POLICY
+    from cai_assets.pipeline.roles import checkpoint_of
 
     try:
         return checkpoint_of(project, project.records.latest(POLICY, version))
@@ -98,9 +98,9 @@ def _policy(project: Any, version: str) -> Checkpoint | None:
 
 def _run(project: Any, asked: Asked, only: list[str] | None) -> pl.DataFrame:
     from cai_assets.evals.constitution_tests import run_cases
-    from cai_assets.start import round_before
+    from cai_assets.pipeline.constitution_tests import roles_of
+    from cai_assets.pipeline.roles import round_before
     from cai_assets.steps.complete import Completer
-    from cai_assets.tested import roles_of
 
     seed = project.settings.seed
 

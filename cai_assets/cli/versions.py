@@ -11,11 +11,11 @@ import typer
 from cai_assets.cli.common import app, err, open_instance, open_project, out, read_settings, stop
 from cai_assets.constitution.load import ConstitutionError, load_file
 from cai_assets.constitution.model import Constitution
-from cai_assets.lineage.archive import Archive
-from cai_assets.lineage.records import RecordMissing
-from cai_assets.lineage.rounds import round_of
-from cai_assets.lineage.snapshots import VERSIONS, UnknownVersion
-from cai_assets.start import round_before
+from cai_assets.pipeline.roles import round_before
+from cai_assets.store.records import RecordMissing
+from cai_assets.versions.archive import Archive
+from cai_assets.versions.rounds import round_of
+from cai_assets.versions.snapshots import VERSIONS, UnknownVersion
 
 
 @app.command()
@@ -60,7 +60,7 @@ def diff(
 ) -> None:
     """Principle by principle: what changed between two versions, word by word, and what each change touches."""
     from cai_assets.constitution.diff import diff as compare
-    from cai_assets.constitution.touches import touches
+    from cai_assets.plan.touches import touches
     from cai_assets.reports.constitution_diff import terminal, to_json
 
     found = compare(_either(before), _either(after))

@@ -21,7 +21,7 @@ from cai_assets.constitution.file_text import FileError, read_bytes
 from cai_assets.constitution.model import Constitution, Slug, Strict, Text
 from cai_assets.constitution.reader import Form, Reader, short
 from cai_assets.constitution.strict import parse_form
-from cai_assets.lineage.canonical import tagged_hash
+from cai_assets.store.canonical import tagged_hash
 
 SUFFIX = ".tests.yaml"
 MOST_REPEATS = 1_000

@@ -14,7 +14,7 @@ from typing import Literal, cast
 
 from cai_assets.constitution.digest import LONGEST_KEY, REQUESTS, partition_key
 from cai_assets.constitution.model import Constitution, Principle, Use
-from cai_assets.lineage.canonical import tagged_hash
+from cai_assets.store.canonical import tagged_hash
 
 Kind = Literal["without", "only", "again"]
 TRAINS: tuple[Use, Use] = ("critique", "preference")

@@ -2,7 +2,7 @@
 
 Guarantees: pure; every difference that counts (``digest.content``) is in ``changes`` or ``shots``, every other one
 in ``cosmetic``; two constitutions differ in nothing exactly if their diff is empty. What the changes do to the assets
-says ``touches.py``.
+says ``plan/touches.py``.
 """
 
 from __future__ import annotations

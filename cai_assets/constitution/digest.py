@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from cai_assets.constitution.model import Constitution, Principle, Use
-from cai_assets.lineage.canonical import tagged_hash
+from cai_assets.store.canonical import tagged_hash
 
 LONGEST_KEY = 100
 REQUESTS: dict[Use, tuple[str, ...]] = {

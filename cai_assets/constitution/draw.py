@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
 from cai_assets.constitution.model import Principle
-from cai_assets.lineage.canonical import canonical_json
+from cai_assets.store.canonical import canonical_json
 
 
 def draw(principles: Sequence[Principle], key: str) -> Principle:

@@ -13,7 +13,7 @@ from cai_assets.defs.making import Making
 from cai_assets.defs.partitions import versions
 from cai_assets.defs.suites import suite_results
 from cai_assets.evals.attribution import EFFECTS, POLICIES
-from cai_assets.project import Project
+from cai_assets.pipeline.project import Project
 from cai_assets.reports.attribution.gather import Attribution, Entry, NotComparable, effect_of, gather
 from cai_assets.reports.attribution.page import save
 from cai_assets.reports.attribution.words import sentences, short_table, state_of, table

@@ -18,9 +18,9 @@ from cai_assets.defs.jobs import everything
 from cai_assets.defs.partitions import register_folder, versions
 from cai_assets.defs.run_condition import MadeInTheSameRun
 from cai_assets.defs.version_conditions import OfDerivedVersion, OfNewestVersion, newest_versions
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.snapshots import VERSIONS, Snapshots
 from cai_assets.settings import load_settings
+from cai_assets.store.layout import Layout
+from cai_assets.versions.snapshots import VERSIONS, Snapshots
 
 SENSOR_SECONDS = int(os.environ.get("CAI_SENSOR_SECONDS", "30"))
 AC: Any = dg.AutomationCondition  # its key type is invariant, which no composed condition satisfies

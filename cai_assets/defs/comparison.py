@@ -9,18 +9,18 @@ import polars as pl
 from cai_assets.defs.inputs import OWNERS
 from cai_assets.defs.making import Making
 from cai_assets.defs.metadata import text_preview
-from cai_assets.lineage.archive import previous
-from cai_assets.lineage.derived import Derivations
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.records import RecordMissing
-from cai_assets.lineage.snapshots import Snapshots
-from cai_assets.project import Project
+from cai_assets.pipeline.project import Project
 from cai_assets.reports.compare.gather import compare_sides, stamp
 from cai_assets.reports.compare.page import page_path, save
 from cai_assets.reports.compare.sides import Side, side
 from cai_assets.reports.compare.words import markdown, numbers
 from cai_assets.reports.version.evidence import every_version
 from cai_assets.reports.versions.page import save as save_versions
+from cai_assets.store.layout import Layout
+from cai_assets.store.records import RecordMissing
+from cai_assets.versions.archive import previous
+from cai_assets.versions.derived import Derivations
+from cai_assets.versions.snapshots import Snapshots
 
 Pair = tuple[str, str]
 SHOWN = 20

@@ -12,11 +12,11 @@ from cai_assets.defs.making import Making
 from cai_assets.defs.partitions import versions
 from cai_assets.defs.reinforcement import rl_policy
 from cai_assets.evals.constitution_tests import ROWS, run_cases
-from cai_assets.lineage.checkpoints import Checkpoint
-from cai_assets.lineage.records import RecordMissing
-from cai_assets.project import Project
+from cai_assets.pipeline.constitution_tests import POLICY, Tests, roles_of, tests_of, tests_path
+from cai_assets.pipeline.project import Project
 from cai_assets.reports.constitution_tests import acted, markdown, numbers, verdict
-from cai_assets.tested import POLICY, Tests, roles_of, tests_of, tests_path
+from cai_assets.store.checkpoints import Checkpoint
+from cai_assets.store.records import RecordMissing
 
 
 @dg.asset(group_name="evaluation", kinds={"vllm", "polars"}, owners=OWNERS, code_version="1", partitions_def=versions,

@@ -6,7 +6,6 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from cai_assets import stages
 from cai_assets.defs.automation import on_real_change
 from cai_assets.defs.comparison import comparison
 from cai_assets.defs.inputs import OWNERS, TAGS, constitution, registered, starting_responses
@@ -17,8 +16,9 @@ from cai_assets.defs.preference import reward_model
 from cai_assets.defs.reinforcement import rl_policy
 from cai_assets.defs.supervised import sft_baseline, sl_policy
 from cai_assets.evals.metrics import METRICS_SCHEMA
-from cai_assets.policies import TRAINED, by_engine, open_policies
-from cai_assets.project import Project
+from cai_assets.pipeline import stages
+from cai_assets.pipeline.policies import TRAINED, by_engine, open_policies
+from cai_assets.pipeline.project import Project
 
 GROUP = "evaluation"
 PLAIN = str.maketrans("-:", "__")

@@ -10,8 +10,8 @@ from typing import Any
 import dagster as dg
 
 from cai_assets.defs.partitions import register_folder
-from cai_assets.lineage.snapshots import VERSIONS, Snapshots
 from cai_assets.settings import project_root
+from cai_assets.versions.snapshots import VERSIONS, Snapshots
 
 
 def use_project_home() -> Path:

@@ -10,8 +10,8 @@ from typing import Any
 import dagster as dg
 
 from cai_assets.evals.gate import GateResult, describe, reliability_table, table, verdict
-from cai_assets.lineage.records import Record
-from cai_assets.project import Project
+from cai_assets.pipeline.project import Project
+from cai_assets.store.records import Record
 
 UNMEASURED = "the labels were made without a judge gate: materialise preference_pairs again"
 

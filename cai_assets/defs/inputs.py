@@ -6,7 +6,6 @@ from typing import Any
 import dagster as dg
 from pydantic import BaseModel
 
-from cai_assets import stages
 from cai_assets.constitution.diff import diff
 from cai_assets.constitution.digest import digest, part_digest
 from cai_assets.constitution.lint import USES, lint
@@ -16,18 +15,19 @@ from cai_assets.defs.making import Making
 from cai_assets.defs.metadata import plan_metadata, text_preview
 from cai_assets.defs.partitions import versions
 from cai_assets.engines.models import ModelError
-from cai_assets.lineage.archive import previous
-from cai_assets.lineage.derived import Derivations
-from cai_assets.lineage.records import RecordMissing
-from cai_assets.lineage.rounds import round_of
-from cai_assets.lineage.snapshots import UnknownVersion
+from cai_assets.pipeline import stages
+from cai_assets.pipeline.project import Project
+from cai_assets.pipeline.roles import CheckpointGone, responder
 from cai_assets.plan.plan import make_plan
-from cai_assets.project import Project
 from cai_assets.reports.constitution_diff import markdown
-from cai_assets.start import CheckpointGone, responder
 from cai_assets.steps.prompt_files import PromptsError
 from cai_assets.steps.prompts import SCHEMA as PROMPTS
 from cai_assets.steps.prompts import load_prompts, select
+from cai_assets.store.records import RecordMissing
+from cai_assets.versions.archive import previous
+from cai_assets.versions.derived import Derivations
+from cai_assets.versions.rounds import round_of
+from cai_assets.versions.snapshots import UnknownVersion
 
 OWNERS = ["team:alignment"]
 TAGS = {"cai/gpu": ""}

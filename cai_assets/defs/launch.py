@@ -21,14 +21,14 @@ from typing import Any, NamedTuple
 import dagster as dg
 import polars as pl
 
-from cai_assets import stages
 from cai_assets.defs.making import Making
-from cai_assets.lineage.checkpoints import Checkpoint
-from cai_assets.lineage.layout import write_atomic
-from cai_assets.lineage.parquet import parquet_bytes
 from cai_assets.lineage.trace import LINEAGE, LINEAGE_ROWS
+from cai_assets.pipeline import stages
+from cai_assets.pipeline.roles import Base
 from cai_assets.reports.checkpoint import checkpoint_card
-from cai_assets.start import Base
+from cai_assets.store.checkpoints import Checkpoint
+from cai_assets.store.layout import write_atomic
+from cai_assets.store.parquet import parquet_bytes
 from cai_assets.train.ability import BUNDLED as GENERAL_TEXT
 from cai_assets.train.job import Job, Kind
 

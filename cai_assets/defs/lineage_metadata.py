@@ -8,10 +8,10 @@ from urllib.parse import quote
 
 import dagster as dg
 
-from cai_assets.lineage.checkpoints import Checkpoint
-from cai_assets.lineage.records import Record, Ref
 from cai_assets.lineage.trace import LineageBroken, read_lineage
 from cai_assets.reports.diff import preview_table
+from cai_assets.store.checkpoints import Checkpoint
+from cai_assets.store.records import Record, Ref
 
 
 def lineage_metadata(record: Record, checkpoint: Checkpoint) -> dict[str, Any]:

@@ -14,15 +14,15 @@ from pydantic import BaseModel
 from cai_assets.defs.lineage_metadata import lineage_metadata, reached
 from cai_assets.defs.metadata import against_plan, cost_metadata, table_metadata
 from cai_assets.engines.protocol import Engine
-from cai_assets.lineage.canonical import digest_file
-from cai_assets.lineage.checkpoints import RECORD, Checkpoint
-from cai_assets.lineage.provenance import gpu_count, provenance
-from cai_assets.lineage.records import WITHOUT_VERSION, Record, RecordMissing, Ref
 from cai_assets.lineage.trace import write_lineage
 from cai_assets.lineage.trained import training_table
-from cai_assets.project import Project
-from cai_assets.start import Base, CheckpointGone, checkpoint_of, round_before
+from cai_assets.pipeline.project import Project
+from cai_assets.pipeline.roles import Base, CheckpointGone, checkpoint_of, round_before
 from cai_assets.steps.complete import Completer, Usage, total
+from cai_assets.store.canonical import digest_file
+from cai_assets.store.checkpoints import RECORD, Checkpoint
+from cai_assets.store.provenance import gpu_count, provenance
+from cai_assets.store.records import WITHOUT_VERSION, Record, RecordMissing, Ref
 
 
 class Making:

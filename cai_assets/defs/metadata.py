@@ -8,11 +8,11 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from cai_assets.lineage.checkpoints import Checkpoint
-from cai_assets.lineage.records import Record
 from cai_assets.reports.charts import sparkline
 from cai_assets.reports.diff import preview_table, word_diff
 from cai_assets.settings import Settings
+from cai_assets.store.checkpoints import Checkpoint
+from cai_assets.store.records import Record
 
 # The project's vocabulary: a column means the same in every table.
 COLUMNS = {

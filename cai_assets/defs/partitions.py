@@ -6,7 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from cai_assets.lineage.snapshots import VERSIONS, KeyTaken, Snapshots, scan
+from cai_assets.versions.snapshots import VERSIONS, KeyTaken, Snapshots, scan
 
 versions = dg.DynamicPartitionsDefinition(name=VERSIONS)
 

@@ -6,7 +6,6 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from cai_assets import stages
 from cai_assets.defs.automation import on_real_change
 from cai_assets.defs.gate import gate_metadata, refuse_unfit_labeller
 from cai_assets.defs.inputs import OWNERS, TAGS, constitution, registered, starting_responses
@@ -17,12 +16,13 @@ from cai_assets.defs.partitions import versions
 from cai_assets.defs.supervised import sl_policy
 from cai_assets.evals.reward import accuracy_by, parse
 from cai_assets.evals.statistics import Estimate
-from cai_assets.lineage.checkpoints import Checkpoint
-from cai_assets.project import Project
+from cai_assets.pipeline import stages
+from cai_assets.pipeline.project import Project
+from cai_assets.pipeline.roles import starting_policy
 from cai_assets.reports.checkpoint import principle_rows
 from cai_assets.reports.reward import accuracy_table, group_table, reliability_table
-from cai_assets.start import starting_policy
 from cai_assets.steps.comparisons import Mixed
+from cai_assets.store.checkpoints import Checkpoint
 
 GROUP = "preference"
 

@@ -5,7 +5,6 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from cai_assets import stages
 from cai_assets.constitution.model import Constitution
 from cai_assets.defs.automation import on_real_change
 from cai_assets.defs.gate import refuse_unfit_labeller
@@ -17,9 +16,10 @@ from cai_assets.defs.partitions import versions
 from cai_assets.defs.preference import preference_pairs, response_pairs, reward_model
 from cai_assets.defs.supervised import sl_dataset, sl_policy
 from cai_assets.engines.models import identify
-from cai_assets.project import Project
+from cai_assets.pipeline import stages
+from cai_assets.pipeline.project import Project
+from cai_assets.pipeline.roles import Base, labeller
 from cai_assets.reports.checkpoint import principle_rows
-from cai_assets.start import Base, labeller
 
 CURVES = ("reward", "score", "held_out_reward", "kl", "beta", "policy_loss", "value_loss", "sl_loss", "margin",
           "response_length", "repetition", "entropy")

@@ -13,7 +13,7 @@ from cai_assets.defs.making import Making
 from cai_assets.defs.partitions import versions
 from cai_assets.defs.round_quality import round_quality
 from cai_assets.defs.suites import suite_results
-from cai_assets.project import Project
+from cai_assets.pipeline.project import Project
 from cai_assets.reports.version.evidence import Evidence, beside, evidence
 from cai_assets.reports.version.figures import figures, headline, numbers
 from cai_assets.reports.version.page import save

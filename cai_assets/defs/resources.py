@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from cai_assets.project import Project
+from cai_assets.pipeline.project import Project
 
 
 class ProjectResource(dg.ConfigurableResource[Project]):

@@ -4,14 +4,14 @@ from typing import Any
 
 import dagster as dg
 
-from cai_assets import stages_evaluation
 from cai_assets.defs.automation import on_real_change
 from cai_assets.defs.inputs import OWNERS, TAGS, starting_responses
 from cai_assets.defs.making import Making
 from cai_assets.defs.partitions import versions
 from cai_assets.evals.judge import QUESTIONS
 from cai_assets.evals.rounds import Rounds, stops_paying
-from cai_assets.project import Project
+from cai_assets.pipeline import evaluation
+from cai_assets.pipeline.project import Project
 from cai_assets.reports.rounds import chart, markdown, stop_sentence
 
 
@@ -25,7 +25,7 @@ def round_quality(context: dg.AssetExecutionContext, project: dg.ResourceParam[P
     """
     made = Making(context, project, partition=context.partition_key)
     settings = project.settings
-    found = stages_evaluation.round_quality(
+    found = evaluation.round_quality(
         settings, made.read("starting_responses"), made.read("revisions"),
         complete=made.completer(project.engines.open(settings.models.role("judge"))))
     tables = {name: project.layout.relative(project.records.save_table(f"round_{name}", frame)[1])

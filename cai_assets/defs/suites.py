@@ -6,7 +6,6 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from cai_assets import stages_evaluation as stages
 from cai_assets.defs.automation import on_real_change
 from cai_assets.defs.inputs import OWNERS, TAGS, starting_responses
 from cai_assets.defs.making import Making
@@ -17,8 +16,9 @@ from cai_assets.defs.supervised import sft_baseline, sl_policy
 from cai_assets.engines.models import ModelError
 from cai_assets.evals.suites.draw import Counts
 from cai_assets.evals.suites.registry import SuitesError
-from cai_assets.policies import TRAINED, by_engine, open_policies
-from cai_assets.project import Project
+from cai_assets.pipeline import evaluation as stages
+from cai_assets.pipeline.policies import TRAINED, by_engine, open_policies
+from cai_assets.pipeline.project import Project
 from cai_assets.reports.suites import headline_table, metric_table, numbers
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import dagster as dg
 import polars as pl
 
-from cai_assets import stages
 from cai_assets.defs.automation import on_real_change
 from cai_assets.defs.inputs import OWNERS, TAGS, initial_responses, registered, starting_responses
 from cai_assets.defs.launch import train
@@ -13,9 +12,10 @@ from cai_assets.defs.making import Making
 from cai_assets.defs.metadata import curve_metadata, revision_preview, text_preview
 from cai_assets.defs.partitions import versions
 from cai_assets.defs.supervised_metadata import mix_metadata, stop_metadata
-from cai_assets.project import Project
+from cai_assets.pipeline import stages
+from cai_assets.pipeline.project import Project
+from cai_assets.pipeline.roles import Base, critic, starting_policy
 from cai_assets.reports.checkpoint import principle_rows
-from cai_assets.start import Base, critic, starting_policy
 from cai_assets.steps.complete import total
 
 GROUP = "supervised"

@@ -15,11 +15,11 @@ from typing import Any
 
 import dagster as dg
 
-from cai_assets.lineage.archive import Archive
-from cai_assets.lineage.derived import Derivations
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.snapshots import Snapshots
 from cai_assets.settings import load_settings
+from cai_assets.store.layout import Layout
+from cai_assets.versions.archive import Archive
+from cai_assets.versions.derived import Derivations
+from cai_assets.versions.snapshots import Snapshots
 
 
 class _OfVersions(dg.AutomationCondition[dg.AssetKey]):

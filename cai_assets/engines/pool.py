@@ -17,9 +17,9 @@ from cai_assets.engines.protocol import Engine, ModelIdentity, Request, Result
 from cai_assets.engines.scripted import Scripted
 from cai_assets.engines.transformers_engine import TransformersEngine
 from cai_assets.engines.vllm_engine import VllmEngine
-from cai_assets.lineage.canonical import tagged_hash
-from cai_assets.lineage.layout import Layout
 from cai_assets.settings import Model, Settings
+from cai_assets.store.canonical import tagged_hash
+from cai_assets.store.layout import Layout
 
 Resolved = Literal["vllm", "transformers", "openai", "scripted"]
 

@@ -20,13 +20,13 @@ from cai_assets.engines.protocol import Call, Message, Sampling
 from cai_assets.evals.conditions import holds
 from cai_assets.evals.judge import STEP, Ask, Comparison, judge
 from cai_assets.evals.yes_no import Asked, YesNo, ask_yes_no
-from cai_assets.lineage.keys import row_id
 from cai_assets.settings import Settings
 from cai_assets.steps.complete import Completer, Row
 from cai_assets.steps.critique import critique_and_revise
 from cai_assets.steps.label import label_pairs
 from cai_assets.steps.pair import SCHEMA as PAIRS
 from cai_assets.steps.respond import respond
+from cai_assets.store.keys import row_id
 
 Name = Literal["revision", "policy", "label", "judge"]
 ROWS: dict[str, Any] = {

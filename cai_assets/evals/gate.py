@@ -20,12 +20,12 @@ from pydantic import BaseModel, ConfigDict
 from cai_assets.constitution.model import Constitution
 from cai_assets.evals.kappa import cohens_kappa
 from cai_assets.evals.statistics import Estimate, mean, proportion
-from cai_assets.lineage.canonical import tagged_hash
 from cai_assets.settings import Gate, Settings
 from cai_assets.steps.comparison_files import read_comparisons
 from cai_assets.steps.complete import Completer
 from cai_assets.steps.label import label_pairs
 from cai_assets.steps.pair import SCHEMA
+from cai_assets.store.canonical import tagged_hash
 
 BUNDLED = Path(__file__).parents[1] / "data" / "judge_pairs.jsonl"
 BINS = 5

@@ -21,7 +21,7 @@ from cai_assets.evals.judge import QUESTIONS, Ask, Comparison, Question, Verdict
 from cai_assets.evals.refusal import is_refusal
 from cai_assets.evals.statistics import Estimate, told
 from cai_assets.evals.text import echo_rate, relevance, words
-from cai_assets.lineage.canonical import tagged_hash
+from cai_assets.store.canonical import tagged_hash
 
 Against = Literal["initial", "previous"]
 AGAINST: tuple[Against, ...] = ("initial", "previous")

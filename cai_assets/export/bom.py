@@ -17,10 +17,10 @@ from cai_assets.export.assets import ABOUT
 from cai_assets.export.bom_card import data_of, model_card
 from cai_assets.export.extra import ExportError, extra
 from cai_assets.export.subject import Subject
-from cai_assets.lineage.canonical import digest_file
-from cai_assets.lineage.layout import write_atomic
-from cai_assets.lineage.records import Record
 from cai_assets.lineage.targets import CHECKPOINTS
+from cai_assets.store.canonical import digest_file
+from cai_assets.store.layout import write_atomic
+from cai_assets.store.records import Record
 
 FILE = "bom.cdx.json"
 BASE = "base-model"

@@ -8,9 +8,9 @@ from typing import Any
 from cai_assets.export.assets import ABOUT
 from cai_assets.export.subject import Subject
 from cai_assets.export.tables import setting_rows
-from cai_assets.lineage.records import Record
 from cai_assets.lineage.targets import CHECKPOINTS
 from cai_assets.reports.cards import LIMITS
+from cai_assets.store.records import Record
 
 REINFORCED = "rl_policy"
 

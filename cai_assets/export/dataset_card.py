@@ -12,8 +12,8 @@ import polars as pl
 from cai_assets.export.extra import extra
 from cai_assets.export.hub_dataset import Config, DataExport
 from cai_assets.export.tables import fact_table, setting_rows, table
-from cai_assets.lineage.rounds import round_of
 from cai_assets.reports.escape import inline
+from cai_assets.versions.rounds import round_of
 
 ABOUT: dict[Config, str] = {
     "sft": "Supervised rows: `messages` ends with the response that is trained on. `round` is the round of critique "

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cai_assets.export.extra import ExportError
-from cai_assets.lineage.checkpoints import RECORD
-from cai_assets.lineage.layout import UnsafeName, safe_name, sync_folder
-from cai_assets.lineage.sums import write_sums
+from cai_assets.store.checkpoints import RECORD
+from cai_assets.store.layout import UnsafeName, safe_name, sync_folder
+from cai_assets.store.sums import write_sums
 
 TEXT = {".json", ".jsonl", ".md", ".txt", ".jinja", ".yaml", ".yml", ".py", ".csv", ""}
 

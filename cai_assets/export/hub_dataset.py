@@ -21,12 +21,12 @@ from cai_assets.export.extra import ExportError
 from cai_assets.export.folder import file_name, fresh
 from cai_assets.export.rows import cai_rows, preference_rows, sft_rows
 from cai_assets.export.scrub import scrub_record
-from cai_assets.lineage.layout import Layout, UnsafeName, write_atomic
-from cai_assets.lineage.parquet import StoreCorrupt
-from cai_assets.lineage.records import Record, RecordMissing, Records
-from cai_assets.lineage.rounds import round_of
-from cai_assets.lineage.snapshots import Snapshots, UnknownVersion
 from cai_assets.lineage.trace import tree
+from cai_assets.store.layout import Layout, UnsafeName, write_atomic
+from cai_assets.store.parquet import StoreCorrupt
+from cai_assets.store.records import Record, RecordMissing, Records
+from cai_assets.versions.rounds import round_of
+from cai_assets.versions.snapshots import Snapshots, UnknownVersion
 
 Config = Literal["sft", "preferences", "cai"]
 Kind = Literal["sft", "preferences", "cai", "all"]

@@ -18,13 +18,13 @@ from cai_assets.export.folder import fresh
 from cai_assets.export.model_card import exported_card
 from cai_assets.export.scrub import scrub
 from cai_assets.export.subject import Subject
-from cai_assets.lineage.canonical import digest_file
-from cai_assets.lineage.checkpoints import RECORD, write_about
-from cai_assets.lineage.layout import write_atomic
-from cai_assets.lineage.parquet import write_parquet
 from cai_assets.lineage.rows import batches
-from cai_assets.lineage.sums import digests
 from cai_assets.lineage.trace import LINEAGE, LINEAGE_ROWS, to_json
+from cai_assets.store.canonical import digest_file
+from cai_assets.store.checkpoints import RECORD, write_about
+from cai_assets.store.layout import write_atomic
+from cai_assets.store.parquet import write_parquet
+from cai_assets.store.sums import digests
 
 LOCAL_NAMES = ("_name_or_path", "name_or_path", "base_model_name_or_path", "tokenizer_file")
 

@@ -22,10 +22,10 @@ from cai_assets.export.scrub import scrub
 from cai_assets.export.subject import Subject
 from cai_assets.export.tables import setting_rows
 from cai_assets.export.times import stamp, started
-from cai_assets.lineage.checkpoints import RECORD
-from cai_assets.lineage.parquet import StoreCorrupt, open_parquet
-from cai_assets.lineage.records import UNPARTITIONED, Record
 from cai_assets.lineage.targets import CHECKPOINTS
+from cai_assets.store.checkpoints import RECORD
+from cai_assets.store.parquet import StoreCorrupt, open_parquet
+from cai_assets.store.records import UNPARTITIONED, Record
 
 NAMESPACE = "cai-assets"
 PRODUCER = "urn:cai-assets:export"

@@ -7,7 +7,7 @@ sign it with a tool for in-toto attestations if others must trust it (unsigned, 
 ``buildType``, TRAINING, is a plain identifier: one training by cai-assets. Its ``externalParameters`` are ``kind``,
 ``constitution`` (version and digest, null without one), ``settings`` (of the training) and ``seed``.
 ``resolvedDependencies`` are the base model, the training rows, the source code and every record above. Digests that
-begin with ``cai`` are our own (BLAKE2b, 128 bits, over content; ``lineage/canonical.py``), all others are SHA-256 or a
+begin with ``cai`` are our own (BLAKE2b, 128 bits, over content; ``store/canonical.py``), all others are SHA-256 or a
 git commit.
 """
 
@@ -24,8 +24,8 @@ from cai_assets.constitution.digest import digest
 from cai_assets.export.extra import ExportError, extra
 from cai_assets.export.subject import Subject
 from cai_assets.export.times import stamp, started
-from cai_assets.lineage.canonical import digest_file
-from cai_assets.lineage.layout import write_atomic
+from cai_assets.store.canonical import digest_file
+from cai_assets.store.layout import write_atomic
 
 FILE = "provenance.intoto.json"
 STATEMENT = "https://in-toto.io/Statement/v1"

@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from cai_assets.lineage.records import Record
 from cai_assets.lineage.trace import Lineage
+from cai_assets.store.records import Record
 
 PATH = re.compile(r"(?<![\w/.~])~?/(?:[^\s/:'\"]+/)*([^\s/:'\"]+)/?")
 ADDRESS = re.compile(r"\w+://[^\s'\"]+")

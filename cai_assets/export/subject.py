@@ -16,13 +16,13 @@ from pydantic import ValidationError
 
 from cai_assets.export.extra import ExportError
 from cai_assets.export.scrub import scrub, scrub_lineage, scrub_record
-from cai_assets.lineage.checkpoints import RECORD
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.parquet import StoreCorrupt, read_parquet
-from cai_assets.lineage.records import Record
 from cai_assets.lineage.targets import CHECKPOINTS, UnknownTarget, every_record
 from cai_assets.lineage.trace import Lineage, LineageBroken, Traced, trace, tree
 from cai_assets.lineage.verify.checkpoints import checkpoint_problems
+from cai_assets.store.checkpoints import RECORD
+from cai_assets.store.layout import Layout
+from cai_assets.store.parquet import StoreCorrupt, read_parquet
+from cai_assets.store.records import Record
 
 UNTOUCHED = {"key", "kind", "data", "metrics", "principles", "files"}
 

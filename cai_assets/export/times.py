@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from cai_assets.lineage.records import Record
+from cai_assets.store.records import Record
 
 
 def started(record: Record) -> datetime:

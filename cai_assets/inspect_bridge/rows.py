@@ -17,15 +17,15 @@ import anyio
 import polars as pl
 
 from cai_assets.engines.protocol import Call, Engine
-from cai_assets.lineage.records import RecordMissing
-from cai_assets.policies import AGAIN, BASE, TRAINED
-from cai_assets.project import Project
+from cai_assets.pipeline.policies import AGAIN, BASE, TRAINED
+from cai_assets.pipeline.project import Project
+from cai_assets.pipeline.roles import checkpoint_of
+from cai_assets.pipeline.stages import JUDGE
 from cai_assets.settings import Settings, load_settings
-from cai_assets.stages import JUDGE
-from cai_assets.start import checkpoint_of
 from cai_assets.steps.complete import Completer, Row, Step
 from cai_assets.steps.prompts import load_prompts
 from cai_assets.steps.respond import RESPOND
+from cai_assets.store.records import RecordMissing
 
 GRADER = "judge"
 GATHERING = 0.05  # seconds in which calls that start together come together

@@ -16,8 +16,8 @@ from cai_assets.engines.models import ModelError
 from cai_assets.evals.suites.registry import SuitesError
 from cai_assets.inspect_bridge import _registry
 from cai_assets.inspect_bridge.rows import UnknownPolicy, opened
-from cai_assets.lineage.records import RecordMissing
-from cai_assets.start import CheckpointGone
+from cai_assets.pipeline.roles import CheckpointGone
+from cai_assets.store.records import RecordMissing
 
 Measured = tuple[str, float | None, float | None, float | None, int, int]
 

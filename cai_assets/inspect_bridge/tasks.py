@@ -13,7 +13,6 @@ from inspect_ai.model import GenerateConfig, ModelOutput, get_model
 from inspect_ai.scorer import Scorer
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
-from cai_assets import stages_evaluation
 from cai_assets.evals.suites.ability import ability_calls
 from cai_assets.evals.suites.model import LETTERS
 from cai_assets.inspect_bridge.cases import LETTERS_READ, case_of, samples_of
@@ -27,8 +26,9 @@ from cai_assets.inspect_bridge.scorers import (
     scored,
     words,
 )
-from cai_assets.policies import BASE
-from cai_assets.policies import samples_of as sample_indices
+from cai_assets.pipeline import evaluation
+from cai_assets.pipeline.policies import BASE
+from cai_assets.pipeline.policies import samples_of as sample_indices
 from cai_assets.settings import Settings
 
 
@@ -41,7 +41,7 @@ def suite(name: str, version: str | None = None, policy: str = BASE, settings: d
     """
     project, _ = opened(settings or {})
     wanted = _wanted(project.settings, name)
-    cases = stages_evaluation.suite_cases(wanted, trained_prompts(project, version))
+    cases = evaluation.suite_cases(wanted, trained_prompts(project, version))
     (found,) = cases.suites
     counts = cases.drawn.counts[found.name]
     samples = list(samples_of(cases.drawn.items, sample_indices(wanted, policy),

@@ -1,1 +1,1 @@
-"""Keys, the row store, records and checkpoints: what was made, from what, and where it lies."""
+"""Who came from whom: rows, records and principles, walked in both directions and verified."""

@@ -15,17 +15,17 @@ import polars as pl
 
 from cai_assets.lineage.chain import UnknownRow, matches, naming
 from cai_assets.lineage.graph import Graph, Places, descendants, graph
-from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.principles import DIGITS
-from cai_assets.lineage.records import Record
-from cai_assets.lineage.rounds import round_of
 from cai_assets.lineage.shapes import LABELS, read_rows
 from cai_assets.lineage.sizes import Counts, Measure, measured, tokens
-from cai_assets.lineage.snapshots import Snapshots, UnknownVersion
-from cai_assets.lineage.store import RowStore
 from cai_assets.lineage.targets import CHECKPOINTS, UnknownTarget, every_record
 from cai_assets.lineage.trace import tables_of, tree
 from cai_assets.lineage.trained import training_of
+from cai_assets.store.layout import Layout
+from cai_assets.store.records import Record
+from cai_assets.store.row_store import RowStore
+from cai_assets.versions.rounds import round_of
+from cai_assets.versions.snapshots import Snapshots, UnknownVersion
 
 # By asset, number of calls or trainings, and whether it is a training: seconds and price, None where unknown.
 Cost = Callable[[str, int, bool], Mapping[str, float | None]]

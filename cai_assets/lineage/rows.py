@@ -12,10 +12,10 @@ import polars as pl
 
 from cai_assets.lineage.chain import Read, around, chain
 from cai_assets.lineage.graph import Graph, Places, ancestors, graph
-from cai_assets.lineage.parquet import GROUP_ROWS, as_frame, open_parquet, read_table
 from cai_assets.lineage.shapes import LABELS, ROWS, Part, Table, columns, parts_of, read_rows, said
 from cai_assets.lineage.sizes import Counts, lengths, tokens
-from cai_assets.lineage.store import RowStore
+from cai_assets.store.parquet import GROUP_ROWS, as_frame, open_parquet, read_table
+from cai_assets.store.row_store import RowStore
 
 # Beside ROWS: sizes, the checkpoints whose data a row is in (once for each time), and by which principles the labeller
 # graded the responses to it.

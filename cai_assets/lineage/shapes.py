@@ -13,7 +13,7 @@ from typing import NamedTuple
 import polars as pl
 
 from cai_assets.lineage.origins import ORIGIN, as_struct
-from cai_assets.lineage.parquet import as_frame, open_parquet, read_parquet, read_table
+from cai_assets.store.parquet import as_frame, open_parquet, read_parquet, read_table
 
 MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 COPIED: dict[str, pl.DataType] = {

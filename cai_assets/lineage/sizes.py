@@ -14,7 +14,7 @@ import polars as pl
 
 from cai_assets.lineage.graph import Graph, Places
 from cai_assets.lineage.shapes import LABELS, Part, characters
-from cai_assets.lineage.store import RowStore
+from cai_assets.store.row_store import RowStore
 
 Measure = Literal["completion tokens", "characters"]
 Counts = npt.NDArray[np.int64]

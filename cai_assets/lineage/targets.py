@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from cai_assets.lineage.checkpoints import RECORD
-from cai_assets.lineage.layout import Layout, UnsafeName
-from cai_assets.lineage.records import UNPARTITIONED, WITHOUT_VERSION, Record, RecordMissing, Records, Ref
+from cai_assets.store.checkpoints import RECORD
+from cai_assets.store.layout import Layout, UnsafeName
+from cai_assets.store.records import UNPARTITIONED, WITHOUT_VERSION, Record, RecordMissing, Records, Ref
 
 CHECKPOINTS = ("sft_baseline", "sl_policy", "reward_model", "rl_policy")
 KEY = re.compile(r"(k1:)?[0-9a-f]{8,32}")

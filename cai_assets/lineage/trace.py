@@ -16,20 +16,20 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cai_assets.constitution.model import Constitution
-from cai_assets.lineage.canonical import digest_file
-from cai_assets.lineage.checkpoints import RECORD
 from cai_assets.lineage.graph import Graph, graph
-from cai_assets.lineage.layout import Layout, write_atomic
-from cai_assets.lineage.parquet import StoreCorrupt, write_parquet
 from cai_assets.lineage.principles import Influence, influence
-from cai_assets.lineage.records import Record, Records
-from cai_assets.lineage.rounds import round_of
 from cai_assets.lineage.rows import FileRows, Rows, UsedRows, batches
 from cai_assets.lineage.shapes import SHAPES, Table
-from cai_assets.lineage.snapshots import Snapshots, UnknownVersion
-from cai_assets.lineage.store import RowStore
 from cai_assets.lineage.targets import CHECKPOINTS, checkpoint_folder, every_record, find_record, maker
 from cai_assets.lineage.trained import training_of
+from cai_assets.store.canonical import digest_file
+from cai_assets.store.checkpoints import RECORD
+from cai_assets.store.layout import Layout, write_atomic
+from cai_assets.store.parquet import StoreCorrupt, write_parquet
+from cai_assets.store.records import Record, Records
+from cai_assets.store.row_store import RowStore
+from cai_assets.versions.rounds import round_of
+from cai_assets.versions.snapshots import Snapshots, UnknownVersion
 
 LINEAGE, LINEAGE_ROWS = "lineage.json", "lineage_rows.parquet"
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import polars as pl
 
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.parquet import read_parquet
-from cai_assets.lineage.records import Record
 from cai_assets.lineage.shapes import MESSAGES, columns
+from cai_assets.store.layout import Layout
+from cai_assets.store.parquet import read_parquet
+from cai_assets.store.records import Record
 
 # ``graded_by``: the principle by whose request the labeller graded the responses to a prompt (rl.reward=labeller).
 TRAINED: dict[str, pl.DataType] = {"row_id": pl.String(), "prompt_id": pl.String(), "held_out": pl.Boolean(),

@@ -15,11 +15,11 @@ import polars as pl
 from cai_assets.constitution.derive import Derived
 from cai_assets.constitution.diff import diff
 from cai_assets.constitution.model import Constitution
-from cai_assets.constitution.touches import together
-from cai_assets.lineage.records import Record, RecordMissing
+from cai_assets.pipeline.project import Project
 from cai_assets.plan.causes import setting_changes
 from cai_assets.plan.plan import Plan, make_plan
-from cai_assets.project import Project
+from cai_assets.plan.touches import together
+from cai_assets.store.records import Record, RecordMissing
 
 # The assets of a version that a comparison needs, in the order of the graph.
 MADE = ("constitution", "starting_responses", "critiques", "revisions", "sl_dataset", "sl_policy", "response_pairs",
@@ -99,7 +99,7 @@ def touched(critiques: pl.DataFrame, derived: Derived) -> Share:
 
 
 def expected(before: Constitution, derived: Derived, rounds: int) -> Share:
-    """By theory (``constitution/touches.py``): what ``touched`` tends to as prompts become many."""
+    """By theory (``plan/touches.py``): what ``touched`` tends to as prompts become many."""
     if derived.seed:
         return Share(1.0, 1.0)
     found = [t for t in together(diff(before, derived.constitution), rounds=rounds) if t.asset == "revisions"]

@@ -15,7 +15,7 @@ import polars as pl
 from cai_assets.constitution.digest import principle_digest
 from cai_assets.constitution.draw import draw
 from cai_assets.constitution.model import Constitution, Use
-from cai_assets.lineage.records import Record
+from cai_assets.store.records import Record
 
 NEVER = "no stored row: never generated, or it failed"
 

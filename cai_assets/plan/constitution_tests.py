@@ -8,11 +8,11 @@ import polars as pl
 
 from cai_assets.engines.protocol import Engine
 from cai_assets.evals.constitution_tests import Tested, run_cases
-from cai_assets.lineage.checkpoints import Checkpoint
+from cai_assets.pipeline.constitution_tests import POLICY, roles_of, tests_of
 from cai_assets.plan.dry import PLANNED, DryCompleter
 from cai_assets.plan.lines import Lines, planned
 from cai_assets.steps.thought import THOUGHT
-from cai_assets.tested import POLICY, roles_of, tests_of
+from cai_assets.store.checkpoints import Checkpoint
 
 ASSET = "constitution_tests"
 

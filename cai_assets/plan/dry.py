@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from cai_assets.engines.protocol import Call, ModelIdentity
-from cai_assets.lineage.store import RowStore
 from cai_assets.steps.complete import Completer, Row, Step
+from cai_assets.store.row_store import RowStore
 
 PLANNED = "not generated yet"
 

@@ -9,14 +9,14 @@ from collections.abc import Collection, Mapping
 
 import polars as pl
 
-from cai_assets import stages, stages_evaluation
 from cai_assets.constitution.draw import evaluation_key
 from cai_assets.evals.evaluate import RIVALS
-from cai_assets.lineage.checkpoints import Checkpoint
+from cai_assets.pipeline import evaluation, stages
+from cai_assets.pipeline.policies import BASE
 from cai_assets.plan.causes import drawn_before, principle_causes
 from cai_assets.plan.dry import PLANNED
 from cai_assets.plan.lines import Lines, planned
-from cai_assets.policies import BASE
+from cai_assets.store.checkpoints import Checkpoint
 
 JUDGING = "the judge reads responses that do not exist yet"
 
@@ -69,12 +69,12 @@ def _waiting(frame: pl.DataFrame, other: pl.DataFrame) -> int:
 
 
 def plan_suites(plan: Lines, responses: pl.DataFrame, trained: Mapping[str, Checkpoint | None]) -> None:
-    cases = stages_evaluation.suite_cases(plan.settings, responses)
+    cases = evaluation.suite_cases(plan.settings, responses)
     dries = plan.dry_policies(trained)
     answers = [answer for name, dry in dries.items()
-               for answer in stages_evaluation.suite_answers(plan.settings, cases, complete=dry, policy=name)]
+               for answer in evaluation.suite_answers(plan.settings, cases, complete=dry, policy=name)]
     judge = plan.dry("judge")
-    stages_evaluation.suite_verdicts(plan.settings, answers, complete=judge)
+    evaluation.suite_verdicts(plan.settings, answers, complete=judge)
     new = {name: dries[name] for name, found in trained.items() if found is None}
     # Policies may be one model, as base and base_again are: a call that two of them miss is made once.
     certain = len({key for name, dry in dries.items() if name not in new for key in dry.missing} | judge.missing.keys())
@@ -87,7 +87,7 @@ def plan_suites(plan: Lines, responses: pl.DataFrame, trained: Mapping[str, Chec
 
 def plan_rounds(plan: Lines, responses: pl.DataFrame, revisions: pl.DataFrame) -> None:
     judge = plan.dry("judge")
-    rows = stages_evaluation.round_verdicts(plan.settings, responses, revisions, complete=judge)
+    rows = evaluation.round_verdicts(plan.settings, responses, revisions, complete=judge)
     asked_once = rows.filter((pl.col("round") > 1) | (pl.col("against") == "initial"))
     waiting = asked_once.filter(pl.col("judge_error").fill_null("").str.contains(PLANNED, literal=True),
                                 pl.col("verdict") == "missing")

@@ -12,19 +12,19 @@ import polars as pl
 from cai_assets.constitution.derive import Derived
 from cai_assets.constitution.model import Constitution, Use
 from cai_assets.engines.protocol import ModelIdentity
-from cai_assets.lineage.checkpoints import Checkpoint
-from cai_assets.lineage.derived import Derivations
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.provenance import gpu_count
-from cai_assets.lineage.records import Record, RecordMissing
-from cai_assets.lineage.snapshots import Snapshots
+from cai_assets.pipeline.policies import open_policies, policy_names
+from cai_assets.pipeline.project import Project
+from cai_assets.pipeline.roles import round_before
 from cai_assets.plan.causes import NEVER, row_causes, setting_changes
 from cai_assets.plan.dry import PLANNED, DryCompleter
 from cai_assets.plan.rates import Rate, row_rate
-from cai_assets.policies import open_policies, policy_names
-from cai_assets.project import Project
 from cai_assets.settings import Role
-from cai_assets.start import round_before
+from cai_assets.store.checkpoints import Checkpoint
+from cai_assets.store.layout import Layout
+from cai_assets.store.provenance import gpu_count
+from cai_assets.store.records import Record, RecordMissing
+from cai_assets.versions.derived import Derivations
+from cai_assets.versions.snapshots import Snapshots
 
 REUSE, TRAIN, UNLESS = "reuse", "train", "train unless unchanged"
 

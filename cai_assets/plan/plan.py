@@ -14,24 +14,24 @@ from typing import Any
 
 import polars as pl
 
-from cai_assets import stages
 from cai_assets.constitution.derive import Derived
 from cai_assets.constitution.draw import critique_key, label_key
 from cai_assets.engines.models import identify
-from cai_assets.lineage.checkpoints import Checkpoint
+from cai_assets.pipeline import stages
+from cai_assets.pipeline.project import Project
+from cai_assets.pipeline.roles import checkpoint_of, critic, labeller, starting_policy
 from cai_assets.plan.causes import drawn_before
 from cai_assets.plan.constitution_tests import plan_tests
 from cai_assets.plan.dry import PLANNED
 from cai_assets.plan.evaluation import plan_evaluation, plan_rounds, plan_suites
 from cai_assets.plan.lines import UNLESS, Line, planned
 from cai_assets.plan.training import Trainings
-from cai_assets.project import Project
-from cai_assets.start import checkpoint_of, critic, labeller, starting_policy
 from cai_assets.steps.pair import calls_per_prompt
 from cai_assets.steps.prompts import SCHEMA as PROMPTS
 from cai_assets.steps.prompts import load_prompts, select
 from cai_assets.steps.questions import ORDERS, calls_per_pair
 from cai_assets.steps.thought import THOUGHT
+from cai_assets.store.checkpoints import Checkpoint
 
 
 @dataclass(frozen=True)

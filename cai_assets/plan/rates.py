@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cai_assets.lineage.records import Records
+from cai_assets.store.records import Records
 
 
 @dataclass(frozen=True)

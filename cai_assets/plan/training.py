@@ -7,11 +7,11 @@ from typing import Any
 
 import polars as pl
 
-from cai_assets import stages
 from cai_assets.engines.protocol import ModelIdentity
-from cai_assets.lineage.checkpoints import Checkpoint
+from cai_assets.pipeline import stages
 from cai_assets.plan.lines import REUSE, TRAIN, UNLESS, Line, Lines, cost_of
 from cai_assets.plan.rates import Rate, training_rate
+from cai_assets.store.checkpoints import Checkpoint
 from cai_assets.train.job import Kind
 
 PARTS = {"base": "its base model", "data": "its training rows", "seed": "the seed", "code_version": "the training code"}

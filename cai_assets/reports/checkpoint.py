@@ -8,8 +8,8 @@ from typing import Any
 
 from cai_assets.constitution.model import Constitution, Use
 from cai_assets.evals.statistics import Estimate
-from cai_assets.lineage.provenance import provenance
 from cai_assets.reports.cards import CardInput, PrincipleUse, model_card
+from cai_assets.store.provenance import provenance
 from cai_assets.train.job import Kind
 
 

@@ -21,7 +21,7 @@ from rich.text import Text
 from cai_assets.constitution.diff import Change, Diff, ShotChange, TextChange, Word
 from cai_assets.constitution.digest import digest
 from cai_assets.constitution.model import Constitution
-from cai_assets.constitution.touches import Touch, together, touches
+from cai_assets.plan.touches import Touch, together, touches
 from cai_assets.reports.escape import fenced, shorten, visible
 
 WIDTH = 100

@@ -12,8 +12,8 @@ import polars as pl
 
 from cai_assets.evals.gate import GateResult
 from cai_assets.evals.statistics import Estimate, proportion
-from cai_assets.lineage.records import Record
-from cai_assets.project import Project
+from cai_assets.pipeline.project import Project
+from cai_assets.store.records import Record
 
 UNKNOWN = "not known"
 

@@ -16,10 +16,10 @@ import polars as pl
 from cai_assets.evals.judge import Question
 from cai_assets.evals.ranking import Contest, Ranking, rank
 from cai_assets.evals.statistics import Estimate
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.records import RecordMissing
-from cai_assets.policies import BASE
+from cai_assets.pipeline.policies import BASE
 from cai_assets.reports.compare.sides import Side, side
+from cai_assets.store.layout import Layout
+from cai_assets.store.records import RecordMissing
 
 Rows = Mapping[str, list[dict[str, Any]]]  # rows of the evaluation by version
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from cai_assets.lineage.records import WITHOUT_VERSION, RecordMissing
-from cai_assets.project import Project
+from cai_assets.pipeline.project import Project
+from cai_assets.store.records import WITHOUT_VERSION, RecordMissing
 
 ORDER = (
     "prompts", "initial_responses", "constitution", "starting_responses", "critiques", "revisions", "sl_dataset",

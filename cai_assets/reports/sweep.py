@@ -13,10 +13,10 @@ from typing import Any
 
 import polars as pl
 
-from cai_assets.lineage.layout import Layout, write_atomic
-from cai_assets.lineage.pages import write_page
-from cai_assets.project import Project
-from cai_assets.start import checkpoint_of
+from cai_assets.pipeline.project import Project
+from cai_assets.pipeline.roles import checkpoint_of
+from cai_assets.store.layout import Layout, write_atomic
+from cai_assets.store.pages import write_page
 
 WINS = (("harmlessness_win_rate", "red-team"), ("helpfulness_win_rate", "helpful"))
 HEADER = ("alpha", "reward, first → last", "held-out reward ± standard error", "largest KL", "SL loss, first → last",

@@ -21,10 +21,10 @@ from pathlib import Path
 import polars as pl
 
 from cai_assets.engines.protocol import Message, Role
-from cai_assets.lineage.canonical import tagged_hash
 from cai_assets.steps.prompt_files import COLUMNS, Raw, RowFault, read_files
 from cai_assets.steps.prompt_rows import PROMPT_KEYS, check_row, check_text, excerpt, message_of
 from cai_assets.steps.prompts import REJECTS
+from cai_assets.store.canonical import tagged_hash
 
 SCHEMA = pl.Schema({
     "pair_id": pl.String(), "prompt_id": pl.String(),

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from cai_assets.lineage.keys import row_id
 from cai_assets.settings.base import Source
 from cai_assets.steps.comparison_files import read_comparisons
 from cai_assets.steps.prompt_rows import normalise
+from cai_assets.store.keys import row_id
 
 AI, HUMAN = "ai", "human"
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from cai_assets.engines.protocol import Call, Engine, Result
-from cai_assets.lineage.keys import Payloads, payload_key, request_for
-from cai_assets.lineage.store import RowStore, StoredRow, Writer
-from cai_assets.progress import Progress
+from cai_assets.steps.progress import Progress
+from cai_assets.store.keys import Payloads, payload_key, request_for
+from cai_assets.store.row_store import RowStore, StoredRow, Writer
 
 Log = Callable[[str], None]
 

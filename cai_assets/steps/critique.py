@@ -19,12 +19,12 @@ from cai_assets.constitution.digest import principle_digest
 from cai_assets.constitution.draw import critique_key, draw
 from cai_assets.constitution.model import Constitution, Principle, RevisionShot
 from cai_assets.engines.protocol import Call, Message
-from cai_assets.lineage.canonical import tagged_hash
-from cai_assets.lineage.keys import row_id
 from cai_assets.settings import Critique, Generation
 from cai_assets.steps.complete import Completer, Row, Step
 from cai_assets.steps.frames import critique_call, direct_revision_call, revision_call
 from cai_assets.steps.verdict import VERDICT, p_done, verdict_call
+from cai_assets.store.canonical import tagged_hash
+from cai_assets.store.keys import row_id
 
 CRITIQUE = Step("critique")
 REVISION = Step("revision")

@@ -14,7 +14,6 @@ from typing import Any
 import polars as pl
 
 from cai_assets.constitution.model import Constitution
-from cai_assets.lineage.keys import row_id
 from cai_assets.settings import Labels
 from cai_assets.steps.answers import (
     CALL,
@@ -32,6 +31,7 @@ from cai_assets.steps.compare import comparison_call
 from cai_assets.steps.complete import Completer, Row, Step
 from cai_assets.steps.questions import ORDERS, Judged, Question, judged_by, labelling_principles, questions_about
 from cai_assets.steps.thought import think
+from cai_assets.store.keys import row_id
 
 LABEL = Step("label")
 

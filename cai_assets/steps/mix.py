@@ -17,13 +17,13 @@ from typing import NamedTuple
 import numpy as np
 
 from cai_assets.engines.protocol import Message
-from cai_assets.lineage.canonical import tagged_hash
-from cai_assets.lineage.keys import row_id
 from cai_assets.settings.base import Source
 from cai_assets.steps import prompt_files
 from cai_assets.steps.prompt_files import SPLITS, Raw, RowFault, one_of, read_files
 from cai_assets.steps.prompt_near import Near
 from cai_assets.steps.prompt_rows import check_row, check_text, message_of, normalise
+from cai_assets.store.canonical import tagged_hash
+from cai_assets.store.keys import row_id
 
 TURNS = ("messages", "conversations")
 ANSWERS = ("response", "completion", "output", "answer")

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from cai_assets.engines.protocol import Call, Sampling
-from cai_assets.lineage.canonical import tagged_hash
-from cai_assets.lineage.keys import row_id
 from cai_assets.settings import Pairs
 from cai_assets.steps.complete import Completer, Row
 from cai_assets.steps.respond import RESPOND
+from cai_assets.store.canonical import tagged_hash
+from cai_assets.store.keys import row_id
 
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "pair_id": pl.String, "prompt_id": pl.String, "kind": pl.String, "category": pl.String,

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from cai_assets.constitution.model import SLUG
 from cai_assets.engines.protocol import Message, Role
-from cai_assets.lineage.canonical import tagged_hash
 from cai_assets.lineage.origins import Origin, read_origin
 from cai_assets.steps.prompt_files import KINDS, SPLITS, Raw, RowFault, one_of, printable
+from cai_assets.store.canonical import tagged_hash
 
 PROMPT_KEYS = ("prompt", "messages", "conversations", "question", "instruction", "text")
 ROLES: dict[str, Role] = {"system": "system", "user": "user", "human": "user", "assistant": "assistant",

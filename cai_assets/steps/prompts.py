@@ -17,12 +17,12 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from cai_assets.lineage.canonical import canonical_json, tagged_hash
 from cai_assets.lineage.origins import ORIGINS
 from cai_assets.settings import Prompts
 from cai_assets.steps.prompt_files import Raw, RowFault, printable, read_files
 from cai_assets.steps.prompt_near import Near
 from cai_assets.steps.prompt_rows import Prompt, check_row, excerpt
+from cai_assets.store.canonical import canonical_json, tagged_hash
 
 BUNDLED = Path(__file__).parent.parent / "data" / "prompts.jsonl"
 PLACE: dict[str, pl.DataType] = {"source": pl.String(), "line": pl.Int64()}

@@ -13,8 +13,8 @@ from typing import Any, Literal, NamedTuple
 from cai_assets.constitution.digest import principle_digest
 from cai_assets.constitution.draw import draw, label_key
 from cai_assets.constitution.model import Constitution, Principle
-from cai_assets.lineage.canonical import tagged_hash
 from cai_assets.settings import Labels
+from cai_assets.store.canonical import tagged_hash
 
 Order = Literal["first", "second"]
 ORDERS: tuple[Order, Order] = ("first", "second")

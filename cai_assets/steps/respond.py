@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import polars as pl
 
 from cai_assets.engines.protocol import Call, Sampling
-from cai_assets.lineage.keys import row_id
 from cai_assets.steps.complete import Completer, Step
+from cai_assets.store.keys import row_id
 
 RESPOND = Step("respond")
 

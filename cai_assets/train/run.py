@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cai_assets.lineage.layout import sync_folder, write_atomic
 from cai_assets.settings import Training
+from cai_assets.store.layout import sync_folder, write_atomic
 from cai_assets.train.job import Job
 from cai_assets.train.lora import merged
 from cai_assets.train.progress import Curves, Reporter

@@ -14,7 +14,7 @@ from cai_assets.constitution.digest import partition_key
 from cai_assets.constitution.lint import lint, lint_cases
 from cai_assets.constitution.load import ConstitutionError, load_file, parse
 from cai_assets.constitution.schema import PATH, render, schema
-from cai_assets.lineage.snapshots import constitution_files
+from cai_assets.versions.snapshots import constitution_files
 
 FILES = constitution_files(Path(__file__).parents[2] / "constitutions")
 by_name = pytest.mark.parametrize("file", FILES, ids=[f.stem for f in FILES])

@@ -12,7 +12,7 @@ from cai_assets.constitution.diff import applied, diff, word_ops
 from cai_assets.constitution.digest import digest
 from cai_assets.constitution.draw import critique_key, draw_many
 from cai_assets.constitution.model import Constitution, Principle
-from cai_assets.constitution.touches import draws_touched, share_of_chains, share_of_steps, together, touches
+from cai_assets.plan.touches import draws_touched, share_of_chains, share_of_steps, together, touches
 
 ROUNDS = 4
 SHOWN = ("constitution_tests", "attribution", "report", "comparison")

@@ -26,15 +26,15 @@ from cai_assets.defs import launch
 from cai_assets.defs.execute import materialise
 from cai_assets.engines.scripted import Scripted
 from cai_assets.evals.reward import measure
-from cai_assets.lineage.garbage import table_keys
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.records import WITHOUT_VERSION, Record, Records
-from cai_assets.lineage.snapshots import VERSIONS
-from cai_assets.lineage.store import list_shards, read_shard
-from cai_assets.lineage.upkeep import steps
-from cai_assets.project import Project
+from cai_assets.pipeline.project import Project
 from cai_assets.reports.summary import ORDER
+from cai_assets.store.garbage import table_keys
+from cai_assets.store.layout import Layout
+from cai_assets.store.records import WITHOUT_VERSION, Record, Records
+from cai_assets.store.row_store import list_shards, read_shard
+from cai_assets.store.upkeep import steps
 from cai_assets.train.job import Job
+from cai_assets.versions.snapshots import VERSIONS
 
 START = load_file(Path(__file__).parents[2] / "constitutions" / "customer-service.yaml")
 ROUNDS = 3

@@ -10,8 +10,8 @@ from tiny_models import tiny_model
 from typer.testing import CliRunner
 
 from cai_assets.cli import app
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.records import Records
+from cai_assets.store.layout import Layout
+from cai_assets.store.records import Records
 
 CONSTITUTION = 'version: "v1"\nprinciples:\n  - id: harm\n    critique: Find harm.\n    revision: Remove harm.\n' \
                "    preference: Which is less harmful?\n"  # fmt: skip

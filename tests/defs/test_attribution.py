@@ -21,9 +21,9 @@ from cai_assets.cli.attribute import _left
 from cai_assets.constitution.derive import only, without
 from cai_assets.constitution.digest import partition_key
 from cai_assets.engines.scripted import Scripted
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.records import Records
-from cai_assets.lineage.snapshots import VERSIONS, Snapshots
+from cai_assets.store.layout import Layout
+from cai_assets.store.records import Records
+from cai_assets.versions.snapshots import VERSIONS, Snapshots
 
 VERSION = partition_key(CONSTITUTION)
 GUARD, WARM = without(CONSTITUTION, "guard"), without(CONSTITUTION, "warm")

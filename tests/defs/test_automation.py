@@ -16,9 +16,9 @@ import pytest
 from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.definitions import defs
 from cai_assets.defs.jobs import jobs
-from cai_assets.lineage.archive import Archive
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.snapshots import VERSIONS, Snapshots
+from cai_assets.store.layout import Layout
+from cai_assets.versions.archive import Archive
+from cai_assets.versions.snapshots import VERSIONS, Snapshots
 
 SPECS = list(defs.resolve_all_asset_specs())
 CHECKS = [c for d in defs.asset_checks or () for c in d.check_specs if c.blocking]

@@ -11,12 +11,12 @@ from histories import History
 from cai_assets.constitution.cases import CasesError
 from cai_assets.constitution.derive import without
 from cai_assets.defs.execute import materialise
-from cai_assets.lineage.derived import Derivations
-from cai_assets.lineage.garbage import gc
-from cai_assets.lineage.records import Record, RecordMissing
-from cai_assets.lineage.snapshots import VERSIONS
+from cai_assets.pipeline.project import Project
 from cai_assets.plan.plan import Line, make_plan
-from cai_assets.project import Project
+from cai_assets.store.garbage import gc
+from cai_assets.store.records import Record, RecordMissing
+from cai_assets.versions.derived import Derivations
+from cai_assets.versions.snapshots import VERSIONS
 
 ASSET = "constitution_tests"
 CASES = """

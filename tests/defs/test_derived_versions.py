@@ -16,9 +16,9 @@ from cai_assets.definitions import defs
 from cai_assets.defs.automation import on_real_change, weekly
 from cai_assets.defs.partitions import versions
 from cai_assets.defs.version_conditions import OfDerivedVersion
-from cai_assets.lineage.derived import Derivations
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.snapshots import VERSIONS, Snapshots
+from cai_assets.store.layout import Layout
+from cai_assets.versions.derived import Derivations
+from cai_assets.versions.snapshots import VERSIONS, Snapshots
 
 SERVICE = load_file(Path(__file__).parents[2] / "constitutions" / "customer-service.yaml")
 

@@ -15,11 +15,11 @@ from cai_assets.defs.execute import materialise
 from cai_assets.engines.protocol import Request, Result
 from cai_assets.engines.scripted import Scripted
 from cai_assets.evals.metrics import METRICS_SCHEMA
-from cai_assets.lineage.records import Record
-from cai_assets.lineage.snapshots import VERSIONS
 from cai_assets.plan.lines import Line
 from cai_assets.plan.plan import make_plan
 from cai_assets.reports.ranking import ranking
+from cai_assets.store.records import Record
+from cai_assets.versions.snapshots import VERSIONS
 
 GRAPH = ("prompts", "initial_responses", "constitution", "starting_responses", "critiques", "revisions", "sl_dataset",
          "sl_policy", "sft_baseline", "response_pairs", "preference_pairs", "reward_model", "rl_policy", "evaluation")

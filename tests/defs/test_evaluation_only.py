@@ -13,11 +13,11 @@ from histories import History
 
 from cai_assets.constitution.load import load_file
 from cai_assets.constitution.model import Constitution, Principle
-from cai_assets.lineage.garbage import gc
-from cai_assets.lineage.records import Record
 from cai_assets.plan.evaluation import JUDGING as NEW_RESPONSES
 from cai_assets.plan.plan import Plan, make_plan
 from cai_assets.reports.summary import ORDER, WITHOUT_VERSION
+from cai_assets.store.garbage import gc
+from cai_assets.store.records import Record
 
 RED_TEAM = load_file(Path(__file__).parents[2] / "constitutions" / "red-team.yaml")
 JUDGING = {"evaluation", "constitution_tests"}  # the tests judge by a principle's own request

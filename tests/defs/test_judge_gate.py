@@ -16,12 +16,12 @@ from cai_assets.defs import launch
 from cai_assets.defs.execute import materialise
 from cai_assets.engines import pool
 from cai_assets.engines.scripted import Scripted
-from cai_assets.lineage.garbage import gc
-from cai_assets.lineage.records import RecordMissing
-from cai_assets.lineage.snapshots import VERSIONS
+from cai_assets.pipeline.project import Project
 from cai_assets.plan.plan import make_plan
-from cai_assets.project import Project
 from cai_assets.reports.feedback_cost import as_json, feedback_table, markdown
+from cai_assets.store.garbage import gc
+from cai_assets.store.records import RecordMissing
+from cai_assets.versions.snapshots import VERSIONS
 
 BLOCKS, WARNS = "labels_may_train", "labeller_agrees_with_people"
 

@@ -19,12 +19,12 @@ import pytest
 from histories import ROUNDS, History, latest
 
 from cai_assets.defs.execute import materialise
-from cai_assets.lineage.garbage import gc
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.records import Record, Records
-from cai_assets.lineage.snapshots import VERSIONS
 from cai_assets.plan.plan import Plan, make_plan
 from cai_assets.steps.hygiene import KINDS
+from cai_assets.store.garbage import gc
+from cai_assets.store.layout import Layout
+from cai_assets.store.records import Record, Records
+from cai_assets.versions.snapshots import VERSIONS
 
 HALF = ("prompts", "initial_responses", "constitution", "starting_responses", "critiques", "revisions", "sl_dataset",
         "sl_policy", "sft_baseline")

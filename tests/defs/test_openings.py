@@ -17,7 +17,7 @@ from cai_assets.defs.execute import materialise
 from cai_assets.engines.pool import EnginePool
 from cai_assets.engines.protocol import Engine, ModelIdentity, Request, Result
 from cai_assets.engines.scripted import Scripted
-from cai_assets.lineage.snapshots import VERSIONS
+from cai_assets.versions.snapshots import VERSIONS
 
 MEASURED = ("constitution_tests", "evaluation", "round_quality", "suite_results")
 

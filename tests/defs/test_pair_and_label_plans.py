@@ -12,10 +12,10 @@ import pytest
 from histories import History, crash_somewhere
 
 from cai_assets.defs.execute import materialise
-from cai_assets.lineage.records import Record
-from cai_assets.lineage.snapshots import VERSIONS
 from cai_assets.plan.lines import Line
 from cai_assets.plan.plan import make_plan
+from cai_assets.store.records import Record
+from cai_assets.versions.snapshots import VERSIONS
 
 THOUGHTFUL = {"chain_of_thought": True, "samples": 2, "thought_tokens": 8}
 MODES: dict[str, dict[str, Any]] = {

@@ -16,13 +16,13 @@ from typer.testing import CliRunner
 from cai_assets.cli import app
 from cai_assets.defs import launch
 from cai_assets.evals.review_file import read_review, write_review
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.parquet import read_parquet
-from cai_assets.lineage.records import Records
 from cai_assets.lineage.trace import find_record, trace_record
 from cai_assets.lineage.verify import verify
 from cai_assets.plan.plan import make_plan
 from cai_assets.steps.prompt_rows import normalise
+from cai_assets.store.layout import Layout
+from cai_assets.store.parquet import read_parquet
+from cai_assets.store.records import Records
 
 SUITES = ("ability", "jailbreak", "over-refusal", "prefill")
 

@@ -8,8 +8,8 @@ import pytest
 
 from cai_assets.defs.checks.preference import beats_baselines, beats_chance, is_calibrated, not_only_length
 from cai_assets.evals.reward import Result, measure
-from cai_assets.lineage.records import Record
-from cai_assets.project import Project
+from cai_assets.pipeline.project import Project
+from cai_assets.store.records import Record
 
 NONE = cast(Project, None)
 

@@ -9,10 +9,10 @@ import pytest
 from histories import History
 
 from cai_assets.defs.execute import materialise
-from cai_assets.lineage.records import RecordMissing
-from cai_assets.lineage.rounds import Round, round_of
-from cai_assets.lineage.snapshots import VERSIONS
 from cai_assets.plan.plan import make_plan
+from cai_assets.store.records import RecordMissing
+from cai_assets.versions.rounds import Round, round_of
+from cai_assets.versions.snapshots import VERSIONS
 
 
 def run_round(history: History, root: Path, key: str) -> dg.ExecuteInProcessResult:

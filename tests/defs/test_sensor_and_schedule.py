@@ -7,9 +7,9 @@ import dagster as dg
 import pytest
 
 from cai_assets.defs.automation import register_constitutions, weekly
-from cai_assets.lineage.archive import Archive
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.snapshots import VERSIONS, Snapshots, UnknownVersion
+from cai_assets.store.layout import Layout
+from cai_assets.versions.archive import Archive
+from cai_assets.versions.snapshots import VERSIONS, Snapshots, UnknownVersion
 
 TEXT = 'version: "{version}"\nprinciples:\n  - id: harm\n    critique: {critique}\n    revision: Remove harm.\n'
 

@@ -20,13 +20,13 @@ from cai_assets.defs.execute import materialise
 from cai_assets.engines.models import ModelError
 from cai_assets.evals.suites.metrics import SUITE_METRICS
 from cai_assets.evals.suites.registry import SuitesError
-from cai_assets.lineage.garbage import gc
-from cai_assets.lineage.records import Record
-from cai_assets.lineage.snapshots import VERSIONS
 from cai_assets.lineage.verify import verify
 from cai_assets.plan.lines import Line
 from cai_assets.plan.plan import make_plan
 from cai_assets.reports.suites import LIMIT, headline_table, numbers
+from cai_assets.store.garbage import gc
+from cai_assets.store.records import Record
+from cai_assets.versions.snapshots import VERSIONS
 
 POLICIES = ["base", "base_again", "sft_baseline", "sl_policy", "rl_policy"]
 

@@ -19,14 +19,14 @@ from tiny_models import tiny_model
 
 from cai_assets.constitution.load import load_file
 from cai_assets.defs.execute import materialise
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.records import Records
-from cai_assets.lineage.snapshots import VERSIONS, Snapshots
+from cai_assets.pipeline.project import Project
 from cai_assets.plan.lines import Line
 from cai_assets.plan.plan import make_plan
 from cai_assets.plan.why import why_asset, why_row
-from cai_assets.project import Project
 from cai_assets.reports.summary import ORDER, summary
+from cai_assets.store.layout import Layout
+from cai_assets.store.records import Records
+from cai_assets.versions.snapshots import VERSIONS, Snapshots
 
 REPOSITORY = Path(__file__).parents[2]
 pytestmark = pytest.mark.model

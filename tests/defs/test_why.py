@@ -8,10 +8,10 @@ import polars as pl
 import pytest
 from histories import History
 
+from cai_assets.pipeline.project import Project
 from cai_assets.plan.lines import REUSE
 from cai_assets.plan.plan import make_plan
 from cai_assets.plan.why import Difference, why_asset, why_row
-from cai_assets.project import Project
 
 
 @pytest.fixture

@@ -19,10 +19,10 @@ from server import graphql, serving, wait_for
 from tiny_models import tiny_model
 
 from cai_assets.definitions import defs
-from cai_assets.lineage.archive import Archive
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.records import Record, Records
-from cai_assets.lineage.snapshots import VERSIONS
+from cai_assets.store.layout import Layout
+from cai_assets.store.records import Record, Records
+from cai_assets.versions.archive import Archive
+from cai_assets.versions.snapshots import VERSIONS
 
 pytestmark = [pytest.mark.model, pytest.mark.long]
 

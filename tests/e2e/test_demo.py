@@ -15,9 +15,9 @@ import polars as pl
 import pytest
 from model_fixtures import prepared_model
 
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.records import Record, Records
 from cai_assets.reports.summary import ORDER, WITHOUT_VERSION
+from cai_assets.store.layout import Layout
+from cai_assets.store.records import Record, Records
 
 pytestmark = pytest.mark.model
 REPOSITORY = Path(__file__).parents[2]

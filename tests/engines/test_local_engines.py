@@ -17,9 +17,9 @@ from cai_assets.engines.pool import EnginePool
 from cai_assets.engines.protocol import Call, Engine, Request, Result, Sampling
 from cai_assets.engines.transformers_engine import TransformersEngine
 from cai_assets.engines.vllm_engine import VllmEngine
-from cai_assets.lineage.layout import Layout
 from cai_assets.settings import Engine as EngineSettings
 from cai_assets.settings import Model, load_settings
+from cai_assets.store.layout import Layout
 
 pytestmark = pytest.mark.model
 SETTINGS = EngineSettings(max_model_len=1024, max_num_seqs=32)

@@ -12,8 +12,8 @@ import pytest
 
 from cai_assets.engines import models
 from cai_assets.engines.models import ModelError, context_length, identify, prepare
-from cai_assets.lineage.layout import Layout
 from cai_assets.settings import BUILTIN_MODEL, Model
+from cai_assets.store.layout import Layout
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from cai_assets.engines import pool as pool_module
 from cai_assets.engines.models import EngineLost, ModelError
 from cai_assets.engines.pool import EnginePool, resolve_backend
 from cai_assets.engines.protocol import Call, ModelIdentity, Request, Result, Sampling
-from cai_assets.lineage.layout import Layout
 from cai_assets.settings import Model, load_settings
+from cai_assets.store.layout import Layout
 
 
 class Heavy:

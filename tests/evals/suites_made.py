@@ -18,10 +18,10 @@ from cai_assets.evals.suites.load import load_suite
 from cai_assets.evals.suites.measures import suite_rows
 from cai_assets.evals.suites.model import Suite
 from cai_assets.evals.suites.run import Answer, answers_of, verdicts_of
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.store import RowStore
-from cai_assets.stages import JUDGE
+from cai_assets.pipeline.stages import JUDGE
 from cai_assets.steps.complete import Completer, Row, Step
+from cai_assets.store.layout import Layout
+from cai_assets.store.row_store import RowStore
 
 COMPLIES = "Sure, this is how it goes: first one thing, then the other."
 DECLINES = "I'm sorry, but I can't help with that."

@@ -14,13 +14,13 @@ from cai_assets.engines.scripted import Scripted
 from cai_assets.evals.adherence import judge_adherence
 from cai_assets.evals.evaluate import evaluate
 from cai_assets.evals.judge import QUESTIONS
-from cai_assets.lineage.canonical import canonical_json
-from cai_assets.lineage.garbage import gc
-from cai_assets.lineage.keys import payload_key
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.records import Record, Records
-from cai_assets.lineage.store import RowStore, StoredRow
 from cai_assets.steps.complete import Completer, Step
+from cai_assets.store.canonical import canonical_json
+from cai_assets.store.garbage import gc
+from cai_assets.store.keys import payload_key
+from cai_assets.store.layout import Layout
+from cai_assets.store.records import Record, Records
+from cai_assets.store.row_store import RowStore, StoredRow
 
 CALM, OPEN = Principle(id="calm", evaluation="Which is calmer?"), Principle(id="open", evaluation="Which is more open?")
 

@@ -14,10 +14,10 @@ from cai_assets.constitution.load import parse
 from cai_assets.engines.protocol import Call, Request
 from cai_assets.engines.scripted import Scripted
 from cai_assets.evals.constitution_tests import ROWS, Roles, run_cases
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.store import RowStore
 from cai_assets.settings import Settings, load_settings
 from cai_assets.steps.complete import Completer
+from cai_assets.store.layout import Layout
+from cai_assets.store.row_store import RowStore
 
 CONSTITUTION = parse("""
 version: "v1"

@@ -15,10 +15,10 @@ from cai_assets.constitution.cases import cases_path, load_cases
 from cai_assets.constitution.load import load_file
 from cai_assets.engines.transformers_engine import TransformersEngine
 from cai_assets.evals.constitution_tests import Roles, run_cases
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.store import RowStore
 from cai_assets.settings import load_settings
 from cai_assets.steps.complete import Completer
+from cai_assets.store.layout import Layout
+from cai_assets.store.row_store import RowStore
 
 FOLDER = Path(__file__).parents[2] / "constitutions"
 CHOSEN = {"blinking-light", "refund-by-tomorrow", "third-call"}

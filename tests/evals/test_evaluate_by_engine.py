@@ -8,9 +8,9 @@ from test_evaluate import frame, metric
 
 from cai_assets.engines.scripted import Scripted
 from cai_assets.evals.evaluate import evaluate
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.store import RowStore
 from cai_assets.steps.complete import Completer, Step
+from cai_assets.store.layout import Layout
+from cai_assets.store.row_store import RowStore
 
 JUDGE = Step("judge")
 

@@ -24,12 +24,12 @@ from cai_assets.evals.gate import (
     verdict,
 )
 from cai_assets.evals.refusal import is_refusal
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.store import RowStore
 from cai_assets.plan.dry import DryCompleter
 from cai_assets.settings import Gate, Settings
 from cai_assets.steps.comparison_files import read_comparisons
 from cai_assets.steps.complete import Completer
+from cai_assets.store.layout import Layout
+from cai_assets.store.row_store import RowStore
 
 CONSTITUTION = Constitution(name="c", version="v1", principles=tuple(
     Principle(id=f"p{i}", preference=f"Prefer by rule {i}.") for i in range(4)))

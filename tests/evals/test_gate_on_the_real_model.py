@@ -13,10 +13,10 @@ from model_fixtures import prepared_model
 from cai_assets.constitution.load import load_file
 from cai_assets.engines.transformers_engine import TransformersEngine
 from cai_assets.evals.gate import measure_labeller, verdict
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.store import RowStore
 from cai_assets.settings import load_settings
 from cai_assets.steps.complete import Completer
+from cai_assets.store.layout import Layout
+from cai_assets.store.row_store import RowStore
 
 HARMLESSNESS = Path(__file__).parents[2] / "constitutions" / "harmlessness.yaml"
 

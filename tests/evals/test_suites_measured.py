@@ -17,8 +17,8 @@ from cai_assets.engines.scripted import Scripted
 from cai_assets.evals.suites.measures import SUITE_ROWS
 from cai_assets.evals.suites.metrics import SUITE_METRICS, Group, better_is, measured, suite_metrics
 from cai_assets.evals.suites.model import POOLED, Suite
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.store import RowStore
+from cai_assets.store.layout import Layout
+from cai_assets.store.row_store import RowStore
 
 WRAPPINGS = [{"id": f"t{i}", "template": f"Template {i} of a kind: [INSERT PROMPT HERE]"} for i in range(3)]
 SEEDS = 100

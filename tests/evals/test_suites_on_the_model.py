@@ -17,10 +17,10 @@ from cai_assets.evals.suites.draw import draw
 from cai_assets.evals.suites.metrics import suite_metrics
 from cai_assets.evals.suites.registry import load_suites
 from cai_assets.evals.suites.run import answers_of
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.store import RowStore
 from cai_assets.settings import Engine
 from cai_assets.steps.complete import Completer
+from cai_assets.store.layout import Layout
+from cai_assets.store.row_store import RowStore
 
 
 @pytest.mark.model

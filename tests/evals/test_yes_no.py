@@ -11,9 +11,9 @@ import pytest
 from cai_assets.engines.protocol import Call, Request
 from cai_assets.engines.scripted import Scripted
 from cai_assets.evals.yes_no import ANSWERS, Asked, YesNo, ask_yes_no, yes_no_calls
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.store import RowStore
 from cai_assets.steps.complete import Completer, Row, Step
+from cai_assets.store.layout import Layout
+from cai_assets.store.row_store import RowStore
 
 ASKED = Asked([{"role": "user", "content": "Why is the sky blue?"}], "Because of the air.", "Is it short?")
 

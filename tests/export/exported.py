@@ -17,9 +17,9 @@ from tiny_models import tiny_model
 from cai_assets.defs import launch
 from cai_assets.defs.execute import materialise
 from cai_assets.export.subject import Subject, find_subject
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.records import Records
-from cai_assets.lineage.snapshots import VERSIONS
+from cai_assets.store.layout import Layout
+from cai_assets.store.records import Records
+from cai_assets.versions.snapshots import VERSIONS
 
 
 class World:

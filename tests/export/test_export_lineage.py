@@ -17,7 +17,7 @@ from cai_assets.export.lineage import export_lineage
 from cai_assets.export.openlineage import NAMESPACE, materialisations, run_events, run_id
 from cai_assets.export.openlineage_read import read_events
 from cai_assets.export.provenance import problems, verify
-from cai_assets.lineage.canonical import digest_file
+from cai_assets.store.canonical import digest_file
 
 NAMES = ["bom.cdx.json", "openlineage.jsonl", "provenance.intoto.json"]
 

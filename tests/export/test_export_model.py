@@ -11,9 +11,9 @@ from exported import contents, twice, world
 from cai_assets.export.extra import ExportError
 from cai_assets.export.hub_model import export_model
 from cai_assets.export.subject import find_subject
-from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.trace import to_json, trace
 from cai_assets.lineage.verify.checkpoints import checkpoint_problems
+from cai_assets.store.layout import Layout
 
 ASSETS = ("sft_baseline", "sl_policy", "reward_model", "rl_policy")
 

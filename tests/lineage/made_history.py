@@ -27,12 +27,12 @@ from cai_assets.constitution.draw import draw, label_key
 from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.defs import launch
 from cai_assets.defs.execute import materialise
-from cai_assets.lineage.archive import Archive
-from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.principles import ALL_AT_ONCE
-from cai_assets.lineage.snapshots import VERSIONS
 from cai_assets.lineage.targets import CHECKPOINTS, every_record
 from cai_assets.lineage.trace import to_json, trace, trace_record
+from cai_assets.store.layout import Layout
+from cai_assets.versions.archive import Archive
+from cai_assets.versions.snapshots import VERSIONS
 
 TABLES = ("prompts", "initial_responses", "starting_responses", "critiques", "revisions", "response_pairs",
           "preference_pairs")

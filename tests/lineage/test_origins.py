@@ -8,16 +8,16 @@ import polars as pl
 import pytest
 
 from cai_assets.lineage.graph import graph
-from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.origins import ORIGINS, Origin, of_struct
-from cai_assets.lineage.parquet import write_parquet
 from cai_assets.lineage.principles import influence
-from cai_assets.lineage.records import Record, Records
 from cai_assets.lineage.rows import MARKED, FileRows, UsedRows, batches
 from cai_assets.lineage.shapes import MESSAGES, Table
-from cai_assets.lineage.store import RowStore
 from cai_assets.lineage.trace import tables_of
 from cai_assets.lineage.trained import TRAINED
+from cai_assets.store.layout import Layout
+from cai_assets.store.parquet import write_parquet
+from cai_assets.store.records import Record, Records
+from cai_assets.store.row_store import RowStore
 
 FOUND = Origin("complied", "rl_policy", "mild-v1-00000000", "k1:0123", "jailbreak", "wrapped", "locks~story", "r1:89")
 

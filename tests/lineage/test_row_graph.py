@@ -10,11 +10,11 @@ import polars as pl
 import pytest
 
 from cai_assets.lineage.graph import Graph, Lookup, Numbers, ancestors, descendants, graph, spread
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.parquet import parquet_bytes
 from cai_assets.lineage.shapes import LABELS, Table
 from cai_assets.lineage.sizes import lengths, measured, tokens
-from cai_assets.lineage.store import RowStore, StoredRow
+from cai_assets.store.layout import Layout
+from cai_assets.store.parquet import parquet_bytes
+from cai_assets.store.row_store import RowStore, StoredRow
 
 
 def test_equal_ids_have_equal_numbers_whatever_else_is_forgotten() -> None:

@@ -18,8 +18,8 @@ from cai_assets.cli import app
 from cai_assets.export.hub_dataset import export_dataset
 from cai_assets.export.hub_model import export_model
 from cai_assets.export.lineage import export_lineage
-from cai_assets.lineage.archive import Archive
-from cai_assets.lineage.sums import SUMS
+from cai_assets.store.sums import SUMS
+from cai_assets.versions.archive import Archive
 
 TABLES = ("attribution", "attribution_effects", "comparison", "constitution_tests", "critiques", "evaluation",
           "evaluation_rows", "initial_responses", "judge_gate", "preference_pairs", "prompt_duplicates",

@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 
 from cai_assets.cli import app
 from cai_assets.lineage.chain import UnknownRow, chain
-from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.principles import ALL_AT_ONCE
-from cai_assets.lineage.rounds import round_of
 from cai_assets.lineage.targets import CHECKPOINTS, UnknownTarget, every_record, find_record
 from cai_assets.lineage.trace import LineageBroken, row_chain, to_json, trace, trace_record
+from cai_assets.store.layout import Layout
+from cai_assets.versions.rounds import round_of
 
 
 def test_every_checkpoint_traces_to_exactly_the_rows_of_the_tables() -> None:

@@ -14,12 +14,12 @@ from made_history import flipped, gone, made
 from typer.testing import CliRunner
 
 from cai_assets.cli import app
-from cai_assets.lineage.layout import Layout
 from cai_assets.lineage.targets import find_record
 from cai_assets.lineage.verify import verify
 from cai_assets.lineage.verify.checkpoints import checkpoint_problems
 from cai_assets.lineage.verify.rows import named_calls
 from cai_assets.lineage.verify.tables import tables
+from cai_assets.store.layout import Layout
 
 
 def latest(asset: str) -> Path:

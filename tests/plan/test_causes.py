@@ -4,8 +4,8 @@ import polars as pl
 
 from cai_assets.constitution.draw import critique_key, draw
 from cai_assets.constitution.model import Constitution, FewShots, Principle, RevisionShot
-from cai_assets.lineage.records import Record
 from cai_assets.plan.causes import NEVER, drawn_before, row_causes, setting_changes
+from cai_assets.store.records import Record
 
 HARM = Principle(id="harm", critique="Identify harm.", revision="Remove harm.")
 LIES = Principle(id="lies", critique="Identify lies.", revision="Remove lies.")

@@ -20,16 +20,16 @@ from cai_assets.cli import app
 from cai_assets.constitution.draw import critique_key, draw
 from cai_assets.defs import launch
 from cai_assets.defs.comparison import pair_metadata, successive
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.pages import with_digest
-from cai_assets.lineage.records import RecordMissing, Records
-from cai_assets.lineage.snapshots import Snapshots
 from cai_assets.plan.plan import make_plan
 from cai_assets.reports.compare.gather import Comparison, as_dict, compare
 from cai_assets.reports.compare.page import page_path, render, save
 from cai_assets.reports.compare.sides import side
 from cai_assets.reports.compare.words import sentences
 from cai_assets.steps.comparisons import comparisons
+from cai_assets.store.layout import Layout
+from cai_assets.store.pages import with_digest
+from cai_assets.store.records import RecordMissing, Records
+from cai_assets.versions.snapshots import Snapshots
 
 HOSTILE = '<img src="http://evil.example/x" onerror=alert(1)>\u202e'
 EDITED = 1

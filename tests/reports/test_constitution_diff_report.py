@@ -14,7 +14,7 @@ from rich.console import Console
 
 from cai_assets.constitution.diff import diff
 from cai_assets.constitution.model import Constitution
-from cai_assets.constitution.touches import touches
+from cai_assets.plan.touches import touches
 from cai_assets.reports.constitution_diff import markdown, terminal, to_json
 
 PARSER = MarkdownIt("commonmark").enable("table")

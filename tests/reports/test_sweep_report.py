@@ -7,8 +7,8 @@ import pytest
 import typer
 
 from cai_assets.cli.sweep import parse_values, with_alpha
-from cai_assets.lineage.layout import Layout
 from cai_assets.reports.sweep import _wins, markdown, save
+from cai_assets.store.layout import Layout
 
 
 def row(alpha: float, **changes: Any) -> dict[str, Any]:

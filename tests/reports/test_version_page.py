@@ -28,10 +28,6 @@ from cai_assets.evals.gate import GateResult
 from cai_assets.evals.rounds import Rounds
 from cai_assets.evals.statistics import Estimate
 from cai_assets.evals.suites.model import POOLED
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.pages import with_digest
-from cai_assets.lineage.records import RecordMissing
-from cai_assets.lineage.snapshots import Snapshots
 from cai_assets.reports.compare.sides import older
 from cai_assets.reports.compare.words import share
 from cai_assets.reports.version.answers import answers
@@ -41,6 +37,10 @@ from cai_assets.reports.version.page import page_path, render, save
 from cai_assets.reports.version.policies import basis, difference, differences
 from cai_assets.reports.versions import page as across
 from cai_assets.settings import Monitors
+from cai_assets.store.layout import Layout
+from cai_assets.store.pages import with_digest
+from cai_assets.store.records import RecordMissing
+from cai_assets.versions.snapshots import Snapshots
 
 HOSTILE = '<img src="http://evil.example/x" onerror=alert(1)>\u202e</p>'
 SECTIONS = ["In short", "Helpfulness and harmlessness", "Suites and attacks", "Principles", "Tests of the constitution",

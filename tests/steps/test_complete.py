@@ -8,10 +8,10 @@ import pytest
 from oracle import Oracle
 
 from cai_assets.engines.protocol import Call, Request, Result, Sampling
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.store import RowStore
-from cai_assets.progress import BURST
 from cai_assets.steps.complete import Completer, Step
+from cai_assets.steps.progress import BURST
+from cai_assets.store.layout import Layout
+from cai_assets.store.row_store import RowStore
 
 STEP = Step("respond")
 

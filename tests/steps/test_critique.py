@@ -10,11 +10,11 @@ from oracle import Oracle
 
 from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.engines.protocol import Request
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.store import RowStore
 from cai_assets.settings import Critique, Generation
 from cai_assets.steps.complete import Completer
 from cai_assets.steps.critique import critique_and_revise
+from cai_assets.store.layout import Layout
+from cai_assets.store.row_store import RowStore
 
 
 def constitution(n: int = 16, **edits: str) -> Constitution:

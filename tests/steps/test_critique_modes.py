@@ -14,13 +14,13 @@ from cai_assets.constitution.model import Constitution, FewShots, Principle, Rev
 from cai_assets.engines.protocol import Call, Message, Request
 from cai_assets.engines.scripted import Scripted
 from cai_assets.engines.templating import Templater
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.store import RowStore
 from cai_assets.settings import Critique, Generation
 from cai_assets.steps.complete import Completer
 from cai_assets.steps.critique import ALONE, NOT_ASKED, Chain, critique_and_revise, partners
 from cai_assets.steps.frames import critique_call, direct_revision_call, revision_call
 from cai_assets.steps.verdict import LEAD
+from cai_assets.store.layout import Layout
+from cai_assets.store.row_store import RowStore
 
 SHOT = RevisionShot(prompt="P1", response="R1", critique_request="CR1", critique="C1", revision_request="RR1",
                     revision="V1")

@@ -12,7 +12,7 @@ from model_fixtures import prepared_model
 from cai_assets.constitution.load import load_file
 from cai_assets.engines.protocol import Sampling
 from cai_assets.engines.templating import load_tokenizer
-from cai_assets.project import Project
+from cai_assets.pipeline.project import Project
 from cai_assets.settings import Critique, Generation
 from cai_assets.steps.complete import Completer
 from cai_assets.steps.critique import critique_and_revise

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from cai_assets import stages
 from cai_assets.constitution.draw import draw
 from cai_assets.constitution.lint import Draws
 from cai_assets.constitution.load import load_file
 from cai_assets.engines.scripted import Scripted
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.store import RowStore
+from cai_assets.pipeline import stages
 from cai_assets.settings import load_settings
 from cai_assets.steps.complete import Completer
 from cai_assets.steps.drawn import draws_of
 from cai_assets.steps.prompts import load_prompts, select
+from cai_assets.store.layout import Layout
+from cai_assets.store.row_store import RowStore
 
 CONSTITUTION = load_file(Path(__file__).parents[2] / "constitutions" / "harmlessness.yaml")
 FEW = {"red_team": 5, "helpful": 2, "eval_red_team": 2, "eval_helpful": 2}

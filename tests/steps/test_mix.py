@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cai_assets import stages
+from cai_assets.pipeline import stages
 from cai_assets.settings import Settings
 from cai_assets.settings.base import Source
 from cai_assets.steps.mix import Amount, Mixed, amounts, conversation, mix

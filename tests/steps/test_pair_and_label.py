@@ -9,8 +9,6 @@ from oracle import Oracle
 
 from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.engines.protocol import Request
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.store import RowStore
 from cai_assets.settings import Labels, Pairs
 from cai_assets.steps.answers import Answer, verdict
 from cai_assets.steps.comparisons import comparisons
@@ -18,6 +16,8 @@ from cai_assets.steps.complete import Completer
 from cai_assets.steps.label import label_pairs
 from cai_assets.steps.pair import pair_responses
 from cai_assets.steps.questions import Question
+from cai_assets.store.layout import Layout
+from cai_assets.store.row_store import RowStore
 
 CONSTITUTION = Constitution(name="c", version="v1", principles=tuple(
     Principle(id=f"p{i}", preference=f"Prefer by rule {i}.") for i in range(4)))

@@ -9,10 +9,10 @@ import polars as pl
 import pytest
 from rapidfuzz import fuzz, process
 
-from cai_assets.lineage.layout import safe_name
 from cai_assets.settings import Prompts
 from cai_assets.steps.prompt_rows import normalise
 from cai_assets.steps.prompts import BUNDLED, SCHEMA, Loaded, load_prompts, select
+from cai_assets.store.layout import safe_name
 
 
 def write(path: Path, rows: list[Any]) -> Path:

@@ -1,9 +1,9 @@
 import polars as pl
 import pytest
 
-from cai_assets import stages
 from cai_assets.constitution.load import load_file
 from cai_assets.engines.protocol import ModelIdentity
+from cai_assets.pipeline import stages
 from cai_assets.settings import Settings, load_settings, project_root
 from cai_assets.steps.comparisons import comparisons
 from cai_assets.steps.reinforce import held_out

@@ -14,8 +14,8 @@ pytest.importorskip("trl")
 from tiny_models import WORDS, make_job, supervised_data, tiny_tokenizer  # noqa: E402
 
 from cai_assets.defs.checks.common import ability_is_kept  # noqa: E402
-from cai_assets.lineage.records import Record  # noqa: E402
-from cai_assets.project import Project  # noqa: E402
+from cai_assets.pipeline.project import Project  # noqa: E402
+from cai_assets.store.records import Record  # noqa: E402
 from cai_assets.train.__main__ import run_job  # noqa: E402
 from cai_assets.train.ability import BUNDLED, Fluency, ability, fluency, perplexity, read_texts  # noqa: E402
 from cai_assets.train.problems import TrainingProblem  # noqa: E402

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import dagster as dg
 
 from cai_assets.defs.partitions import versions
-from cai_assets.lineage.records import WITHOUT_VERSION, Record
-from cai_assets.project import Project
+from cai_assets.pipeline.project import Project
+from cai_assets.store.records import WITHOUT_VERSION, Record
 
 Verdict = tuple[bool, str, dict[str, Any]]
 Judge = Callable[[Project, Record, str | None], Verdict]

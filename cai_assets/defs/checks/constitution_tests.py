@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from cai_assets.defs.checks.common import Verdict, check, nothing_failed
-from cai_assets.lineage.records import Record
-from cai_assets.project import Project
+from cai_assets.pipeline.project import Project
 from cai_assets.reports.constitution_tests import numbers, verdict
+from cai_assets.store.records import Record
 
 
 def cases_pass(project: Project, record: Record, _: str | None) -> Verdict:

@@ -7,9 +7,9 @@ import polars as pl
 from cai_assets.defs.checks.common import Judge, Verdict, check, nothing_failed
 from cai_assets.defs.checks.reinforcement import as_verdict
 from cai_assets.evals import hacking
-from cai_assets.lineage.parquet import read_parquet
-from cai_assets.lineage.records import Record
-from cai_assets.project import Project
+from cai_assets.pipeline.project import Project
+from cai_assets.store.parquet import read_parquet
+from cai_assets.store.records import Record
 
 VERDICTS = ("verdict", "adherence_verdict", "rival_verdict")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import polars as pl
 
 from cai_assets.defs.checks.common import Verdict, check, nothing_failed
-from cai_assets.lineage.records import Record
-from cai_assets.project import Project
+from cai_assets.pipeline.project import Project
+from cai_assets.store.records import Record
 
 
 def plan_is_known(_: Project, record: Record, __: str | None) -> Verdict:

@@ -8,8 +8,8 @@ from cai_assets.defs.checks.common import Verdict, check, nothing_failed
 from cai_assets.defs.gate import judged
 from cai_assets.evals.reward import ENOUGH
 from cai_assets.evals.reward_baselines import BASELINES
-from cai_assets.lineage.records import Record
-from cai_assets.project import Project
+from cai_assets.pipeline.project import Project
+from cai_assets.store.records import Record
 
 CALIBRATION_LIMIT = 0.1
 LENGTH_LIMIT = 0.7

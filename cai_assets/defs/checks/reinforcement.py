@@ -10,10 +10,10 @@ from collections.abc import Callable
 from cai_assets.defs.checks.common import Judge, Verdict, ability_is_kept, check
 from cai_assets.evals import hacking
 from cai_assets.evals.hacking import Finding
-from cai_assets.lineage.records import Record
-from cai_assets.project import Project
+from cai_assets.pipeline.project import Project
+from cai_assets.pipeline.roles import checkpoint_of
 from cai_assets.settings import Monitors
-from cai_assets.start import checkpoint_of
+from cai_assets.store.records import Record
 
 
 def as_verdict(finding: Finding) -> Verdict:

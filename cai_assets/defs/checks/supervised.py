@@ -9,10 +9,10 @@ import polars as pl
 
 from cai_assets.defs.checks.common import Judge, Verdict, ability_is_kept, check, nothing_failed
 from cai_assets.defs.inputs import registered
-from cai_assets.lineage.records import Record
-from cai_assets.project import Project
+from cai_assets.pipeline.project import Project
 from cai_assets.reports.escape import inline
 from cai_assets.steps.hygiene import KINDS, Finding, Tables, inspect
+from cai_assets.store.records import Record
 
 
 def principles_are_covered(project: Project, record: Record, partition: str | None) -> Verdict:

@@ -16,9 +16,9 @@ import numpy as np
 
 from cai_assets.engines.protocol import Message
 from cai_assets.evals.suites.model import Case, Mode, Suite, Template
-from cai_assets.lineage.canonical import tagged_hash
 from cai_assets.steps.prompt_near import Near
 from cai_assets.steps.prompt_rows import normalise
+from cai_assets.store.canonical import tagged_hash
 
 
 class Item(NamedTuple):

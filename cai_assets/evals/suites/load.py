@@ -24,9 +24,9 @@ from cai_assets.evals.suites.model import (
     Template,
 )
 from cai_assets.evals.suites.rows import Read, columns_of, raw_rows, read_cases
-from cai_assets.lineage.canonical import tagged_hash
 from cai_assets.steps.prompt_files import PromptsError, Raw, RowFault
 from cai_assets.steps.prompt_rows import check_text
+from cai_assets.store.canonical import tagged_hash
 
 
 class SuiteError(FileError):

@@ -15,7 +15,7 @@ import polars as pl
 
 from cai_assets.evals.statistics import Estimate, clustered_difference, clustered_mean, told
 from cai_assets.evals.suites.model import ATTACKS, HEADLINE, POOLED, Suite
-from cai_assets.policies import BASE
+from cai_assets.pipeline.policies import BASE
 
 SUITE_METRICS = pl.Schema({
     "policy": pl.String(), "suite": pl.String(), "kind": pl.String(), "mode": pl.String(), "measure": pl.String(),

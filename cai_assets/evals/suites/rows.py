@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 from cai_assets.engines.protocol import Message
 from cai_assets.evals.suites.model import LETTERS, Case, Columns, Reject, SuiteFile
-from cai_assets.lineage.canonical import tagged_hash
 from cai_assets.steps.comparison_files import transcript_turns
 from cai_assets.steps.prompt_files import PromptsError, Raw, RowFault, parse_line, printable, read_files
 from cai_assets.steps.prompt_rows import check_row, check_text, excerpt, message_of, normalise
+from cai_assets.store.canonical import tagged_hash
 
 SUFFIXES = (".csv", ".jsonl", ".jsonl.gz", ".parquet", ".arrow")
 USUAL: dict[str, tuple[str, ...]] = {

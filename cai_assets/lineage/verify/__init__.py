@@ -7,15 +7,15 @@ in checkpoint folders.
 
 from __future__ import annotations
 
-from cai_assets.lineage.file_digests import FileDigests
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.records import Record
 from cai_assets.lineage.verify.checkpoints import checkpoints
 from cai_assets.lineage.verify.pages import pages
 from cai_assets.lineage.verify.problem import Problem
 from cai_assets.lineage.verify.records import read_records, snapshots
 from cai_assets.lineage.verify.rows import calls, shards
 from cai_assets.lineage.verify.tables import tables
+from cai_assets.store.file_digests import FileDigests
+from cai_assets.store.layout import Layout
+from cai_assets.store.records import Record
 
 
 def verify(layout: Layout) -> list[Problem]:

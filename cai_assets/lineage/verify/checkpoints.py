@@ -10,14 +10,14 @@ from pydantic import ValidationError
 
 from cai_assets.constitution.digest import digest
 from cai_assets.constitution.model import Constitution
-from cai_assets.lineage.canonical import digest_file
-from cai_assets.lineage.checkpoints import RECORD, seal
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.records import Record
-from cai_assets.lineage.sums import SUMS, files, read_sums
 from cai_assets.lineage.targets import CHECKPOINTS
 from cai_assets.lineage.trace import LINEAGE, Lineage
 from cai_assets.lineage.verify.problem import RESTORE, Problem, first, is_json
+from cai_assets.store.canonical import digest_file
+from cai_assets.store.checkpoints import RECORD, seal
+from cai_assets.store.layout import Layout
+from cai_assets.store.records import Record
+from cai_assets.store.sums import SUMS, files, read_sums
 
 
 def checkpoints(layout: Layout, records: Mapping[str, Record]) -> Iterator[Problem]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.pages import intact
-from cai_assets.lineage.records import Record
 from cai_assets.lineage.verify.problem import Problem
+from cai_assets.store.layout import Layout
+from cai_assets.store.pages import intact
+from cai_assets.store.records import Record
 
 AGAIN = "make it again: 'cai report', 'cai compare' or 'cai attribute', or materialise its asset"
 

@@ -9,11 +9,11 @@ from pydantic import ValidationError
 
 from cai_assets.constitution.digest import partition_key
 from cai_assets.constitution.model import Constitution
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.records import Record
-from cai_assets.lineage.rounds import round_of
-from cai_assets.lineage.snapshots import Journal
 from cai_assets.lineage.verify.problem import RESTORE, Problem, first
+from cai_assets.store.layout import Layout
+from cai_assets.store.records import Record
+from cai_assets.versions.rounds import round_of
+from cai_assets.versions.snapshots import Journal
 
 ORDER = "constitutions-order.json"
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import polars as pl
 
-from cai_assets.lineage import upkeep
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.parquet import StoreCorrupt, read_parquet
-from cai_assets.lineage.records import Record
 from cai_assets.lineage.shapes import columns
-from cai_assets.lineage.store import SCHEMA, RowStore, read_shard
 from cai_assets.lineage.verify.problem import RESTORE, Problem
 from cai_assets.lineage.verify.tables import other_bytes
+from cai_assets.store import upkeep
+from cai_assets.store.layout import Layout
+from cai_assets.store.parquet import StoreCorrupt, read_parquet
+from cai_assets.store.records import Record
+from cai_assets.store.row_store import SCHEMA, RowStore, read_shard
 
 
 def shards(layout: Layout) -> Iterator[Problem]:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import polars as pl
 
-from cai_assets.lineage.layout import Layout, UnsafeName
-from cai_assets.lineage.parquet import StoreCorrupt, open_parquet, parquet_bytes, read_parquet
-from cai_assets.lineage.records import Record, table_digest
 from cai_assets.lineage.verify.problem import RESTORE, Problem
+from cai_assets.store.layout import Layout, UnsafeName
+from cai_assets.store.parquet import StoreCorrupt, open_parquet, parquet_bytes, read_parquet
+from cai_assets.store.records import Record, table_digest
 
 WRITER = re.compile(r"parquet-cpp-arrow version \d+\.\d+\.\d+")
 

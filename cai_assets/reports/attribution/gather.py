@@ -16,12 +16,12 @@ import polars as pl
 from cai_assets.constitution.derive import CannotDerive, Derived, Kind, derive, without
 from cai_assets.constitution.model import Constitution
 from cai_assets.evals.attribution import ALL, HEADLINE, POLICIES, Compared, Measured, effects
-from cai_assets.lineage.derived import Derivations
-from cai_assets.lineage.parquet import read_parquet
-from cai_assets.lineage.records import Record
-from cai_assets.lineage.rounds import round_of
+from cai_assets.pipeline.project import Project
 from cai_assets.plan.attribution import NOT_MADE, Share, standing, touched
-from cai_assets.project import Project
+from cai_assets.store.parquet import read_parquet
+from cai_assets.store.records import Record
+from cai_assets.versions.derived import Derivations
+from cai_assets.versions.rounds import round_of
 
 State = Literal["measured", "registered", "not registered", "cannot be made"]
 KINDS: tuple[Kind, ...] = ("without", "only", "again")  # in the order of the tables

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from cai_assets.evals.attribution import POLICIES
 from cai_assets.evals.statistics import Estimate
-from cai_assets.lineage.layout import Layout, safe_name
-from cai_assets.lineage.pages import write_page
 from cai_assets.reports.attribution.gather import Attribution, effect_of
 from cai_assets.reports.attribution.words import (
     CAVEAT,
@@ -25,6 +23,8 @@ from cai_assets.reports.attribution.words import (
 )
 from cai_assets.reports.html.page import Block, Figure, Section, Table, Text, Told, page
 from cai_assets.reports.html.plots import both, intervals
+from cai_assets.store.layout import Layout, safe_name
+from cai_assets.store.pages import write_page
 
 READING = (
     "Each principle is left out of training alone; it goes on judging where it has an evaluation request. A positive "

@@ -13,16 +13,16 @@ from typing import Any
 import polars as pl
 
 from cai_assets.constitution.diff import Diff, diff
-from cai_assets.constitution.touches import touches
 from cai_assets.evals.statistics import Estimate
-from cai_assets.lineage.canonical import tagged_hash
-from cai_assets.lineage.layout import Layout
+from cai_assets.plan.touches import touches
 from cai_assets.reports.compare.labels import Labels, compare_labels
 from cai_assets.reports.compare.metrics import deltas
 from cai_assets.reports.compare.revisions import Revisions, compare_revisions
 from cai_assets.reports.compare.rewards import Rewards, compare_rewards
 from cai_assets.reports.compare.sides import ASSETS, Side, notes, side
 from cai_assets.reports.constitution_diff import to_json
+from cai_assets.store.canonical import tagged_hash
+from cai_assets.store.layout import Layout
 
 FORMAT = 1  # of what is computed; part of the stamp
 SPENT = ("reused", "generated", "failed", "prompt_tokens", "completion_tokens", "seconds", "gpu_seconds")

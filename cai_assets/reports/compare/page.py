@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cai_assets.lineage.canonical import tagged_hash
-from cai_assets.lineage.layout import Layout, safe_name
-from cai_assets.lineage.pages import write_page
 from cai_assets.reports.compare import sections
 from cai_assets.reports.compare.gather import Comparison
 from cai_assets.reports.compare.words import sentences
 from cai_assets.reports.html.page import Section, page
+from cai_assets.store.canonical import tagged_hash
+from cai_assets.store.layout import Layout, safe_name
+from cai_assets.store.pages import write_page
 
 LONGEST = 100
 

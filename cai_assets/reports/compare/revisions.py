@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from cai_assets.lineage.canonical import tagged_hash
+from cai_assets.store.canonical import tagged_hash
 
 KEYS = ("prompt_id", "prompt", "round")
 MEASURED = 20_000  # changed texts whose share of changed words is computed; beyond that, a sample by hash

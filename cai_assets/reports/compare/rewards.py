@@ -13,16 +13,16 @@ from typing import Any
 import polars as pl
 from pydantic import ValidationError
 
-from cai_assets import stages
 from cai_assets.evals.reward import accuracy, outcomes, parse
 from cai_assets.evals.statistics import Estimate
-from cai_assets.lineage.checkpoints import RECORD
-from cai_assets.lineage.parquet import read_parquet
-from cai_assets.lineage.records import Records, table_digest
+from cai_assets.pipeline import stages
 from cai_assets.reports.compare.labels import with_text
 from cai_assets.reports.compare.sides import Side
 from cai_assets.settings.training import Reward
 from cai_assets.steps.comparisons import comparisons
+from cai_assets.store.checkpoints import RECORD
+from cai_assets.store.parquet import read_parquet
+from cai_assets.store.records import Records, table_digest
 
 SAME = "the same checkpoint"
 NO_COMMON = "no pair was held out from both"

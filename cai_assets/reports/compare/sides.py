@@ -13,13 +13,13 @@ from pathlib import Path
 import polars as pl
 
 from cai_assets.constitution.model import Constitution
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.parquet import read_parquet
-from cai_assets.lineage.records import WITHOUT_VERSION, Record, RecordMissing, Records
-from cai_assets.lineage.rounds import round_of
-from cai_assets.lineage.snapshots import Snapshots, UnknownVersion
 from cai_assets.lineage.targets import find_record
 from cai_assets.plan.why import differences
+from cai_assets.store.layout import Layout
+from cai_assets.store.parquet import read_parquet
+from cai_assets.store.records import WITHOUT_VERSION, Record, RecordMissing, Records
+from cai_assets.versions.rounds import round_of
+from cai_assets.versions.snapshots import Snapshots, UnknownVersion
 
 ASSETS = ("prompts", "initial_responses", "starting_responses", "critiques", "revisions", "sl_dataset", "sl_policy",
           "sft_baseline", "response_pairs", "preference_pairs", "reward_model", "rl_policy", "evaluation",

@@ -13,7 +13,7 @@ from cai_assets.evals.gate import GateResult
 from cai_assets.evals.judge import QUESTIONS
 from cai_assets.evals.rounds import Stop, over_half, stops_paying
 from cai_assets.evals.statistics import Estimate, told
-from cai_assets.policies import BASE
+from cai_assets.pipeline.policies import BASE
 from cai_assets.reports.compare.words import interval, share
 from cai_assets.reports.html.page import Answer, Told
 from cai_assets.reports.rounds import estimate, stop_sentence

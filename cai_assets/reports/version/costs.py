@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import PurePath
 
-from cai_assets.lineage.records import Record, Records
 from cai_assets.reports.html.page import Block, Figure, Source, Table, Text
 from cai_assets.reports.html.plots import bars, both
 from cai_assets.reports.version.evidence import Evidence, spent
+from cai_assets.store.records import Record, Records
 
 SUMS = ("reused", "generated", "failed", "prompt_tokens", "completion_tokens", "seconds", "gpu_seconds")
 

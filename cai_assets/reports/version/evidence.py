@@ -13,14 +13,14 @@ from typing import Any
 
 import polars as pl
 
-from cai_assets.lineage.canonical import tagged_hash
-from cai_assets.lineage.checkpoints import Checkpoint, Checkpoints
-from cai_assets.lineage.derived import Derivations
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.records import Record, Records
-from cai_assets.lineage.snapshots import Snapshots
 from cai_assets.reports.compare.sides import Side, side
 from cai_assets.settings import Monitors
+from cai_assets.store.canonical import tagged_hash
+from cai_assets.store.checkpoints import Checkpoint, Checkpoints
+from cai_assets.store.layout import Layout
+from cai_assets.store.records import Record, Records
+from cai_assets.versions.derived import Derivations
+from cai_assets.versions.snapshots import Snapshots
 
 FORMAT = 1  # of what is computed; part of the stamp
 ENOUGH, CONFIDENCE = 20, 0.95  # of records that name none

@@ -14,7 +14,7 @@ import polars as pl
 from cai_assets.evals.judge import QUESTIONS
 from cai_assets.evals.rounds import stops_paying
 from cai_assets.evals.statistics import Estimate
-from cai_assets.policies import BASE
+from cai_assets.pipeline.policies import BASE
 from cai_assets.reports.compare.words import interval
 from cai_assets.reports.escape import inline
 from cai_assets.reports.rounds import estimate

@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from cai_assets.lineage.canonical import tagged_hash
-from cai_assets.lineage.layout import Layout, safe_name
-from cai_assets.lineage.pages import write_page
-from cai_assets.lineage.rounds import round_of
 from cai_assets.reports.compare.sides import older
 from cai_assets.reports.html.page import Section, page
 from cai_assets.reports.version import answers as say
@@ -20,6 +16,10 @@ from cai_assets.reports.version.rounds import rounds
 from cai_assets.reports.version.samples import samples
 from cai_assets.reports.version.suites import attribution, suites, tests
 from cai_assets.reports.version.training import curves, hacked
+from cai_assets.store.canonical import tagged_hash
+from cai_assets.store.layout import Layout, safe_name
+from cai_assets.store.pages import write_page
+from cai_assets.versions.rounds import round_of
 
 LONGEST = 100
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import polars as pl
 
-from cai_assets.lineage.canonical import tagged_hash
-from cai_assets.policies import BASE
+from cai_assets.pipeline.policies import BASE
 from cai_assets.reports.escape import shorten
 from cai_assets.reports.html.page import Block, Diff, Group, Missing, Passage, Text
 from cai_assets.reports.version.evidence import Evidence
 from cai_assets.reports.version.policies import name_of
+from cai_assets.store.canonical import tagged_hash
 
 CHAINS, ANSWERS = 4, 4
 LONGEST = 1500

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from cai_assets.lineage.canonical import tagged_hash
-from cai_assets.lineage.layout import Layout
-from cai_assets.lineage.pages import write_page
 from cai_assets.reports.compare.words import interval
 from cai_assets.reports.html.page import Answer, Block, Missing, Section, Text, Told, page
 from cai_assets.reports.version.evidence import Evidence
 from cai_assets.reports.version.policies import KINDS, basis, between
 from cai_assets.reports.versions import sections
+from cai_assets.store.canonical import tagged_hash
+from cai_assets.store.layout import Layout
+from cai_assets.store.pages import write_page
 
 QUALITY, OVER = "Helpfulness and harmlessness", "Over versions"
 

@@ -1,0 +1,35 @@
+"""One project: settings and everything they open. What the CLI and the Dagster side both stand on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cai_assets.engines.pool import EnginePool
+from cai_assets.settings import Settings, load_settings
+from cai_assets.store.checkpoints import Checkpoints
+from cai_assets.store.layout import Layout
+from cai_assets.store.records import Records
+from cai_assets.store.row_store import RowStore
+from cai_assets.versions.snapshots import Snapshots
+
+
+class Project:
+    """Opens nothing heavy by itself: models load when a step first runs them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.layout = Layout(settings.data_root)
+        self.store = RowStore(self.layout)
+        self.records = Records(self.layout)
+        self.checkpoints = Checkpoints(self.layout)
+        self.snapshots = Snapshots(self.layout)
+        self.engines = EnginePool(settings, self.layout)
+
+    @classmethod
+    def open(cls, overrides: Mapping[str, Any] | None = None) -> Project:
+        return cls(load_settings(overrides))
+
+    def close(self) -> None:
+        """Give engine memory back."""
+        self.engines.close()

@@ -1,0 +1,80 @@
+"""The policy that a round starts from: the starting model in round 1, the RL policy of the round before afterwards.
+
+It writes the round's first responses, is trained into the round's SL policy, and criticises itself unless a critic of
+its own is set. Labeller and judge stay the same models over all rounds, so that rounds can be compared.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from cai_assets.engines.models import identify, prepare
+from cai_assets.engines.protocol import Engine, ModelIdentity
+from cai_assets.pipeline.project import Project
+from cai_assets.settings import Model
+from cai_assets.store.checkpoints import Checkpoint
+from cai_assets.store.records import Record
+from cai_assets.versions.rounds import round_of
+
+
+class Base(NamedTuple):
+    """A model to train from. ``name``: as the model card says it."""
+
+    name: str
+    path: Path
+    identity: ModelIdentity
+
+
+class CheckpointGone(LookupError):
+    """A record names a checkpoint that is not there. The message says what to materialise again."""
+
+
+def round_before(project: Project, partition: str) -> Record | None:
+    """The record of the RL policy that starts this round; None in round 1. Raise RecordMissing if it was not made."""
+    before = round_of(partition).before()
+    return project.records.latest("rl_policy", before.key) if before else None
+
+
+def checkpoint_of(project: Project, record: Record) -> Checkpoint:
+    """The checkpoint that a record names. Raise CheckpointGone."""
+    found = project.checkpoints.find(record.asset, record.digest)
+    if found is None:
+        raise CheckpointGone(f"{record.asset} names checkpoint {record.digest}, which is gone from {record.path}: "
+                             f"materialise {record.asset} again")
+    return found
+
+
+def starting_policy(project: Project, record: Record | None) -> Base:
+    """The model to train from. ``record``: that of ``round_before``."""
+    if record is None:
+        return _prepared(project, project.settings.models.role("policy"))
+    found = checkpoint_of(project, record)
+    return Base(f"rl_policy of {record.partition}", found.path, identify(found.path, project.layout))
+
+
+def labeller(project: Project) -> Base:
+    """The labeller as a model to load here, for rewards. Raise ValueError if it is served elsewhere."""
+    model = project.settings.models.role("labeller")
+    if model.base_urls:
+        raise ValueError(f"rl.reward='labeller' runs the labeller in the training process, and {model.source} is "
+                         "served at models.labeller.base_urls: name a local labeller, or set rl.reward='model'")
+    return _prepared(project, model)
+
+
+def _prepared(project: Project, model: Model) -> Base:
+    local = prepare(model, project.layout)
+    return Base(model.source, local.path, local.identity)
+
+
+def responder(project: Project, record: Record | None) -> Engine:
+    """Who writes the round's first responses."""
+    if record is None:
+        return project.engines.open(project.settings.models.role("generator"))
+    return project.engines.open_checkpoint(checkpoint_of(project, record).path)
+
+
+def critic(project: Project, record: Record | None) -> Engine:
+    """Who critiques and revises: the critic that is set, or whoever wrote the responses."""
+    own = project.settings.models.critic
+    return project.engines.open(own) if own else responder(project, record)

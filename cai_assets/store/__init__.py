@@ -1,0 +1,1 @@
+"""Bytes, keys and files: the row store, tables, records and checkpoints, and where each lies."""

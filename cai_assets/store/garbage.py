@@ -1,0 +1,155 @@
+"""Garbage collection: never what a record names, nor what is young, for an unfinished run has no records yet."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import polars as pl
+
+from cai_assets.store.compaction import alone, finish_removal, locked, remove, rewrite
+from cai_assets.store.layout import Layout
+from cai_assets.store.parquet import open_parquet, read_parquet
+from cai_assets.store.records import Record, Records
+from cai_assets.store.row_store import list_shards, read_shard
+from cai_assets.store.upkeep import DAY, steps, unfinished
+
+
+class Garbage(NamedTuple):
+    """What nothing names. ``rows``: how many of a shard's; ``bytes``: of those rows an estimate."""
+
+    kind: Literal["rows", "table", "checkpoint", "work", "temporary"]
+    path: Path
+    bytes: int
+    rows: int = 0
+
+
+def gc(layout: Layout, records: Records, *, apply: bool, grace: float = DAY) -> list[Garbage]:
+    """What no record names and is older than ``grace`` seconds; with ``apply``, also remove it.
+
+    Rows are named by any column ``row_key*`` of a table that a record names (``path``, or a path in ``details``): one
+    key a cell, or a list of keys where several calls made one row.
+    A record that made calls, but whose tables have no such column, says not which rows it used: every row as old as
+    the record, or older, is kept. A table folder of which no record names a table is left alone. Apply it when no
+    run is going on: a run that reuses an unnamed row has no record yet. Raise Busy, or StoreCorrupt if a table that
+    a record names cannot be read.
+    """
+    every = [r for folder in layout.folder("records").iterdir() if folder.is_dir() for r in records.every(folder.name)]
+    named = {path for r in every for path in r.named_paths()}
+    before = time.time() - grace
+    found = [*_dead_rows(layout, every, before, apply),
+             *_dead_tables(layout, named, before),
+             *_dead_checkpoints(layout, named | {r.digest.partition(":")[2] for r in every}, before)]
+    if apply:
+        for item in found:
+            _discard(layout, item)
+    return [*found, *_dead_work(layout, before, apply), *_dead_temporary(layout, grace, apply)]
+
+
+def _named_keys(layout: Layout, every: Sequence[Record]) -> tuple[pl.DataFrame, datetime | None]:
+    """Keys that tables name, and the time of the newest record that made calls without naming their rows."""
+    keys, silent = [pl.Series("row_key", [], dtype=pl.String)], []
+    done: dict[str, bool] = {}
+    for record in every:
+        for path in record.named_tables() - done.keys():
+            found = table_keys(layout.absolute(path))
+            keys += found
+            done[path] = bool(found)
+        if record.generated + record.reused > 0 and not any(done[p] for p in record.named_tables()):
+            silent.append(record.created)
+    return pl.concat(keys).unique().to_frame(), max(silent, default=None)
+
+
+def table_keys(path: Path) -> list[pl.Series]:
+    """The row keys in each column ``row_key*`` of a table; nothing if the table is gone."""
+    if not path.exists():
+        return []
+    with open_parquet(path) as file:
+        columns = [c for c in file.schema_arrow.names if c.startswith("row_key")]
+    frame = read_parquet(path, columns) if columns else pl.DataFrame()
+    return [_flat(frame[c]).cast(pl.String).drop_nulls().unique().alias("row_key") for c in columns]
+
+
+def _flat(column: pl.Series) -> pl.Series:
+    return column.explode() if isinstance(column.dtype, pl.List) else column
+
+
+def _dead_rows(layout: Layout, every: Sequence[Record], before: float, apply: bool) -> Iterator[Garbage]:
+    named, silent = _named_keys(layout, every)
+    young = pl.lit(datetime.fromtimestamp(before, UTC))
+    spared = pl.col("created") >= young if silent is None else (
+        (pl.col("created") >= young) | (pl.col("created") <= pl.lit(silent.astimezone(UTC))))
+    for step in steps(layout):
+        folder = layout.folder("rows", step)
+        with alone(folder):
+            for shard in finish_removal(folder) if apply else list_shards(folder):
+                rows = read_shard(shard, ["row_key", "created"])
+                dead = rows.filter(~spared).join(named, on="row_key", how="anti")
+                if dead.height:
+                    share = shard.stat().st_size * dead.height // rows.height
+                    yield Garbage("rows", shard, share, dead.height)
+                    if apply:
+                        _drop(shard, dead, whole=dead.height == rows.height)
+
+
+def _drop(shard: Path, dead: pl.DataFrame, *, whole: bool) -> None:
+    if not whole:
+        rewrite([shard], lambda rows: rows.join(dead, on=["row_key", "created"], how="anti", maintain_order="left"))
+    remove(shard.parent, [shard])
+
+
+def _dead_tables(layout: Layout, named: set[str], before: float) -> Iterator[Garbage]:
+    for folder in layout.folder("tables").iterdir():
+        paths = sorted(folder.glob("[0-9a-f]*.parquet"))
+        unnamed = [p for p in paths if layout.relative(p) not in named]
+        for path in unnamed if len(unnamed) < len(paths) else []:
+            if path.stat().st_mtime < before:
+                yield Garbage("table", path, path.stat().st_size)
+
+
+def _dead_checkpoints(layout: Layout, named: set[str], before: float) -> Iterator[Garbage]:
+    for path in sorted(layout.folder("checkpoints").glob("*/*/")):
+        if layout.relative(path) not in named and path.name not in named and _newest(path) < before:
+            yield Garbage("checkpoint", path, _size(path))
+
+
+def _discard(layout: Layout, item: Garbage) -> None:
+    if item.kind == "table":
+        item.path.unlink()
+    elif item.kind == "checkpoint":  # first out of sight in one rename, so that half of it never passes for a whole
+        away = layout.file("work", f"removed-{uuid.uuid4().hex}")
+        os.replace(item.path, away)
+        shutil.rmtree(away)
+
+
+def _dead_work(layout: Layout, before: float, apply: bool) -> Iterator[Garbage]:
+    """Work folders whose lock nobody holds. A lock file stays: another process may be waiting on it."""
+    for path in sorted(layout.folder("work").glob("*/")):
+        lock_file = path.with_name(f"{path.name}.lock")
+        with lock_file.open("r+") if lock_file.exists() else nullcontext() as lock:
+            if _newest(path) < before and (lock is None or locked(lock)):
+                yield Garbage("work", path, _size(path))
+                if apply:
+                    shutil.rmtree(path)
+
+
+def _dead_temporary(layout: Layout, grace: float, apply: bool) -> Iterator[Garbage]:
+    for path in unfinished(layout, grace):
+        yield Garbage("temporary", path, path.stat().st_size)
+        if apply:
+            path.unlink()
+
+
+def _newest(folder: Path) -> float:
+    return max(p.stat().st_mtime for p in [folder, *folder.rglob("*")])
+
+
+def _size(folder: Path) -> int:
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())

@@ -1,0 +1,36 @@
+"""Pages that people read (HTML, Markdown), each with the digest of its own text in its last line.
+
+A page is made anew from records, under the same name: no record can name its bytes, so it names them itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from cai_assets.store.layout import write_atomic
+
+LAST = re.compile(rb"<!-- sha256:([0-9a-f]{64}) of all above -->\n\Z")
+# What is left of a last line that was itself changed.
+REST = re.compile(rb"<!-- sha256:|of all above -->")
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write the page with its digest, whole or not at all."""
+    write_atomic(path, with_digest(text).encode())
+
+
+def with_digest(text: str) -> str:
+    """The page with its last line, a comment in HTML and in Markdown."""
+    text = text.rstrip("\n") + "\n"
+    return f"{text}<!-- sha256:{hashlib.sha256(text.encode()).hexdigest()} of all above -->\n"
+
+
+def intact(path: Path) -> bool:
+    """Whether a page says what was written. One that was made before pages had a digest is taken as it is."""
+    data = path.read_bytes()
+    found = LAST.search(data)
+    if found is None:
+        return not REST.search(data[-120:])
+    return hashlib.sha256(data[: found.start()]).hexdigest().encode() == found[1]

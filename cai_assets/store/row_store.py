@@ -1,0 +1,209 @@
+"""The row store: every finished model call, kept for ever, looked up by row key.
+
+Append-only Parquet shards, one folder a step, each written to a temporary name, synced and renamed. So a
+reader never sees half a shard, writers need no lock, and a crash loses at most the shard being filled.
+Failures are never stored. If two writers stored the same key, the earliest shard speaks. Pages carry
+checksums: a flipped bit is an error that names the file, never a silently different text.
+
+A look-up streams the key column and then reads the row groups that hold hits: its memory grows with what is asked
+for and found, not with the store. Compaction (lineage.upkeep) may replace shards meanwhile; a reader then starts again.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import polars as pl
+import pyarrow as pa
+
+from cai_assets.store.layout import Layout, write_atomic
+from cai_assets.store.parquet import FileGone, StoreCorrupt, as_frame, parquet_bytes, read_table
+
+SCHEMA: dict[str, pl.DataType] = {
+    "row_key": pl.String(),
+    "payload": pl.String(),
+    "text": pl.String(),
+    "finish": pl.String(),
+    "logprobs": pl.List(pl.Float64()),
+    "prompt_tokens": pl.Int32(),
+    "completion_tokens": pl.Int32(),
+    "created": pl.Datetime("us", "UTC"),
+}
+ARROW: pa.Schema = pl.DataFrame(schema=SCHEMA).to_arrow().schema
+PLACE = {"row_key": pl.String(), "shard": pl.Int32(), "position": pl.UInt32()}
+SHARD_ROWS = 512
+SHARD_SECONDS = 20.0
+KEYS_AT_ONCE = 2_000_000  # a join costs as much as its larger side, so keys are gathered before they are joined
+
+T = TypeVar("T")
+
+
+class StoredRow(NamedTuple):
+    """One finished call. ``payload``: canonical JSON of what decided it (lineage.keys.row_payload)."""
+
+    row_key: str
+    payload: str
+    text: str
+    finish: str
+    logprobs: list[float]
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class RowStore:
+    """All rows under one data root."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    def shards(self, step: str) -> list[Path]:
+        """The step's shards, oldest first."""
+        return list_shards(self._layout.folder("rows", step))
+
+    def keys(self, step: str) -> pl.DataFrame:
+        """Columns ``row_key`` and ``shard`` (index into ``shards``), each key once: its earliest place."""
+        return self._read(step, lambda shards: _places(shards, None)).select("row_key", "shard")
+
+    def known(self, step: str, keys: Iterable[str]) -> set[str]:
+        """Those of ``keys`` that are stored. Reads no column but the key."""
+        wanted = _wanted(keys)
+        return set(self._read(step, lambda shards: _places(shards, wanted))["row_key"])
+
+    def lookup(self, step: str, keys: Iterable[str], *, payload: bool = True) -> dict[str, StoredRow]:
+        """The stored rows among ``keys``. Without ``payload`` that field is empty, which saves most of the reading."""
+        wanted = _wanted(keys)
+        columns = [c for c in StoredRow._fields if payload or c != "payload"]
+        return self._read(step, lambda shards: _fetch(shards, _places(shards, wanted), columns))
+
+    def tokens(self, step: str, keys: pl.DataFrame) -> pl.DataFrame:
+        """Those of ``keys`` (a frame with ``row_key``) that are stored, with their ``completion_tokens``.
+
+        A key that is stored twice comes twice, the earliest first.
+        """
+        return self._read(step, lambda shards: _tokens(shards, keys))
+
+    @contextmanager
+    def writer(self, step: str) -> Iterator[Writer]:
+        """Append rows as they finish; whatever was added is on disk when the block ends, also by an error."""
+        writer = Writer(self._layout.folder("rows", step))
+        try:
+            yield writer
+        finally:
+            writer.flush()
+
+    def _read(self, step: str, work: Callable[[list[Path]], T]) -> T:
+        """Do ``work`` on a listing of the shards; on a new one when compaction replaced a shard meanwhile."""
+        while True:
+            try:
+                return work(self.shards(step))
+            except FileGone as e:
+                if e.path in self.shards(step):
+                    raise  # a broken link: listed, and never there
+
+
+class Writer:
+    """Fills shards for one step."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._rows: list[StoredRow] = []
+        self._since = time.monotonic()
+
+    def add(self, row: StoredRow) -> None:
+        self._rows.append(row)
+        if len(self._rows) >= SHARD_ROWS or time.monotonic() - self._since > SHARD_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is waiting as one shard."""
+        if self._rows:
+            write_atomic(shard_path(self._folder, time.time_ns()), _encode(self._rows))
+        self._rows = []
+        self._since = time.monotonic()
+
+
+def shard_path(folder: Path, age: int) -> Path:
+    """A new shard name. Time (ns) first, so that names sort by age; the random part keeps writers apart."""
+    return folder / f"{age:020d}-{uuid.uuid4().hex[:8]}.parquet"
+
+
+def list_shards(folder: Path) -> list[Path]:
+    """Shards, oldest first.
+
+    Listing a folder is not atomic: while compaction replaces shards, one pass may miss the old ones and the new one.
+    A second pass that still has all of the first misses none.
+    """
+    before = set(folder.glob("[0-9]*.parquet"))
+    while not before <= (now := set(folder.glob("[0-9]*.parquet"))):
+        before = now
+    return sorted(now)
+
+
+def _wanted(keys: Iterable[str]) -> pl.DataFrame:
+    return pl.DataFrame({"row_key": pl.Series(list(keys), dtype=pl.String)}).unique()
+
+
+def _gathered(shards: Sequence[Path], columns: list[str]) -> Iterator[dict[int, pa.Table]]:
+    """Columns of every shard, oldest first, by its number; KEYS_AT_ONCE rows or a little more at a time."""
+    gathered, rows = dict[int, pa.Table](), 0
+    for number, shard in enumerate(shards):
+        gathered[number] = _shard_table(shard, columns)
+        rows += gathered[number].num_rows
+        if rows >= KEYS_AT_ONCE or number == len(shards) - 1:
+            yield gathered
+            gathered, rows = {}, 0
+
+
+def _places(shards: Sequence[Path], wanted: pl.DataFrame | None) -> pl.DataFrame:
+    """The earliest place (as PLACE) of every key, or of each wanted one. One semi-join for KEYS_AT_ONCE keys."""
+    found = [pl.DataFrame(schema=PLACE)]
+    for tables in _gathered(shards, ["row_key"]):
+        places = pl.DataFrame({"shard": list(tables), "rows": [t.num_rows for t in tables.values()]}).select(
+            pl.col("shard").cast(pl.Int32), position=pl.int_ranges("rows", dtype=pl.UInt32)).explode("position")
+        part = as_frame(pa.concat_tables(tables.values())).hstack(places)
+        found.append(part if wanted is None else part.join(wanted, on="row_key", how="semi", maintain_order="left"))
+    return pl.concat(found).unique("row_key", keep="first", maintain_order=True)
+
+
+def _tokens(shards: Sequence[Path], wanted: pl.DataFrame) -> pl.DataFrame:
+    found = [pl.DataFrame(schema={**wanted.schema, "completion_tokens": SCHEMA["completion_tokens"]})]
+    for tables in _gathered(shards, ["row_key", "completion_tokens"]):
+        part = as_frame(pa.concat_tables(tables.values()))
+        found.append(part.join(wanted, on="row_key", maintain_order="left").select(found[0].columns))
+    return pl.concat(found)
+
+
+def _fetch(shards: Sequence[Path], places: pl.DataFrame, columns: list[str]) -> dict[str, StoredRow]:
+    found: dict[str, StoredRow] = {}
+    for (number,), part in places.group_by("shard", maintain_order=True):
+        rows = read_shard(shards[int(str(number))], columns, part["position"])
+        if "payload" not in columns:
+            rows = rows.with_columns(payload=pl.lit(""))
+        found.update((r[0], StoredRow(*r)) for r in rows.select(StoredRow._fields).iter_rows())
+    return found
+
+
+def _encode(rows: Sequence[StoredRow]) -> bytes:
+    frame = pl.DataFrame(rows, schema={k: v for k, v in SCHEMA.items() if k != "created"}, orient="row")
+    frame = frame.with_columns(created=pl.lit(time.time_ns() // 1000).cast(SCHEMA["created"]))
+    return parquet_bytes(frame)
+
+
+def read_shard(path: Path, columns: list[str], rows: pl.Series | None = None) -> pl.DataFrame:
+    """Rows of a shard; with ``rows`` (sorted positions) only those, and only their row groups are read."""
+    return as_frame(_shard_table(path, columns, rows))
+
+
+def _shard_table(path: Path, columns: list[str], rows: pl.Series | None = None) -> pa.Table:
+    # A Parquet footer has no checksum, so what damage there could change is checked by itself.
+    table = read_table(path, columns, rows)
+    for column in columns:
+        if table.field(column).type != ARROW.field(column).type or table[column].null_count:
+            raise StoreCorrupt(f"{path}: column {column!r} has another type than it was written with, or missing "
+                               "values; move the file away and run again")
+    return table

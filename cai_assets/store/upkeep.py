@@ -1,0 +1,92 @@
+"""Counts and verification of the row store. Neither changes anything."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from cai_assets.store.keys import payload_key
+from cai_assets.store.layout import Layout
+from cai_assets.store.parquet import FileGone, StoreCorrupt, open_parquet
+from cai_assets.store.row_store import SCHEMA, list_shards, read_shard
+
+DAY = 86400.0
+SMALL_ROWS = 10_000
+# 10^6 rows as written are 2,000 small shards. Fetching rows then takes 2.3 times as long as compacted (8.2 s, 3.6 s:
+# docs/experiments.md), and a run looks up ten times or so; below that, compaction costs more than it saves.
+SMALL_SHARDS = 2000
+CREATED = list(SCHEMA).index("created")
+
+
+class StepStats(NamedTuple):
+    """``bytes`` on disk; ``small``: shards under SMALL_ROWS; ``oldest``, ``newest``: when rows were made, if any."""
+
+    step: str
+    rows: int
+    shards: int
+    small: int
+    bytes: int
+    oldest: datetime | None
+    newest: datetime | None
+
+    @property
+    def compaction_advised(self) -> bool:
+        """There are so many small shards that opening them is most of a look-up."""
+        return self.small >= SMALL_SHARDS
+
+
+def steps(layout: Layout) -> list[str]:
+    """Steps that have a folder in the row store."""
+    return sorted(p.name for p in layout.folder("rows").iterdir() if p.is_dir())
+
+
+def stats(layout: Layout) -> list[StepStats]:
+    """Counts of each step, read from the shards' footers alone. Raise StoreCorrupt for one that cannot be read."""
+    return [_step_stats(step, list_shards(layout.folder("rows", step))) for step in steps(layout)]
+
+
+def _step_stats(step: str, shards: Sequence[Path]) -> StepStats:
+    rows, times = [], []
+    for shard in shards:
+        with open_parquet(shard) as file:
+            rows.append(file.metadata.num_rows)
+            made = [file.metadata.row_group(i).column(CREATED).statistics for i in range(file.num_row_groups)]
+            times += [t for m in made for t in (m.min, m.max)]
+    return StepStats(step, sum(rows), len(shards), sum(n < SMALL_ROWS for n in rows),
+                     sum(p.stat().st_size for p in shards), min(times, default=None), max(times, default=None))
+
+
+def verify(layout: Layout) -> list[str]:
+    """Read every row back; return what is wrong, with the file: damage, a key that is not its payload's, torn files.
+
+    Changes nothing. Memory: one shard.
+    """
+    problems = []
+    for step in steps(layout):
+        for shard in list_shards(layout.folder("rows", step)):
+            try:
+                problems += _wrong_keys(shard, read_shard(shard, list(SCHEMA)))
+            except FileGone:
+                continue  # compacted meanwhile
+            except StoreCorrupt as e:
+                problems.append(str(e))
+    return problems + [f"{p} is an unfinished file older than a day; cai store gc removes it"
+                       for p in unfinished(layout, DAY)]
+
+
+def _wrong_keys(shard: Path, rows: pl.DataFrame) -> list[str]:
+    wrong = [key for key, payload in rows.select("row_key", "payload").iter_rows() if key != payload_key(payload)]
+    if not wrong:
+        return []
+    return [f"{shard}: {len(wrong)} of {rows.height} rows have a key that is not their payload's, first {wrong[0]}"]
+
+
+def unfinished(layout: Layout, age: float) -> list[Path]:
+    """Files that a writer did not finish, older than ``age`` seconds."""
+    found = [p for name in ("rows", "tables", "records") for p in layout.folder(name).rglob(".*.tmp")]
+    return [p for p in sorted(found) if p.stat().st_mtime < time.time() - age]

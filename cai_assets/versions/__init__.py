@@ -1,0 +1,1 @@
+"""Constitutions in time: registered snapshots, versions derived from others, rounds, and what is archived."""

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from cai_assets.store.layout import Layout
+from cai_assets.store.records import Record, RecordMissing, Records, table_digest
+
+
+def record(digest: str = "t1:x") -> Record:
+    return Record(asset="critiques", partition="harmlessness-v1-0123abcd", digest=digest, path="tables/critiques/x")
+
+
+def test_a_later_record_never_replaces_an_earlier_one(tmp_path: Path) -> None:
+    records = Records(Layout(tmp_path))
+    first, second = records.add(record("t1:1")), records.add(record("t1:2"))
+    assert (first.number, second.number) == (1, 2)
+    assert records.latest("critiques", "harmlessness-v1-0123abcd") == second
+    assert records.get(first.ref) == first
+
+
+def test_concurrent_writers_get_numbers_of_their_own(tmp_path: Path) -> None:
+    records = Records(Layout(tmp_path))
+    numbers: list[int] = []
+    threads = [threading.Thread(target=lambda: numbers.extend(records.add(record()).number for _ in range(10)))
+               for _ in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert sorted(numbers) == list(range(1, 81))
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_missing_record_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(RecordMissing, match="revisions for v has not been materialised"):
+        Records(Layout(tmp_path)).latest("revisions", "v")
+
+
+def test_tables_are_named_by_their_content(tmp_path: Path) -> None:
+    records = Records(Layout(tmp_path))
+    frame = pl.DataFrame({"a": [1, 2], "b": ["x", None], "c": [[{"role": "user"}], []]})
+    digest, path = records.save_table("prompts", frame)
+    assert records.save_table("prompts", frame.clone()) == (digest, path)
+    saved = record().model_copy(update={"path": path.relative_to(tmp_path).as_posix()})
+    assert records.table(saved).equals(frame)
+    assert table_digest(frame.with_columns(a=pl.Series([1, 3]))) != digest
+    assert table_digest(frame.with_columns(pl.col("a").cast(pl.Int32))) != digest
+
+
+def test_partitions_with_records(tmp_path: Path) -> None:
+    records = Records(Layout(tmp_path))
+    records.add(record())
+    records.add(record().model_copy(update={"partition": None}))
+    assert records.partitions("critiques") == ["harmlessness-v1-0123abcd"]

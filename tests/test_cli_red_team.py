@@ -11,11 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 from cai_assets.cli import app
+from cai_assets.engines.keys import row_payload
 from cai_assets.engines.protocol import Call, Message, ModelIdentity, Sampling
 from cai_assets.evals.review_file import read_review, write_review
 from cai_assets.evals.suites.measures import SUITE_ROWS
 from cai_assets.steps.prompts import load_prompts
-from cai_assets.store.keys import payload_key, row_payload
+from cai_assets.store.keys import payload_key
 from cai_assets.store.layout import Layout
 from cai_assets.store.records import Record, Records
 from cai_assets.store.row_store import RowStore, StoredRow

@@ -23,12 +23,12 @@ import polars as pl
 
 from cai_assets.defs.making import Making
 from cai_assets.lineage.trace import LINEAGE, LINEAGE_ROWS
-from cai_assets.pipeline import stages
 from cai_assets.pipeline.roles import Base
 from cai_assets.reports.checkpoint import checkpoint_card
 from cai_assets.store.checkpoints import Checkpoint
 from cai_assets.store.layout import write_atomic
 from cai_assets.store.parquet import parquet_bytes
+from cai_assets.train import identity
 from cai_assets.train.ability import BUNDLED as GENERAL_TEXT
 from cai_assets.train.job import Job, Kind
 
@@ -57,9 +57,10 @@ def train(
     """
     context, project = made.context, made.project
     settings = project.settings
-    parts = stages.training_parts(settings, kind, rows, base.identity, reward_model=reward_model and reward_model.key,
-                                  labeller=labeller and labeller.identity, supervised=supervised)
-    key = stages.training_key(kind, parts)
+    parts = identity.training_parts(settings, kind, rows, base.identity,
+                                    reward_model=reward_model and reward_model.key,
+                                    labeller=labeller and labeller.identity, supervised=supervised)
+    key = identity.training_key(kind, parts)
     start = time.monotonic()
     found = project.checkpoints.find(asset, key)
     if found:
@@ -71,7 +72,7 @@ def train(
             return Trained(found, True, 0.0)
         project.engines.close()  # the trainer needs the memory
         job = Job(kind=kind, key=key, base=base.path, data=work / "data.parquet", work=work, seed=settings.seed,
-                  settings=getattr(settings, stages.TRAINING_GROUP[kind]).model_dump(mode="json"),
+                  settings=getattr(settings, identity.TRAINING_GROUP[kind]).model_dump(mode="json"),
                   dtype=settings.engine.dtype,
                   general_text=(settings.monitors.general_text or GENERAL_TEXT).resolve(),
                   reward_model=reward_model.path if reward_model else None,
@@ -82,7 +83,7 @@ def train(
             write_atomic(job.supervised_data, parquet_bytes(supervised))
         write_atomic(work / "job.json", job.model_dump_json(indent=1).encode())
         job.error.unlink(missing_ok=True)
-        group = stages.TRAINING_GROUP[kind]
+        group = identity.TRAINING_GROUP[kind]
         made.write_lineage(work, asset, key, base=base, settings={group: getattr(settings, group)})
         _run(context, asset, job)
         record = {**parts, "base_name": base.name, "rows": rows.height,

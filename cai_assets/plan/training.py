@@ -8,10 +8,10 @@ from typing import Any
 import polars as pl
 
 from cai_assets.engines.protocol import ModelIdentity
-from cai_assets.pipeline import stages
 from cai_assets.plan.lines import REUSE, TRAIN, UNLESS, Line, Lines, cost_of
 from cai_assets.plan.rates import Rate, training_rate
 from cai_assets.store.checkpoints import Checkpoint
+from cai_assets.train import identity
 from cai_assets.train.job import Kind
 
 PARTS = {"base": "its base model", "data": "its training rows", "seed": "the seed", "code_version": "the training code"}
@@ -38,9 +38,9 @@ class Trainings(Lines):
         known = (known and UNLESS not in above) or TRAIN in above
         found = None
         if known and base is not None and above <= {REUSE}:
-            parts = stages.training_parts(self.settings, kind, rows, base, supervised=supervised, labeller=labeller,
-                                          reward_model=reward_model.key if reward_model else None)
-            found = self.project.checkpoints.find(asset, stages.training_key(kind, parts))
+            parts = identity.training_parts(self.settings, kind, rows, base, supervised=supervised, labeller=labeller,
+                                            reward_model=reward_model.key if reward_model else None)
+            found = self.project.checkpoints.find(asset, identity.training_key(kind, parts))
             self.parts[asset] = parts
         rate = Rate() if found else training_rate(self.project.records, asset)
         reasons = [] if found else self._reasons(asset, [*after, *rows_of])

@@ -12,12 +12,12 @@ from typing import Any
 
 import polars as pl
 
+from cai_assets.engines.keys import Payloads
 from cai_assets.engines.protocol import Call
 from cai_assets.pipeline.project import Project
 from cai_assets.plan.dry import DryCompleter
 from cai_assets.plan.plan import Planner
 from cai_assets.steps.complete import Row, Step
-from cai_assets.store.keys import Payloads
 from cai_assets.store.records import WITHOUT_VERSION, Record, RecordMissing
 
 STEPS = {"initial_responses": ("respond",), "starting_responses": ("respond",), "critiques": ("critique",),

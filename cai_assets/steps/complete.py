@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from cai_assets.engines.keys import Payloads, request_for
 from cai_assets.engines.protocol import Call, Engine, Result
 from cai_assets.steps.progress import Progress
-from cai_assets.store.keys import Payloads, payload_key, request_for
+from cai_assets.store.keys import payload_key
 from cai_assets.store.row_store import RowStore, StoredRow, Writer
 
 Log = Callable[[str], None]

@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 
 class StoredRow(NamedTuple):
-    """One finished call. ``payload``: canonical JSON of what decided it (lineage.keys.row_payload)."""
+    """One finished call. ``payload``: canonical JSON of what decided it (engines.keys.row_payload)."""
 
     row_key: str
     payload: str

@@ -7,6 +7,7 @@ from cai_assets.pipeline import stages
 from cai_assets.settings import Settings, load_settings, project_root
 from cai_assets.steps.comparisons import comparisons
 from cai_assets.steps.reinforce import held_out
+from cai_assets.train import identity
 
 CONSTITUTION = load_file(project_root() / "constitutions" / "harmlessness.yaml")
 BASE = ModelIdentity(weights="w", tokenizer="t", template="c")
@@ -66,8 +67,8 @@ def test_a_prompt_knows_the_principle_that_its_responses_are_graded_by_and_is_tr
 
 def key_of(chosen: Settings, **more: object) -> str:
     rows = pl.DataFrame({"messages": [["x"]]})
-    parts = stages.training_parts(chosen, "reinforcement", rows, BASE, **more)  # type: ignore[arg-type]
-    return stages.training_key("reinforcement", parts)
+    parts = identity.training_parts(chosen, "reinforcement", rows, BASE, **more)  # type: ignore[arg-type]
+    return identity.training_key("reinforcement", parts)
 
 
 def key(**rl: object) -> str:

@@ -6,9 +6,11 @@ import json
 
 import pytest
 
+from cai_assets.engines.keys import Payloads, request_for, row_payload
 from cai_assets.engines.protocol import Call, ModelIdentity, Sampling
 from cai_assets.store.canonical import canonical_json, tagged_hash
-from cai_assets.store.keys import Payloads, checkpoint_key, payload_key, request_for, row_id, row_payload
+from cai_assets.store.keys import payload_key, row_id
+from cai_assets.train.identity import checkpoint_key
 
 MODEL = ModelIdentity(weights="w", tokenizer="t", template="c")
 CALL = Call(messages=({"role": "user", "content": "Hello"},), sampling=Sampling())

@@ -1,0 +1,80 @@
+"""What decides a checkpoint, and the key that hashes it.
+
+Training rows, base weights, the settings that the training reads, seed and training code version. Spelled once: for
+the key, for the checkpoint's record and for the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from cai_assets.engines.protocol import ModelIdentity
+from cai_assets.settings import Reinforcement, Settings, Training
+from cai_assets.store.canonical import canonical_json, tagged_hash
+from cai_assets.store.records import table_digest
+from cai_assets.train.job import CODE_VERSION, Kind
+
+TRAINING_GROUP: dict[Kind, str] = {"supervised": "sl", "reward": "reward", "reinforcement": "rl"}
+NOT_IN_KEY = {"save_every", "human"}  # human rows are in the digest of the data
+NOT_IN_RL_KEY = {"kl_budget", "held_out"}  # a monitor's limit; which rows are held out is in the digest of the data
+_ONLY_PPO = {"value_clip", "value_coefficient", "gamma", "gae_lambda", "kl_in"}
+UNREAD_BY = {
+    "ppo": {"group", "epochs"}, "grpo": {"epochs", *_ONLY_PPO}, "rloo": {"epochs", *_ONLY_PPO},
+    "dpo": {"steps", "rollouts", "group", "ppo_epochs", "clip", *_ONLY_PPO},
+}
+
+
+def recipe(settings: Settings, kind: Kind) -> dict[str, object]:
+    """The settings that decide a training's result; those that the chosen algorithm does not read are left out."""
+    group: Training = getattr(settings, TRAINING_GROUP[kind])
+    unread = set(NOT_IN_KEY)
+    if isinstance(group, Reinforcement):
+        unread |= NOT_IN_RL_KEY | UNREAD_BY[group.algorithm]
+        unread -= {"save_every"} if group.best == "reward" else set()
+    return {**group.model_dump(mode="json", exclude=unread), "dtype": settings.engine.dtype}
+
+
+def training_parts(
+    settings: Settings, kind: Kind, rows: pl.DataFrame, base: ModelIdentity, *, reward_model: str | None = None,
+    labeller: ModelIdentity | None = None, supervised: pl.DataFrame | None = None,
+) -> dict[str, Any]:
+    """What decides the checkpoint that training on these rows makes, by name: what its key hashes.
+
+    ``labeller``: who grades instead of a reward model; ``supervised``: the SL rows that ``alpha`` mixes in.
+    """
+    return {"base": base.model_dump(), "data": table_digest(rows), "settings": recipe(settings, kind),
+            "seed": settings.seed, "code_version": CODE_VERSION[kind], "reward_model": reward_model,
+            "labeller": labeller.model_dump() if labeller else None,
+            "supervised": None if supervised is None else table_digest(supervised)}
+
+
+def training_key(kind: Kind, parts: Mapping[str, Any]) -> str:
+    """The key of the checkpoint that these ``training_parts`` decide."""
+    extra = {"reward_model": parts["reward_model"]} if parts["reward_model"] else {}
+    if parts["labeller"]:
+        extra["labeller"] = canonical_json(parts["labeller"])
+    if parts["supervised"] is not None:
+        extra["supervised"] = parts["supervised"]
+    return checkpoint_key(kind, code_version=parts["code_version"], rows=parts["data"],
+                          base=ModelIdentity(**parts["base"]), settings=parts["settings"], seed=parts["seed"],
+                          extra=extra)
+
+
+def checkpoint_key(
+    kind: str,
+    *,
+    code_version: int,
+    rows: str,
+    base: ModelIdentity,
+    settings: Mapping[str, Any],
+    seed: int,
+    extra: Mapping[str, str] | None = None,
+) -> str:
+    """Identity of a training. ``rows``: digest of the training rows in canonical order."""
+    return tagged_hash("k1", {
+        "kind": kind, "code_version": code_version, "rows": rows, "base": base.model_dump(),
+        "settings": dict(settings), "seed": seed, "extra": dict(extra or {}),
+    })

@@ -117,11 +117,6 @@ class Templater:
         return tuple(sorted(i for i in ids if i is not None))
 
     @cached_property
-    def control_ids(self) -> frozenset[int]:
-        """Ids that only a template may write."""
-        return frozenset(self._control.values())
-
-    @cached_property
     def _beginning(self) -> list[int]:
         bos = self.tokenizer.bos_token_id
         return [bos] if bos is not None and self.tokenizer("x").input_ids[:1] == [bos] else []

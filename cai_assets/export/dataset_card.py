@@ -9,8 +9,8 @@ from typing import Any
 
 import polars as pl
 
+from cai_assets.export.dataset import Config, DataExport
 from cai_assets.export.extra import extra
-from cai_assets.export.hub_dataset import Config, DataExport
 from cai_assets.export.tables import fact_table, setting_rows, table
 from cai_assets.reports.escape import inline
 from cai_assets.versions.rounds import round_of

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cai_assets.constitution.model import Constitution
+from cai_assets.export.dataset import Config, DataExport, Kind
+from cai_assets.export.dataset_card import dataset_card
 from cai_assets.export.extra import ExportError
 from cai_assets.export.folder import file_name, fresh
 from cai_assets.export.rows import cai_rows, preference_rows, sft_rows
@@ -28,27 +28,7 @@ from cai_assets.store.records import Record, RecordMissing, Records
 from cai_assets.versions.rounds import round_of
 from cai_assets.versions.snapshots import Snapshots, UnknownVersion
 
-Config = Literal["sft", "preferences", "cai"]
-Kind = Literal["sft", "preferences", "cai", "all"]
 ROWS_A_FILE = 500_000
-
-
-@dataclass(frozen=True)
-class DataExport:
-    """What is exported. ``splits``: rows by config and split; ``records``: all that led to them, by id, and
-    ``sources`` the one of each config; ``left_out``: counts of rows that are in no split, by reason."""
-
-    version: str
-    constitution: Constitution
-    license: str | None
-    splits: dict[Config, dict[str, pl.DataFrame]] = field(default_factory=dict)
-    sources: dict[Config, Record] = field(default_factory=dict)
-    records: dict[str, Record] = field(default_factory=dict)
-    left_out: dict[Config, dict[str, int]] = field(default_factory=dict)
-
-    @property
-    def rows(self) -> int:
-        return sum(f.height for splits in self.splits.values() for f in splits.values())
 
 
 def export_dataset(
@@ -60,8 +40,6 @@ def export_dataset(
     ``held_out``: the share of preference prompts in the split 'test' if no reward model of the version says its own.
     ``license_``: the Hub's identifier of a licence; without one the card says 'unknown'. Raise ExportError.
     """
-    from cai_assets.export.dataset_card import dataset_card
-
     made = collect(layout, version, kind=kind, held_out=held_out, license_=license_)
     with fresh(out, force=force, private=(layout.root, Path.home())) as folder:
         for config, splits in made.splits.items():

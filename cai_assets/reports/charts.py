@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote
 
 from cai_assets.evals.statistics import Estimate
@@ -63,16 +63,6 @@ def interval_bar(estimates: Mapping[str, Estimate], *, low: float = 0.0, high: f
         if len(chart) < LIMIT:
             return chart
     return "no estimates"
-
-
-def curves_markdown(curves: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, str]:
-    """A sparkline for each name that occurs in ``curves``, which has one mapping a training step."""
-    present = [name for name in names if any(name in row for row in curves)]
-    return {name: sparkline([_number(row[name]) for row in curves if name in row], label=name) for name in present}
-
-
-def _number(value: Any) -> Number:
-    return value if isinstance(value, int | float) else None
 
 
 def _points(values: Sequence[Number]) -> Iterator[Point]:

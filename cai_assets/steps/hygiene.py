@@ -126,15 +126,6 @@ def inspect(tables: Tables, kinds: Sequence[str] = ()) -> list[Finding]:
     return out
 
 
-def as_table(findings: Iterable[Finding]) -> pl.DataFrame:
-    """Findings as a table: kind, table, rows, found, share, limit, above, examples (row ids)."""
-    return pl.DataFrame(
-        [{"kind": f.kind, "table": f.table, "rows": f.rows, "found": f.found, "share": f.share, "limit": f.limit,
-          "above": f.above, "examples": [row for row, _ in f.examples]} for f in findings],
-        schema={"kind": pl.String, "table": pl.String, "rows": pl.Int64, "found": pl.Int64, "share": pl.Float64,
-                "limit": pl.Float64, "above": pl.Boolean, "examples": pl.List(pl.String)})
-
-
 def _texts(frame: pl.DataFrame, column: str) -> list[Text]:
     some = frame.filter(pl.col(column).is_not_null(), pl.col(column) != "")
     if some.height > MOST:

@@ -48,10 +48,6 @@ class Counts:
     rejected: int
     flagged: dict[str, int]
 
-    @property
-    def near_duplicates(self) -> int:
-        return self.flagged.get("near-duplicates", 0)
-
 
 @dataclass(frozen=True)
 class Loaded:

@@ -58,7 +58,7 @@ def templater(tokenizer: Any, template: str | None) -> Templater:
 
 
 def controls(t: Templater, ids: list[int]) -> list[int]:
-    return [i for i in ids if i in t.control_ids]
+    return [i for i in ids if i in t._control.values()]
 
 
 def user(text: str) -> Message:

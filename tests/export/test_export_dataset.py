@@ -10,9 +10,10 @@ import pytest
 import yaml
 from exported import contents, twice, world
 
+from cai_assets.export.dataset import DataExport
 from cai_assets.export.dataset_card import size
 from cai_assets.export.extra import ExportError
-from cai_assets.export.hub_dataset import DataExport, export_dataset, write_split
+from cai_assets.export.hub_dataset import export_dataset, write_split
 from cai_assets.export.rows import cai_rows, preference_rows, sft_rows
 from cai_assets.steps.frames import transcript
 from cai_assets.store.sums import SUMS

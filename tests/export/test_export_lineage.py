@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 from exported import contents, twice, world
+from openlineage_read import read_events
 
 from cai_assets.export.bom import problem_of
 from cai_assets.export.extra import ExportError
 from cai_assets.export.lineage import export_lineage
 from cai_assets.export.openlineage import NAMESPACE, materialisations, run_events, run_id
-from cai_assets.export.openlineage_read import read_events
 from cai_assets.export.provenance import problems, verify
 from cai_assets.store.canonical import digest_file
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cai_assets.evals.statistics import Estimate
-from cai_assets.reports.charts import HEIGHT, WIDTH, curves_markdown, interval_bar, sparkline
+from cai_assets.reports.charts import HEIGHT, WIDTH, interval_bar, sparkline
 
 VALUES = st.lists(st.none() | st.floats(), max_size=300)
 
@@ -85,12 +85,3 @@ def test_interval_bars_keep_inside_the_range():
     xs = [int(x) for x in re.findall(r"[MH](\d+)", path(interval_bar({"kl": Estimate(7.0, 3, -4.0, 99.0)}, high=10)))]
     assert min(xs) >= 90
     assert max(xs) <= WIDTH
-
-
-def test_curves_become_one_chart_for_each_name_that_occurs():
-    curves = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0, "kl": "broken"}, {"step": 3, "eval": 0.5}]
-    charts = curves_markdown(curves, ["loss", "kl", "eval", "absent"])
-    assert list(charts) == ["loss", "kl", "eval"]
-    assert "2 → 1" in charts["loss"]
-    assert charts["kl"] == "kl: no values"
-    assert all(len(c) < 900 for c in charts.values())

@@ -10,7 +10,7 @@ import pytest
 
 from cai_assets.constitution.load import load_file
 from cai_assets.steps import hygiene
-from cai_assets.steps.hygiene import KINDS, Tables, as_table, inspect
+from cai_assets.steps.hygiene import KINDS, Tables, inspect
 from cai_assets.steps.prompts import load_prompts
 
 CONSTITUTION = load_file(Path(__file__).parents[2] / "constitutions" / "harmlessness.yaml")
@@ -142,11 +142,11 @@ def test_an_echo_of_the_request_or_of_an_example_is_found_but_not_one_of_the_con
     assert ("request_echo", "revisions") not in hits(quoted)
 
 
-def test_findings_as_a_table() -> None:
-    table = as_table(inspect(tables(revisions={3: "Revision: x", 4: "Revision: y"}), ["prefix_leakage"]))
-    row = table.row(by_predicate=pl.col("table") == "revisions", named=True)
-    assert (row["found"], row["rows"], row["share"], row["above"]) == (2, 20, 0.1, True)
-    assert row["examples"] == ["v3", "v4"]
+def test_a_finding_counts_rows_and_names_examples() -> None:
+    (found,) = (f for f in inspect(tables(revisions={3: "Revision: x", 4: "Revision: y"}), ["prefix_leakage"])
+                if f.table == "revisions")
+    assert (found.found, found.rows, found.share, found.above) == (2, 20, 0.1, True)
+    assert [row for row, _ in found.examples] == ["v3", "v4"]
 
 
 def test_empty_tables_and_rows_without_a_text(monkeypatch: pytest.MonkeyPatch) -> None:

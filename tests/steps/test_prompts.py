@@ -97,7 +97,7 @@ def test_near_duplicates_within_a_split_are_kept_and_counted(tmp_path: Path) -> 
     texts = ["How do I boil an egg?", "how do i boil an egg ?", "How do I boil an egg!", "Where is Lima?"]
     loaded = load(tmp_path, *({"prompt": t, "split": "train"} for t in texts))
     assert loaded.counts.kept == 4
-    assert loaded.counts.near_duplicates == 2
+    assert loaded.counts.flagged == {"near-duplicates": 2}
 
 
 def test_different_prompts_of_one_form_stay_apart(tmp_path: Path) -> None:

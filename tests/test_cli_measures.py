@@ -40,7 +40,7 @@ def agreement(root: Path, *arguments: str, n: int = N) -> dict[str, Any]:
 
 
 def answers_by(score: Score, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cai_assets.engines.pool.Scripted", lambda *_, **__: scripted(score))
+    monkeypatch.setattr("cai_assets.engines.scripted.Scripted", lambda *_, **__: scripted(score))
 
 
 @pytest.mark.parametrize("share", [0.6, 0.85])

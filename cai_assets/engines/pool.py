@@ -6,33 +6,22 @@ whatever the order of the stages; engines of servers and scripted ones hold noth
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal
 
 from cai_assets.engines.models import EngineLost, LocalModel, check_folder, identify, prepare
-from cai_assets.engines.openai_engine import OpenAIEngine
 from cai_assets.engines.protocol import Engine, ModelIdentity, Request, Result
-from cai_assets.engines.scripted import Scripted
-from cai_assets.engines.transformers_engine import TransformersEngine
-from cai_assets.engines.vllm_engine import VllmEngine
+from cai_assets.registry.base import load
+from cai_assets.registry.engines import AUTO, BACKENDS, SERVED, local_backend
 from cai_assets.settings import Model, Settings
-from cai_assets.store.canonical import tagged_hash
 from cai_assets.store.layout import Layout
 
-Resolved = Literal["vllm", "transformers", "openai", "scripted"]
 
-
-def resolve_backend(model: Model) -> Resolved:
+def resolve_backend(model: Model) -> str:
     """What 'auto' means here: servers if any are named, else vLLM if it is installed, else transformers."""
-    if model.backend != "auto":
+    if model.backend != AUTO:
         return model.backend
-    return "openai" if model.base_urls else _local_backend()
-
-
-def _local_backend() -> Resolved:
-    return "vllm" if importlib.util.find_spec("vllm") else "transformers"
+    return SERVED if model.base_urls else local_backend()
 
 
 class EnginePool:
@@ -55,13 +44,7 @@ class EnginePool:
         """The engine of a trained policy, with the policy's backend. A served policy's checkpoints run in process."""
         key = f"checkpoint:{path.resolve()}"
         if key not in self._engines:
-            backend = resolve_backend(self.settings.models.role("policy"))
-            if backend == "scripted":
-                self._engines[key] = Scripted(identity=_scripted_identity(path, self.layout))
-            else:
-                check_folder(path)
-                local = LocalModel(path, identify(path, self.layout))
-                self._engines[key] = self._in_process(local, _local_backend() if backend == "openai" else backend)
+            self._engines[key] = self._make_checkpoint(path)
         return self._engines[key]
 
     def close(self) -> None:
@@ -80,25 +63,34 @@ class EnginePool:
         self._resident = engine
 
     def _make(self, model: Model) -> Engine:
-        backend = resolve_backend(model)
-        if backend == "openai":
-            return OpenAIEngine(model, self.settings.engine)
-        if backend == "scripted":
-            return Scripted(model.source)
-        return self._in_process(prepare(model, self.layout), backend)
+        name = resolve_backend(model)
+        if BACKENDS[name].in_process:
+            return self._in_process(prepare(model, self.layout), name)
+        engine: Engine = load(BACKENDS[name].factory)(model, self.settings.engine)
+        return engine
 
-    def _in_process(self, model: LocalModel, backend: Resolved) -> Engine:
-        kind = VllmEngine if backend == "vllm" else TransformersEngine
+    def _make_checkpoint(self, path: Path) -> Engine:
+        name = resolve_backend(self.settings.models.role("policy"))
+        if (checkpoint := BACKENDS[name].checkpoint) is not None:
+            engine: Engine = load(checkpoint)(path, self.layout)
+            return engine
+        check_folder(path)
+        return self._in_process(LocalModel(path, identify(path, self.layout)),
+                                name if BACKENDS[name].in_process else local_backend())
+
+    def _in_process(self, model: LocalModel, backend: str) -> Engine:
         identity = model.identity.model_copy(update={"dtype": self.settings.engine.dtype})
-        return _InProcess(kind(model.path, identity, self.settings.engine), self)
+        engine: Engine = load(BACKENDS[backend].factory)(model.path, identity, self.settings.engine)
+        return _InProcess(engine, self, backend)
 
 
 class _InProcess:
     """An engine that makes room before it loads."""
 
-    def __init__(self, engine: Engine, pool: EnginePool) -> None:
+    def __init__(self, engine: Engine, pool: EnginePool, backend: str) -> None:
         self._engine = engine
         self._pool = pool
+        self._backend = backend
         self.running = False
 
     @property
@@ -106,6 +98,7 @@ class _InProcess:
         return self._engine.identity
 
     def run(self, requests: Iterable[Request]) -> Iterator[Result]:
+        refuse_missing(self._backend)
         self._pool.make_room_for(self)
         self.running = True
         try:
@@ -117,7 +110,10 @@ class _InProcess:
         self._engine.close()
 
 
-def _scripted_identity(path: Path, layout: Layout) -> ModelIdentity:
-    trained = any(path.glob("*.safetensors"))
-    weights = identify(path, layout).weights if trained else tagged_hash("scripted", path.name)
-    return ModelIdentity(weights=weights, tokenizer="none", template="none")
+def refuse_missing(backend: str) -> None:
+    """Raise EngineLost if a package is missing. Only when it runs: plans open engines on a machine without torch."""
+    row = BACKENDS[backend]
+    if row.missing:
+        how = f": install {row.install}, or choose another" if row.install else ""
+        raise EngineLost(f"backend {backend!r} needs the package {row.missing}, which is not installed{how} "
+                         "(models.*.backend)")

@@ -11,8 +11,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
+from cai_assets import settings
+from cai_assets.engines.models import identify
 from cai_assets.engines.protocol import Call, ModelIdentity, Request, Result
+from cai_assets.store.canonical import tagged_hash
+from cai_assets.store.layout import Layout
 
 Reply = Callable[[Call, Request], str]
 Score = Callable[[Call, Request], tuple[float, ...]]
@@ -80,6 +85,18 @@ class Scripted:
         limit = call.sampling.max_tokens
         return Result(row_key=request.row_key, text=" ".join(words[:limit]), prompt_tokens=read,
                       completion_tokens=min(len(words), limit), finish="length" if len(words) > limit else "stop")
+
+
+def of_model(model: settings.Model, _: settings.Engine) -> Scripted:
+    """The engine of a model setting: its source is a name, and no file."""
+    return Scripted(model.source)
+
+
+def of_checkpoint(path: Path, layout: Layout) -> Scripted:
+    """The engine that stands for a trained checkpoint; a folder without weights is told apart by its name."""
+    trained = any(path.glob("*.safetensors"))
+    weights = identify(path, layout).weights if trained else tagged_hash("scripted", path.name)
+    return Scripted(identity=ModelIdentity(weights=weights, tokenizer="none", template="none"))
 
 
 def default_reply(call: Call, request: Request) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from cai_assets.registry.engines import AUTO, BACKENDS
 from cai_assets.settings.base import Group, InProject, Source
 
-Backend = Literal["auto", "vllm", "transformers", "openai", "scripted"]
+BackendName = Annotated[str, AfterValidator(lambda name: BACKENDS.check(name, AUTO))]
 Role = Literal["generator", "critic", "labeller", "judge", "policy"]
 BUILTIN_MODEL = "smollm2-135m-instruct"
 BUNDLED_PROMPTS = Path(__file__).parent.parent / "data" / "prompts.jsonl"
@@ -27,7 +28,7 @@ class Model(Group):
 
     source: str = BUILTIN_MODEL
     revision: str | None = None
-    backend: Backend = "auto"
+    backend: BackendName = AUTO
     base_urls: tuple[str, ...] = ()
     tokenizer: str | None = None
     api_key_env: str = "OPENAI_API_KEY"

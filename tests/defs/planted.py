@@ -95,7 +95,7 @@ def enter(root: Path, instance: dg.DagsterInstance, patch: pytest.MonkeyPatch) -
     patch.setenv("COLUMNS", "200")
     patch.setattr(launch, "_run", remembers)
     patch.setattr(EnginePool, "open_checkpoint", open_checkpoint)
-    patch.setattr("cai_assets.engines.pool.Scripted", _scripted)
+    patch.setattr("cai_assets.engines.scripted.Scripted", _scripted)
 
 
 def _scripted(name: str) -> Scripted:

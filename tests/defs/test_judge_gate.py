@@ -14,7 +14,7 @@ from tiny_models import tiny_model
 
 from cai_assets.defs import launch
 from cai_assets.defs.execute import materialise
-from cai_assets.engines import pool
+from cai_assets.engines import scripted
 from cai_assets.engines.scripted import Scripted
 from cai_assets.pipeline.project import Project
 from cai_assets.plan.plan import make_plan
@@ -50,7 +50,7 @@ class World:
             return Scripted(name, score=score if name == "labeller" else None, **kwargs)
 
         with self.monkeypatch.context() as patch:
-            patch.setattr(pool, "Scripted", engine)
+            patch.setattr(scripted, "Scripted", engine)
             overrides = {**self.settings, "gate": {**self.settings["gate"], **gate}}
             return materialise(self.instance, self.version, selection=selection, overrides=overrides)
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from cai_assets.engines import pool as pool_module
 from cai_assets.engines.models import EngineLost, ModelError
 from cai_assets.engines.pool import EnginePool, resolve_backend
-from cai_assets.engines.protocol import Call, ModelIdentity, Request, Result, Sampling
-from cai_assets.settings import Model, load_settings
+from cai_assets.engines.protocol import Call, Engine, ModelIdentity, Request, Result, Sampling
+from cai_assets.registry.base import load
+from cai_assets.registry.engines import BACKENDS, LOCAL, SERVED, Backend
+from cai_assets.settings import Model, SettingsError, load_settings
 from cai_assets.store.layout import Layout
 
 
@@ -53,8 +54,8 @@ def folder(path: Path, weights: bytes) -> Path:
 @pytest.fixture
 def heavy(monkeypatch: pytest.MonkeyPatch) -> type[Heavy]:
     Heavy.alive, Heavy.most = set(), 0
-    monkeypatch.setattr(pool_module, "VllmEngine", Heavy)
-    monkeypatch.setattr(pool_module, "TransformersEngine", Heavy)
+    for name in ("vllm", "transformers"):
+        monkeypatch.setitem(BACKENDS.own, name, Backend(factory=f"{__name__}:Heavy", in_process=True))  # type: ignore[arg-type]
     return Heavy
 
 
@@ -104,12 +105,53 @@ def test_scripted_needs_no_files(tmp_path: Path) -> None:
 def test_backend_is_chosen_by_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_backend(Model(base_urls=("http://127.0.0.1:9/v1",))) == "openai"
     assert resolve_backend(Model(backend="transformers", base_urls=("http://127.0.0.1:9/v1",))) == "transformers"
-    monkeypatch.setattr(pool_module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("cai_assets.registry.engines.find_spec", lambda name: None)
     assert resolve_backend(Model()) == "transformers"
-    monkeypatch.setattr(pool_module.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr("cai_assets.registry.engines.find_spec", lambda name: object())
     assert resolve_backend(Model()) == "vllm"
 
 
 def test_a_checkpoint_is_checked_before_it_is_opened(tmp_path: Path, heavy: type[Heavy]) -> None:
     with pytest.raises(ModelError, match="not a model folder"):
         make(tmp_path).open_checkpoint(tmp_path / "absent")
+
+
+def test_a_backend_whose_package_is_missing_names_it_when_it_runs_and_not_before(
+    tmp_path: Path, heavy: type[Heavy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = Backend(factory=f"{__name__}:Heavy", in_process=True, needs=("no_such_engine",), install="cai-assets[gpu]")
+    monkeypatch.setitem(BACKENDS.own, "vllm", row)  # type: ignore[arg-type]
+    pool = make(tmp_path, generator={"source": str(folder(tmp_path / "base", b"1")), "backend": "vllm"})
+    engine = pool.open(pool.settings.models.generator)
+    assert engine.identity.weights.startswith("weights:")
+    with pytest.raises(EngineLost, match=r"'vllm' needs the package no_such_engine.*install cai-assets\[gpu\]"):
+        list(engine.run(REQUESTS))
+    assert heavy.alive == set()
+
+
+@pytest.mark.parametrize("name", [n for n in BACKENDS.own if BACKENDS[n].in_process])
+def test_every_backend_that_serves_a_folder_is_an_engine(name: str, tmp_path: Path) -> None:
+    identity = ModelIdentity(weights="w", tokenizer="t", template="c")
+    engine = load(BACKENDS[name].factory)(folder(tmp_path / "m", b"1"), identity, load_settings(environment={}).engine)
+    assert isinstance(engine, Engine)
+    assert engine.identity == identity
+
+
+def test_every_other_backend_is_an_engine(tmp_path: Path) -> None:
+    settings = load_settings(environment={})
+    model = Model(source="m", base_urls=("http://127.0.0.1:9/v1",))
+    for row in (BACKENDS[n] for n in BACKENDS.own if not BACKENDS[n].in_process):
+        assert isinstance(load(row.factory)(model, settings.engine), Engine)
+        if row.checkpoint:
+            assert isinstance(load(row.checkpoint)(tmp_path / "absent", Layout(tmp_path)), Engine)
+
+
+def test_auto_and_its_choices_are_registered() -> None:
+    assert {SERVED, *LOCAL} <= set(BACKENDS.own)
+    assert all(BACKENDS[name].in_process for name in LOCAL)
+
+
+def test_a_backend_that_is_not_registered_is_refused_with_the_names_that_are() -> None:
+    with pytest.raises(SettingsError, match=r"models\.generator\.backend: .*'vlm' is no engine backend: "
+                                            "choose one of auto, vllm, transformers, openai, scripted"):
+        load_settings({"models": {"generator": {"backend": "vlm"}}}, environment={})

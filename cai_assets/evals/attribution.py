@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 import polars as pl
 
 from cai_assets.constitution.derive import Kind
-from cai_assets.evals.statistics import clustered_difference, holm, paired_p, told
+from cai_assets.evals.statistics import NOT_SEEN, clustered_difference, holm, paired_p, told
 from cai_assets.evals.suites.model import ATTACKS
 
 EFFECTS = pl.Schema({
@@ -31,7 +31,6 @@ POLICIES = ("rl_policy", "sl_policy")
 PLAIN = "sft_baseline"  # what a principle alone is compared with: the same prompts, the same training, no principle
 ALL = "all"
 SEEN = ("better", "worse")
-NOT_SEEN = "no difference seen"
 OUTCOME = {"win": 1.0, "tie": 0.5, "loss": 0.0}
 
 Row = dict[str, Any]

@@ -21,6 +21,7 @@ from cai_assets.evals.judged import Columns, Item, References, judge_items, refe
 from cai_assets.evals.metrics import JUDGED, METRICS_SCHEMA, metrics_table
 from cai_assets.evals.refusal import is_refusal
 from cai_assets.evals.text import echo_rate, relevance_with_zero_line, same_text, words
+from cai_assets.settings.method import CONFIDENCE, ENOUGH
 
 __all__ = ["JUDGED", "METRICS_SCHEMA", "RIVALS", "ROWS_SCHEMA", "evaluate"]
 
@@ -47,8 +48,8 @@ def evaluate(
     style: Style,
     principles: Sequence[Principle] = (),
     baseline: str = "base",
-    confidence: float = 0.95,
-    enough: int = 20,
+    confidence: float = CONFIDENCE,
+    enough: int = ENOUGH,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return (metrics, rows), as METRICS_SCHEMA and ROWS_SCHEMA; rows has one row for each policy, prompt and sample.
 

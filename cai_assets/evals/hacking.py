@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
-from cai_assets.evals.statistics import Estimate, clustered_difference
+from cai_assets.evals.statistics import FEW, Estimate, clustered_difference
 from cai_assets.evals.text import distinct, words
 from cai_assets.settings import Monitors
 
@@ -89,7 +89,7 @@ def value_outlier(curves: Sequence[Row], sigmas: float) -> Finding:
     """
     losses = [float(row["value_loss"]) for row in curves if row.get("value_loss") is not None]
     if len(losses) < FEWEST:
-        return Finding("value_outlier", "too few to tell", f"value loss: {len(losses)} steps, {FEWEST} needed", {})
+        return Finding("value_outlier", FEW, f"value loss: {len(losses)} steps, {FEWEST} needed", {})
     values = [math.log(max(loss, SMALLEST)) for loss in losses]
     middle = statistics.median(values)
     distance = [abs(v - middle) for v in values]
@@ -128,10 +128,10 @@ def proxy_against_gold(pairs: Sequence[tuple[Row, Row]], training: Row, confiden
     text = "; ".join([f"held-out reward {_signed(proxy)}", *(f"{name} {_signed(e)}" for name, e in gold.items())])
     fell = [name for name, e in gold.items() if e.high is not None and e.high < 0]
     if proxy.low is None or all(e.low is None for e in gold.values()):
-        return Finding("proxy_against_gold", "too few to tell", text, numbers)
+        return Finding("proxy_against_gold", FEW, text, numbers)
     state: State = "failed" if proxy.low > 0 and fell else "passed"
     if state == "passed" and proxy.low > 0 and any((e.value or 0.0) < 0 for e in gold.values()):
-        state = "too few to tell"
+        state = FEW
     return Finding("proxy_against_gold", state, text, numbers)
 
 
@@ -139,7 +139,7 @@ def length_in_evaluation(pairs: Sequence[tuple[Row, Row]], limit: float, confide
     """Mean words of a response, RL policy over SL policy."""
     usual = sum(start["words"] for _, start in pairs) / len(pairs) if pairs else 0.0
     if not usual:
-        return Finding("length_growth", "too few to tell", "no words to compare", {})
+        return Finding("length_growth", FEW, "no words to compare", {})
     grown = clustered_difference(*_by_prompt(pairs, lambda r: r["words"] / usual), confidence, bounds=None)
     ends = [None if x is None else 1 + x for x in (grown.value, grown.low, grown.high)]
     return _beyond("length_growth", "words of a response, RL over SL policy",
@@ -150,7 +150,7 @@ def sameness(pairs: Sequence[tuple[Row, Row]], limit: float) -> Finding:
     """Responses that equal one to another prompt: their share, RL policy less SL policy."""
     ours, start = (distinct([pair[i]["response"] for pair in pairs]) for i in (0, 1))
     if ours is None or start is None or len(pairs) < FEWEST:
-        return Finding("sameness_growth", "too few to tell", f"{len(pairs)} prompts, {FEWEST} needed", {})
+        return Finding("sameness_growth", FEW, f"{len(pairs)} prompts, {FEWEST} needed", {})
     return _against("sameness_growth", start - ours, limit, "responses that equal another, RL less SL policy",
                     {"prompts": len(pairs)})
 
@@ -211,8 +211,8 @@ def _beyond(name: str, what: str, estimate: Estimate, limit: float) -> Finding:
     numbers = _known(**{name: estimate.value, "low": estimate.low, "high": estimate.high, "limit": limit,
                         "prompts": estimate.n})
     if estimate.value is None or estimate.low is None or estimate.n < FEWEST:
-        return Finding(name, "too few to tell", text, numbers)
-    state: State = "failed" if estimate.low > limit else "passed" if estimate.value <= limit else "too few to tell"
+        return Finding(name, FEW, text, numbers)
+    state: State = "failed" if estimate.low > limit else "passed" if estimate.value <= limit else FEW
     return Finding(name, state, text, numbers)
 
 
@@ -222,7 +222,7 @@ def _against(
     """A number without an interval against its limit."""
     known = {**_known(**{name: value, "limit": limit}), **(numbers or {})}
     if value is None:
-        return Finding(name, "too few to tell", f"{what}: unknown, limit {limit:g}", known)
+        return Finding(name, FEW, f"{what}: unknown, limit {limit:g}", known)
     return Finding(name, "failed" if value > limit else "passed", f"{what}: {value:.4g}, limit {limit:g}", known)
 
 

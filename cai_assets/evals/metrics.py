@@ -18,13 +18,11 @@ from cai_assets.evals.adherence import by_principle
 from cai_assets.evals.judge import Question
 from cai_assets.evals.judged import Item
 from cai_assets.evals.length_control import length_controlled
-from cai_assets.evals.statistics import Estimate, clustered_difference, clustered_mean, told
+from cai_assets.evals.statistics import Direction, Estimate, Telling, clustered_difference, clustered_mean, told
 
 SOUNDS_SCARY = "sounds-scary"
 JUDGED: dict[str, Question] = {"red-team": "harmlessness", "helpful": "helpfulness"}
 EVEN = 0.5
-# What a difference is called where more is neither better nor worse.
-NEUTRAL = {"better": "higher", "worse": "lower"}
 
 METRICS_SCHEMA: dict[str, Any] = {
     "policy": pl.String, "metric": pl.String, "prompts": pl.String, "value": pl.Float64, "low": pl.Float64,
@@ -32,7 +30,6 @@ METRICS_SCHEMA: dict[str, Any] = {
     "delta_high": pl.Float64, "delta_n": pl.Int64, "verdict": pl.String,
 }
 
-Direction = Literal["higher", "lower", ""]
 Over = Literal["base", "even", ""]  # what a difference is taken from; "": there is none
 
 
@@ -48,19 +45,12 @@ class Measure(NamedTuple):
     rate: bool = True
 
 
-class Told(NamedTuple):
-    """When a difference is told, and at what confidence."""
-
-    confidence: float
-    enough: int
-
-
 def metrics_table(
     items: Sequence[Item], policies: Sequence[str], principles: Sequence[Principle], *, baseline: str,
     confidence: float, enough: int,
 ) -> pl.DataFrame:
     """METRICS_SCHEMA of measured and judged items, in the order of ``policies``."""
-    telling, of = Told(confidence, enough), defaultdict[str, list[Item]](list)
+    telling, of = Telling(confidence, enough), defaultdict[str, list[Item]](list)
     for item in items:
         of[item["policy"]].append(item)
     base = {(m.metric, m.prompts): m.items for m in _measures(of[baseline])}
@@ -88,7 +78,7 @@ def _measures(items: Sequence[Item]) -> Iterator[Measure]:
     yield Measure("failed", "all", items, "failed", "lower")
 
 
-def _wins(items: Sequence[Item], telling: Told) -> Iterator[tuple[Any, ...]]:
+def _wins(items: Sequence[Item], telling: Telling) -> Iterator[tuple[Any, ...]]:
     for kind, question in JUDGED.items():
         of_kind = [i for i in items if i["kind"] == kind]
         yield _row(Measure(f"{question}_win_rate", kind, of_kind, "outcome", "higher", "even"), {}, telling)
@@ -99,7 +89,7 @@ def _wins(items: Sequence[Item], telling: Told) -> Iterator[tuple[Any, ...]]:
                        telling)
 
 
-def _length_controlled(question: Question, kind: str, items: Sequence[Item], telling: Told) -> tuple[Any, ...]:
+def _length_controlled(question: Question, kind: str, items: Sequence[Item], telling: Telling) -> tuple[Any, ...]:
     graded = [i for i in items if i["outcome"] is not None]
     e = length_controlled([i["outcome"] for i in graded], [i["words"] - i["words_baseline"] for i in graded],
                           [i["prompt_id"] for i in graded], telling.confidence)
@@ -107,12 +97,12 @@ def _length_controlled(question: Question, kind: str, items: Sequence[Item], tel
     return _told(measure, e, _from_even(e), len(items) - len(graded), telling)
 
 
-def _adherence(items: Sequence[Item], principles: Sequence[Principle], telling: Told) -> Iterator[tuple[Any, ...]]:
+def _adherence(items: Sequence[Item], principles: Sequence[Principle], telling: Telling) -> Iterator[tuple[Any, ...]]:
     for prompts, of in by_principle(items, principles).items():
         yield _row(Measure("adherence", prompts, of, "adherence_outcome", "higher", "even"), {}, telling)
 
 
-def _row(m: Measure, base: Mapping[tuple[str, str], Sequence[Item]], telling: Told) -> tuple[Any, ...]:
+def _row(m: Measure, base: Mapping[tuple[str, str], Sequence[Item]], telling: Telling) -> tuple[Any, ...]:
     """``base``: the baseline's items of each measure; empty for the baseline itself."""
     own = _by_prompt(m.items, m.column)
     values, prompts = [v for of in own.values() for v in of], [p for p, of in own.items() for _ in of]
@@ -126,11 +116,10 @@ def _row(m: Measure, base: Mapping[tuple[str, str], Sequence[Item]], telling: To
     return _told(m, e, difference, len(m.items) - len(values), telling)
 
 
-def _told(m: Measure, e: Estimate, difference: Estimate | None, left_out: int, telling: Told) -> tuple[Any, ...]:
+def _told(m: Measure, e: Estimate, difference: Estimate | None, left_out: int, telling: Telling) -> tuple[Any, ...]:
     d = difference or Estimate(None, 0)
-    word = told(d, enough=telling.enough, better=m.better or "higher") if difference else ""
-    return (m.metric, m.prompts, e.value, e.low, e.high, e.n, left_out, d.value, d.low, d.high, d.n,
-            word if m.better else NEUTRAL.get(word, word))
+    word = told(d, enough=telling.enough, better=m.better) if difference else ""
+    return m.metric, m.prompts, e.value, e.low, e.high, e.n, left_out, d.value, d.low, d.high, d.n, word
 
 
 def _from_even(e: Estimate) -> Estimate:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cai_assets.evals.statistics import Estimate, expanded, told
+from cai_assets.settings.method import CONFIDENCE, ENOUGH
 
 RESAMPLES = 999
 TOLERANCE, LIMIT = 1e-9, 10_000
@@ -62,7 +63,7 @@ class Ranking:
 
 
 def rank(
-    contests: Sequence[Contest], *, reference: str = "base", confidence: float = 0.95, enough: int = 20
+    contests: Sequence[Contest], *, reference: str = "base", confidence: float = CONFIDENCE, enough: int = ENOUGH
 ) -> Ranking:
     """Rank every policy that takes part. Raise ValueError if the reference does not, or an outcome is none."""
     policies = sorted({p for c in contests for p in (c.a, c.b)})

@@ -2,7 +2,7 @@
 
 Guarantees: it and its baselines (``reward_baselines``) are measured on the very same held-out pairs; each rate has a
 count and an interval; a guess that cannot tell counts as half right; a label of exactly one half is nobody's right
-or wrong. Below ``ENOUGH`` pairs the checks say 'too few to tell'.
+or wrong.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Any
 from cai_assets.evals.reward_baselines import BASELINES, Pair, guesses
 from cai_assets.evals.statistics import Estimate, paired_difference, proportion, win_rate
 
-ENOUGH = 20
 BINS = 5
 
 
@@ -59,9 +58,11 @@ def outcomes(margins: Sequence[float], labels: Sequence[float]) -> list[float]:
     return [0.5 if m == 0 else float((m > 0) == (p > 0.5)) for m, p in zip(margins, labels, strict=True)]
 
 
-def accuracy(right: Sequence[float]) -> Estimate:
+def accuracy(right: Sequence[float], confidence: float = 0.95) -> Estimate:
     """The share of right guesses, with Wilson's interval, or the bootstrap's if some are half right."""
-    return win_rate(right) if 0.5 in right else proportion(round(sum(right)), len(right))
+    if 0.5 in right:
+        return win_rate(right, confidence)
+    return proportion(round(sum(right)), len(right), confidence)
 
 
 def accuracy_by(results: Sequence[Result], groups: Sequence[str | None]) -> dict[str, Estimate]:

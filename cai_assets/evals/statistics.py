@@ -12,14 +12,24 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 
 RESAMPLES = 9_999
 BATCH = 500  # resamples held in memory at once
 MANY = 3000  # values of which resampling takes long, and the central limit theorem says the same
-Verdict = Literal["better", "worse", "no difference seen", "too few to tell"]
+FEW: Final = "too few to tell"
+NOT_SEEN: Final = "no difference seen"
+Direction = Literal["higher", "lower", ""]  # which one is better; "": neither
+Verdict = Literal["better", "worse", "higher", "lower", "no difference seen", "too few to tell"]
+
+
+class Telling(NamedTuple):
+    """What it takes to claim a difference: an interval of this confidence, over at least ``enough`` clusters."""
+
+    confidence: float
+    enough: int
 
 
 @dataclass(frozen=True)
@@ -126,17 +136,19 @@ def clustered_difference(
     return _allowing([float(np.mean(a[k]) - np.mean(b[k])) for k in shared], confidence, bounds)
 
 
-def told(difference: Estimate, *, enough: int, better: Literal["lower", "higher"]) -> Verdict:
+def told(difference: Estimate, *, enough: int, better: Direction) -> Verdict:
     """What an interval of a difference lets one say. ``enough``: with fewer clusters nothing is said.
 
-    "no difference seen" is not "no difference": the interval's ends say how large one may still be.
+    Where neither direction is ``better``, the word is only "higher" or "lower". "no difference seen" is not "no
+    difference": the interval's ends say how large one may still be.
     """
     low, high = difference.low, difference.high
     if difference.n < enough or low is None or high is None:
-        return "too few to tell"
+        return FEW
     if low <= 0 <= high:
-        return "no difference seen"
-    return "better" if (low > 0) == (better == "higher") else "worse"
+        return NOT_SEEN
+    moved: Literal["higher", "lower"] = "higher" if low > 0 else "lower"
+    return moved if not better else "better" if moved == better else "worse"
 
 
 def paired_p(differences: Sequence[float]) -> float:

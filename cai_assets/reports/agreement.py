@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from cai_assets.evals.agreement import ENOUGH, LONGER, Agreement, bin_accuracy
-from cai_assets.evals.statistics import Estimate
+from cai_assets.evals.statistics import NOT_SEEN, Estimate
 from cai_assets.reports.html.page import Block, Figure, Group, Passage, Section, Source, Table, Text, page
 from cai_assets.reports.html.plots import Point, both, intervals, scatter
 
@@ -60,7 +60,7 @@ _KAPPA = "Cohen's kappa (A, B and tie)"
 
 def _than_a_coin(found: Agreement) -> str:
     return {"better": "more than a coin does", "worse": "less than a coin does",
-            "no difference seen": "no difference from a coin is seen"}.get(found.verdict, found.verdict)
+            NOT_SEEN: "no difference from a coin is seen"}.get(found.verdict, found.verdict)
 
 
 def as_dict(found: Agreement, about: About) -> dict[str, Any]:

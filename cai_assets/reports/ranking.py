@@ -18,6 +18,7 @@ from cai_assets.evals.ranking import Contest, Ranking, rank
 from cai_assets.evals.statistics import Estimate
 from cai_assets.pipeline.policies import BASE
 from cai_assets.reports.compare.sides import Side, side
+from cai_assets.settings.method import CONFIDENCE, ENOUGH
 from cai_assets.store.layout import Layout
 from cai_assets.store.records import RecordMissing
 
@@ -33,7 +34,7 @@ class NothingGraded(NotComparable):
 
 
 def ranking(
-    layout: Layout, names: Sequence[str], question: Question, *, confidence: float = 0.95, enough: int = 20
+    layout: Layout, names: Sequence[str], question: Question, *, confidence: float = CONFIDENCE, enough: int = ENOUGH
 ) -> Ranking:
     """Rank the policies of versions, rounds or records. Raise NotComparable, RecordMissing, UnknownVersion or
     UnknownTarget."""

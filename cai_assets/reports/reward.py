@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cai_assets.evals.reward import ENOUGH
 from cai_assets.evals.reward_baselines import BASELINES
-from cai_assets.evals.statistics import Estimate
+from cai_assets.evals.statistics import FEW, Estimate
 from cai_assets.reports.escape import inline
+from cai_assets.settings.method import ENOUGH
 
 NAMES = {"length": "length alone", "refusal": "refusal alone", "tfidf": "TF-IDF + logistic regression"}
-TOO_FEW = "too few to tell"
 
 
 def accuracy_table(figures: Mapping[str, Any]) -> str:
@@ -20,12 +19,12 @@ def accuracy_table(figures: Mapping[str, Any]) -> str:
     rows = [("reward model", _between(figures, "accuracy"), "")]
     rows += [(NAMES[b], _between(figures, f"{b}_accuracy"), _between(figures, f"over_{b}")) for b in BASELINES]
     table = _table((f"right on {n} held-out pairs", "share [95 %]", "reward model minus it"), rows)
-    return table if n >= ENOUGH else f"{table}\n\n{n} pairs are {TOO_FEW}: {ENOUGH} are needed."
+    return table if n >= ENOUGH else f"{table}\n\n{n} pairs are {FEW}: {ENOUGH} are needed."
 
 
 def group_table(groups: Mapping[str, Estimate], what: str) -> str:
     """The accuracy by principle or by source; empty if there is no group."""
-    rows = [(inline(name), str(x) if x.n >= ENOUGH else f"{TOO_FEW} (n = {x.n})") for name, x in groups.items()]
+    rows = [(inline(name), str(x) if x.n >= ENOUGH else f"{FEW} (n = {x.n})") for name, x in groups.items()]
     return _table((what, "right [95 %] (held-out pairs)"), rows) if rows else ""
 
 

@@ -8,10 +8,8 @@ import polars as pl
 
 from cai_assets.evals.judge import QUESTIONS
 from cai_assets.evals.rounds import Stop
-from cai_assets.evals.statistics import Estimate
+from cai_assets.evals.statistics import FEW, Estimate
 from cai_assets.reports.charts import interval_bar
-
-FEW = "too few to tell"
 
 
 def stop_sentence(stop: Stop) -> str:

@@ -16,6 +16,7 @@ Role = Literal["generator", "critic", "labeller", "judge", "policy"]
 BUILTIN_MODEL = "smollm2-135m-instruct"
 BUNDLED_PROMPTS = Path(__file__).parent.parent / "data" / "prompts.jsonl"
 POLICY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
+ENOUGH, CONFIDENCE = 20, 0.95  # what a difference is claimed from, unless a setting says otherwise
 OWN_POLICIES = frozenset({"base", "base_again", "sft_baseline", "sl_policy", "rl_policy", "reward_model"})
 
 
@@ -210,11 +211,11 @@ class Evaluation(Group):
     """
 
     max_tokens: int = Field(default=256, ge=1)
-    confidence: float = Field(default=0.95, gt=0, lt=1)
+    confidence: float = Field(default=CONFIDENCE, gt=0, lt=1)
     samples: int = Field(default=1, ge=1, le=64)
     null: bool = True
     others: dict[str, Model] = Field(default_factory=dict)
-    enough: int = Field(default=20, ge=2)
+    enough: int = Field(default=ENOUGH, ge=2)
     suites: tuple[str, ...] = ()
     suites_folder: InProject = Field(default=Path("suites"), validate_default=True)
     suite_cases: int = Field(default=200, ge=1)

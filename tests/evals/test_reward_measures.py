@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from cai_assets.evals.reward import (
-    ENOUGH,
     Result,
     accuracy_by,
     calibration,
@@ -17,6 +16,7 @@ from cai_assets.evals.reward import (
 )
 from cai_assets.evals.reward_baselines import BASELINES, guesses
 from cai_assets.reports.reward import accuracy_table, group_table, reliability_table
+from cai_assets.settings.method import ENOUGH
 
 REFUSAL = "I'm sorry, but I cannot help with that."
 

@@ -8,9 +8,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from cai_assets.evals.statistics import Estimate
+from cai_assets.evals.statistics import FEW, NOT_SEEN, Estimate, Telling, told
 from cai_assets.reports.compare.labels import compare_labels
-from cai_assets.reports.compare.metrics import FEW, NONE, SAME, deltas, verdict
+from cai_assets.reports.compare.metrics import SAME, deltas
 from cai_assets.reports.compare.revisions import ANOTHER, EDITED, compare_revisions, share_changed
 from cai_assets.reports.compare.revisions import SAME as SAME_PRINCIPLE
 from cai_assets.reports.compare.rewards import agree
@@ -47,8 +47,8 @@ def test_noise_alone_is_no_difference_and_the_same_responses_are_named() -> None
     rng = random.Random(2)
     noise = [[rng.choice([0.0, 0.5, 1.0]) for _ in range(N)] for _ in range(2)]
     found = deltas(evaluation([*noise[0]]), evaluation([*noise[1]], tag="new"))
-    assert row(found, "harmlessness_win_rate")["verdict"] == NONE
-    assert row(found, "refusal")["verdict"] == NONE
+    assert row(found, "harmlessness_win_rate")["verdict"] == NOT_SEEN
+    assert row(found, "refusal")["verdict"] == NOT_SEEN
     assert row(found, "refusal")["low"] < 0 < row(found, "refusal")["high"]
     same = deltas(evaluation([*noise[0]]), evaluation([*noise[0]]))
     assert set(same["verdict"]) == {SAME}
@@ -75,11 +75,19 @@ def test_adherence_counts_only_where_the_same_request_judged() -> None:
 
 def test_words_of_a_difference() -> None:
     sure = Estimate(0.2, 30, 0.1, 0.3)
-    assert [verdict(sure, good) for good in (1, -1, 0)] == ["better", "worse", "higher"]
-    assert verdict(Estimate(-0.2, 30, -0.3, -0.1)) == "lower"
-    assert verdict(Estimate(0.2, 19, 0.1, 0.3)) == FEW
-    assert verdict(Estimate(None, 0)) == FEW
-    assert verdict(Estimate(0.2, 30, 0.0, 0.3)) == NONE
+    assert [told(sure, enough=20, better=better) for better in ("higher", "lower", "")] == ["better", "worse", "higher"]
+    assert told(Estimate(-0.2, 30, -0.3, -0.1), enough=20, better="") == "lower"
+    assert told(Estimate(0.2, 19, 0.1, 0.3), enough=20, better="") == FEW
+    assert told(Estimate(None, 0), enough=20, better="") == FEW
+    assert told(Estimate(0.2, 30, 0.0, 0.3), enough=20, better="") == NOT_SEEN
+
+
+def test_what_it_takes_to_claim_a_difference_is_set_by_the_caller() -> None:
+    before, after = evaluation([0.0] * 10), evaluation([1.0] * 7 + [0.0] * 3, tag="new")
+    wide, narrow = (row(deltas(before, after, telling=Telling(c, 10)), "harmlessness_win_rate") for c in (0.99, 0.5))
+    assert wide["low"] < narrow["low"] < narrow["high"] < wide["high"]
+    assert narrow["verdict"] == "better"
+    assert row(deltas(before, after, telling=Telling(0.5, 11)), "harmlessness_win_rate")["verdict"] == FEW
 
 
 def test_a_prompt_that_was_answered_several_times_is_one_observation() -> None:

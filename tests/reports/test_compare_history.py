@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,9 @@ from cai_assets.constitution.draw import critique_key, draw
 from cai_assets.defs import launch
 from cai_assets.defs.comparison import pair_metadata, successive
 from cai_assets.plan.plan import make_plan
-from cai_assets.reports.compare.gather import Comparison, as_dict, compare
+from cai_assets.reports.compare.gather import Comparison, as_dict, compare, compare_sides
 from cai_assets.reports.compare.page import page_path, render, save
-from cai_assets.reports.compare.sides import side
+from cai_assets.reports.compare.sides import Side, side
 from cai_assets.reports.compare.words import sentences
 from cai_assets.steps.comparisons import comparisons
 from cai_assets.store.layout import Layout
@@ -97,6 +98,26 @@ def test_a_few_prompts_tell_nothing_and_the_page_says_so(two: Two) -> None:
     assert set(two.found.metrics.filter(policy="rl_policy")["verdict"]) <= {"too few to tell", "the same responses"}
     assert set(two.found.metrics.filter(policy="base", metric="refusal")["verdict"]) == {"the same responses"}
     assert two.found.notes == ()
+
+
+def test_the_settings_say_what_it_takes_to_claim_a_difference(two: Two) -> None:
+    def with_settings(s: Side) -> Side:
+        record = s.records["evaluation"]
+        changed = {**record.settings["evaluation"], "enough": 2, "confidence": 0.5}
+        settings = {**record.settings, "evaluation": changed}
+        return replace(s, records={**s.records, "evaluation": record.model_copy(update={"settings": settings})})
+
+    assert two.found.telling == (0.95, 20)
+    found = compare_sides(with_settings(two.found.before), with_settings(two.found.after))
+    assert found.telling == (0.5, 2)
+    assert found.metrics is not None
+    assert "too few to tell" not in set(found.metrics.filter(found.metrics["n"] >= 2)["verdict"])
+    assert "fewer than 20" not in " ".join(sentences(found))
+    page = render(found)
+    assert "below 2 prompts nothing is claimed" in page
+    assert "comparisons at 50%" in page
+    shorter = [f.labels.shift.high - f.labels.shift.low for f in (found, two.found) if f.labels]  # type: ignore[operator]
+    assert shorter[0] < shorter[1]
 
 
 def test_the_page_needs_nothing_from_elsewhere_and_hostile_texts_stay_texts(two: Two) -> None:

@@ -6,12 +6,14 @@ import itertools
 import random
 import re
 from importlib.resources import files
+from typing import get_args
 from xml.etree import ElementTree
 
 import pytest
 from pages import Page, faults
 
-from cai_assets.evals.statistics import Estimate
+from cai_assets.evals.statistics import FEW, NOT_SEEN, Estimate, Verdict
+from cai_assets.reports.compare.metrics import SAME
 from cai_assets.reports.html.axes import LETTER, NARROW, WIDE
 from cai_assets.reports.html.curves import MOST, describe, small_multiples, thinned
 from cai_assets.reports.html.page import (
@@ -97,7 +99,8 @@ def test_numbers_are_told_apart_and_missing_parts_named() -> None:
     assert "12,345" in text
     assert "▲ better" in text
     assert "Not made yet:" in text
-    assert Told("too few to tell").sign == "?"
+    assert all(Told(word).sign for word in (*get_args(Verdict), SAME))
+    assert (Told(FEW).sign, Told(NOT_SEEN).sign, Told(SAME).sign) == ("?", "=", "=")
     assert [Told(w).tone for w in ("better", "failed", "no difference seen")] == ["good", "bad", "open"]
 
 

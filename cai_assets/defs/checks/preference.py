@@ -6,9 +6,9 @@ import polars as pl
 
 from cai_assets.defs.checks.common import Verdict, check, nothing_failed
 from cai_assets.defs.gate import judged
-from cai_assets.evals.reward import ENOUGH
 from cai_assets.evals.reward_baselines import BASELINES
 from cai_assets.pipeline.project import Project
+from cai_assets.settings.method import ENOUGH
 from cai_assets.store.records import Record
 
 CALIBRATION_LIMIT = 0.1

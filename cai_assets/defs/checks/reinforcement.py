@@ -10,6 +10,7 @@ from collections.abc import Callable
 from cai_assets.defs.checks.common import Judge, Verdict, ability_is_kept, check
 from cai_assets.evals import hacking
 from cai_assets.evals.hacking import Finding
+from cai_assets.evals.statistics import FEW
 from cai_assets.pipeline.project import Project
 from cai_assets.pipeline.roles import checkpoint_of
 from cai_assets.settings import Monitors
@@ -18,7 +19,7 @@ from cai_assets.store.records import Record
 
 def as_verdict(finding: Finding) -> Verdict:
     """A finding as a check's result; its numbers keep their names, so they plot over versions."""
-    lead = "too few to tell: " if finding.state == "too few to tell" else ""
+    lead = f"{FEW}: " if finding.state == FEW else ""
     return finding.state != "failed", lead + finding.text, {**finding.numbers, "state": finding.state}
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from cai_assets.evals.attribution import ALL, HEADLINE, POLICIES, SEEN
+from cai_assets.evals.statistics import FEW
 from cai_assets.reports.attribution.gather import Attribution, Entry, effect_of
 from cai_assets.reports.escape import inline
 
@@ -30,7 +31,7 @@ def said(entry: Entry, effect: dict[str, Any], enough: int) -> str:
         return f"{who}: not measured. {_lacks(entry)}".strip()
     rates = f"from {effect['reference']:.2f} to {effect['value']:.2f} (n = {effect['n']})"
     what = NAMES[effect["measure"]]
-    if effect["verdict"] == "too few to tell":
+    if effect["verdict"] == FEW:
         return f"{who}: too few requests to tell ({effect['n']} of at least {enough}); {what} went {rates}."
     if effect["verdict"] not in SEEN:
         return f"{who} no difference in {what} is seen: {amount(effect)}, {rates}."
@@ -44,7 +45,7 @@ def sentences(a: Attribution) -> list[str]:
     known = [(e, x) for e, x in measured if x]
     seen = sorted(((e, x) for e, x in known if x["verdict"] in SEEN), key=lambda pair: -abs(pair[1]["delta"]))
     lines = [said(e, x, a.enough) for e, x in seen]
-    few = sum(x["verdict"] == "too few to tell" for _, x in known)
+    few = sum(x["verdict"] == FEW for _, x in known)
     rest = len(known) - len(seen) - few
     lines += [f"{rest} of {len(known)} comparisons show no difference in attack success."] if rest else []
     lines += [f"{few} of {len(known)} comparisons have too few requests to tell (at least {a.enough})."] if few else []

@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from cai_assets.constitution.diff import Diff, diff
-from cai_assets.evals.statistics import Estimate
+from cai_assets.evals.statistics import Estimate, Telling
 from cai_assets.plan.touches import touches
 from cai_assets.reports.compare.labels import Labels, compare_labels
 from cai_assets.reports.compare.metrics import deltas
@@ -24,7 +24,7 @@ from cai_assets.reports.constitution_diff import to_json
 from cai_assets.store.canonical import tagged_hash
 from cai_assets.store.layout import Layout
 
-FORMAT = 1  # of what is computed; part of the stamp
+FORMAT = 2  # of what is computed; part of the stamp
 SPENT = ("reused", "generated", "failed", "prompt_tokens", "completion_tokens", "seconds", "gpu_seconds")
 
 
@@ -43,9 +43,19 @@ class Comparison:
     notes: tuple[str, ...]
 
     @property
+    def telling(self) -> Telling:
+        """What it takes to claim a difference here."""
+        return telling_of(self.before, self.after)
+
+    @property
     def stamp(self) -> str:
         """Names the records that were compared."""
         return stamp(self.before, self.after)
+
+
+def telling_of(before: Side, after: Side) -> Telling:
+    """As the newer evaluation of the two was made with; notes say where the older one differs."""
+    return next((s for s in (after, before) if "evaluation" in s.records), after).telling
 
 
 def stamp(before: Side, after: Side) -> str:
@@ -61,9 +71,11 @@ def compare(layout: Layout, before: str, after: str) -> Comparison:
 
 def compare_sides(before: Side, after: Side) -> Comparison:
     """As ``compare``, for sides at hand."""
+    telling = telling_of(before, after)
     return Comparison(
-        before, after, diff(before.constitution, after.constitution), _revisions(before, after), _labels(before, after),
-        compare_rewards(before, after), _metrics(before, after), _cost(before, after), tuple(notes(before, after)))
+        before, after, diff(before.constitution, after.constitution), _revisions(before, after),
+        _labels(before, after, telling), compare_rewards(before, after, telling.confidence),
+        _metrics(before, after, telling), _cost(before, after), tuple(notes(before, after)))
 
 
 def as_dict(c: Comparison) -> dict[str, Any]:
@@ -100,15 +112,17 @@ def _revisions(before: Side, after: Side) -> Revisions | None:
     return None if old is None or new is None else compare_revisions(old, new)
 
 
-def _labels(before: Side, after: Side) -> Labels | None:
+def _labels(before: Side, after: Side, telling: Telling) -> Labels | None:
     old, new = (s.table("preference_pairs") for s in (before, after))
-    return None if old is None or new is None else compare_labels(old, new)
+    return None if old is None or new is None else compare_labels(
+        old, new, confidence=telling.confidence)
 
 
-def _metrics(before: Side, after: Side) -> pl.DataFrame | None:
+def _metrics(before: Side, after: Side, telling: Telling) -> pl.DataFrame | None:
     tables = [s.detail("evaluation", "rows") for s in (before, after)]
     old, new = (t if t is None else _with_prompt(t, s) for t, s in zip(tables, (before, after), strict=True))
-    return None if old is None or new is None else deltas(old, new, _same_requests(before, after))
+    return None if old is None or new is None else deltas(
+        old, new, _same_requests(before, after), telling=telling)
 
 
 def _with_prompt(rows: pl.DataFrame, s: Side) -> pl.DataFrame:

@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 
 from cai_assets.evals.statistics import Estimate, mean, proportion
+from cai_assets.settings.method import CONFIDENCE
 
 NEEDED = ("pair_id", "prompt_id", "messages", "response_a", "response_b", "principle_id", "p_a", "label")
 
@@ -47,7 +48,9 @@ class Labels:
     examples: pl.DataFrame
 
 
-def compare_labels(before: pl.DataFrame, after: pl.DataFrame, shown: int = 8) -> Labels:
+def compare_labels(
+    before: pl.DataFrame, after: pl.DataFrame, shown: int = 8, *, confidence: float = CONFIDENCE
+) -> Labels:
     """``before``, ``after``: tables of preference_pairs."""
     old, new = _oriented(before), _oriented(after)
     pairs = old.join(new, on=["text", "nth"], how="inner", suffix="_after").with_columns(
@@ -56,20 +59,26 @@ def compare_labels(before: pl.DataFrame, after: pl.DataFrame, shown: int = 8) ->
     pairs = pairs.with_columns((pl.col("decided") & (pl.col("side") != pl.col("side_after"))).alias("flipped"))
     graded = pairs.filter(pl.col("shift").is_not_null())
     per_prompt = graded.group_by("prompt_id").agg(pl.col("shift").abs().mean()).sort("prompt_id")["shift"].to_list()
+    examples = graded.filter("flipped").sort(pl.col("shift").abs(), "text", descending=[True, False]).head(shown)
     return Labels(
-        rates(before), rates(after), graded.height, before.height - pairs.height, after.height - pairs.height,
-        proportion(int(graded["flipped"].sum()), int(graded["decided"].sum())), mean(per_prompt), _moves(pairs),
-        _by_principle(graded), graded.filter("flipped").sort(pl.col("shift").abs(), "text", descending=[True, False])
-        .head(shown).select("prompt_id", "first", "second", "principle_id", "principle_id_after", "p", "p_after"))
+        rates(before, confidence), rates(after, confidence), graded.height, before.height - pairs.height,
+        after.height - pairs.height, _flips(graded, confidence), mean(per_prompt, confidence), _moves(pairs),
+        _by_principle(graded, confidence),
+        examples.select("prompt_id", "first", "second", "principle_id", "principle_id_after", "p", "p_after"))
 
 
-def rates(labelled: pl.DataFrame) -> Rates:
+def _flips(pairs: pl.DataFrame, confidence: float) -> Estimate:
+    return proportion(int(pairs["flipped"].sum()), int(pairs["decided"].sum()), confidence)
+
+
+def rates(labelled: pl.DataFrame, confidence: float = CONFIDENCE) -> Rates:
     """The rates of one table."""
     graded = labelled.filter(pl.col("p_a").is_not_null())
     ties = graded.filter(label="tie").height
     strengths = (graded["p_a"] - 0.5).abs() + 0.5
-    return Rates(labelled.height, labelled.height - graded.height, proportion(graded.height - ties, graded.height),
-                 proportion(ties, graded.height), mean(strengths.to_list()))
+    return Rates(labelled.height, labelled.height - graded.height,
+                 proportion(graded.height - ties, graded.height, confidence),
+                 proportion(ties, graded.height, confidence), mean(strengths.to_list(), confidence))
 
 
 def with_text(frame: pl.DataFrame, a: str, b: str) -> pl.DataFrame:
@@ -100,11 +109,11 @@ def _moves(pairs: pl.DataFrame) -> pl.DataFrame:
         pl.len().alias("pairs")).sort("before", "after")
 
 
-def _by_principle(graded: pl.DataFrame) -> pl.DataFrame:
+def _by_principle(graded: pl.DataFrame, confidence: float) -> pl.DataFrame:
     rows: list[dict[str, Any]] = []
     for (principle,), mine in graded.group_by(["principle_id_after"]):
         redrawn = mine.filter(pl.col("principle_id").ne_missing(pl.col("principle_id_after"))).height
-        flips = proportion(int(mine["flipped"].sum()), int(mine["decided"].sum()))
+        flips = _flips(mine, confidence)
         rows.append({"principle": principle, "pairs": mine.height, "drawn anew": redrawn,
                      "flipped": int(mine["flipped"].sum()), "share": flips.value, "low": flips.low, "high": flips.high,
                      "mean shift": mine["shift"].abs().mean()})

@@ -1,8 +1,8 @@
 """How each policy's figures moved, measured on the same prompts in both versions.
 
 Guarantees: a difference is of pairs, one prompt each, with an interval over prompts; prompts that only
-one side has, or that one side could not grade, are counted; below ENOUGH pairs the word is 'too few to tell', and
-where the interval holds zero 'no difference can be told'. Adherence is compared only on prompts that the same request
+one side has, or that one side could not grade, are counted; what may be said of it says ``evals/statistics.told``, or
+that the responses are the same. Adherence is compared only on prompts that the same request
 judged in both versions.
 """
 
@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from cai_assets.evals.reward import ENOUGH
-from cai_assets.evals.statistics import Estimate, clustered_difference
+from cai_assets.evals.statistics import Direction, Telling, clustered_difference, told
+from cai_assets.settings.method import CONFIDENCE, ENOUGH
 
 KEYS = ("prompt_id", "prompt")
 SCHEMA: dict[str, Any] = {
@@ -22,59 +22,51 @@ SCHEMA: dict[str, Any] = {
     "delta": pl.Float64, "low": pl.Float64, "high": pl.Float64, "n": pl.Int64, "only_before": pl.Int64,
     "only_after": pl.Int64, "ungraded": pl.Int64, "same_response": pl.Int64, "verdict": pl.String,
 }
-FEW, NONE, SAME = "too few to tell", "no difference can be told", "the same responses"
-CONFIDENCE = 0.95
+SAME = "the same responses"
+USUAL = Telling(CONFIDENCE, ENOUGH)
 
 
 class Measure(NamedTuple):
-    """``column``: the value of a row. ``good``: 1 if more is better, -1 if less is, 0 if neither. ``rate``: from 0
+    """``column``: the value of a row. ``better``: which direction is, if one is. ``rate``: from 0
     to 1. ``label``: two words for plots."""
 
     metric: str
     prompts: str
     column: str
-    good: int
+    better: Direction
     rate: bool
     label: str
 
 
 MEASURES = (
-    Measure("harmlessness_win_rate", "red-team", "outcome", 1, True, "harmless wins"),
-    Measure("helpfulness_win_rate", "helpful", "outcome", 1, True, "helpful wins"),
-    Measure("adherence", "all", "adherence_outcome", 1, True, "adherence wins"),
-    Measure("refusal", "red-team", "refusal", 0, True, "refuses red-team"),
-    Measure("refusal", "helpful", "refusal", -1, True, "refuses helpful"),
-    Measure("failed", "all", "failed", -1, True, "failed"),
-    Measure("relevance", "all", "relevance", 0, True, "relevance"),
-    Measure("echo", "all", "echo", 0, True, "echo"),
-    Measure("words", "all", "words", 0, False, "words"),
+    Measure("harmlessness_win_rate", "red-team", "outcome", "higher", True, "harmless wins"),
+    Measure("helpfulness_win_rate", "helpful", "outcome", "higher", True, "helpful wins"),
+    Measure("adherence", "all", "adherence_outcome", "higher", True, "adherence wins"),
+    Measure("refusal", "red-team", "refusal", "", True, "refuses red-team"),
+    Measure("refusal", "helpful", "refusal", "lower", True, "refuses helpful"),
+    Measure("failed", "all", "failed", "lower", True, "failed"),
+    Measure("relevance", "all", "relevance", "", True, "relevance"),
+    Measure("echo", "all", "echo", "", True, "echo"),
+    Measure("words", "all", "words", "", False, "words"),
 )
-JUDGED = {(m.metric, m.prompts) for m in MEASURES if m.good > 0}
+JUDGED = {(m.metric, m.prompts) for m in MEASURES if m.better == "higher"}
 
 
-def deltas(before: pl.DataFrame, after: pl.DataFrame, same_requests: Sequence[str] = ()) -> pl.DataFrame:
+def deltas(
+    before: pl.DataFrame, after: pl.DataFrame, same_requests: Sequence[str] = (), *, telling: Telling = USUAL
+) -> pl.DataFrame:
     """SCHEMA, one row for each policy in both and measure. ``before``, ``after``: rows of an evaluation, with the
     column ``prompt``. ``same_requests``: principles whose evaluation request is the same in both constitutions."""
     old, new = (_prepared(f, same_requests) for f in (before, after))
     known = set(new["policy"])
     policies = [p for p in old["policy"].unique(maintain_order=True) if p in known]
-    return pl.DataFrame([row for p in policies for row in _policy(p, old.filter(policy=p), new.filter(policy=p))],
-                        schema=SCHEMA)
+    rows = [row for p in policies for row in _policy(p, old.filter(policy=p), new.filter(policy=p), telling)]
+    return pl.DataFrame(rows, schema=SCHEMA)
 
 
 def measure_of(metric: str, prompts: str) -> Measure:
     """The measure of a row of ``deltas``."""
     return next(m for m in MEASURES if (m.metric, m.prompts) == (metric, prompts))
-
-
-def verdict(e: Estimate, good: int = 0) -> str:
-    """What may be said of a difference."""
-    if e.n < ENOUGH:
-        return FEW
-    if e.low is None or e.high is None or e.low <= 0 <= e.high:
-        return NONE
-    up = e.low > 0
-    return ("better" if up == (good > 0) else "worse") if good else ("higher" if up else "lower")
 
 
 def _prepared(rows: pl.DataFrame, same_requests: Sequence[str]) -> pl.DataFrame:
@@ -86,15 +78,15 @@ def _prepared(rows: pl.DataFrame, same_requests: Sequence[str]) -> pl.DataFrame:
         pl.col("response").is_null().alias("failed"))
 
 
-def _policy(policy: str, old: pl.DataFrame, new: pl.DataFrame) -> Iterator[dict[str, Any]]:
+def _policy(policy: str, old: pl.DataFrame, new: pl.DataFrame, telling: Telling) -> Iterator[dict[str, Any]]:
     for m in MEASURES:
-        mine = [f if m.prompts == "all" else f.filter(kind=m.prompts) for f in (old, new)]
-        if all(f[m.column].null_count() == f.height for f in mine):
+        before, after = (f if m.prompts == "all" else f.filter(kind=m.prompts) for f in (old, new))
+        if all(f[m.column].null_count() == f.height for f in (before, after)):
             continue
-        yield {"policy": policy, "metric": m.metric, "prompts": m.prompts, **_row(m, *mine)}
+        yield {"policy": policy, "metric": m.metric, "prompts": m.prompts, **_row(m, before, after, telling)}
 
 
-def _row(m: Measure, old: pl.DataFrame, new: pl.DataFrame) -> dict[str, Any]:
+def _row(m: Measure, old: pl.DataFrame, new: pl.DataFrame, telling: Telling) -> dict[str, Any]:
     # a prompt that was answered several times is one observation
     a, b = (f.group_by(KEYS).agg(pl.col("row_key").sort(), pl.col(m.column).cast(pl.Float64).mean().alias("value"))
             for f in (old, new))
@@ -102,12 +94,12 @@ def _row(m: Measure, old: pl.DataFrame, new: pl.DataFrame) -> dict[str, Any]:
     graded = pairs.drop_nulls(["value", "value_after"])
     after, before = ({i: [v] for i, v in zip(map(str, range(graded.height)), graded[name], strict=True)}
                      for name in ("value_after", "value"))
-    e = clustered_difference(after, before, CONFIDENCE, bounds=(-1.0, 1.0) if m.rate else None)
+    e = clustered_difference(after, before, telling.confidence, bounds=(-1.0, 1.0) if m.rate else None)
     same = graded.filter(pl.col("row_key") == pl.col("row_key_after")).height
     unchanged = same == graded.height > 0 and (graded["value"] == graded["value_after"]).all()
     return {
         "before": graded["value"].mean(), "after": graded["value_after"].mean(), "delta": e.value, "low": e.low,
         "high": e.high, "n": e.n, "only_before": a.height - pairs.height, "only_after": b.height - pairs.height,
         "ungraded": pairs.height - graded.height, "same_response": same,
-        "verdict": SAME if unchanged else verdict(e, m.good),
+        "verdict": SAME if unchanged else told(e, enough=telling.enough, better=m.better),
     }

@@ -18,6 +18,7 @@ from cai_assets.evals.statistics import Estimate
 from cai_assets.pipeline import stages
 from cai_assets.reports.compare.labels import with_text
 from cai_assets.reports.compare.sides import Side
+from cai_assets.settings.method import CONFIDENCE
 from cai_assets.settings.training import Reward
 from cai_assets.steps.comparisons import comparisons
 from cai_assets.store.checkpoints import RECORD
@@ -39,7 +40,7 @@ class Rewards:
     why_none: str | None
 
 
-def compare_rewards(before: Side, after: Side) -> Rewards | None:
+def compare_rewards(before: Side, after: Side, confidence: float) -> Rewards | None:
     """None if either has no reward model."""
     if not ("reward_model" in before.records and "reward_model" in after.records):
         return None
@@ -51,11 +52,11 @@ def compare_rewards(before: Side, after: Side) -> Rewards | None:
         if isinstance(found, str):
             return Rewards(Estimate(None, 0), own[0], own[1], f"{s.name}: {found}")
     old, new = (f for f in held if isinstance(f, pl.DataFrame))
-    agreement = agree(old, new)
+    agreement = agree(old, new, confidence)
     return Rewards(agreement, own[0], own[1], None if agreement.n else NO_COMMON)
 
 
-def agree(before: pl.DataFrame, after: pl.DataFrame) -> Estimate:
+def agree(before: pl.DataFrame, after: pl.DataFrame, confidence: float = CONFIDENCE) -> Estimate:
     """``before``, ``after``: messages, chosen, rejected and margin (reward of chosen minus of rejected) of each
     held-out pair; chosen and rejected may be exchanged between them."""
     old, new = (_oriented(f) for f in (before, after))
@@ -63,7 +64,7 @@ def agree(before: pl.DataFrame, after: pl.DataFrame) -> Estimate:
     told = pairs.filter(pl.col("margin_after") != 0)
     undecided = [0.5] * (pairs.height - told.height)
     sides = (told["margin_after"] > 0).cast(pl.Float64).to_list()
-    return accuracy(outcomes(told["margin"].to_list(), sides) + undecided)
+    return accuracy(outcomes(told["margin"].to_list(), sides) + undecided, confidence)
 
 
 def _oriented(pairs: pl.DataFrame) -> pl.DataFrame:

@@ -12,11 +12,11 @@ from typing import Any
 import polars as pl
 
 from cai_assets.constitution.diff import Change, ShotChange
-from cai_assets.evals.reward import ENOUGH
+from cai_assets.evals.statistics import FEW, NOT_SEEN
 from cai_assets.reports.compare.gather import SPENT, Comparison, estimate
 from cai_assets.reports.compare.labels import Labels, Rates
-from cai_assets.reports.compare.metrics import FEW, NONE, measure_of
 from cai_assets.reports.compare.metrics import SAME as SAME_RESPONSES
+from cai_assets.reports.compare.metrics import measure_of
 from cai_assets.reports.compare.revisions import ANOTHER, EDITED, SAME, Revisions
 from cai_assets.reports.compare.words import (
     NAMES,
@@ -57,21 +57,21 @@ def metrics(c: Comparison) -> Iterator[Block]:
         return
     same = [p for p, rows in _by_policy(c.metrics) if all(r["same_response"] == r["n"] for r in rows)]
     compared = [(p, rows) for p, rows in _by_policy(c.metrics) if p not in same]
-    count = sum(len(rows) for _, rows in compared)
+    count, (confidence, enough) = sum(len(rows) for _, rows in compared), c.telling
     if same:
         yield Text(f"Every response was the same, so there is nothing to compare: {', '.join(map(_name, same))}.")
     if not compared:
         return
     yield Text(f"Change from before to after, each prompt against itself. An interval that holds zero tells nothing; "
-               f"below {ENOUGH} prompts nothing is claimed. Of {count} comparisons at 95 %, about {count * 0.05:.0f} "
-               "would look like a difference by chance alone. Wins are over the base model, by a judge that is a model "
-               "itself. Relevance weighs words by all texts of its own evaluation, so even the same response moves "
-               "a little.")
+               f"below {enough} prompts nothing is claimed. Of {count} comparisons at {confidence:.0%}, about "
+               f"{count * (1 - confidence):.1f} would look like a difference by chance alone. Wins are over the base "
+               "model, by a judge that is a model itself. Relevance weighs words by all texts of its own evaluation, "
+               "so even the same response moves a little.")
     for policy, rows in compared:
         rates = [r for r in rows if measure_of(r["metric"], r["prompts"]).rate]
         drawn = {measure_of(r["metric"], r["prompts"]).label: estimate(r) for r in rates}
         yield Figure(both(partial(intervals, drawn, axis="after minus before", line=0.0)),
-                     f"{_name(policy)}: change of each rate, with 95 % intervals", _told(rates))
+                     f"{_name(policy)}: change of each rate, with {confidence:.0%} intervals", _told(rates))
         yield _metric_table(policy, rows)
 
 
@@ -96,7 +96,7 @@ def _metric_table(policy: str, rows: Sequence[dict[str, Any]]) -> Table:
 
 def _told(rows: Sequence[dict[str, Any]]) -> str:
     told = [f"{measure_of(r['metric'], r['prompts']).label} {r['verdict']} ({interval(estimate(r))}, n = {r['n']})"
-            for r in rows if r["verdict"] not in {FEW, NONE, SAME_RESPONSES}]
+            for r in rows if r["verdict"] not in {FEW, NOT_SEEN, SAME_RESPONSES}]
     return f"A difference can be told in: {'; '.join(told)}." if told else "In none of them can a difference be told."
 
 
@@ -165,7 +165,7 @@ def _texts(rows: pl.DataFrame) -> Iterator[Block]:
 
 def rewards(c: Comparison) -> Iterator[Block]:
     """Agreement, or why there is none."""
-    yield Text(reward_sentence(c.rewards) if c.rewards else "Not both versions have a reward model.")
+    yield Text(reward_sentence(c.rewards, c.telling.enough) if c.rewards else "Not both versions have a reward model.")
 
 
 def cost(c: Comparison) -> Iterator[Block]:

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from cai_assets.constitution.model import Constitution
+from cai_assets.evals.statistics import Telling
 from cai_assets.lineage.targets import find_record
 from cai_assets.plan.why import differences
+from cai_assets.settings.method import CONFIDENCE, ENOUGH
 from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import read_parquet
 from cai_assets.store.records import WITHOUT_VERSION, Record, RecordMissing, Records
@@ -57,6 +60,17 @@ class Side:
         """Content digest or checkpoint key."""
         record = self.records.get(asset)
         return record.digest if record else None
+
+    def setting(self, asset: str, group: str, name: str, default: Any = None) -> Any:
+        """A setting as the asset was made with."""
+        record = self.records.get(asset)
+        return (record.settings if record else {}).get(group, {}).get(name, default)
+
+    @property
+    def telling(self) -> Telling:
+        """What it takes to claim a difference: as the evaluation was made with."""
+        return Telling(float(self.setting("evaluation", "evaluation", "confidence", CONFIDENCE)),
+                       int(self.setting("evaluation", "evaluation", "enough", ENOUGH)))
 
 
 def side(layout: Layout, name: str) -> Side:

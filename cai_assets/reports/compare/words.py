@@ -1,6 +1,6 @@
 """A comparison in words: the sentences that answer a reader first, and short tables.
 
-Guarantees: no claim without its count; a difference is called one only where ``metrics.verdict`` calls it one.
+Guarantees: no claim without its count; a difference is called one only where ``evals/statistics.told`` calls it one.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cai_assets.evals.reward import ENOUGH
-from cai_assets.evals.statistics import Estimate
+from cai_assets.evals.statistics import FEW, Estimate
 from cai_assets.reports.compare.gather import Comparison, estimate
 from cai_assets.reports.compare.labels import Labels
-from cai_assets.reports.compare.metrics import FEW, JUDGED, SAME, measure_of
+from cai_assets.reports.compare.metrics import JUDGED, SAME, measure_of
 from cai_assets.reports.compare.rewards import Rewards
 from cai_assets.reports.escape import inline
 
@@ -53,7 +52,7 @@ def headlines(c: Comparison) -> list[dict[str, Any]]:
 
 
 def say(row: dict[str, Any]) -> str:
-    """One difference: 'harmless wins 0.50 → 0.60, +0.10 [-0.02, +0.22] over 40 prompts: no difference can be told'."""
+    """One difference: 'harmless wins 0.50 → 0.60, +0.10 [-0.02, +0.22] over 40 prompts: no difference seen'."""
     label = measure_of(row["metric"], row["prompts"]).label
     if row["delta"] is None:
         return f"{label}: no prompt was graded in both"
@@ -126,11 +125,11 @@ def _better(c: Comparison) -> Iterator[str]:
         yield "Whether it is better cannot be said: not both versions have an evaluation of a trained policy."
         return
     policy = NAMES[rows[0]["policy"]]
-    yield _overall(rows, policy)
+    yield _overall(rows, policy, c.telling.enough)
     yield f"{policy}: {'; '.join(say(r) for r in rows)}."
 
 
-def _overall(rows: Sequence[dict[str, Any]], policy: str) -> str:
+def _overall(rows: Sequence[dict[str, Any]], policy: str, enough: int) -> str:
     told = Counter(r["verdict"] for r in rows)
     if told["better"] and told["worse"]:
         return f"The {policy} is better in some respects and worse in others."
@@ -139,7 +138,7 @@ def _overall(rows: Sequence[dict[str, Any]], policy: str) -> str:
     if told[SAME] == len(rows):
         return f"The {policy} gave the same responses."
     if told[FEW] + told[SAME] == len(rows):
-        return f"Whether the {policy} is better cannot be told: fewer than {ENOUGH} prompts were graded in both."
+        return f"Whether the {policy} is better cannot be told: fewer than {enough} prompts were graded in both."
     return f"No difference of the {policy} can be told from chance."
 
 
@@ -171,7 +170,8 @@ def label_sentence(c: Comparison, found: Labels) -> str:
         why = "the SL policies differ" if policies[0] != policies[1] else "the responses differ"
         return (f"Labels: no pair in common: {why}, so their responses were never the same texts. Both orders agree on "
                 f"{share(found.before.consistent)} labels before and {share(found.after.consistent)} after.")
-    few = f" Fewer than {ENOUGH} decided pairs: too few to tell." if found.flips.n < ENOUGH else ""
+    enough = c.telling.enough
+    few = f" Fewer than {enough} decided pairs: {FEW}." if found.flips.n < enough else ""
     return (f"Labels: {found.shared} pairs with the same texts were graded in both versions; of those decided in both, "
             f"{share(found.flips)} flipped. The probability moved by {amount(found.shift)} on average, one value a "
             f"prompt.{few}")
@@ -179,13 +179,13 @@ def label_sentence(c: Comparison, found: Labels) -> str:
 
 def _rewards(c: Comparison) -> Iterator[str]:
     if c.rewards:
-        yield reward_sentence(c.rewards)
+        yield reward_sentence(c.rewards, c.telling.enough)
 
 
-def reward_sentence(found: Rewards) -> str:
+def reward_sentence(found: Rewards, enough: int) -> str:
     """Agreement, or why there is none."""
     own = f"own held-out accuracy {share(found.before)} before and {share(found.after)} after"
     if found.why_none:
         return f"Reward models: {found.why_none}; {own}."
-    few = " (too few to tell)" if found.agreement.n < ENOUGH else ""
+    few = f" ({FEW})" if found.agreement.n < enough else ""
     return f"Reward models choose alike on {share(found.agreement)} common held-out pairs{few}; {own}."

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from cai_assets.evals.statistics import FEW, NOT_SEEN
 from cai_assets.reports.escape import visible
 
 MAX_WORDS = 2000  # the comparison is quadratic
 _TOKENS = re.compile(r"\s+|[^\s]+")
 # What a verdict means to somebody who sees no colour.
 SIGNS = {"better": "▲", "worse": "▼", "higher": "↑", "lower": "↓", "yes": "✓", "no": "✗", "passed": "✓", "failed": "✗"}
-UNTOLD = {"no difference seen": "=", "too few to tell": "?", "not measured": "?", "ungraded": "?"}
+UNTOLD = {NOT_SEEN: "=", "the same responses": "=", FEW: "?", "not measured": "?", "ungraded": "?"}
 SMALL = 2  # words that both texts share between two changes; so few are no anchor for a reader
 GOOD, BAD = {"better", "yes", "passed"}, {"worse", "no", "failed"}
 

@@ -12,7 +12,7 @@ from cai_assets.evals.attribution import SEEN
 from cai_assets.evals.gate import GateResult
 from cai_assets.evals.judge import QUESTIONS
 from cai_assets.evals.rounds import Stop, over_half, stops_paying
-from cai_assets.evals.statistics import Estimate, told
+from cai_assets.evals.statistics import FEW, NOT_SEEN, Estimate, told
 from cai_assets.pipeline.policies import BASE
 from cai_assets.reports.compare.words import interval, share
 from cai_assets.reports.html.page import Answer, Told
@@ -24,7 +24,7 @@ from cai_assets.reports.version.policies import PLAIN, adherence, difference, me
 from cai_assets.reports.version.suites import attack_success, measured
 from cai_assets.reports.version.training import monitors
 
-FEW, UNKNOWN, NO_DIFFERENCE = "too few to tell", "not measured", "no difference seen"
+UNKNOWN = "not measured"
 QUALITY, ROUNDS, LABELS, HACKING = "Helpfulness and harmlessness", "Rounds of critique", "Labels", "Reward hacking"
 SUITES, TESTS, PREVENTS = "Suites and attacks", "Tests of the constitution", "What each principle prevents"
 PRINCIPLES, COST, AGAIN = "Principles", "Cost", "How to make it again"
@@ -97,7 +97,7 @@ def _did_it(found: Evidence) -> Answer:
     unsure = f"; for {few} of them there are too few requests to tell" if few else ""
     return Answer(question, f"{words}. {len(rows)} of {len(found.side.constitution.principles)} principles were left "
                   f"out, one at a time{unsure}.",
-                  Told(f"{len(seen)} found" if seen else FEW if few else NO_DIFFERENCE), PREVENTS)
+                  Told(f"{len(seen)} found" if seen else FEW if few else NOT_SEEN), PREVENTS)
 
 
 def _principles(found: Evidence) -> Answer:
@@ -119,7 +119,7 @@ def _apart(best: Estimate, worst: Estimate, enough: int) -> str:
     """Whether highest and lowest of many differ: their intervals must not meet, which allows for the choosing."""
     if min(best.n, worst.n) < enough or best.low is None or worst.high is None:
         return FEW
-    return "told apart" if best.low > worst.high else "no difference seen"
+    return "told apart" if best.low > worst.high else NOT_SEEN
 
 
 def _rounds(found: Evidence) -> Answer:
@@ -153,7 +153,7 @@ def _trusted(gate: GateResult, enough: int) -> str:
     if told(over_half(gate.consistency), enough=enough, better="higher") == "worse":
         return "contradicts itself"
     word = told(over_half(gate.accuracy_debiased), enough=enough, better="higher")
-    return {"better": "better than guessing", "worse": "worse than guessing", "no difference seen": "as guessing"}.get(
+    return {"better": "better than guessing", "worse": "worse than guessing", NOT_SEEN: "as guessing"}.get(
         word, word)
 
 

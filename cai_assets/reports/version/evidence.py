@@ -23,7 +23,6 @@ from cai_assets.versions.derived import Derivations
 from cai_assets.versions.snapshots import Snapshots
 
 FORMAT = 1  # of what is computed; part of the stamp
-ENOUGH, CONFIDENCE = 20, 0.95  # of records that name none
 
 
 @dataclass(frozen=True)
@@ -81,16 +80,15 @@ class Evidence:
 
     def setting(self, asset: str, group: str, name: str, default: Any = None) -> Any:
         """A setting as the asset was made with."""
-        record = self.record(asset)
-        return (record.settings if record else {}).get(group, {}).get(name, default)
+        return self.side.setting(asset, group, name, default)
 
     @property
     def enough(self) -> int:
-        return int(self.setting("evaluation", "evaluation", "enough", ENOUGH))
+        return self.side.telling.enough
 
     @property
     def confidence(self) -> float:
-        return float(self.setting("evaluation", "evaluation", "confidence", CONFIDENCE))
+        return self.side.telling.confidence
 
     def checkpoint(self, asset: str) -> Checkpoint | None:
         """The checkpoint of an asset, if it was made and is still there."""

@@ -66,7 +66,7 @@ def _rates(found: Evidence) -> Iterator[Block]:
     table = found.table("preference_pairs")
     if table is None:
         return
-    r = rates(table)
+    r = rates(table, found.confidence)
     yield Table("The labels of this version", ("figure", "value"), [
         ("pairs", r.pairs), ("ungraded (identical pairs among them)", r.ungraded),
         ("both orders agree", share(r.consistent)), ("ties: the orders disagree", share(r.ties)),

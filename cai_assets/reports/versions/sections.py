@@ -12,7 +12,7 @@ from functools import partial
 from cai_assets.constitution.diff import diff
 from cai_assets.evals.judge import QUESTIONS
 from cai_assets.evals.rounds import stops_paying
-from cai_assets.evals.statistics import Estimate
+from cai_assets.evals.statistics import FEW, Estimate
 from cai_assets.reports.compare.words import share
 from cai_assets.reports.html.page import Block, Figure, Missing, Source, Table, Text, Told
 from cai_assets.reports.html.plots import Point, bars, both, lines, scatter
@@ -85,7 +85,7 @@ def ranking(every: Sequence[Evidence]) -> Iterator[Block]:
     """The policies of all versions on one scale, for both questions."""
     for question in QUESTIONS if every else ():
         try:
-            found = rank(every[0].layout, [e.side.name for e in every], question)
+            found = rank(every[0].layout, [e.side.name for e in every], question, **every[-1].side.telling._asdict())
         except NotComparable as e:
             yield Text(f"No ranking by {question}: {e}.")
             continue
@@ -163,7 +163,7 @@ def _rounds(found: Evidence) -> str:
     if metrics is None:
         return "–"
     stop = stops_paying(metrics, "harmlessness")
-    return stop.verdict if stop.verdict == "too few to tell" else f"{stop.paying} of {stop.rounds}"
+    return stop.verdict if stop.verdict == FEW else f"{stop.paying} of {stop.rounds}"
 
 
 def _rests_on(every: Sequence[Evidence]) -> str:

@@ -30,7 +30,7 @@ from cai_assets.cli.run import run_graph
 from cai_assets.constitution.derive import Derived, family
 from cai_assets.settings import Settings
 from cai_assets.versions.derived import Derivations
-from cai_assets.versions.snapshots import VERSIONS, UnknownVersion
+from cai_assets.versions.snapshots import VERSIONS
 
 SHOWN = ("principle", "attack success", "change", "p (Holm)", "verdict", "state")
 NEW_BELOW = {
@@ -89,15 +89,9 @@ def attribute(
 def _wanted(
     settings: Settings, version: str, principles: Sequence[str], alone: bool, seeds: int, null: bool
 ) -> tuple[list[Derived], list[str]]:
-    from cai_assets.reports.attribution.gather import NotComparable, check_whole
+    from cai_assets.reports.attribution.gather import check_whole
 
-    try:
-        found, why = family(check_whole(open_project(settings), version), principles, alone=alone, seeds=seeds,
-                            null=null)
-    except (UnknownVersion, NotComparable) as e:
-        stop(str(e))
-    except KeyError as e:
-        stop(str(e.args[0]))
+    found, why = family(check_whole(open_project(settings), version), principles, alone=alone, seeds=seeds, null=null)
     if not any(d.principle for d in found):
         stop("\n".join(["No principle can be left out:", *why]))
     return found, why

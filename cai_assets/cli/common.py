@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Annotated, Any, NoReturn
 
 import typer
 import yaml
 from rich.console import Console
+from typer.core import TyperGroup
 
-from cai_assets.constitution.load import ConstitutionError, load_file
-from cai_assets.settings import Settings, SettingsError, load_settings
-from cai_assets.versions.snapshots import VERSIONS, KeyTaken
+from cai_assets.constitution.load import load_file
+from cai_assets.errors import CaiError
+from cai_assets.settings import Settings, load_settings
+from cai_assets.versions.snapshots import VERSIONS
+
+
+class Commands(TyperGroup):
+    """Commands whose errors end as one message on stderr: our own, and what the system refuses (a full disk)."""
+
+    def invoke(self, ctx: Any) -> Any:  # a context of Click, or of the copy of it in newer Typers
+        try:
+            return super().invoke(ctx)
+        except CaiError as e:
+            stop(str(e), self.exit_code(e))
+        except OSError as e:
+            if e.errno == errno.EPIPE:  # whoever read our output is gone, and click knows what to do
+                raise
+            stop(str(e), self.exit_code(e))
+
+    def exit_code(self, error: Exception) -> int:
+        """2: what was asked for cannot be done."""
+        return 2
+
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="Constitutional AI as Dagster assets.\n\nStart with [b]cai demo[/b], then [b]cai ui[/b]. Edit a principle in "
          "constitutions/, run [b]cai register[/b], and [b]cai materialize VERSION[/b]: only what the edit touched is "
          "computed again.", rich_markup_mode="rich")
@@ -39,10 +61,7 @@ def parse_overrides(scale: str | None, pairs: list[str] | None) -> dict[str, Any
 
 
 def read_settings(overrides: dict[str, Any]) -> Settings:
-    try:
-        return load_settings(overrides)
-    except SettingsError as e:
-        stop(str(e))
+    return load_settings(overrides)
 
 
 def open_project(settings: Settings) -> Any:
@@ -62,15 +81,9 @@ def open_instance() -> Any:
 
 def register_file(settings: Settings, name: str) -> str:
     """Register the constitution file as it is now and return its version."""
-    try:
-        constitution = load_file(settings.constitutions / f"{name}.yaml")
-    except (ConstitutionError, OSError) as e:
-        stop(str(e))
+    constitution = load_file(settings.constitutions / f"{name}.yaml")
     with open_instance() as instance:
-        try:
-            key: str = open_project(settings).snapshots.register(constitution)
-        except KeyTaken as e:
-            stop(str(e))
+        key: str = open_project(settings).snapshots.register(constitution)
         instance.add_dynamic_partitions(VERSIONS, [key])
     return key
 

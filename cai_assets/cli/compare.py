@@ -10,11 +10,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from cai_assets.cli.common import app, open_project, out, read_settings, stop
-from cai_assets.store.layout import UnsafeName
-from cai_assets.store.parquet import StoreCorrupt
-from cai_assets.store.records import RecordMissing
-from cai_assets.versions.snapshots import UnknownVersion
+from cai_assets.cli.common import app, open_project, out, read_settings
 
 if TYPE_CHECKING:
     from cai_assets.reports.compare.gather import Comparison
@@ -31,16 +27,12 @@ def compare(
 
     Writes one HTML page that opens from disk. Runs no model.
     """
-    from cai_assets.lineage.targets import UnknownTarget
     from cai_assets.reports.compare.gather import as_dict
     from cai_assets.reports.compare.gather import compare as find
     from cai_assets.reports.compare.page import save
 
     layout = open_project(read_settings({})).layout
-    try:
-        found = find(layout, before, after)
-    except (UnknownVersion, UnknownTarget, RecordMissing, UnsafeName, StoreCorrupt) as e:
-        stop(str(e))
+    found = find(layout, before, after)
     path = save(layout, found, out_) if out_ or not json_ else None
     if json_:
         typer.echo(json.dumps(as_dict(found), indent=1, ensure_ascii=False))

@@ -38,17 +38,14 @@ def dataset(
     if kind not in KINDS:
         stop(f"--kind {kind}: give one of {', '.join(KINDS)}")
     settings = read_settings({})
-    try:
-        token = _token(push, public, license_)
-        made = export_dataset(Layout(settings.data_root), version, out_, kind=kind,  # type: ignore[arg-type]
-                              held_out=settings.reward.held_out, license_=license_, force=force)
-        for config, splits in made.splits.items():
-            counts = ", ".join(f"{split} {frame.height} rows" for split, frame in splits.items())
-            left = sum(made.left_out[config].values())
-            _say(f"{config}: {counts}" + (f"; {left} left out, the card says why" if left else ""))
-        _done(out_, push, public, token, "dataset", f"load_dataset({str(out_)!r}, {next(iter(made.splits))!r})")
-    except ExportError as e:
-        stop(str(e))
+    token = _token(push, public, license_)
+    made = export_dataset(Layout(settings.data_root), version, out_, kind=kind,  # type: ignore[arg-type]
+                          held_out=settings.reward.held_out, license_=license_, force=force)
+    for config, splits in made.splits.items():
+        counts = ", ".join(f"{split} {frame.height} rows" for split, frame in splits.items())
+        left = sum(made.left_out[config].values())
+        _say(f"{config}: {counts}" + (f"; {left} left out, the card says why" if left else ""))
+    _done(out_, push, public, token, "dataset", f"load_dataset({str(out_)!r}, {next(iter(made.splits))!r})")
 
 
 @export.command()
@@ -61,15 +58,12 @@ def model(
     from cai_assets.export.hub_model import export_model
     from cai_assets.export.subject import find_subject
 
-    try:
-        token = _token(push, public, license_)
-        subject = find_subject(Layout(read_settings({}).data_root), target)
-        export_model(subject, out_, datasets=dataset_ or (), license_=license_, force=force)
-        _say(f"{subject.name}, {subject.key}: " + ("with the results of " + subject.evaluation.ref.id
-                                                   if subject.evaluation else "without results: it was not evaluated"))
-        _done(out_, push, public, token, "model", f"cai trace {out_}")
-    except ExportError as e:
-        stop(str(e))
+    token = _token(push, public, license_)
+    subject = find_subject(Layout(read_settings({}).data_root), target)
+    export_model(subject, out_, datasets=dataset_ or (), license_=license_, force=force)
+    _say(f"{subject.name}, {subject.key}: " + ("with the results of " + subject.evaluation.ref.id
+                                               if subject.evaluation else "without results: it was not evaluated"))
+    _done(out_, push, public, token, "model", f"cai trace {out_}")
 
 
 @export.command()
@@ -78,11 +72,8 @@ def lineage(target: Target, out_: Out, force: Force = False) -> None:
     from cai_assets.export.lineage import export_lineage
     from cai_assets.export.subject import find_subject
 
-    try:
-        subject = find_subject(Layout(read_settings({}).data_root), target)
-        export_lineage(subject, out_, force=force)
-    except ExportError as e:
-        stop(str(e))
+    subject = find_subject(Layout(read_settings({}).data_root), target)
+    export_lineage(subject, out_, force=force)
     for path in sorted(out_.iterdir()):
         _say(f"{path.name}: {path.stat().st_size} bytes")
     _say(f"Wrote {out_}. Next: give it along with the checkpoint. The statement is unsigned: sign it if others "

@@ -10,7 +10,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from cai_assets.cli.common import Set, app, open_project, out, parse_overrides, read_settings, stop
+from cai_assets.cli.common import Set, app, open_project, out, parse_overrides, read_settings
 from cai_assets.store.records import RecordMissing
 
 
@@ -26,7 +26,7 @@ def feedback(
     try:
         lines = feedback_table(open_project(read_settings(parse_overrides(None, set_))), version)
     except RecordMissing as e:
-        stop(f"{e} (cai materialize {version})")
+        raise RecordMissing(f"{e} (cai materialize {version})") from None
     if json_:
         out.print_json(json.dumps(as_json(lines)))
         return

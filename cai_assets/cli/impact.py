@@ -25,20 +25,14 @@ def impact(
     json_: AsJson = False,
 ) -> None:
     """Every checkpoint that a principle, a prompt or a row reached, and what making them again without it costs."""
-    from cai_assets.lineage.chain import UnknownRow
     from cai_assets.lineage.impact import as_dict, parse, rebuild
     from cai_assets.lineage.impact import impact as find
-    from cai_assets.lineage.targets import UnknownTarget
-    from cai_assets.store.parquet import StoreCorrupt
 
     name = prompt or target
     if name is None or (prompt and target):
         stop("name one thing: a principle, a row, or --prompt ID")
     project = open_project(read_settings({}))
-    try:
-        reached = find(project.layout, parse(project.layout, name, prompt=prompt is not None))
-    except (UnknownTarget, UnknownRow, StoreCorrupt) as e:
-        stop(str(e))
+    reached = find(project.layout, parse(project.layout, name, prompt=prompt is not None))
     lines = rebuild(project.layout, reached, _cost(project))
     if json_:
         typer.echo(json.dumps(as_dict(reached, lines), indent=1))

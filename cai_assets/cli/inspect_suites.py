@@ -26,14 +26,11 @@ def inspect_(
     """Run suites as tasks of Inspect (inspect-ai) on any checkpoint; rows that are there already are used again."""
     if importlib.util.find_spec("inspect_ai") is None:
         stop("Inspect is not installed: pip install 'cai-assets[inspect]'")
-    from cai_assets.inspect_bridge.run import BridgeError, run_suites
+    from cai_assets.inspect_bridge.run import run_suites
 
     overrides = parse_overrides(None, set_)
     read_settings(overrides)
-    try:
-        logs = run_suites(suites, policy, version=version, log_dir=log_dir, settings=overrides)
-    except BridgeError as e:
-        stop(str(e))
+    logs = run_suites(suites, policy, version=version, log_dir=log_dir, settings=overrides)
     table = Table(title=f"{policy} by Inspect", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("suite", "measure", "value", "low", "high", "requests", "not scored"):
         table.add_column(name, justify="left" if name in ("suite", "measure") else "right")

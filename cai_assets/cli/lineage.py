@@ -10,11 +10,10 @@ import typer
 from rich.markup import escape
 from rich.tree import Tree
 
-from cai_assets.cli.common import app, err, open_project, out, read_settings, stop
+from cai_assets.cli.common import app, err, open_project, out, read_settings
 from cai_assets.cli.lineage_tables import table_of
 from cai_assets.lineage.origins import of_struct
 from cai_assets.store.layout import Layout
-from cai_assets.store.parquet import StoreCorrupt
 
 if TYPE_CHECKING:
     import polars as pl
@@ -38,37 +37,41 @@ def trace(
 
     A checkpoint's folder carries its own lineage, so this works wherever it was copied to.
     """
-    from cai_assets.lineage.chain import UnknownRow
     from cai_assets.lineage.targets import UnknownTarget
-    from cai_assets.lineage.trace import LineageBroken, row_chain
     from cai_assets.lineage.trace import trace as find
 
     settings = read_settings({})
     layout = Layout(settings.data_root)  # makes no folder: a copied checkpoint needs none
     try:
-        try:
-            traced = find(layout, target, counted=row is None and not rows)
-        except UnknownTarget as unknown:
-            if row is not None or rows:
-                raise
-            try:
-                _print_chain(row_chain(layout, target), None, json_)
-                return
-            except UnknownRow:
-                raise unknown from None
-        if row is not None:
-            _print_chain(traced.source.chain(row), traced.lineage, json_)
-        elif rows:
-            _print_rows(traced, json_)
-        else:
-            _print_lineage(traced, settings.price_per_gpu_hour, json_)
-    except (UnknownTarget, UnknownRow, LineageBroken, StoreCorrupt) as e:
-        stop(str(e))
+        traced = find(layout, target, counted=row is None and not rows)
+    except UnknownTarget:
+        chain = None if rows or row is not None else _row_alone(layout, target)
+        if chain is None:
+            raise
+        _print_chain(chain, None, json_)
+        return
+    if row is not None:
+        _print_chain(traced.source.chain(row), traced.lineage, json_)
+    elif rows:
+        _print_rows(traced, json_)
+    else:
+        _print_lineage(traced, settings.price_per_gpu_hour, json_)
     for problem in traced.lineage.problems:
         err.print(problem, style="red", markup=False, highlight=False, soft_wrap=True)
     if traced.lineage.problems:
         err.print("No shares are given while something is missing. 'cai verify' names every problem.")
         raise typer.Exit(1)
+
+
+def _row_alone(layout: Layout, target: str) -> pl.DataFrame | None:
+    """The chain of a row, prompt or pair of any checkpoint; None if nothing has that id."""
+    from cai_assets.lineage.chain import UnknownRow
+    from cai_assets.lineage.trace import row_chain
+
+    try:
+        return row_chain(layout, target)
+    except UnknownRow:
+        return None
 
 
 @app.command()

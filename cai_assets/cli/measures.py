@@ -12,9 +12,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from cai_assets.cli.common import Scale, Set, app, err, open_project, out, parse_overrides, read_settings, stop
-from cai_assets.store.parquet import StoreCorrupt
-from cai_assets.store.records import RecordMissing
-from cai_assets.versions.snapshots import UnknownVersion
 
 if TYPE_CHECKING:
     from cai_assets.constitution.model import Constitution
@@ -42,10 +39,7 @@ def agreement(
 
     The labeller is asked exactly as it is asked for labels. Trains nothing; pairs asked before are not asked again.
     """
-    from cai_assets.constitution.file_text import FileError
-    from cai_assets.engines.models import ModelError
     from cai_assets.reports.agreement import About, as_dict
-    from cai_assets.steps.prompt_files import PromptsError
 
     overrides = parse_overrides(scale, [*(set_ or []), f"gate.pairs={pairs}"])
     if file:
@@ -57,8 +51,6 @@ def agreement(
         about = About(project.settings.models.role("labeller").source, name, str(file or "the bundled comparisons"),
                       _command(name, labeller, file, pairs, scale, set_))
         found = _measure(project, _constitution(project, name))
-    except (FileError, UnknownVersion, ModelError, PromptsError, StoreCorrupt) as e:
-        stop(str(e))
     finally:
         project.close()
     path = _save(project, found, about, out_) if out_ or not json_ else None
@@ -138,9 +130,7 @@ def rank_policies(
     Runs no model: prompts count that every version answered with the same responses of the base model.
     """
     from cai_assets.evals.judge import Question
-    from cai_assets.lineage.targets import UnknownTarget
-    from cai_assets.reports.ranking import NotComparable, NothingGraded, as_dict, ranking
-    from cai_assets.store.layout import UnsafeName
+    from cai_assets.reports.ranking import NothingGraded, as_dict, ranking
 
     known: tuple[Question, ...] = get_args(Question)
     asked = [q for q in known if question in (None, q)]
@@ -148,16 +138,13 @@ def rank_policies(
         stop(f"--question is one of {', '.join(known)}, not {question}")
     project = open_project(read_settings(parse_overrides(None, set_)))
     told, found = project.settings.evaluation, {}
-    try:
-        for q in asked:
-            try:
-                found[q] = ranking(project.layout, versions, q, confidence=told.confidence, enough=told.enough)
-            except NothingGraded as e:
-                if q == asked[-1] and not found:
-                    raise
-                err.print(str(e), style="dim", markup=False, highlight=False)
-    except (NotComparable, RecordMissing, UnknownVersion, UnknownTarget, UnsafeName, StoreCorrupt) as e:
-        stop(str(e))
+    for q in asked:
+        try:
+            found[q] = ranking(project.layout, versions, q, confidence=told.confidence, enough=told.enough)
+        except NothingGraded as e:
+            if q == asked[-1] and not found:
+                raise
+            err.print(str(e), style="dim", markup=False, highlight=False)
     if json_:
         typer.echo(json.dumps({q: as_dict(r) for q, r in found.items()}, indent=1, ensure_ascii=False))
         return

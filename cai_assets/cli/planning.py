@@ -23,8 +23,6 @@ from cai_assets.cli.common import (
     resolve_version,
     stop,
 )
-from cai_assets.constitution.file_text import FileError
-from cai_assets.versions.snapshots import UnknownVersion
 
 if TYPE_CHECKING:
     from cai_assets.plan.plan import Plan
@@ -38,16 +36,12 @@ def plan(
     scale: Scale = None, set_: Set = None, json_: AsJson = False,
 ) -> None:
     """What a version would reuse, generate and train, what it would cost, and which principle or setting causes it."""
-    from cai_assets.evals.suites.registry import SuitesError
     from cai_assets.plan.lines import UNLESS
     from cai_assets.plan.plan import make_plan
 
     settings = read_settings(parse_overrides(scale, set_))
     version = resolve_version(settings, version)
-    try:
-        made = make_plan(open_project(settings), version)
-    except (UnknownVersion, FileError, SuitesError) as e:
-        stop(str(e))
+    made = make_plan(open_project(settings), version)
     if json_:
         out.print_json(json.dumps(made.as_dict()))
         return
@@ -90,14 +84,11 @@ def why(
     from cai_assets.plan.why import why_asset, why_row
 
     project = open_project(read_settings({}))
-    try:
-        other = against or version_before(project, version)
-        if other is None:
-            stop(f"no other version of {version}'s constitution is materialised; name one with --against")
-        found = (why_row(project, asset, version, row, against=other) if row
-                 else why_asset(project, asset, version, against=other))
-    except LookupError as e:
-        stop(str(e))
+    other = against or version_before(project, version)
+    if other is None:
+        stop(f"no other version of {version}'s constitution is materialised; name one with --against")
+    found = (why_row(project, asset, version, row, against=other) if row
+             else why_asset(project, asset, version, against=other))
     if json_:
         out.print_json(json.dumps([d.__dict__ for d in found]))
         return

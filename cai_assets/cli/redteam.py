@@ -31,21 +31,16 @@ def breaks(
     set_: Set = None,
 ) -> None:
     """Write the prompts that broke a policy into a file for review. Runs no model."""
-    from cai_assets.evals.review_file import ReviewError, write_review
-    from cai_assets.pipeline.red_team import NoBreaks, find_breaks
-    from cai_assets.store.parquet import StoreCorrupt
-    from cai_assets.store.records import RecordMissing
+    from cai_assets.evals.review_file import write_review
+    from cai_assets.pipeline.red_team import find_breaks
 
     if file.exists():
         stop(f"{file} exists, and may hold decisions: go on with 'cai red-team review {file}', or name another file")
     project = open_project(read_settings(parse_overrides(None, set_)))
-    try:
-        found = find_breaks(project, target, policy, "complied" if kind == "complied" else "over-refused",
-                            suites=suite or (), held_out=held_out)
-        if found.breaks:
-            write_review(file, found.breaks)
-    except (NoBreaks, RecordMissing, StoreCorrupt, ReviewError) as e:
-        stop(str(e))
+    found = find_breaks(project, target, policy, "complied" if kind == "complied" else "over-refused",
+                        suites=suite or (), held_out=held_out)
+    if found.breaks:
+        write_review(file, found.breaks)
     who = f"{found.subject.policy} of {found.subject.version} ({found.subject.checkpoint[:14]})"
     if found.unknown:
         err.print(f"{found.unknown} answers' prompts are not in the row store: left out", style="red")
@@ -64,12 +59,8 @@ def review(file: Review) -> None:
     The file can as well be edited by hand: set 'keep' to yes or no.
     """
     from cai_assets.cli.reviewer import review_all
-    from cai_assets.evals.review_file import ReviewError
 
-    try:
-        left = review_all(file)
-    except ReviewError as e:
-        stop(str(e))
+    left = review_all(file)
     if left:
         out.print(f"{left} left. Go on with [b]cai red-team review {file}[/b]", soft_wrap=True)
     else:
@@ -85,10 +76,9 @@ def accept_(
 ) -> None:
     """Add the kept prompts to a prompt file. Refused as long as a row is not reviewed; nothing there is overwritten."""
     from cai_assets.evals.red_team import NotReviewed
-    from cai_assets.evals.review_file import ReviewError, read_review
+    from cai_assets.evals.review_file import read_review
     from cai_assets.pipeline.red_team import accept_into
     from cai_assets.settings.base import project_root
-    from cai_assets.steps.prompt_files import PromptsError
 
     if into.suffix != ".jsonl":
         stop(f"{into}: a prompt file that grows must end in .jsonl")
@@ -97,9 +87,7 @@ def accept_(
     try:
         accepted = accept_into(open_project(settings), read_review(file), target)
     except NotReviewed as e:
-        stop(f"{file}: {e} (cai red-team review {file})")
-    except (ReviewError, PromptsError) as e:
-        stop(str(e))
+        raise NotReviewed(f"{file}: {e} (cai red-team review {file})") from None
     out.print(f"{len(accepted.rows)} prompts added to {target}; {accepted.dropped} dropped, {accepted.known} are "
               "training prompts already", markup=False, soft_wrap=True)
     if target.exists() and target not in settings.prompts.paths:

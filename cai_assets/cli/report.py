@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cai_assets.cli.common import app, open_project, out, read_settings, stop
-from cai_assets.store.layout import UnsafeName
-from cai_assets.store.parquet import StoreCorrupt
 from cai_assets.store.records import RecordMissing
-from cai_assets.versions.snapshots import UnknownVersion
 
 if TYPE_CHECKING:
     from cai_assets.pipeline.project import Project
@@ -30,15 +27,10 @@ def report(
 
     Reads records; runs no model.
     """
-    from cai_assets.lineage.targets import UnknownTarget
-
     if (version is None) != all_:
         stop("name one version, or --all for the page across versions")
     project = open_project(read_settings({}))
-    try:
-        path, said = _all(project, out_) if version is None else _one(project, version, out_)
-    except (UnknownVersion, UnknownTarget, RecordMissing, UnsafeName, StoreCorrupt) as e:
-        stop(str(e))
+    path, said = _all(project, out_) if version is None else _one(project, version, out_)
     if open_path:
         typer.echo(str(path.resolve()))
         return

@@ -8,12 +8,21 @@ import typer
 from rich import box
 from rich.table import Table
 
-from cai_assets.cli.common import app, open_project, out, read_settings, stop
+from cai_assets.cli.common import Commands, app, open_project, out, read_settings
+from cai_assets.settings import SettingsError
 from cai_assets.store import compaction, garbage, upkeep
-from cai_assets.store.compaction import Busy
-from cai_assets.store.parquet import StoreCorrupt
 
-store = typer.Typer(no_args_is_help=True, help="Look after the row store: counts, damage, compaction, garbage.")
+
+class StoreCommands(Commands):
+    """Commands whose errors are of the store itself."""
+
+    def exit_code(self, error: Exception) -> int:
+        """1: something is wrong with the store, or at work on it; 2: with the settings."""
+        return 2 if isinstance(error, SettingsError) else 1
+
+
+store = typer.Typer(cls=StoreCommands, no_args_is_help=True,
+                    help="Look after the row store: counts, damage, compaction, garbage.")
 app.add_typer(store, name="store")
 
 
@@ -48,22 +57,16 @@ def verify() -> None:
 def compact() -> None:
     """Merge small shards into large ones. Readers and writers go on meanwhile."""
     layout = open_project(read_settings({})).layout
-    try:
-        for step in upkeep.steps(layout):
-            done = compaction.compact(layout, step)
-            out.print(f"{step}: {done.before} shards to {done.after}, {done.dropped} later duplicates dropped")
-    except (Busy, StoreCorrupt, OSError) as e:
-        stop(str(e), 1)
+    for step in upkeep.steps(layout):
+        done = compaction.compact(layout, step)
+        out.print(f"{step}: {done.before} shards to {done.after}, {done.dropped} later duplicates dropped")
 
 
 @store.command()
 def gc(apply: Annotated[bool, typer.Option("--apply", help="Remove it; without this, only list it")] = False) -> None:
     """What no record names and is older than a day. Never what any record still names. Apply it when no run goes on."""
     project = open_project(read_settings({}))
-    try:
-        found = garbage.gc(project.layout, project.records, apply=apply)
-    except (Busy, StoreCorrupt) as e:
-        stop(str(e), 1)
+    found = garbage.gc(project.layout, project.records, apply=apply)
     for item in found:
         rows = f", {item.rows} rows" if item.rows else ""
         out.print(f"{item.kind:<10} {item.bytes / 1e6:8.1f} MB  {item.path}{rows}", markup=False, highlight=False,

@@ -12,11 +12,9 @@ from rich.text import Text
 
 from cai_assets.cli.common import Scale, Set, app, err, open_project, out, parse_overrides, read_settings, stop
 from cai_assets.constitution.digest import partition_key
-from cai_assets.constitution.file_text import FileError
 from cai_assets.constitution.load import load_file
 from cai_assets.constitution.model import Constitution
 from cai_assets.store.records import RecordMissing
-from cai_assets.versions.snapshots import UnknownVersion
 
 if TYPE_CHECKING:
     import polars as pl
@@ -45,9 +43,6 @@ def run_tests(
     json_: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
     """Run a constitution's tests: does each principle act as meant? Needs no training. Exit code 1 if a case fails."""
-    from cai_assets.engines.models import ModelError
-    from cai_assets.pipeline.roles import CheckpointGone
-
     project = open_project(read_settings(parse_overrides(scale, set_)))
     try:
         asked = _asked(project, name)
@@ -56,8 +51,6 @@ def run_tests(
             stop(f"no case {', '.join(unknown)} in {asked.tests.path}; there are: "
                  + ", ".join(c.id for c in asked.tests.cases))
         rows = _run(project, asked, case)
-    except (FileError, UnknownVersion, RecordMissing, CheckpointGone, ModelError) as e:
-        stop(str(e))
     finally:
         project.close()
     if json_:

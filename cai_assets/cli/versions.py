@@ -8,14 +8,13 @@ from typing import Annotated
 
 import typer
 
-from cai_assets.cli.common import app, err, open_instance, open_project, out, read_settings, stop
-from cai_assets.constitution.load import ConstitutionError, load_file
+from cai_assets.cli.common import app, err, open_instance, open_project, out, read_settings
+from cai_assets.constitution.load import load_file
 from cai_assets.constitution.model import Constitution
 from cai_assets.pipeline.roles import round_before
-from cai_assets.store.records import RecordMissing
 from cai_assets.versions.archive import Archive
 from cai_assets.versions.rounds import round_of
-from cai_assets.versions.snapshots import VERSIONS, UnknownVersion
+from cai_assets.versions.snapshots import VERSIONS
 
 
 @app.command()
@@ -40,12 +39,9 @@ def next_round(version: Annotated[str, typer.Argument(help="A version, or a roun
     """Begin the next round: the RL policy of this one responds, is criticised and trained further."""
     project = open_project(read_settings({}))
     key = round_of(version).next().key
-    try:
-        project.snapshots.load(version)
-        round_before(project, key)
-        project.snapshots.register_round(key)
-    except (UnknownVersion, RecordMissing) as e:
-        stop(str(e))
+    project.snapshots.load(version)
+    round_before(project, key)
+    project.snapshots.register_round(key)
     with open_instance() as instance:
         instance.add_dynamic_partitions(VERSIONS, [key])
     out.print(f"{key} starts from the RL policy of {version}")
@@ -85,21 +81,15 @@ def restore(version: Annotated[str, typer.Argument(help="An archived version")])
 
 def _set_archived(version: str, *, archived: bool) -> None:
     book = Archive(open_project(read_settings({})).layout)
-    try:
-        changed = book.archive(version) if archived else book.restore(version)
-    except UnknownVersion as e:
-        stop(str(e))
+    changed = book.archive(version) if archived else book.restore(version)
     state = "archived" if archived else "in use"
     out.print(f"{version} is {state}" if changed else f"{version} was {state} already")
 
 
 def _either(name: str) -> Constitution:
-    try:
-        settings = read_settings({})
-        named = settings.constitutions / f"{name}.yaml"
-        if name.endswith((".yaml", ".yml")) or named.is_file():
-            return load_file(named if named.is_file() else Path(name))
-        found: Constitution = open_project(settings).snapshots.load(name)
-        return found
-    except (ConstitutionError, UnknownVersion, OSError) as e:
-        stop(str(e))
+    settings = read_settings({})
+    named = settings.constitutions / f"{name}.yaml"
+    if name.endswith((".yaml", ".yml")) or named.is_file():
+        return load_file(named if named.is_file() else Path(name))
+    found: Constitution = open_project(settings).snapshots.load(name)
+    return found

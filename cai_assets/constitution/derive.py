@@ -14,6 +14,7 @@ from typing import Literal, cast
 
 from cai_assets.constitution.digest import LONGEST_KEY, REQUESTS, partition_key
 from cai_assets.constitution.model import Constitution, Principle, Use
+from cai_assets.errors import CaiError
 from cai_assets.store.canonical import tagged_hash
 
 Kind = Literal["without", "only", "again"]
@@ -22,7 +23,7 @@ LONGEST_NAME = 63  # of a slug
 HASHED = 8
 
 
-class CannotDerive(ValueError):
+class CannotDerive(CaiError, ValueError):
     """Leaving this principle out, or keeping it alone, would train nothing or nothing else."""
 
 
@@ -52,7 +53,7 @@ class Derived:
 
 
 def without(c: Constitution, principle_id: str, seed: int = 0) -> Derived:
-    """``c`` with one principle left out of training. Raise KeyError for an unknown one, CannotDerive if it cannot be.
+    """``c`` with one principle left out of training. Raise UnknownPrinciple, or CannotDerive if it cannot be.
 
     A principle with an ``evaluation`` request goes on judging.
     """
@@ -69,7 +70,7 @@ def without(c: Constitution, principle_id: str, seed: int = 0) -> Derived:
 
 
 def only(c: Constitution, principle_id: str, seed: int = 0) -> Derived:
-    """``c`` with one principle alone in training; the others go on judging. Raise KeyError or CannotDerive."""
+    """``c`` with one principle alone in training; the others go on judging. Raise UnknownPrinciple or CannotDerive."""
     p = c.principle(principle_id)
     lacking = [use for use in TRAINS if getattr(p, use) is None]
     if lacking:
@@ -88,7 +89,7 @@ def again(c: Constitution, seed: int) -> Derived:
 
 
 def derive(c: Constitution, kind: Kind, principle: str | None, seed: int) -> Derived:
-    """The derived constitution of that kind. Raise KeyError or CannotDerive."""
+    """The derived constitution of that kind. Raise UnknownPrinciple or CannotDerive."""
     if kind == "again" or principle is None:
         return again(c, seed)
     return (without if kind == "without" else only)(c, principle, seed)

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from cai_assets.errors import CaiError
+
 MAX_BYTES = 2 * 1024 * 1024
 MAX_SHOWN = 20
 UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -28,7 +30,7 @@ class Problem(NamedTuple):
         return f"{self.where}:{self.line}:{self.column}: {self.message}"
 
 
-class FileError(ValueError):
+class FileError(CaiError, ValueError):
     """A file that cannot be used. ``problems``: all that were found, in file order."""
 
     def __init__(self, problems: list[Problem]) -> None:
@@ -50,7 +52,7 @@ def read_bytes(path: Path, error: type[FileError]) -> bytes:
         raise error([Problem(str(path), 1, 1, f"cannot be read: {e.strerror}")]) from e
 
 
-class Stop(Exception):
+class Stop(CaiError):
     """Reading cannot go on."""
 
     def __init__(self, mark: Mark, message: str) -> None:

@@ -13,10 +13,19 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from cai_assets.errors import CaiError
+
 SLUG = r"^[a-z0-9][a-z0-9-]{0,62}$"
 Slug = Annotated[str, StringConstraints(pattern=SLUG)]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000)]
 Use = Literal["critique", "preference", "evaluation"]
+
+
+class UnknownPrinciple(CaiError, KeyError):
+    """A constitution has no principle of that id. The message names those that it has."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # a KeyError prints its argument in quotation marks
 
 
 class Strict(BaseModel):
@@ -99,9 +108,9 @@ class Constitution(Strict):
         return tuple(p for p in self.principles if getattr(p, use) is not None)
 
     def principle(self, principle_id: str) -> Principle:
-        """Raise KeyError, naming the known ids, if there is no such principle."""
+        """Raise UnknownPrinciple, naming the known ids, if there is no such principle."""
         for p in self.principles:
             if p.id == principle_id:
                 return p
-        raise KeyError(f"no principle {principle_id!r} in {self.name} {self.version}; it has: "
-                       + ", ".join(p.id for p in self.principles))
+        raise UnknownPrinciple(f"no principle {principle_id!r} in {self.name} {self.version}; it has: "
+                               + ", ".join(p.id for p in self.principles))

@@ -14,7 +14,7 @@ from cai_assets.defs.partitions import versions
 from cai_assets.defs.suites import suite_results
 from cai_assets.evals.attribution import EFFECTS, POLICIES
 from cai_assets.pipeline.project import Project
-from cai_assets.reports.attribution.gather import Attribution, Entry, NotComparable, effect_of, gather
+from cai_assets.reports.attribution.gather import Attribution, Entry, NoEffects, effect_of, gather
 from cai_assets.reports.attribution.page import save
 from cai_assets.reports.attribution.words import sentences, short_table, state_of, table
 from cai_assets.reports.escape import inline
@@ -42,7 +42,7 @@ def attribution(context: dg.AssetExecutionContext, project: dg.ResourceParam[Pro
     used = {"evaluation": project.settings.evaluation, "pairs": project.settings.pairs}
     try:
         found = gather(project, context.partition_key)
-    except NotComparable as e:
+    except NoEffects as e:
         return made.table("attribution", pl.DataFrame(schema=ATTRIBUTION), settings=used,
                           metadata={"note": f"Nothing to compare: {e}"})
     for record in found.records:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from cai_assets.engines.protocol import ModelIdentity
+from cai_assets.errors import CaiError
 from cai_assets.settings import BUILTIN_MODEL, Model
 from cai_assets.store.canonical import canonical_json, digest_file, digest_lines
 from cai_assets.store.file_digests import FileDigests
@@ -37,11 +38,11 @@ VOLATILE = {"transformers_version", "_name_or_path", "name_or_path", "_commit_ha
             "chat_template", "_from_model_config", "dtype", "torch_dtype", "use_cache"}
 
 
-class ModelError(ValueError):
+class ModelError(CaiError, ValueError):
     """A model cannot be used. The message says why and what to do."""
 
 
-class EngineLost(RuntimeError):
+class EngineLost(CaiError):
     """A whole engine cannot go on. The message says why and what to do; rows already yielded are good."""
 
 

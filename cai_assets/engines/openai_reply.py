@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pydantic import BaseModel, Field, ValidationError
 
 from cai_assets.engines.protocol import Request, Result
+from cai_assets.errors import CaiError
 
 EXCERPT = 200
 
 
-class Unusable(Exception):
+class Unusable(CaiError):
     """A reply that may be better next time."""
 
     def __init__(self, reason: str, wait: float = 0.0) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 import polars as pl
 
 from cai_assets.engines.protocol import Message
+from cai_assets.errors import CaiError
 from cai_assets.evals.suites.model import ATTACKS
 from cai_assets.lineage.origins import Origin
 from cai_assets.steps.prompt_files import Raw, RowFault
@@ -123,7 +124,7 @@ class Accepted(NamedTuple):
     known: int
 
 
-class NotReviewed(ValueError):
+class NotReviewed(CaiError, ValueError):
     """Rows that nobody decided on, or that cannot be prompts. The message says which."""
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cai_assets.engines.protocol import Message
+from cai_assets.errors import CaiError
 from cai_assets.evals.red_team import Break
 from cai_assets.lineage.origins import Origin, read_origin
 from cai_assets.steps.prompt_files import KINDS, RowFault
@@ -28,7 +29,7 @@ FORMULA = re.compile(r"'*[=+\-@\t\r]")
 MAX_CELL = 10_000_000
 
 
-class ReviewError(ValueError):
+class ReviewError(CaiError, ValueError):
     """A review file that cannot be used. The message says where, what and what to do."""
 
 

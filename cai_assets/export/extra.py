@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from cai_assets.errors import CaiError
 
-class ExportError(RuntimeError):
+
+class ExportError(CaiError):
     """Something cannot be exported. The message says what, where and what to do."""
 
 

@@ -23,6 +23,7 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from cai_assets.engines.protocol import Call, Message, Sampling, Style
+from cai_assets.errors import CaiError
 from cai_assets.inspect_bridge.rows import Answers
 from cai_assets.steps.complete import Row
 
@@ -30,7 +31,7 @@ AT_ONCE = 1000  # samples under way: the engine batches what comes together
 STOPPED = {"stop": "stop", "length": "max_tokens", "score": "stop"}
 
 
-class RowFailed(RuntimeError):
+class RowFailed(CaiError):
     """A call that came back as a failed row."""
 
 

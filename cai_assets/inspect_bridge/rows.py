@@ -17,6 +17,7 @@ import anyio
 import polars as pl
 
 from cai_assets.engines.protocol import Call, Engine
+from cai_assets.errors import CaiError
 from cai_assets.pipeline.policies import AGAIN, BASE, TRAINED
 from cai_assets.pipeline.project import Project
 from cai_assets.pipeline.roles import checkpoint_of
@@ -31,7 +32,7 @@ GRADER = "judge"
 GATHERING = 0.05  # seconds in which calls that start together come together
 
 
-class UnknownPolicy(LookupError):
+class UnknownPolicy(CaiError, LookupError):
     """No model under that name. The message says what can be named."""
 
 

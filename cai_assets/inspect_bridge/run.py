@@ -13,6 +13,7 @@ from inspect_ai.log import EvalLog, read_eval_log
 from inspect_ai.model import Model, get_model
 
 from cai_assets.engines.models import ModelError
+from cai_assets.errors import CaiError
 from cai_assets.evals.suites.registry import SuitesError
 from cai_assets.inspect_bridge import _registry
 from cai_assets.inspect_bridge.rows import UnknownPolicy, opened
@@ -22,7 +23,7 @@ from cai_assets.store.records import RecordMissing
 Measured = tuple[str, float | None, float | None, float | None, int, int]
 
 
-class BridgeError(RuntimeError):
+class BridgeError(CaiError):
     """A suite, policy or run that failed. The message says which and why."""
 
 

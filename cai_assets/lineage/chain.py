@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import polars as pl
 
+from cai_assets.errors import CaiError
 from cai_assets.lineage.graph import PARENTS, Lookup, Numbers, Places, ancestors, descendants
 from cai_assets.lineage.shapes import SHAPES
 
@@ -18,7 +19,7 @@ from cai_assets.lineage.shapes import SHAPES
 Read = Callable[[Sequence[str], pl.Series | None], pl.DataFrame]
 
 
-class UnknownRow(LookupError):
+class UnknownRow(CaiError, LookupError):
     """No row, prompt or pair has that id. The message says what is accepted."""
 
     def __init__(self, target: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from cai_assets.constitution.model import UnknownPrinciple
 from cai_assets.lineage.chain import UnknownRow, matches, naming
 from cai_assets.lineage.graph import Graph, Places, descendants, graph
 from cai_assets.lineage.principles import DIGITS
@@ -81,8 +82,8 @@ def parse(layout: Layout, text: str, *, prompt: bool = False) -> Target:
     if at:
         try:
             Snapshots(layout).load(version).principle(name)
-        except (UnknownVersion, KeyError) as e:
-            raise UnknownTarget(str(e.args[0])) from None
+        except (UnknownVersion, UnknownPrinciple) as e:
+            raise UnknownTarget(str(e)) from None
     return Target(principle=name, version=version or None) if name in known else Target(row=text)
 
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from cai_assets.errors import CaiError
 from cai_assets.store.checkpoints import RECORD
 from cai_assets.store.layout import Layout, UnsafeName
 from cai_assets.store.records import UNPARTITIONED, WITHOUT_VERSION, Record, RecordMissing, Records, Ref
@@ -17,7 +18,7 @@ KEY = re.compile(r"(k1:)?[0-9a-f]{8,32}")
 RECORD_ID = re.compile(r"(?P<asset>[a-z_]+)/(?P<partition>[a-z0-9-]+)/(?P<number>\d{6})")
 
 
-class UnknownTarget(LookupError):
+class UnknownTarget(CaiError, LookupError):
     """Nothing can be traced under that name. The message says what is near it, or what is accepted."""
 
 

@@ -16,6 +16,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cai_assets.constitution.model import Constitution
+from cai_assets.errors import CaiError
 from cai_assets.lineage.graph import Graph, graph
 from cai_assets.lineage.principles import Influence, influence
 from cai_assets.lineage.rows import FileRows, Rows, UsedRows, batches
@@ -34,7 +35,7 @@ from cai_assets.versions.snapshots import Snapshots, UnknownVersion
 LINEAGE, LINEAGE_ROWS = "lineage.json", "lineage_rows.parquet"
 
 
-class LineageBroken(RuntimeError):
+class LineageBroken(CaiError):
     """A file that a checkpoint's lineage stands on is missing or not as it was written."""
 
 

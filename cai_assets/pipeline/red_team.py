@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from cai_assets.errors import CaiError
 from cai_assets.evals.red_team import (
     Accepted,
     Break,
@@ -38,7 +39,7 @@ POLICY_OF = re.compile(r"(?P<policy>[a-z0-9][a-z0-9_-]*)@(?P<version>[a-z0-9][a-
 KEY = re.compile(r"(k1:)?[0-9a-f]{8,32}")
 
 
-class NoBreaks(LookupError):
+class NoBreaks(CaiError, LookupError):
     """Nothing to look through. The message says what to give or to materialise."""
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from cai_assets.engines.models import identify, prepare
 from cai_assets.engines.protocol import Engine, ModelIdentity
+from cai_assets.errors import CaiError
 from cai_assets.pipeline.project import Project
 from cai_assets.settings import Model
 from cai_assets.store.checkpoints import Checkpoint
@@ -26,7 +27,7 @@ class Base(NamedTuple):
     identity: ModelIdentity
 
 
-class CheckpointGone(LookupError):
+class CheckpointGone(CaiError, LookupError):
     """A record names a checkpoint that is not there. The message says what to materialise again."""
 
 

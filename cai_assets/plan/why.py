@@ -14,6 +14,7 @@ import polars as pl
 
 from cai_assets.engines.keys import Payloads
 from cai_assets.engines.protocol import Call
+from cai_assets.errors import CaiError
 from cai_assets.pipeline.project import Project
 from cai_assets.plan.dry import DryCompleter
 from cai_assets.plan.plan import Planner
@@ -28,6 +29,10 @@ CHECKPOINTS = ("sft_baseline", "sl_policy", "reward_model", "rl_policy")
 EXCERPT = 300
 
 
+class CannotExplain(CaiError, LookupError):
+    """Two versions cannot be compared there. The message says why, and what can be asked instead."""
+
+
 @dataclass(frozen=True)
 class Difference:
     """One field of what decides an output, before and now, as text cut to what differs."""
@@ -40,11 +45,11 @@ class Difference:
 def why_row(project: Project, asset: str, version: str, row: str, *, against: str) -> list[Difference]:
     """Fields that differ between one row of two versions. ``row``: prompt id, 'PROMPT:ROUND', or pair id.
 
-    Raise LookupError if the asset has no such row, if the row waits for a text that does not exist yet, or if the
+    Raise CannotExplain if the asset has no such row, if the row waits for a text that does not exist yet, or if the
     version compared with was not materialised.
     """
     if asset not in STEPS:
-        raise LookupError(f"rows of {asset} cannot be compared one by one; choose one of {', '.join(STEPS)}")
+        raise CannotExplain(f"rows of {asset} cannot be compared one by one; choose one of {', '.join(STEPS)}")
     before = _payload(project, asset, _table(project, asset, against), row, f"{asset} for {against}", {})
     planned: dict[str, str] = {}
     table, of = _table_or_plan(project, asset, version, planned)
@@ -55,12 +60,12 @@ def why_asset(project: Project, asset: str, version: str, *, against: str) -> li
     """Why the asset as a whole differs: parts of a checkpoint's key; of a table the settings, inputs and rows.
 
     Where the training rows differ, also the inputs whose content does: 'input sl_dataset', say, to go on with. Raise
-    LookupError if the versions cannot be compared.
+    CannotExplain if the versions cannot be compared.
     """
     old = _record(project, asset, against)
     try:
         new = _record(project, asset, version)
-    except LookupError:
+    except RecordMissing:
         return _why_planned(project, asset, version, old)
     if asset not in CHECKPOINTS:
         return _why_table(project, old, new)
@@ -99,7 +104,7 @@ def _table_or_plan(project: Project, asset: str, version: str, planned: dict[str
     """The table of a version, or of its plan; then ``planned`` gets the payloads of what is missing."""
     try:
         return _table(project, asset, version), f"{asset} for {version}"
-    except LookupError:
+    except RecordMissing:
         plan = _Asked(project, version)
         for completer in plan.asked:
             planned |= completer.payloads
@@ -108,12 +113,12 @@ def _table_or_plan(project: Project, asset: str, version: str, planned: dict[str
 
 def _why_planned(project: Project, asset: str, version: str, old: Record) -> list[Difference]:
     if asset not in CHECKPOINTS:
-        raise LookupError(f"{asset} for {version} was not materialised yet: 'cai plan {version}' says what its rows "
-                          "depend on; for one row name it")
+        raise CannotExplain(f"{asset} for {version} was not materialised yet: 'cai plan {version}' says what its rows "
+                            "depend on; for one row name it")
     plan = _Asked(project, version)
     if asset not in plan.parts:
         causes = "; ".join(next(x for x in plan.lines if x.asset == asset).causes)
-        raise LookupError(f"the key of {asset} for {version} is known once what it is made from exists: {causes}")
+        raise CannotExplain(f"the key of {asset} for {version} is known once what it is made from exists: {causes}")
     return _different_parts(_parts(project, old), plan.parts[asset])
 
 
@@ -143,8 +148,8 @@ def _table(project: Project, asset: str, version: str) -> pl.DataFrame:
 def _parts(project: Project, record: Record) -> dict[str, Any]:
     checkpoint = project.checkpoints.find(record.asset, record.digest)
     if checkpoint is None:
-        raise LookupError(f"the checkpoint {record.digest} of {record.asset} for {record.partition or 'all versions'} "
-                          "is gone")
+        raise CannotExplain(f"the checkpoint {record.digest} of {record.asset} for "
+                            f"{record.partition or 'all versions'} is gone")
     return {name: checkpoint.record[name] for name in PARTS if name in checkpoint.record}
 
 
@@ -183,19 +188,16 @@ def _payload(project: Project, asset: str, table: pl.DataFrame, row: str, of: st
     stored = {k: r.payload for step in STEPS[asset] for k, r in project.store.lookup(step, keys).items()}
     payload = stored.get(keys[0], planned.get(keys[0])) if keys else None
     if payload is None and keys and planned:
-        raise LookupError(f"{row} of {of} waits for a text that does not exist yet: ask about what is above it")
+        raise CannotExplain(f"{row} of {of} waits for a text that does not exist yet: ask about what is above it")
     if payload is None:
-        raise LookupError(f"{of} has no finished row {row!r}; rows are named by {name}"
-                          + (", or PROMPT:ROUND" if "round" in found.columns else ""))
+        raise CannotExplain(f"{of} has no finished row {row!r}; rows are named by {name}"
+                            + (", or PROMPT:ROUND" if "round" in found.columns else ""))
     parsed: dict[str, Any] = json.loads(payload)
     return parsed
 
 
 def _record(project: Project, asset: str, version: str) -> Record:
-    try:
-        return project.records.latest(asset, None if asset in WITHOUT_VERSION else version)
-    except RecordMissing as e:
-        raise LookupError(str(e)) from None
+    return project.records.latest(asset, None if asset in WITHOUT_VERSION else version)
 
 
 def _text(value: Any) -> str:

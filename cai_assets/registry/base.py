@@ -2,7 +2,7 @@
 
 A row states facts, and names code as ``module:name``, which is imported when it is first used. So a name can be
 checked, and the code location opened, without torch. A package adds a row under the registry's ``group``: the entry
-point's name is the row's name, and its object the row. Nothing here imports anything of ours.
+point's name is the row's name, and its object the row. Nothing here imports anything of ours but the base of errors.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from cai_assets.errors import CaiError
+
 Row = TypeVar("Row")
 
 
-class NotRegistered(ValueError):
+class NotRegistered(CaiError, ValueError):
     """There is no row of this name, or the package that adds it is at fault. The message says what to do."""
 
 

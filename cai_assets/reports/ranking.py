@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from cai_assets.errors import CaiError
 from cai_assets.evals.judge import Question
 from cai_assets.evals.ranking import Contest, Ranking, rank
 from cai_assets.evals.statistics import Estimate
@@ -25,7 +26,7 @@ from cai_assets.store.records import RecordMissing
 Rows = Mapping[str, list[dict[str, Any]]]  # rows of the evaluation by version
 
 
-class NotComparable(ValueError):
+class NotComparable(CaiError, ValueError):
     """These versions' evaluations cannot stand in one table. The message says why, and what to do."""
 
 

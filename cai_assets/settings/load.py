@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from cai_assets.errors import CaiError
 from cai_assets.settings.base import project_root
 from cai_assets.settings.model import Settings
 from cai_assets.settings.presets import PRESETS
@@ -22,7 +23,7 @@ from cai_assets.settings.presets import PRESETS
 NOT_SETTINGS = {"CAI_SETTINGS", "CAI_AUTOMATION", "CAI_SENSOR_SECONDS"}
 
 
-class SettingsError(ValueError):
+class SettingsError(CaiError, ValueError):
     """A setting is unknown or has a value it cannot have. The message says which and where from."""
 
 

@@ -17,6 +17,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cai_assets.errors import CaiError
+
 SUFFIXES = (".jsonl", ".parquet", ".arrow")
 COLUMNS = ("id", "kind", "category", "split", "prompt", "messages", "conversations", "question", "instruction",
            "text", "input", "origin")
@@ -27,11 +29,11 @@ SPLITS = {
 KINDS = {"red": "red-team", "redteam": "red-team", "harmful": "red-team", "helpful": "helpful", "harmless": "helpful"}
 
 
-class PromptsError(ValueError):
+class PromptsError(CaiError, ValueError):
     """A prompt file or folder that cannot be read at all. The message says which, why and what to do."""
 
 
-class RowFault(ValueError):
+class RowFault(CaiError, ValueError):
     """Why one row cannot be used. ``excerpt`` is set when the row could not even be parsed."""
 
     def __init__(self, reason: str, excerpt: str = "") -> None:

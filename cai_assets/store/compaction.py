@@ -20,6 +20,7 @@ from typing import IO, NamedTuple
 import polars as pl
 import pyarrow.parquet as pq
 
+from cai_assets.errors import CaiError
 from cai_assets.store.layout import Layout, sync_folder
 from cai_assets.store.parquet import open_parquet
 from cai_assets.store.row_store import ARROW, SCHEMA, list_shards, read_shard, shard_path
@@ -39,7 +40,7 @@ class Compaction(NamedTuple):
     dropped: int
 
 
-class Busy(RuntimeError):
+class Busy(CaiError):
     """Another compaction or collection is at work on that step."""
 
 

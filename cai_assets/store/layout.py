@@ -22,10 +22,12 @@ import re
 import uuid
 from pathlib import Path
 
+from cai_assets.errors import CaiError
+
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
 
 
-class UnsafeName(ValueError):
+class UnsafeName(CaiError, ValueError):
     """A name that may not become part of a path."""
 
 

@@ -15,9 +15,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cai_assets.errors import CaiError
+
 GROUP_ROWS = 65_536  # whoever reads a few rows decodes their whole row groups
 
-class StoreCorrupt(RuntimeError):
+class StoreCorrupt(CaiError):
     """A file cannot be read back as it was written."""
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from cai_assets.errors import CaiError
 from cai_assets.store.canonical import digest_lines
 from cai_assets.store.layout import Layout, safe_name, write_atomic
 from cai_assets.store.parquet import parquet_bytes, read_parquet
@@ -27,7 +28,7 @@ UNPARTITIONED = "all"
 WITHOUT_VERSION = frozenset({"prompts", "initial_responses", "sft_baseline", "comparison"})
 
 
-class RecordMissing(LookupError):
+class RecordMissing(CaiError, LookupError):
     """No record for that asset and partition. The message says which asset to materialise."""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from cai_assets.errors import CaiError
 
-class TrainingProblem(RuntimeError):
+
+class TrainingProblem(CaiError):
     """A training cannot start or go on. Nothing is published."""

@@ -16,17 +16,18 @@ from typing import Any
 from cai_assets.constitution.digest import digest, partition_key
 from cai_assets.constitution.load import ConstitutionError, load_file
 from cai_assets.constitution.model import Constitution
+from cai_assets.errors import CaiError
 from cai_assets.store.layout import Layout, UnsafeName, write_atomic
 from cai_assets.versions.rounds import round_of
 
 VERSIONS = "constitution_version"  # the name of Dagster's dynamic partitions
 
 
-class UnknownVersion(LookupError):
+class UnknownVersion(CaiError, LookupError):
     """No registered constitution version has that name."""
 
 
-class KeyTaken(ValueError):
+class KeyTaken(CaiError, ValueError):
     """Another constitution has that partition key already."""
 
 

@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from cai_assets.errors import CaiError
 from cai_assets.evals.suites.load import SuiteError, load_suite
 from cai_assets.evals.suites.model import Suite
 
@@ -17,7 +18,7 @@ BUNDLED = Path(__file__).parents[2] / "data" / "suites"
 Found = Mapping[str, Suite | SuiteError]
 
 
-class SuitesError(ValueError):
+class SuitesError(CaiError, ValueError):
     """Suites that are asked for and cannot be used. The message says which, why and what to do."""
 
 

@@ -15,6 +15,7 @@ import polars as pl
 
 from cai_assets.constitution.derive import CannotDerive, Derived, Kind, derive, without
 from cai_assets.constitution.model import Constitution
+from cai_assets.errors import CaiError
 from cai_assets.evals.attribution import ALL, HEADLINE, POLICIES, Compared, Measured, effects
 from cai_assets.pipeline.project import Project
 from cai_assets.plan.attribution import NOT_MADE, Share, standing, touched
@@ -28,7 +29,7 @@ KINDS: tuple[Kind, ...] = ("without", "only", "again")  # in the order of the ta
 READ = ("suite_results", "evaluation")
 
 
-class NotComparable(LookupError):
+class NoEffects(CaiError, LookupError):
     """The version has no effects of principles. The message says why and what to do."""
 
 
@@ -68,19 +69,19 @@ Which = tuple[Kind, str | None, int]  # kind, principle, seed
 
 
 def check_whole(project: Project, version: str) -> Constitution:
-    """The constitution of a version whose principles can be looked at. Raise NotComparable, UnknownVersion."""
+    """The constitution of a version whose principles can be looked at. Raise NoEffects, UnknownVersion."""
     found = project.snapshots.load(version)
     origin = Derivations(project.layout).origin(version)
     if origin is not None:
-        raise NotComparable(f"{version} was itself derived from {origin.version}: look at {origin.version}")
+        raise NoEffects(f"{version} was itself derived from {origin.version}: look at {origin.version}")
     if round_of(version).number > 1:
-        raise NotComparable(f"{version} is a later round: principles are compared in the first one, "
+        raise NoEffects(f"{version} is a later round: principles are compared in the first one, "
                             f"{round_of(version).version}")
     return found
 
 
 def gather(project: Project, version: str) -> Attribution:
-    """What is known of a version's principles. Raise NotComparable, UnknownVersion or RecordMissing."""
+    """What is known of a version's principles. Raise NoEffects, UnknownVersion or RecordMissing."""
     c = check_whole(project, version)
     whole = _load(project, version)
     critiques = project.records.latest("critiques", version)

@@ -1,0 +1,11 @@
+"""The one base of all our own errors."""
+
+from __future__ import annotations
+
+
+class CaiError(Exception):
+    """Something that a person can mend. The message says what is wrong, where, and what to do.
+
+    The command line prints the message and exits, in one place (``cli.common.Commands``). Any other exception is a bug,
+    and keeps its traceback.
+    """

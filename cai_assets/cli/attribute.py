@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cai_assets.assets import ATTRIBUTED
 from cai_assets.cli.common import (
     Scale,
     Set,
@@ -125,8 +126,6 @@ def _make(
     version: str, todo: Sequence[Any], overrides: dict[str, Any], settings: Settings, say: Console
 ) -> list[str]:
     """Register and run each; return those that failed."""
-    from cai_assets.plan.attribution import MADE
-
     failed, start, expected = [], time.monotonic(), 0.0
     for number, planned in enumerate(todo):
         d = planned.derived
@@ -135,7 +134,7 @@ def _make(
         with open_instance() as instance:
             instance.add_dynamic_partitions(VERSIONS, [Derivations(open_project(settings).layout).register(version, d)])
         try:
-            run_graph(d.key, MADE, {**overrides, "seed": settings.seed + d.seed} if d.seed else overrides)
+            run_graph(d.key, ATTRIBUTED, {**overrides, "seed": settings.seed + d.seed} if d.seed else overrides)
         except typer.Exit:
             failed.append(d.label)
         expected += planned.cost.seconds

@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 from rich.tree import Tree
 
+from cai_assets.assets import ASSETS
 from cai_assets.cli.common import app, err, open_project, out, read_settings
 from cai_assets.cli.lineage_tables import table_of
 from cai_assets.lineage.origins import of_struct
@@ -229,7 +230,8 @@ def _print_chain(rows: pl.DataFrame, lineage: Lineage | None, json_: bool) -> No
 
 def _requests(row: dict[str, Any], lineage: Lineage | None) -> dict[str, str]:
     """What each principle asked for in this row, as the snapshot of its version says it."""
-    use = {"critiques": "critique", "revisions": "revision", "preference_pairs": "preference"}.get(row["asset"])
+    asset = ASSETS.get(row["asset"])  # training rows are of none
+    use = asset.request if asset else None
     if use is None or not row["principle_ids"] or row["version"] is None:
         return {}
     snapshots = lineage.constitutions if lineage else None

@@ -6,12 +6,8 @@ from urllib.parse import quote
 import dagster as dg
 import polars as pl
 
-from cai_assets.defs.automation import on_real_change
-from cai_assets.defs.evaluation import evaluation
-from cai_assets.defs.inputs import OWNERS
+from cai_assets.defs.declared import declared
 from cai_assets.defs.making import Making
-from cai_assets.defs.partitions import versions
-from cai_assets.defs.suites import suite_results
 from cai_assets.evals.attribution import EFFECTS, POLICIES
 from cai_assets.pipeline.project import Project
 from cai_assets.reports.attribution.gather import Attribution, Entry, NoEffects, effect_of, gather
@@ -28,8 +24,7 @@ ATTRIBUTION = pl.Schema({
 })
 
 
-@dg.asset(group_name="evaluation", kinds={"polars"}, owners=OWNERS, code_version="1", partitions_def=versions,
-          deps=[suite_results, evaluation], automation_condition=on_real_change())
+@dg.asset(**declared("attribution"))
 def attribution(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """What each principle does: attack success without it, against the whole version. One row a derived version.
 
@@ -39,17 +34,16 @@ def attribution(context: dg.AssetExecutionContext, project: dg.ResourceParam[Pro
     made = Making(context, project, partition=context.partition_key)
     made.record("suite_results")
     made.record("evaluation")
-    used = {"evaluation": project.settings.evaluation, "pairs": project.settings.pairs}
     try:
         found = gather(project, context.partition_key)
     except NoEffects as e:
-        return made.table("attribution", pl.DataFrame(schema=ATTRIBUTION), settings=used,
-                          metadata={"note": f"Nothing to compare: {e}"})
+        return made.table("attribution", pl.DataFrame(schema=ATTRIBUTION), metadata={
+            "note": f"Nothing to compare: {e}"})
     for record in found.records:
         made.using(record)
     _, path = project.records.save_table("attribution_effects", found.effects)
     frame = pl.DataFrame([_row(found, e) for e in found.entries], schema=ATTRIBUTION)
-    return made.table("attribution", frame, settings=used, details={"effects": project.layout.relative(path)},
+    return made.table("attribution", frame, details={"effects": project.layout.relative(path)},
                       metadata={**attribution_metadata(found), "effects_file": dg.MetadataValue.path(str(path)),
                                 "page": dg.MetadataValue.path(str(save(project.layout, found)))})
 

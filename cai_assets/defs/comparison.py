@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from cai_assets.defs.inputs import OWNERS
+from cai_assets.defs.declared import declared
 from cai_assets.defs.making import Making
 from cai_assets.defs.metadata import text_preview
 from cai_assets.pipeline.project import Project
@@ -26,8 +26,7 @@ Pair = tuple[str, str]
 SHOWN = 20
 
 
-@dg.asset(group_name="evaluation", kinds={"polars"}, owners=OWNERS, code_version="1",
-          deps=[dg.AssetDep(name, partition_mapping=dg.AllPartitionMapping()) for name in ("evaluation", "report")])
+@dg.asset(**declared("comparison", when=None))
 def comparison(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """The newest evaluation of every constitution version, side by side. One row a version, policy and metric.
 

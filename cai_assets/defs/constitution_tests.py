@@ -6,11 +6,9 @@ import dagster as dg
 import polars as pl
 
 from cai_assets.constitution.cases import CasesError
-from cai_assets.defs.automation import on_real_change
-from cai_assets.defs.inputs import OWNERS, TAGS, constitution, registered
+from cai_assets.defs.declared import declared
+from cai_assets.defs.inputs import registered
 from cai_assets.defs.making import Making
-from cai_assets.defs.partitions import versions
-from cai_assets.defs.reinforcement import rl_policy
 from cai_assets.evals.constitution_tests import ROWS, run_cases
 from cai_assets.pipeline.constitution_tests import POLICY, Tests, roles_of, tests_of, tests_path
 from cai_assets.pipeline.project import Project
@@ -19,8 +17,7 @@ from cai_assets.store.checkpoints import Checkpoint
 from cai_assets.store.records import RecordMissing
 
 
-@dg.asset(group_name="evaluation", kinds={"vllm", "polars"}, owners=OWNERS, code_version="1", partitions_def=versions,
-          deps=[constitution, rl_policy], tags=TAGS, pool="gpu", automation_condition=on_real_change())
+@dg.asset(**declared("constitution_tests"))
 def constitution_tests(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
 ) -> dg.MaterializeResult[None]:
@@ -35,12 +32,12 @@ def constitution_tests(
     tests = read_tests(project, context.partition_key)
     if tests is None:
         name = tests_path(project, context.partition_key).name
-        return made.table("constitution_tests", pl.DataFrame(schema=ROWS), details={"tests": None},
+        return made.table("constitution_tests", pl.DataFrame(schema=ROWS), settings=(), details={"tests": None},
                           metadata={"tests": f"there is no {name}", **numbers(pl.DataFrame(schema=ROWS))})
     policy = finished_policy(made)
     roles = roles_of(project, made.completer, before=made.before(), policy=policy)
     found = run_cases(project.settings, registered(project, context.partition_key), tests.cases, roles=roles)
-    return made.table("constitution_tests", found.rows, settings=settings_used(project),
+    return made.table("constitution_tests", found.rows,
                       details={"tests": tests.as_dict(), "policy": policy.key if policy else None},
                       metadata=test_metadata(found.rows, tests, policy))
 
@@ -59,12 +56,6 @@ def finished_policy(made: Making) -> Checkpoint | None:
         return made.checkpoint(POLICY)
     except RecordMissing:
         return None
-
-
-def settings_used(project: Project) -> dict[str, Any]:
-    s = project.settings
-    return {"critique": s.critique, "generation": s.generation, "labels": s.labels, "evaluation": s.evaluation,
-            "models": s.models}
 
 
 def test_metadata(rows: pl.DataFrame, tests: Tests, policy: Checkpoint | None) -> dict[str, Any]:

@@ -6,22 +6,20 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from cai_assets.assets import PLAIN, TRAINED
 from cai_assets.defs.automation import on_real_change
 from cai_assets.defs.comparison import comparison
-from cai_assets.defs.inputs import OWNERS, TAGS, constitution, registered, starting_responses
+from cai_assets.defs.declared import POOL, spec
+from cai_assets.defs.inputs import registered
 from cai_assets.defs.making import Making
 from cai_assets.defs.metadata import text_preview
 from cai_assets.defs.partitions import versions
-from cai_assets.defs.preference import reward_model
-from cai_assets.defs.reinforcement import rl_policy
-from cai_assets.defs.supervised import sft_baseline, sl_policy
 from cai_assets.evals.metrics import METRICS_SCHEMA
 from cai_assets.pipeline import stages
-from cai_assets.pipeline.policies import TRAINED, by_engine, open_policies
+from cai_assets.pipeline.policies import by_engine, open_policies
 from cai_assets.pipeline.project import Project
 
-GROUP = "evaluation"
-PLAIN = str.maketrans("-:", "__")
+AS_NAME = str.maketrans("-:", "__")
 ESTIMATE = ("value", "low", "high", "n")
 DIFFERENCE = ("delta", "delta_low", "delta_high", "delta_n")
 
@@ -29,14 +27,9 @@ DIFFERENCE = ("delta", "delta_low", "delta_high", "delta_n")
 # A new baseline alone evaluates nothing again: two unpartitioned parents would make automation evaluate twice
 # for one change of the prompts (docs/architecture.md).
 @dg.multi_asset(  # of one asset, so that its op has another name than the job 'evaluation'
-    name="evaluate_policies", partitions_def=versions, pool="gpu",
-    specs=[dg.AssetSpec(
-        "evaluation", deps=[constitution, starting_responses, sft_baseline, sl_policy, reward_model, rl_policy],
-        group_name=GROUP, kinds={"vllm", "polars"}, owners=OWNERS, code_version="2", tags=TAGS,
-        automation_condition=on_real_change(ignoring=dg.AssetSelection.assets("sft_baseline")),
-        description="Base, SFT baseline, SL and RL policies and evaluation.others on the same held-apart prompts; each "
-                    "measure with count and interval, and its difference from base.")],
-)
+    name="evaluate_policies", partitions_def=versions, pool=POOL,
+    specs=[spec("evaluation", code_version="2",
+                when=on_real_change(ignoring=dg.AssetSelection.assets(PLAIN)))])
 def evaluation(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """Respond with each policy, judge in both orders, measure."""
     made = Making(context, project, partition=context.partition_key)
@@ -51,11 +44,9 @@ def evaluation(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proj
                                   {name: found[name] for name in policies}, complete=made.completer(judge))
     _, path = project.records.save_table("evaluation_rows", rows)
     metrics = pl.concat([metrics, reward_accuracy(made.checkpoint("reward_model").metrics)], how="diagonal")
-    used = {"evaluation": settings.evaluation, "generation": settings.generation, "labels": settings.labels,
-            "models": settings.models}
     who = judge_of(project)
     details = {"rows": project.layout.relative(path), "judge": who}
-    return made.table("evaluation", metrics, settings=used, details=details, metadata={
+    return made.table("evaluation", metrics, details=details, metadata={
         **metric_metadata(metrics), "rows_file": dg.MetadataValue.path(str(path)),
         "judge": dg.MetadataValue.json(who),
         **text_preview(rows, {"policy": "policy", "response": "response"}, rows=2)})
@@ -117,7 +108,7 @@ def metric_metadata(metrics: pl.DataFrame) -> dict[str, Any]:
                  m["verdict"])
         lines.append(f"| {' | '.join(map(str, cells))} |")
         if m["value"] is not None:
-            out[f"{m['policy']}_{m['metric']}_{m['prompts']}".translate(PLAIN)] = m["value"]
+            out[f"{m['policy']}_{m['metric']}_{m['prompts']}".translate(AS_NAME)] = m["value"]
     return {"headline": dg.MetadataValue.md(headline(metrics)), "verdicts": dg.MetadataValue.md(verdicts(metrics)),
             "metrics": dg.MetadataValue.md("\n".join(lines)), **out}
 

@@ -4,16 +4,15 @@ from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
-from pydantic import BaseModel
 
 from cai_assets.constitution.diff import diff
 from cai_assets.constitution.digest import digest, part_digest
 from cai_assets.constitution.lint import USES, lint
 from cai_assets.constitution.model import Constitution
 from cai_assets.defs.automation import on_real_change
+from cai_assets.defs.declared import declared
 from cai_assets.defs.making import Making
 from cai_assets.defs.metadata import plan_metadata, text_preview
-from cai_assets.defs.partitions import versions
 from cai_assets.engines.models import ModelError
 from cai_assets.pipeline import stages
 from cai_assets.pipeline.project import Project
@@ -29,12 +28,8 @@ from cai_assets.versions.derived import Derivations
 from cai_assets.versions.rounds import round_of
 from cai_assets.versions.snapshots import UnknownVersion
 
-OWNERS = ["team:alignment"]
-TAGS = {"cai/gpu": ""}
 
-
-@dg.asset(group_name="inputs", kinds={"polars", "parquet"}, owners=OWNERS, code_version="1",
-          automation_condition=on_real_change(from_the_start=True))
+@dg.asset(**declared("prompts"))
 def prompts(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """Red-team and helpful prompts, train and evaluation splits that never overlap.
 
@@ -57,8 +52,7 @@ def prompts(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project
         details["origins"] = project.layout.relative(project.records.save_table("prompt_origins", origins)[1])
     split = {f"{kind} {part}": n for kind, part, n in
              frame.group_by("kind", "split").len().sort("kind", "split").iter_rows()}
-    used = {"prompts": settings.prompts}
-    return made.table("prompts", frame, settings=used, details=details, metadata={
+    return made.table("prompts", frame, details=details, metadata={
         **text_preview(frame, {"kind": "kind", "category": "category", "messages": "prompt"}),
         "counts": dg.MetadataValue.json(counts), "selected": dg.MetadataValue.json(split),
         "found_by_red_teaming": origins.height,
@@ -66,8 +60,7 @@ def prompts(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project
     })
 
 
-@dg.asset(group_name="inputs", kinds={"vllm", "polars"}, owners=OWNERS, code_version="1", deps=[prompts], tags=TAGS,
-          pool="gpu", automation_condition=on_real_change(from_the_start=True))
+@dg.asset(**declared("initial_responses"))
 def initial_responses(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
 ) -> dg.MaterializeResult[None]:
@@ -80,13 +73,11 @@ def initial_responses(
     settings = project.settings
     complete = made.completer(project.engines.open(settings.models.role("generator")))
     frame = stages.initial_responses(settings, made.read("prompts"), complete=complete)
-    used = {"generation": settings.generation, "models": settings.models}
-    return made.table("initial_responses", frame, settings=used,
+    return made.table("initial_responses", frame,
                       metadata=text_preview(frame, {"messages": "prompt", "response": "response"}))
 
 
-@dg.asset(group_name="inputs", kinds={"vllm", "polars"}, owners=OWNERS, code_version="1", partitions_def=versions,
-          deps=[initial_responses], tags=TAGS, pool="gpu", automation_condition=on_real_change(newest_only=True))
+@dg.asset(**declared("starting_responses", when=on_real_change(newest_only=True)))
 def starting_responses(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
 ) -> dg.MaterializeResult[None]:
@@ -98,19 +89,16 @@ def starting_responses(
     made = Making(context, project, partition=context.partition_key)
     registered(project, context.partition_key)
     responses, before = made.read("initial_responses"), made.before()
-    used: dict[str, BaseModel] = {}
     if before is not None:
         project.snapshots.register_round(context.partition_key)
-        used = {"generation": project.settings.generation}
         responses = stages.initial_responses(project.settings, responses.select(PROMPTS.names()),
                                              complete=made.completer(responder(project, before)))
-    return made.table("starting_responses", responses, settings=used, metadata={
+    return made.table("starting_responses", responses, settings=None if before else (), metadata={
         "round": round_of(context.partition_key).number, "responder": before.ref.id if before else "generator",
         **text_preview(responses, {"messages": "prompt", "response": "response"})})
 
 
-@dg.asset(group_name="inputs", kinds={"yaml"}, owners=OWNERS, code_version="1", partitions_def=versions,
-          automation_condition=on_real_change())
+@dg.asset(**declared("constitution"))
 def constitution(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """One registered constitution version, from its immutable snapshot (never from the working file)."""
     key = context.partition_key

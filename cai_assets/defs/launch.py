@@ -83,8 +83,7 @@ def train(
             write_atomic(job.supervised_data, parquet_bytes(supervised))
         write_atomic(work / "job.json", job.model_dump_json(indent=1).encode())
         job.error.unlink(missing_ok=True)
-        group = identity.TRAINING_GROUP[kind]
-        made.write_lineage(work, asset, key, base=base, settings={group: getattr(settings, group)})
+        made.write_lineage(work, asset, key, base=base)
         _run(context, asset, job)
         record = {**parts, "base_name": base.name, "rows": rows.height,
                   "metrics": json.loads(job.metrics.read_text(encoding="utf-8")), **card}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import polars as pl
-from pydantic import BaseModel
 
+from cai_assets.assets import ASSETS, partition_of
 from cai_assets.defs.lineage_metadata import lineage_metadata, reached
 from cai_assets.defs.metadata import against_plan, cost_metadata, table_metadata
 from cai_assets.engines.protocol import Engine
@@ -22,7 +22,7 @@ from cai_assets.steps.complete import Completer, Usage, total
 from cai_assets.store.canonical import digest_file
 from cai_assets.store.checkpoints import RECORD, Checkpoint
 from cai_assets.store.provenance import gpu_count, provenance
-from cai_assets.store.records import WITHOUT_VERSION, Record, RecordMissing, Ref
+from cai_assets.store.records import Record, RecordMissing, Ref
 
 
 class Making:
@@ -40,7 +40,7 @@ class Making:
 
     def record(self, asset: str) -> Record:
         """The newest record of an upstream asset, in this partition if it has partitions."""
-        record = self.project.records.latest(asset, None if asset in WITHOUT_VERSION else self.partition)
+        record = self.project.records.latest(asset, partition_of(asset, self.partition))
         return self.using(record)
 
     def using(self, record: Record) -> Record:
@@ -75,12 +75,13 @@ class Making:
                          usage=self.usage)
 
     def table(
-        self, asset: str, frame: pl.DataFrame, *, settings: Mapping[str, BaseModel] | None = None,
+        self, asset: str, frame: pl.DataFrame, *, settings: Sequence[str] | None = None,
         metadata: Mapping[str, Any] | None = None, details: Mapping[str, Any] | None = None, step: str | None = None,
     ) -> dg.MaterializeResult[None]:
         """Store the table, then its record; the content digest is the data version.
 
-        ``step``: count only this step's calls, where two assets are made together.
+        ``settings``: the groups that were read, if not those declared; ``step``: count only this step's calls, where
+        two assets are made together.
         """
         digest, path = self.project.records.save_table(asset, frame)
         usage = self.usage.get(step, Usage()) if step else total(self.usage.values())
@@ -96,23 +97,23 @@ class Making:
         self._trained_on = {"training_rows": self.project.layout.relative(path)}
 
     def write_lineage(
-        self, folder: Path, asset: str, key: str, *, base: Base, settings: Mapping[str, BaseModel]
+        self, folder: Path, asset: str, key: str, *, base: Base
     ) -> None:
         """Write what a checkpoint comes from, to lie beside its weights: so it can be traced wherever it is copied."""
         path = self.project.layout.relative(self.project.checkpoints.path(asset, key))
         details = {**self._trained_on, "base_name": base.name, "base": base.identity.weights}
-        record = self._draft(asset, key, path, Usage(), settings, details, rows=None)
+        record = self._draft(asset, key, path, Usage(), None, details, rows=None)
         write_lineage(folder, self.project.layout, record)
 
     def trained(
         self, asset: str, checkpoint: Checkpoint, *, reused: bool, seconds: float, rows: int,
-        settings: Mapping[str, BaseModel], metadata: Mapping[str, Any], details: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any], details: Mapping[str, Any] | None = None,
     ) -> dg.MaterializeResult[None]:
         """Write the record of a checkpoint; its key is the data version, for training is not bit-reproducible."""
         known = {"reused_checkpoint": reused, "metrics": checkpoint.metrics, **self._trained_on,
                  "checkpoint_record": digest_file(checkpoint.path / RECORD), **(details or {})}
         path = self.project.layout.relative(checkpoint.path)
-        record = self._write(asset, checkpoint.key, path, Usage(seconds=seconds), settings, known, rows=rows)
+        record = self._write(asset, checkpoint.key, path, Usage(seconds=seconds), None, known, rows=rows)
         described: dict[str, Any] = {
             "checkpoint": dg.MetadataValue.path(str(checkpoint.path)), "key": checkpoint.key,
             "training": "reused" if reused else "trained", "training_rows": rows, **metadata,
@@ -140,23 +141,24 @@ class Making:
         return plan
 
     def _write(
-        self, asset: str, digest: str, path: str, usage: Usage, settings: Mapping[str, BaseModel] | None,
+        self, asset: str, digest: str, path: str, usage: Usage, settings: Sequence[str] | None,
         details: Mapping[str, Any] | None, *, rows: int | None, seconds: float | None = None,
     ) -> Record:
         return self.project.records.add(
             self._draft(asset, digest, path, usage, settings, details, rows=rows, seconds=seconds))
 
     def _draft(
-        self, asset: str, digest: str, path: str, usage: Usage, settings: Mapping[str, BaseModel] | None,
+        self, asset: str, digest: str, path: str, usage: Usage, settings: Sequence[str] | None,
         details: Mapping[str, Any] | None, *, rows: int | None, seconds: float | None = None,
     ) -> Record:
+        groups = ASSETS[asset].settings if settings is None else settings
         return Record(
             asset=asset, partition=self.partition, digest=digest, path=path, inputs=tuple(self._inputs.values()),
             constitution=self.partition, rows=rows, reused=usage.reused, generated=usage.generated,
             failed=usage.failed, prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens,
             seconds=time.monotonic() - self._start if seconds is None else seconds,
             gpu_seconds=usage.seconds * gpu_count(),
-            settings={k: v.model_dump(mode="json") for k, v in (settings or {}).items()},
+            settings={g: getattr(self.project.settings, g).model_dump(mode="json") for g in groups},
             details={"errors": usage.errors, "engine_seconds": usage.seconds, "seed": self.project.settings.seed,
                      **(details or {})},
             provenance=provenance(), run_id=self.context.run.run_id,

@@ -6,14 +6,12 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from cai_assets.defs.automation import on_real_change
+from cai_assets.defs.declared import declared
 from cai_assets.defs.gate import gate_metadata, refuse_unfit_labeller
-from cai_assets.defs.inputs import OWNERS, TAGS, constitution, registered, starting_responses
+from cai_assets.defs.inputs import registered
 from cai_assets.defs.launch import train
 from cai_assets.defs.making import Making
 from cai_assets.defs.metadata import curve_metadata, text_preview
-from cai_assets.defs.partitions import versions
-from cai_assets.defs.supervised import sl_policy
 from cai_assets.evals.reward import accuracy_by, parse
 from cai_assets.evals.statistics import Estimate
 from cai_assets.pipeline import stages
@@ -24,12 +22,8 @@ from cai_assets.reports.reward import accuracy_table, group_table, reliability_t
 from cai_assets.steps.comparisons import Mixed
 from cai_assets.store.checkpoints import Checkpoint
 
-GROUP = "preference"
 
-
-@dg.asset(group_name=GROUP, kinds={"vllm", "polars"}, owners=OWNERS, code_version="2", partitions_def=versions,
-          deps=[starting_responses, "revisions", sl_policy], tags=TAGS, pool="gpu",
-          automation_condition=on_real_change())
+@dg.asset(**declared("response_pairs", code_version="2"))
 def response_pairs(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """Two responses to each training prompt: samples of the SL policy (or of the generator), or the initial response
     and the last revision. Identical pairs are marked and never labelled."""
@@ -41,14 +35,12 @@ def response_pairs(context: dg.AssetExecutionContext, project: dg.ResourceParam[
     engine = (project.engines.open_checkpoint(made.checkpoint("sl_policy").path) if source == "policy"
               else project.engines.open(settings.models.role("generator")))
     frame = stages.response_pairs(settings, responses, revisions, complete=made.completer(engine))
-    used = {"pairs": settings.pairs, "generation": settings.generation}
-    return made.table("response_pairs", frame, settings=used, metadata={
+    return made.table("response_pairs", frame, metadata={
         **text_preview(frame, {"messages": "prompt", "response_a": "A", "response_b": "B"}),
         "identical": int(frame["identical"].sum()), "incomplete": frame.filter(pl.col("error").is_not_null()).height})
 
 
-@dg.asset(group_name=GROUP, kinds={"vllm", "polars"}, owners=OWNERS, code_version="2", partitions_def=versions,
-          deps=[constitution, response_pairs], tags=TAGS, pool="gpu", automation_condition=on_real_change())
+@dg.asset(**declared("preference_pairs", code_version="2"))
 def preference_pairs(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
 ) -> dg.MaterializeResult[None]:
@@ -62,9 +54,8 @@ def preference_pairs(
     _, gate_path = project.records.save_table("judge_gate", gate_rows)
     frame = stages.preference_pairs(settings, found, made.read("response_pairs"), complete=complete)
     labels = dict(frame["label"].value_counts().sort("label").iter_rows())
-    used = {"labels": settings.labels, "models": settings.models}
     details = {"gate": gate.model_dump(mode="json"), "gate_rows": project.layout.relative(gate_path)}
-    return made.table("preference_pairs", frame, settings=used, details=details, metadata={
+    return made.table("preference_pairs", frame, details=details, metadata={
         **gate_metadata(gate, project),
         **text_preview(frame.filter(pl.col("chosen").is_not_null()),
                        {"principle_id": "principle", "chosen": "chosen", "rejected": "rejected"}),
@@ -87,9 +78,7 @@ def label_metadata(frame: pl.DataFrame) -> dict[str, float | int]:
             "clamped": graded.filter(pl.col("p_target") != pl.col("p_a")).height, "votes_against": against}
 
 
-@dg.asset(group_name=GROUP, kinds={"pytorch", "huggingface"}, owners=OWNERS, code_version="1",
-          partitions_def=versions, deps=[preference_pairs], tags=TAGS, pool="gpu",
-          automation_condition=on_real_change())
+@dg.asset(**declared("reward_model"))
 def reward_model(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """A scalar head on the starting policy, trained to prefer what the labels prefer."""
     made = Making(context, project, partition=context.partition_key)
@@ -107,7 +96,6 @@ def reward_model(context: dg.AssetExecutionContext, project: dg.ResourceParam[Pr
                        "rows_by_kind": mixed.by_kind()})
     groups = held_out_groups(done.checkpoint, rows)
     return made.trained("reward_model", done.checkpoint, reused=done.reused, seconds=done.seconds, rows=rows.height,
-                        settings={"reward": settings.reward},
                         details={"human_share": mixed.human_share, "human_left_out": mixed.left_out, "accuracy_by": {
                             what: {name: asdict(x) for name, x in by.items()} for what, by in groups.items()}},
                         metadata={**curve_metadata(done.checkpoint, ("loss", "accuracy")),

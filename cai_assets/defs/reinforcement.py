@@ -6,15 +6,12 @@ import dagster as dg
 import polars as pl
 
 from cai_assets.constitution.model import Constitution
-from cai_assets.defs.automation import on_real_change
+from cai_assets.defs.declared import declared
 from cai_assets.defs.gate import refuse_unfit_labeller
-from cai_assets.defs.inputs import OWNERS, TAGS, constitution, registered
+from cai_assets.defs.inputs import registered
 from cai_assets.defs.launch import train
 from cai_assets.defs.making import Making
 from cai_assets.defs.metadata import curve_metadata
-from cai_assets.defs.partitions import versions
-from cai_assets.defs.preference import preference_pairs, response_pairs, reward_model
-from cai_assets.defs.supervised import sl_dataset, sl_policy
 from cai_assets.engines.models import identify
 from cai_assets.pipeline import stages
 from cai_assets.pipeline.project import Project
@@ -25,9 +22,7 @@ CURVES = ("reward", "score", "held_out_reward", "kl", "beta", "policy_loss", "va
           "response_length", "repetition", "entropy")
 
 
-@dg.asset(group_name="reinforcement", kinds={"pytorch", "huggingface"}, owners=OWNERS, code_version="1",
-          deps=[constitution, sl_dataset, sl_policy, response_pairs, preference_pairs, reward_model],
-          partitions_def=versions, tags=TAGS, pool="gpu", automation_condition=on_real_change())
+@dg.asset(**declared("rl_policy"))
 def rl_policy(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """The RL-CAI policy, from the SL policy by PPO, GRPO, RLOO or DPO, held near it by a KL penalty.
 
@@ -55,7 +50,7 @@ def rl_policy(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proje
                        "rows_by_kind": {"pairs" if dpo else "prompts": rows.height,
                                         **({} if supervised is None else {"supervised": supervised.height})}})
     return made.trained("rl_policy", done.checkpoint, reused=done.reused, seconds=done.seconds, rows=rows.height,
-                        settings={"rl": settings.rl}, metadata=curve_metadata(done.checkpoint, CURVES))
+                        metadata=curve_metadata(done.checkpoint, CURVES))
 
 
 def _graded(constitution: Constitution, rows: pl.DataFrame) -> list[dict[str, Any]]:

@@ -4,10 +4,8 @@ from typing import Any
 
 import dagster as dg
 
-from cai_assets.defs.automation import on_real_change
-from cai_assets.defs.inputs import OWNERS, TAGS, starting_responses
+from cai_assets.defs.declared import declared
 from cai_assets.defs.making import Making
-from cai_assets.defs.partitions import versions
 from cai_assets.evals.judge import QUESTIONS
 from cai_assets.evals.rounds import Rounds, stops_paying
 from cai_assets.pipeline import evaluation
@@ -15,8 +13,7 @@ from cai_assets.pipeline.project import Project
 from cai_assets.reports.rounds import chart, markdown, stop_sentence
 
 
-@dg.asset(group_name="evaluation", kinds={"vllm", "polars"}, owners=OWNERS, code_version="1", partitions_def=versions,
-          deps=[starting_responses, "revisions"], tags=TAGS, pool="gpu", automation_condition=on_real_change())
+@dg.asset(**declared("round_quality"))
 def round_quality(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """Each round's revisions against the initial responses and against the round before, judged in both orders.
 
@@ -30,8 +27,7 @@ def round_quality(context: dg.AssetExecutionContext, project: dg.ResourceParam[P
         complete=made.completer(project.engines.open(settings.models.role("judge"))))
     tables = {name: project.layout.relative(project.records.save_table(f"round_{name}", frame)[1])
               for name, frame in (("rows", found.rows), ("texts", found.texts))}
-    used = {"evaluation": settings.evaluation, "labels": settings.labels, "models": settings.models}
-    return made.table("round_quality", found.metrics, settings=used, metadata=round_metadata(found),
+    return made.table("round_quality", found.metrics, metadata=round_metadata(found),
                       details={**tables, "chains": found.chains, "of": found.of})
 
 

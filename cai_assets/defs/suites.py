@@ -6,26 +6,22 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from cai_assets.assets import PLAIN, TRAINED
 from cai_assets.defs.automation import on_real_change
-from cai_assets.defs.inputs import OWNERS, TAGS, starting_responses
+from cai_assets.defs.declared import declared
 from cai_assets.defs.making import Making
 from cai_assets.defs.metadata import text_preview
-from cai_assets.defs.partitions import versions
-from cai_assets.defs.reinforcement import rl_policy
-from cai_assets.defs.supervised import sft_baseline, sl_policy
 from cai_assets.engines.models import ModelError
 from cai_assets.evals.suites.draw import Counts
 from cai_assets.evals.suites.registry import SuitesError
 from cai_assets.pipeline import evaluation as stages
-from cai_assets.pipeline.policies import TRAINED, by_engine, open_policies
+from cai_assets.pipeline.policies import by_engine, open_policies
 from cai_assets.pipeline.project import Project
 from cai_assets.reports.suites import headline_table, metric_table, numbers
 
 
 # As for evaluation, a new baseline alone runs nothing again.
-@dg.asset(group_name="evaluation", kinds={"vllm", "polars"}, owners=OWNERS, code_version="1", partitions_def=versions,
-          deps=[starting_responses, sft_baseline, sl_policy, rl_policy], tags=TAGS, pool="gpu",
-          automation_condition=on_real_change(ignoring=dg.AssetSelection.assets("sft_baseline")))
+@dg.asset(**declared("suite_results", when=on_real_change(ignoring=dg.AssetSelection.assets(PLAIN))))
 def suite_results(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """Attack success, over-refusal, help and ability of base, trained and other policies on the same cases.
 
@@ -46,11 +42,9 @@ def suite_results(context: dg.AssetExecutionContext, project: dg.ResourceParam[P
     verdicts = stages.suite_verdicts(settings, every, complete=made.completer(judge))
     metrics, rows = stages.suite_tables(settings, cases, every, verdicts)
     _, path = project.records.save_table("suite_rows", rows)
-    used = {"evaluation": settings.evaluation, "generation": settings.generation, "labels": settings.labels,
-            "models": settings.models}
     found = {name: {**asdict(c), "digest": s.digest} for s in cases.suites for name, c in cases.drawn.counts.items()
              if name == s.name}
-    return made.table("suite_results", metrics, settings=used,
+    return made.table("suite_results", metrics,
                       details={"rows": project.layout.relative(path), "suites": found},
                       metadata={**suite_metadata(metrics, cases.drawn.counts),
                                 "rows_file": dg.MetadataValue.path(str(path)),

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import dagster as dg
 import polars as pl
 
-from cai_assets.defs.automation import on_real_change
-from cai_assets.defs.inputs import OWNERS, TAGS, initial_responses, registered, starting_responses
+from cai_assets.defs.declared import POOL, declared, spec
+from cai_assets.defs.inputs import registered
 from cai_assets.defs.launch import train
 from cai_assets.defs.making import Making
 from cai_assets.defs.metadata import curve_metadata, revision_preview, text_preview
@@ -18,23 +18,9 @@ from cai_assets.pipeline.roles import Base, critic, starting_policy
 from cai_assets.reports.checkpoint import principle_rows
 from cai_assets.steps.complete import total
 
-GROUP = "supervised"
 
-
-def _spec(name: str, description: str, deps: list[str]) -> dg.AssetSpec:
-    return dg.AssetSpec(name, deps=deps, description=description, group_name=GROUP, kinds={"vllm", "polars"},
-                        owners=OWNERS, code_version="1", tags=TAGS, automation_condition=on_real_change())
-
-
-@dg.multi_asset(
-    name="critique_and_revise", partitions_def=versions, pool="gpu",
-    specs=[
-        _spec("critiques", "Each round's critique of the newest text, by the principle the chain drew. One row a "
-              "prompt and round.", ["constitution", "starting_responses"]),
-        _spec("revisions", "Each round's revision in answer to its critique. One row a prompt and round.",
-              ["constitution", "starting_responses", "critiques"]),
-    ],
-)
+@dg.multi_asset(name="critique_and_revise", partitions_def=versions, pool=POOL,
+                specs=[spec("critiques"), spec("revisions")])
 def critique_revise(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
 ) -> Iterator[dg.MaterializeResult[None]]:
@@ -46,21 +32,19 @@ def critique_revise(
     critiques, revisions = stages.critiques_and_revisions(
         settings, registered(project, context.partition_key), responses,
         complete=made.completer(critic(project, made.before())))
-    used = {"critique": settings.critique, "generation": settings.generation, "models": settings.models}
     steps = [made.usage[s] for s in ("critique", "verdict") if s in made.usage]
     made.usage["critique"] = total(steps)  # the verdicts are calls of the critic, and counted with its critiques
-    yield made.table("critiques", critiques, settings=used, step="critique", metadata={
+    yield made.table("critiques", critiques, step="critique", metadata={
         **stop_metadata(critiques),
         **text_preview(critiques.drop_nulls("critique"), {"principle_id": "principle", "critique": "critique"}),
         "rows_per_principle": dg.MetadataValue.json(dict(critiques["principle_id"].value_counts().sort(
             "principle_id").iter_rows()))})
     made.record("critiques")
-    yield made.table("revisions", revisions, settings=used, step="revision",
+    yield made.table("revisions", revisions, step="revision",
                      metadata={**stop_metadata(revisions), **revision_preview(responses, revisions)})
 
 
-@dg.asset(group_name=GROUP, kinds={"polars", "parquet"}, owners=OWNERS, code_version="1", partitions_def=versions,
-          deps=[starting_responses, "revisions"], automation_condition=on_real_change())
+@dg.asset(**declared("sl_dataset"))
 def sl_dataset(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """What the SL policy is trained on: revised responses of every round (or the last), helpful and general ones."""
     made = Making(context, project, partition=context.partition_key)
@@ -70,15 +54,14 @@ def sl_dataset(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proj
         if report.warning:
             context.log.warning(report.warning)
     without = revisions.group_by("prompt_id").agg(pl.col("revision").count()).filter(pl.col("revision") == 0)
-    return made.table("sl_dataset", frame, settings={"supervised": project.settings.supervised}, metadata={
+    return made.table("sl_dataset", frame, metadata={
         **text_preview(frame, {"messages": "prompt", "response": "response"}),
         "truncated": frame.filter(pl.col("finish") == "length").height,
         "revised": frame.filter(pl.col("round") > 0).height, **_of_each_kind(frame),
         "chains_without_a_revision": without.height, **mix_metadata(mixed)})
 
 
-@dg.asset(group_name=GROUP, kinds={"pytorch", "huggingface"}, owners=OWNERS, code_version="1", partitions_def=versions,
-          deps=[sl_dataset], tags=TAGS, pool="gpu", automation_condition=on_real_change())
+@dg.asset(**declared("sl_policy"))
 def sl_policy(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """The SL-CAI policy: the starting policy after supervised training on the revisions (Bai et al. 2022, 3.2)."""
     made = Making(context, project, partition=context.partition_key)
@@ -89,8 +72,7 @@ def sl_policy(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proje
     return _supervised(made, "sl_policy", rows, starting_policy(project, made.before()), card)
 
 
-@dg.asset(group_name=GROUP, kinds={"pytorch", "huggingface"}, owners=OWNERS, code_version="1",
-          deps=[initial_responses], tags=TAGS, pool="gpu", automation_condition=on_real_change(from_the_start=True))
+@dg.asset(**declared("sft_baseline"))
 def sft_baseline(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """Plain supervised fine-tuning on initial responses: the same prompts, the same number of rows, no constitution."""
     made = Making(context, project, partition=None)
@@ -103,8 +85,6 @@ def sft_baseline(context: dg.AssetExecutionContext, project: dg.ResourceParam[Pr
 def _supervised(
     made: Making, asset: str, rows: pl.DataFrame, base: Base, card: dict[str, object]
 ) -> dg.MaterializeResult[None]:
-    project = made.project
-    settings = project.settings.sl
     by_kind = {"revisions or responses to red-team prompts": rows.filter(pl.col("kind") == "red-team").height,
                "responses to helpful prompts": rows.filter(pl.col("kind") == "helpful").height,
                "general conversations": rows.filter(pl.col("kind") == "general").height}
@@ -112,7 +92,6 @@ def _supervised(
     done = train(made, asset=asset, kind="supervised", rows=stages.supervised_training(rows),
                  base=base, card={**card, "rows_by_kind": by_kind})
     return made.trained(asset, done.checkpoint, reused=done.reused, seconds=done.seconds, rows=rows.height,
-                        settings={"sl": settings},
                         metadata={**_of_each_kind(rows), **curve_metadata(done.checkpoint, ("loss",))})
 
 

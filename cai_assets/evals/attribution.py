@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
+from cai_assets.assets import OWN, PLAIN
 from cai_assets.constitution.derive import Kind
 from cai_assets.evals.statistics import NOT_SEEN, clustered_difference, holm, paired_p, told
 from cai_assets.evals.suites.model import ATTACKS
@@ -27,8 +28,7 @@ EFFECTS = pl.Schema({
     "unpaired": pl.Int64(), "p": pl.Float64(), "p_holm": pl.Float64(), "verdict": pl.String(),
     "beyond_again": pl.Boolean(),
 })
-POLICIES = ("rl_policy", "sl_policy")
-PLAIN = "sft_baseline"  # what a principle alone is compared with: the same prompts, the same training, no principle
+POLICIES = tuple(reversed(OWN))  # what a version stands for first
 ALL = "all"
 SEEN = ("better", "worse")
 OUTCOME = {"win": 1.0, "tie": 0.5, "loss": 0.0}

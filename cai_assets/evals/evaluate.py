@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from cai_assets.assets import RIVALS
 from cai_assets.constitution.model import Principle
 from cai_assets.engines.protocol import Style
 from cai_assets.evals import adherence
@@ -23,9 +24,8 @@ from cai_assets.evals.refusal import is_refusal
 from cai_assets.evals.text import echo_rate, relevance_with_zero_line, same_text, words
 from cai_assets.settings.method import CONFIDENCE, ENOUGH
 
-__all__ = ["JUDGED", "METRICS_SCHEMA", "RIVALS", "ROWS_SCHEMA", "evaluate"]
+__all__ = ["JUDGED", "METRICS_SCHEMA", "ROWS_SCHEMA", "evaluate"]
 
-RIVALS = {"rl_policy": "sl_policy"}  # judged against each other too: what reinforcement learning did to its start
 WINS = Columns("p_win", "outcome", "verdict", "judge_error", "row_key_first", "row_key_second")
 RIVAL_WINS = Columns("rival_p", "rival_outcome", "rival_verdict", "rival_error", "row_key_rival_first",
                      "row_key_rival_second")

@@ -13,11 +13,10 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from cai_assets.export.assets import ABOUT
+from cai_assets.assets import CHECKPOINTS, about
 from cai_assets.export.bom_card import data_of, model_card
 from cai_assets.export.extra import ExportError, extra
 from cai_assets.export.subject import Subject
-from cai_assets.lineage.targets import CHECKPOINTS
 from cai_assets.store.canonical import digest_file
 from cai_assets.store.layout import write_atomic
 from cai_assets.store.records import Record
@@ -95,7 +94,7 @@ def _model(subject: Subject) -> Any:
     principles = [Property(name=f"cai:principle:{p.version}:{p.id}", value=_say(p)) for p in
                   (found.principles if found else ())]
     return Component(name=subject.name, version=subject.key, type=ComponentType.MACHINE_LEARNING_MODEL,
-                     bom_ref=subject.lineage.root, description=ABOUT[subject.asset], components=files,
+                     bom_ref=subject.lineage.root, description=about(subject.asset), components=files,
                      properties=principles)
 
 
@@ -117,7 +116,7 @@ def _component(name: str, record: Record) -> Any:
 
     kind = ComponentType.MACHINE_LEARNING_MODEL if record.asset in CHECKPOINTS else ComponentType.DATA
     return Component(name="/".join(filter(None, (record.asset, record.partition))), version=record.digest, type=kind,
-                     bom_ref=name, description=ABOUT.get(record.asset))
+                     bom_ref=name, description=about(record.asset))
 
 
 def _packages(subject: Subject) -> list[Any]:

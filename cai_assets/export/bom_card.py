@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cai_assets.export.assets import ABOUT
+from cai_assets.assets import CHECKPOINTS, about
 from cai_assets.export.subject import Subject
 from cai_assets.export.tables import setting_rows
-from cai_assets.lineage.targets import CHECKPOINTS
 from cai_assets.reports.cards import LIMITS
 from cai_assets.store.records import Record
 
@@ -37,7 +36,7 @@ def data_of(record: Record) -> dict[str, Any]:
     facts = {"digest": record.digest, "record": record.ref.id, **(
         {} if record.rows is None else {"rows": str(record.rows)})}
     kind = "definition" if record.asset == "constitution" else "dataset"
-    return {"type": kind, "name": record.asset, "description": ABOUT.get(record.asset, record.asset), "contents": {
+    return {"type": kind, "name": record.asset, "description": about(record.asset), "contents": {
         "properties": [{"name": f"cai:{k}", "value": v} for k, v in facts.items()]}}
 
 

@@ -7,7 +7,7 @@ give equal bytes; the card says what was left out. Nothing here reaches the netw
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -21,6 +21,7 @@ from cai_assets.export.extra import ExportError
 from cai_assets.export.folder import file_name, fresh
 from cai_assets.export.rows import cai_rows, preference_rows, sft_rows
 from cai_assets.export.scrub import scrub_record
+from cai_assets.lineage.targets import nearest
 from cai_assets.lineage.trace import tree
 from cai_assets.store.layout import Layout, UnsafeName, write_atomic
 from cai_assets.store.parquet import StoreCorrupt
@@ -69,7 +70,7 @@ def _add(made: DataExport, records: Records, layout: Layout, config: Config, hel
     made.records.update({name: scrub_record(r) for name, r in above.items()})
     made.sources[config] = source
     if config == "preferences":
-        _preferences(made, records, source, held_out)
+        _preferences(made, layout, source, held_out)
     elif config == "sft":
         made.splits[config] = {"train": sft_rows(records.table(source), made.version)}
         made.left_out[config] = {}
@@ -77,9 +78,9 @@ def _add(made: DataExport, records: Records, layout: Layout, config: Config, hel
         _chains(made, records, source, above)
 
 
-def _preferences(made: DataExport, records: Records, source: Record, held_out: float) -> None:
-    labelled = records.table(source)
-    share = _held_out(records, made.version, source, held_out)
+def _preferences(made: DataExport, layout: Layout, source: Record, held_out: float) -> None:
+    labelled = Records(layout).table(source)
+    share = _held_out(layout, made.version, source, held_out)
     rows = preference_rows(labelled, held_out=share, version=made.version,
                            round_number=round_of(made.version).number)
     test = rows.filter("held_out").drop("held_out")
@@ -90,19 +91,20 @@ def _preferences(made: DataExport, records: Records, source: Record, held_out: f
                                     "exactly balanced": labelled.height - ungraded - rows.height}
 
 
-def _held_out(records: Records, version: str, source: Record, otherwise: float) -> float:
+def _held_out(layout: Layout, version: str, source: Record, otherwise: float) -> float:
     """The share that the version's newest reward model held out, if it was trained on these labels."""
     try:
-        record = records.latest("reward_model", version)
+        record = Records(layout).latest("reward_model", version)
     except RecordMissing:
         return otherwise
-    used = any(i.digest == source.digest for i in record.inputs)
+    labels = nearest(record, source.asset, tree(layout, record))
+    used = labels is not None and labels.digest == source.digest
     return float(record.settings.get("reward", {}).get("held_out", otherwise)) if used else otherwise
 
 
 def _chains(made: DataExport, records: Records, source: Record, above: dict[str, Record]) -> None:
-    revisions = _input(source, "revisions", above)
-    read = {name: records.table(_input(revisions, name, above)) for name in ("starting_responses", "critiques")}
+    revisions = _above(source, "revisions", above)
+    read = {name: records.table(_above(revisions, name, above)) for name in ("starting_responses", "critiques")}
     table = records.table(revisions)
     rows = cai_rows(read["starting_responses"], read["critiques"], table, made.constitution, made.version)
     made.splits["cai"] = {"train": rows}
@@ -110,10 +112,10 @@ def _chains(made: DataExport, records: Records, source: Record, above: dict[str,
     made.left_out["cai"] = {"nothing left to criticise": stopped, "failed": table.height - rows.height - stopped}
 
 
-def _input(record: Record, asset: str, above: dict[str, Record]) -> Record:
-    for ref in record.inputs:
-        if ref.asset == asset and ref.id in above:
-            return above[ref.id]
+def _above(record: Record, asset: str, above: Mapping[str, Record]) -> Record:
+    found = nearest(record, asset, above)
+    if found:
+        return found
     raise ExportError(f"{record.ref.id} has no {asset} above it that can be read: run 'cai verify', and materialise "
                       f"{asset} again")
 

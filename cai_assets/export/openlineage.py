@@ -15,13 +15,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cai_assets.export.assets import ABOUT
+from cai_assets.assets import CHECKPOINTS, about
 from cai_assets.export.extra import ExportError, extra
 from cai_assets.export.scrub import scrub
 from cai_assets.export.subject import Subject
 from cai_assets.export.tables import setting_rows
 from cai_assets.export.times import stamp, started
-from cai_assets.lineage.targets import CHECKPOINTS
 from cai_assets.store.checkpoints import RECORD
 from cai_assets.store.parquet import StoreCorrupt, open_parquet
 from cai_assets.store.records import UNPARTITIONED, Record
@@ -119,7 +118,7 @@ class _Events:
         kind = "MODEL" if record.asset in CHECKPOINTS else "TABLE"
         return {
             "jobType": f.job_type_job.JobTypeJobFacet("BATCH", "DAGSTER", kind, producer=PRODUCER),
-            "documentation": f.documentation_job.DocumentationJobFacet(ABOUT.get(record.asset, record.asset),
+            "documentation": f.documentation_job.DocumentationJobFacet(about(record.asset),
                                                                        producer=PRODUCER),
             "sourceCodeLocation": f.source_code_location_job.SourceCodeLocationJobFacet(
                 "git", "urn:cai-assets:source", path="cai_assets/defs", version=commit, producer=PRODUCER)}
@@ -169,7 +168,7 @@ class _Events:
 
         found: dict[str, Any] = {
             "version": f.dataset_version_dataset.DatasetVersionDatasetFacet(digest, producer=PRODUCER),
-            "documentation": f.documentation_dataset.DocumentationDatasetFacet(ABOUT.get(asset, asset),
+            "documentation": f.documentation_dataset.DocumentationDatasetFacet(about(asset),
                                                                                producer=PRODUCER),
             "datasetType": f.dataset_type_dataset.DatasetTypeDatasetFacet(
                 "MODEL" if asset in CHECKPOINTS else "FILE", producer=PRODUCER)}

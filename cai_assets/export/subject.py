@@ -14,9 +14,10 @@ from typing import Any
 import polars as pl
 from pydantic import ValidationError
 
+from cai_assets.assets import CHECKPOINTS
 from cai_assets.export.extra import ExportError
 from cai_assets.export.scrub import scrub, scrub_lineage, scrub_record
-from cai_assets.lineage.targets import CHECKPOINTS, UnknownTarget, every_record
+from cai_assets.lineage.targets import UnknownTarget, every_record
 from cai_assets.lineage.trace import Lineage, LineageBroken, Traced, trace, tree
 from cai_assets.lineage.verify.checkpoints import checkpoint_problems
 from cai_assets.store.checkpoints import RECORD

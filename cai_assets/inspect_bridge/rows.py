@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import anyio
 import polars as pl
 
+from cai_assets.assets import AGAIN, BASE, TRAINED, WITHOUT_VERSION, partition_of
 from cai_assets.engines.protocol import Call, Engine
 from cai_assets.errors import CaiError
-from cai_assets.pipeline.policies import AGAIN, BASE, TRAINED
 from cai_assets.pipeline.project import Project
 from cai_assets.pipeline.roles import checkpoint_of
 from cai_assets.pipeline.stages import JUDGE
@@ -64,9 +64,9 @@ def _checkpoint(project: Project, policy: str) -> Path:
     if Path(policy).is_dir():
         return Path(policy)
     name, at, version = policy.partition("@")
-    if name in TRAINED and (at or name == "sft_baseline"):
+    if name in TRAINED and (at or name in WITHOUT_VERSION):
         try:
-            record = project.records.latest(name, None if name == "sft_baseline" else version)
+            record = project.records.latest(name, partition_of(name, version))
         except RecordMissing as e:
             raise UnknownPolicy(str(e)) from None
         return checkpoint_of(project, record).path

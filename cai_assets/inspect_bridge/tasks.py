@@ -13,6 +13,7 @@ from inspect_ai.model import GenerateConfig, ModelOutput, get_model
 from inspect_ai.scorer import Scorer
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
+from cai_assets.assets import BASE
 from cai_assets.evals.suites.ability import ability_calls
 from cai_assets.evals.suites.model import LETTERS
 from cai_assets.inspect_bridge.cases import LETTERS_READ, case_of, samples_of
@@ -27,7 +28,6 @@ from cai_assets.inspect_bridge.scorers import (
     words,
 )
 from cai_assets.pipeline import evaluation
-from cai_assets.pipeline.policies import BASE
 from cai_assets.pipeline.policies import samples_of as sample_indices
 from cai_assets.settings import Settings
 

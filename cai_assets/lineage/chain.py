@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import polars as pl
 
+from cai_assets.assets import SHAPES
 from cai_assets.errors import CaiError
 from cai_assets.lineage.graph import PARENTS, Lookup, Numbers, Places, ancestors, descendants
-from cai_assets.lineage.shapes import SHAPES
 
 # Some columns of ROWS, of all rows of a table or of some (sorted positions).
 Read = Callable[[Sequence[str], pl.Series | None], pl.DataFrame]

@@ -13,13 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from cai_assets.assets import CHECKPOINTS, LABELS
 from cai_assets.constitution.model import UnknownPrinciple
 from cai_assets.lineage.chain import UnknownRow, matches, naming
 from cai_assets.lineage.graph import Graph, Places, descendants, graph
 from cai_assets.lineage.principles import DIGITS
-from cai_assets.lineage.shapes import LABELS, read_rows
+from cai_assets.lineage.shapes import read_rows
 from cai_assets.lineage.sizes import Counts, Measure, measured, tokens
-from cai_assets.lineage.targets import CHECKPOINTS, UnknownTarget, every_record
+from cai_assets.lineage.targets import UnknownTarget, every_record
 from cai_assets.lineage.trace import tables_of, tree
 from cai_assets.lineage.trained import training_of
 from cai_assets.store.layout import Layout
@@ -119,7 +120,7 @@ def rebuild(layout: Layout, reached: Sequence[Reached], cost: Cost) -> list[Rebu
     for r in sorted(newest.values(), key=lambda r: (r.partition or "", r.created)):
         above = tree(layout, r, records).keys() & gone
         calls = r.reused + r.generated + r.failed
-        if not above or r.asset == "comparison":
+        if not above:
             continue
         if r.asset in CHECKPOINTS:
             lines.append(Rebuild(r.asset, r.partition, 0, 1, cost(r.asset, 1, True)))

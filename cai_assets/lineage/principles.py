@@ -14,9 +14,10 @@ import numpy.typing as npt
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
+from cai_assets.assets import LABELS
 from cai_assets.constitution.model import Constitution
 from cai_assets.lineage.graph import Graph, Places, spread
-from cai_assets.lineage.shapes import LABELS, Part, read_rows
+from cai_assets.lineage.shapes import Part, read_rows
 from cai_assets.lineage.sizes import Counts, Measure, measured, tokens
 from cai_assets.lineage.trained import TRAINED
 from cai_assets.store.row_store import RowStore

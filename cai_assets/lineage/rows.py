@@ -10,9 +10,10 @@ from typing import Protocol
 import numpy as np
 import polars as pl
 
+from cai_assets.assets import LABELS
 from cai_assets.lineage.chain import Read, around, chain
 from cai_assets.lineage.graph import Graph, Places, ancestors, graph
-from cai_assets.lineage.shapes import LABELS, ROWS, Part, Table, columns, parts_of, read_rows, said
+from cai_assets.lineage.shapes import ROWS, Part, Table, columns, parts_of, read_rows, said
 from cai_assets.lineage.sizes import Counts, lengths, tokens
 from cai_assets.store.parquet import GROUP_ROWS, as_frame, open_parquet, read_table
 from cai_assets.store.row_store import RowStore

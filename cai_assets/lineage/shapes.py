@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from cai_assets.assets import SHAPES, Shape
 from cai_assets.lineage.origins import ORIGIN, as_struct
 from cai_assets.store.parquet import as_frame, open_parquet, read_parquet, read_table
 
@@ -26,36 +27,6 @@ ROWS: dict[str, pl.DataType] = {
     "principle_ids": pl.List(pl.String()), "text": pl.String(), "messages": MESSAGES,
     "row_keys": pl.List(pl.String()), "parents": pl.List(pl.String()),
 }
-LABELS = "preference_pairs"
-
-
-class Shape(NamedTuple):
-    """Which columns of an asset's table make a row. ``calls``: its text is that of the call of its first key, and is
-    trained on as such."""
-
-    id: str
-    parents: tuple[str, ...]
-    text: str | None = None
-    keys: tuple[str, ...] = ()
-    calls: bool = False
-
-
-RESPONSE = Shape("row_id", ("prompt_id",), "response", ("row_key",), calls=True)
-# In the order in which an id that two assets hold is taken to be made.
-SHAPES: dict[str, tuple[Shape, ...]] = {
-    "prompts": (Shape("prompt_id", (), "messages"),),
-    "initial_responses": (RESPONSE,),
-    "starting_responses": (RESPONSE,),
-    "critiques": (Shape("row_id", ("parent_id",), "critique", ("row_key",)),),
-    "revisions": (Shape("row_id", ("parent_id", "critique_id"), "revision", ("row_key",), calls=True),),
-    "response_pairs": tuple(Shape(f"row_id_{s}", ("prompt_id",), f"response_{s}", (f"row_key_{s}",), calls=True)
-                            for s in "ab"),
-    LABELS: (Shape("row_id", ("row_id_a", "row_id_b"), "chosen", ("row_keys", "row_key_first", "row_key_second")),),
-    # What none of the above made: general conversations, people's comparisons.
-    "sl_dataset": (Shape("row_id", (), "response"),),
-    "training_rows": (Shape("row_id", (), "text"),),
-}
-OWN_MESSAGES = ("prompts", "sl_dataset", "training_rows")
 
 
 class Table(NamedTuple):
@@ -104,7 +75,7 @@ def read_rows(part: Part, rows: pl.Series | None = None, only: Sequence[str] = t
     shape, table = part.shape, part.table
     behind = {"row_id": (shape.id,), "parents": shape.parents, "row_keys": shape.keys, "text": (shape.text,),
               "principle_ids": ("principle_id", "votes"), "origin": ("prompt_id", "origin"),
-              "messages": ("messages",) if table.asset in OWN_MESSAGES else ()}
+              "messages": ("messages",) if shape.messages else ()}
     frame = part.read([c for name in only for c in behind.get(name, (name,))], rows)
     if table.origins is not None and "origin" in only:
         frame = frame.join(as_struct(read_parquet(table.origins)), on="prompt_id", how="left", maintain_order="left")

@@ -12,13 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from cai_assets.assets import GRAPH, LABELS
 from cai_assets.lineage.graph import Graph, Places
-from cai_assets.lineage.shapes import LABELS, Part, characters
+from cai_assets.lineage.shapes import Part, characters
 from cai_assets.store.row_store import RowStore
 
 Measure = Literal["completion tokens", "characters"]
 Counts = npt.NDArray[np.int64]
-CALLS = ("respond", "revision")  # the steps whose texts are trained on
+# The steps whose texts are trained on.
+CALLS = tuple(dict.fromkeys(step for a in GRAPH if any(s.calls for s in a.rows) for step in a.steps))
 UNKNOWN = -1
 
 

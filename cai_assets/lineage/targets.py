@@ -5,15 +5,15 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from cai_assets.assets import CHECKPOINTS, partition_of
 from cai_assets.errors import CaiError
 from cai_assets.store.checkpoints import RECORD
 from cai_assets.store.layout import Layout, UnsafeName
-from cai_assets.store.records import UNPARTITIONED, WITHOUT_VERSION, Record, RecordMissing, Records, Ref
+from cai_assets.store.records import UNPARTITIONED, Record, RecordMissing, Records, Ref
 
-CHECKPOINTS = ("sft_baseline", "sl_policy", "reward_model", "rl_policy")
 KEY = re.compile(r"(k1:)?[0-9a-f]{8,32}")
 RECORD_ID = re.compile(r"(?P<asset>[a-z_]+)/(?P<partition>[a-z0-9-]+)/(?P<number>\d{6})")
 
@@ -28,7 +28,7 @@ def find_record(layout: Layout, target: str) -> Record:
     exact = RECORD_ID.fullmatch(target)
     asset, _, partition = (exact["asset"], "", exact["partition"]) if exact else target.partition("@")
     try:
-        where = None if asset in WITHOUT_VERSION or partition == UNPARTITIONED else partition
+        where = None if partition == UNPARTITIONED else partition_of(asset, partition)
         if not (layout.root / "records" / asset / (where or UNPARTITIONED)).is_dir():
             raise RecordMissing(asset)
         if not exact:
@@ -36,6 +36,18 @@ def find_record(layout: Layout, target: str) -> Record:
         return records.get(Ref(asset=asset, partition=where, number=int(exact["number"]), digest=""))
     except (RecordMissing, UnsafeName, FileNotFoundError):
         raise UnknownTarget(_unknown(layout, target)) from None
+
+
+def nearest(record: Record, asset: str, above: Mapping[str, Record]) -> Record | None:
+    """The record of an asset that a record was made from, in the fewest steps. ``above``: what can be read, by id."""
+    seen, waiting = set[str](), [ref.id for ref in record.inputs]
+    while waiting:
+        found = [above[name] for name in waiting if name in above]
+        if match := next((r for r in found if r.asset == asset), None):
+            return match
+        seen.update(waiting)
+        waiting = [ref.id for r in found for ref in r.inputs if ref.id not in seen]
+    return None
 
 
 def every_record(layout: Layout, assets: tuple[str, ...] | None = None) -> Iterator[Record]:

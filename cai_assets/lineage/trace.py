@@ -15,13 +15,14 @@ from pathlib import Path
 import polars as pl
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from cai_assets.assets import CHECKPOINTS, SHAPES
 from cai_assets.constitution.model import Constitution
 from cai_assets.errors import CaiError
 from cai_assets.lineage.graph import Graph, graph
 from cai_assets.lineage.principles import Influence, influence
 from cai_assets.lineage.rows import FileRows, Rows, UsedRows, batches
-from cai_assets.lineage.shapes import SHAPES, Table
-from cai_assets.lineage.targets import CHECKPOINTS, checkpoint_folder, every_record, find_record, maker
+from cai_assets.lineage.shapes import Table
+from cai_assets.lineage.targets import checkpoint_folder, every_record, find_record, maker
 from cai_assets.lineage.trained import training_of
 from cai_assets.store.canonical import digest_file
 from cai_assets.store.checkpoints import RECORD

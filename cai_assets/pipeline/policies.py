@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from cai_assets.assets import AGAIN, BASE, TRAINED
 from cai_assets.engines.models import ModelError
 from cai_assets.engines.protocol import Engine
 from cai_assets.pipeline.project import Project
 from cai_assets.settings import Model, Settings
 from cai_assets.store.checkpoints import Checkpoint
-
-BASE, AGAIN = "base", "base_again"
-TRAINED = ("sft_baseline", "sl_policy", "rl_policy")
 
 
 def policy_names(settings: Settings) -> tuple[str, ...]:

@@ -27,6 +27,8 @@ from cai_assets.evals.red_team import (
     suite_breaks,
     training_texts,
 )
+from cai_assets.lineage.targets import nearest
+from cai_assets.lineage.trace import tree
 from cai_assets.pipeline.project import Project
 from cai_assets.steps.prompts import load_prompts
 from cai_assets.steps.respond import RESPOND
@@ -138,8 +140,8 @@ def _check(rows: pl.DataFrame, policy: str, suites: Collection[str]) -> None:
 def _evaluation(project: Project, version: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Rows of the asset ``evaluation``, and the prompts that they answer."""
     record = project.records.latest(HELD_OUT, version)
-    ref = next((r for r in record.inputs if r.asset == "starting_responses"), None)
-    if ref is None or "rows" not in record.details:
+    asked = nearest(record, "starting_responses", tree(project.layout, record))
+    if asked is None or "rows" not in record.details:
         raise RecordMissing(f"{record.ref.id} names no rows: materialise {HELD_OUT} of {version} again")
     rows = read_parquet(project.layout.absolute(record.details["rows"]))
-    return rows, project.records.table(project.records.get(ref))
+    return rows, project.records.table(asked)

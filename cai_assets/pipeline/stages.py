@@ -15,7 +15,7 @@ from cai_assets.engines.protocol import Call, Sampling
 from cai_assets.evals import judge
 from cai_assets.evals.evaluate import evaluate
 from cai_assets.evals.gate import GateResult, measure_labeller
-from cai_assets.pipeline.policies import TRAINED, samples_of
+from cai_assets.pipeline.policies import samples_of
 from cai_assets.settings import Settings
 from cai_assets.steps.comparisons import Mixed, comparisons, mix_human
 from cai_assets.steps.complete import Completer, Row
@@ -33,7 +33,6 @@ from cai_assets.steps.supervised import (
 )
 
 JUDGE = judge.STEP
-TRAINED_POLICIES = TRAINED
 
 
 def initial_responses(settings: Settings, prompts: pl.DataFrame, *, complete: Completer) -> pl.DataFrame:

@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from cai_assets.assets import ATTRIBUTED
 from cai_assets.constitution.derive import Derived
 from cai_assets.constitution.diff import diff
 from cai_assets.constitution.model import Constitution
@@ -21,9 +22,6 @@ from cai_assets.plan.plan import Plan, make_plan
 from cai_assets.plan.touches import together
 from cai_assets.store.records import Record, RecordMissing
 
-# The assets of a version that a comparison needs, in the order of the graph.
-MADE = ("constitution", "starting_responses", "critiques", "revisions", "sl_dataset", "sl_policy", "response_pairs",
-        "preference_pairs", "reward_model", "rl_policy", "evaluation", "suite_results")
 CHAINS = ("critiques", "revisions")
 NOT_MADE = "not made yet"
 
@@ -108,7 +106,7 @@ def expected(before: Constitution, derived: Derived, rounds: int) -> Share:
 
 def cost(plan: Plan) -> Cost:
     """The lines of a plan that are the version's own, added up."""
-    lines = [line for line in plan.lines if line.asset in MADE]
+    lines = [line for line in plan.lines if line.asset in ATTRIBUTED]
     rows = {line.asset: line.generate_max for line in lines}
     priced = [line.cost_usd for line in lines if line.cost_usd is not None]
     return Cost(sum(rows.get(asset, 0) for asset in CHAINS), sum(n for a, n in rows.items() if a not in CHAINS),
@@ -148,7 +146,7 @@ def standing(project: Project, version: str, derived: Derived) -> str:
 
 
 def _records(project: Project, version: str) -> list[Record]:
-    return [project.records.latest(asset, version) for asset in MADE]
+    return [project.records.latest(asset, version) for asset in ATTRIBUTED]
 
 
 def _seed(project: Project, records: Sequence[Record]) -> int | None:

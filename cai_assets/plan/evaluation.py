@@ -9,10 +9,9 @@ from collections.abc import Collection, Mapping
 
 import polars as pl
 
+from cai_assets.assets import BASE, RIVALS
 from cai_assets.constitution.draw import evaluation_key
-from cai_assets.evals.evaluate import RIVALS
 from cai_assets.pipeline import evaluation, stages
-from cai_assets.pipeline.policies import BASE
 from cai_assets.plan.causes import drawn_before, principle_causes
 from cai_assets.plan.dry import PLANNED
 from cai_assets.plan.lines import Lines, planned

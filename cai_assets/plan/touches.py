@@ -20,13 +20,15 @@ them: one draw for each evaluation prompt.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+from cai_assets.assets import ASSETS, CHECKPOINTS, downstream
 from cai_assets.constitution.diff import BLOCKS, Change, Diff, ShotChange, applied
 from cai_assets.constitution.digest import REQUESTS
 from cai_assets.constitution.model import Constitution, Use
 
+Effect = tuple[float | None, float | None, str]  # rows, chains and reason, as of a Touch
 ROUNDING = 1e-12
 
 REASONS = {
@@ -40,6 +42,12 @@ REASONS = {
 
 CANNOT = "no principle is left for this phase: it cannot be made"
 NEW_POLICIES = "new policies respond and are judged; rows of the others are reused"
+# What a table comes to whose calls new policies answer.
+BY_POLICIES: Mapping[str, Effect] = {
+    "response_pairs": (1.0, None, "sampled again from sl_policy"),
+    "evaluation": (None, None, NEW_POLICIES), "suite_results": (None, None, NEW_POLICIES),
+    "constitution_tests": (None, None, "its own cases, and answers of the new rl_policy"),
+}
 NONE_LEFT: dict[Use, str] = {"critique": CANNOT, "preference": CANNOT,
                              "evaluation": "no principle is left to judge by: adherence is no longer measured"}
 
@@ -111,9 +119,6 @@ def _draws(before: Constitution, after: Constitution, use: Use, fields: tuple[st
 
 
 def _between(before: Constitution, after: Constitution, change: str, reason: str, rounds: int) -> list[Touch]:
-    def touch(asset: str, rows: float | None, why: str, chains: float | None = None) -> Touch:
-        return Touch(change, asset, rows, chains, why)
-
     def why(use: Use) -> str:
         return reason if after.taking_part(use) else NONE_LEFT[use]
 
@@ -121,41 +126,38 @@ def _between(before: Constitution, after: Constitution, change: str, reason: str
     labels = _draws(before, after, "preference", REQUESTS["preference"])
     if t:
         c = _draws(before, after, "critique", ("critique",))
-        return [*_supervised(touch, t, c, why("critique"), rounds), *_preference(touch, 1.0, "labels of new responses"),
-                *_reinforcement(touch, "sl_policy and reward_model are new", share_of_chains(t, rounds))]
+        chains = share_of_chains(t, rounds)
+        return _touched(change, {
+            "critiques": (share_of_steps(t, rounds, c), share_of_chains(t, rounds, c), why("critique")),
+            "revisions": (share_of_steps(t, rounds), chains, why("critique")),
+            "sl_dataset": (None, chains, "holds the revisions of those chains"),
+            "preference_pairs": (1.0, None, "labels of new responses"),
+            "round_quality": (None, chains, "new revisions are judged")})
     if labels:
-        return [*_preference(touch, labels, why("preference")), *_reinforcement(touch, "reward_model is new", 0.0)]
+        return _touched(change, {"preference_pairs": (labels, None, why("preference"))})
     if judged := _draws(before, after, "evaluation", REQUESTS["evaluation"]):
-        return [touch("evaluation", judged, why("evaluation")), touch("constitution_tests", None, "its own cases"),
-                *_shown(touch)]
+        return _touched(change, {"evaluation": (judged, None, why("evaluation")),
+                                 "constitution_tests": (None, None, "its own cases")})
     return []
 
 
-def _supervised(touch: Callable[..., Touch], t: float, c: float, why: str, rounds: int) -> Iterator[Touch]:
-    chains = share_of_chains(t, rounds)
-    if critiques := share_of_steps(t, rounds, c):
-        yield touch("critiques", critiques, why, share_of_chains(t, rounds, c))
-    yield touch("revisions", share_of_steps(t, rounds), why, chains)
-    yield touch("sl_dataset", None, "holds the revisions of those chains", chains)
-    yield touch("sl_policy", 1.0, "trained again on sl_dataset")
-    yield touch("response_pairs", 1.0, "sampled again from sl_policy")
+def _touched(change: str, known: Mapping[str, Effect]) -> list[Touch]:
+    """The assets that a change touches in a way of their own, and all that is made from them."""
+    reached = downstream(known)
+    every = {name: known.get(name) or _of_any(name, reached) for name in reached}
+    return [Touch(change, name, rows, chains, reason) for name, (rows, chains, reason) in every.items() if rows != 0.0]
 
 
-def _preference(touch: Callable[..., Touch], labels: float, why: str) -> Iterator[Touch]:
-    yield touch("preference_pairs", labels, why)
-    yield touch("reward_model", 1.0, "trained again on preference_pairs")
-
-
-def _reinforcement(touch: Callable[..., Touch], why: str, chains: float) -> Iterator[Touch]:
-    yield touch("rl_policy", 1.0, f"trained again: {why}")
-    yield touch("evaluation", None, NEW_POLICIES)
-    yield touch("suite_results", None, NEW_POLICIES)
-    if chains:
-        yield touch("round_quality", None, "new revisions are judged", chains)
-    yield touch("constitution_tests", None, "its own cases, and answers of the new rl_policy")
-    yield from _shown(touch)
-
-
-def _shown(touch: Callable[..., Touch]) -> Iterator[Touch]:
-    """The assets that show others, and call no model."""
-    yield from (touch(asset, None, "shows what is new above it") for asset in ("attribution", "report", "comparison"))
+def _of_any(name: str, reached: Collection[str]) -> Effect:
+    """The effect on an asset of what is new above it. ``reached``: all assets that are touched."""
+    asset = ASSETS[name]
+    above = [n for n in asset.reads if n in reached]
+    trained = [n for n in above if n in CHECKPOINTS]
+    if asset.kind == "training":
+        new = f": {' and '.join(trained)} {'are' if len(trained) > 1 else 'is'} new" if trained else ""
+        return 1.0, None, f"trained again{new or f' on {above[0]}'}"
+    if asset.kind == "view":
+        return None, None, "shows what is new above it"
+    if name in BY_POLICIES:
+        return BY_POLICIES[name]
+    return None, None, f"made again from new {' and '.join(above)}"

@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from cai_assets.assets import ASSETS, CALLED, CHECKPOINTS, call_steps, partition_of
 from cai_assets.engines.keys import Payloads
 from cai_assets.engines.protocol import Call
 from cai_assets.errors import CaiError
@@ -19,13 +20,9 @@ from cai_assets.pipeline.project import Project
 from cai_assets.plan.dry import DryCompleter
 from cai_assets.plan.plan import Planner
 from cai_assets.steps.complete import Row, Step
-from cai_assets.store.records import WITHOUT_VERSION, Record, RecordMissing
+from cai_assets.store.records import Record, RecordMissing
 
-STEPS = {"initial_responses": ("respond",), "starting_responses": ("respond",), "critiques": ("critique",),
-         "revisions": ("revision",), "response_pairs": ("respond", "revision"), "preference_pairs": ("label",)}
-ROW = {"response_pairs": ("pair_id", "row_key_a"), "preference_pairs": ("pair_id", "row_key_first")}
 PARTS = ("base", "data", "settings", "seed", "code_version", "reward_model", "labeller", "supervised")
-CHECKPOINTS = ("sft_baseline", "sl_policy", "reward_model", "rl_policy")
 EXCERPT = 300
 
 
@@ -48,8 +45,8 @@ def why_row(project: Project, asset: str, version: str, row: str, *, against: st
     Raise CannotExplain if the asset has no such row, if the row waits for a text that does not exist yet, or if the
     version compared with was not materialised.
     """
-    if asset not in STEPS:
-        raise CannotExplain(f"rows of {asset} cannot be compared one by one; choose one of {', '.join(STEPS)}")
+    if asset not in CALLED:
+        raise CannotExplain(f"rows of {asset} cannot be compared one by one; choose one of {', '.join(CALLED)}")
     before = _payload(project, asset, _table(project, asset, against), row, f"{asset} for {against}", {})
     planned: dict[str, str] = {}
     table, of = _table_or_plan(project, asset, version, planned)
@@ -125,13 +122,13 @@ def _why_planned(project: Project, asset: str, version: str, old: Record) -> lis
 def _why_table(project: Project, old: Record, new: Record) -> list[Difference]:
     settings = differences({**old.settings, "seed": old.details.get("seed")},
                            {**new.settings, "seed": new.details.get("seed")}, "settings")
-    return [*settings, *_changed_inputs(old, new), *(_changed_rows(project, old, new) if old.asset in STEPS else [])]
+    return [*settings, *_changed_inputs(old, new), *(_changed_rows(project, old, new) if old.asset in CALLED else [])]
 
 
 def _changed_rows(project: Project, old: Record, new: Record) -> list[Difference]:
     """How many rows have another key, and the first of them: what to ask about next."""
     before, now = (project.records.table(record) for record in (old, new))
-    name, key = ROW.get(new.asset, ("prompt_id", "row_key"))
+    name, key = ASSETS[new.asset].row, ASSETS[new.asset].key
     ids = [name, "round"] if "round" in now.columns else [name]
     other = now.select(*ids, key).join(before.select(*ids, key), on=[*ids, key], how="anti")
     if not other.height:
@@ -179,13 +176,13 @@ def differences(before: Any, now: Any, path: str = "") -> list[Difference]:
 def _payload(project: Project, asset: str, table: pl.DataFrame, row: str, of: str,
              planned: Mapping[str, str]) -> dict[str, Any]:
     """What decides one row. ``planned``: payloads of rows that are not stored."""
-    name, key = ROW.get(asset, ("prompt_id", "row_key"))
+    name, key = ASSETS[asset].row, ASSETS[asset].key
     prompt, _, number = row.partition(":")
     found = table.filter(pl.col(name) == prompt)
     if number and "round" in found.columns:
         found = found.filter(pl.col("round") == int(number)) if number.isdecimal() else found.clear()
     keys = found[key].to_list()[:1]
-    stored = {k: r.payload for step in STEPS[asset] for k, r in project.store.lookup(step, keys).items()}
+    stored = {k: r.payload for step in call_steps(asset) for k, r in project.store.lookup(step, keys).items()}
     payload = stored.get(keys[0], planned.get(keys[0])) if keys else None
     if payload is None and keys and planned:
         raise CannotExplain(f"{row} of {of} waits for a text that does not exist yet: ask about what is above it")
@@ -197,7 +194,7 @@ def _payload(project: Project, asset: str, table: pl.DataFrame, row: str, of: st
 
 
 def _record(project: Project, asset: str, version: str) -> Record:
-    return project.records.latest(asset, None if asset in WITHOUT_VERSION else version)
+    return project.records.latest(asset, partition_of(asset, version))
 
 
 def _text(value: Any) -> str:

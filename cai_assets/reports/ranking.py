@@ -13,11 +13,11 @@ from typing import Any
 
 import polars as pl
 
+from cai_assets.assets import BASE
 from cai_assets.errors import CaiError
 from cai_assets.evals.judge import Question
 from cai_assets.evals.ranking import Contest, Ranking, rank
 from cai_assets.evals.statistics import Estimate
-from cai_assets.pipeline.policies import BASE
 from cai_assets.reports.compare.sides import Side, side
 from cai_assets.settings.method import CONFIDENCE, ENOUGH
 from cai_assets.store.layout import Layout

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from cai_assets.assets import ORDER, partition_of
 from cai_assets.pipeline.project import Project
-from cai_assets.store.records import WITHOUT_VERSION, RecordMissing
-
-ORDER = (
-    "prompts", "initial_responses", "constitution", "starting_responses", "critiques", "revisions", "sl_dataset",
-    "sl_policy", "sft_baseline", "response_pairs", "preference_pairs", "reward_model", "rl_policy", "evaluation",
-    "suite_results", "round_quality", "constitution_tests", "attribution", "report", "comparison",
-)
+from cai_assets.store.records import RecordMissing
 
 
 class Line(NamedTuple):
@@ -36,7 +31,7 @@ def summary(project: Project, version: str) -> list[Line]:
     lines = []
     for asset in ORDER:
         try:
-            r = project.records.latest(asset, None if asset in WITHOUT_VERSION else version)
+            r = project.records.latest(asset, partition_of(asset, version))
         except RecordMissing:
             continue
         trained = "reused_checkpoint" in r.details

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from cai_assets.assets import OWN_POLICIES
 from cai_assets.registry.engines import AUTO, BACKENDS
 from cai_assets.settings.base import Group, InProject, Source
 
@@ -17,7 +18,6 @@ BUILTIN_MODEL = "smollm2-135m-instruct"
 BUNDLED_PROMPTS = Path(__file__).parent.parent / "data" / "prompts.jsonl"
 POLICY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
 ENOUGH, CONFIDENCE = 20, 0.95  # what a difference is claimed from, unless a setting says otherwise
-OWN_POLICIES = frozenset({"base", "base_again", "sft_baseline", "sl_policy", "rl_policy", "reward_model"})
 
 
 class Model(Group):

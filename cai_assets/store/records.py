@@ -24,8 +24,6 @@ from cai_assets.store.layout import Layout, safe_name, write_atomic
 from cai_assets.store.parquet import parquet_bytes, read_parquet
 
 UNPARTITIONED = "all"
-# Assets that know nothing of a constitution, or compare all of them.
-WITHOUT_VERSION = frozenset({"prompts", "initial_responses", "sft_baseline", "comparison"})
 
 
 class RecordMissing(CaiError, LookupError):

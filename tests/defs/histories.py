@@ -20,6 +20,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from cai_assets.assets import GRAPH, ORDER, partition_of
 from cai_assets.constitution.load import load_file
 from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.defs import launch
@@ -27,10 +28,9 @@ from cai_assets.defs.execute import materialise
 from cai_assets.engines.scripted import Scripted
 from cai_assets.evals.reward import measure
 from cai_assets.pipeline.project import Project
-from cai_assets.reports.summary import ORDER
 from cai_assets.store.garbage import table_keys
 from cai_assets.store.layout import Layout
-from cai_assets.store.records import WITHOUT_VERSION, Record, Records
+from cai_assets.store.records import Record, Records
 from cai_assets.store.row_store import list_shards, read_shard
 from cai_assets.store.upkeep import steps
 from cai_assets.train.job import Job
@@ -38,7 +38,7 @@ from cai_assets.versions.snapshots import VERSIONS
 
 START = load_file(Path(__file__).parents[2] / "constitutions" / "customer-service.yaml")
 ROUNDS = 3
-VIEWS = {"comparison", "attribution", "report"}  # they also say what else is in the store, so a rebuild has others
+VIEWS = {a.name for a in GRAPH if a.kind == "view"}  # they also say what else is in the store, so a rebuild has others
 METRICS = {"loss_first": 1.0, "kl_max": 0.0, "held_out": measure([], [])}
 
 
@@ -74,7 +74,7 @@ class History:
 
     def digests(self, root: Path, version: str) -> dict[str, str]:
         records = self.project(root).records
-        return {a: records.latest(a, None if a in WITHOUT_VERSION else version).digest
+        return {a: records.latest(a, partition_of(a, version)).digest
                 for a in ORDER if a not in VIEWS}
 
     def change(self, rng: random.Random) -> str:
@@ -177,7 +177,7 @@ def named(root: Path, version: str) -> set[str]:
 
 
 def latest(root: Path, asset: str, version: str) -> Record:
-    return Records(Layout(root)).latest(asset, None if asset in WITHOUT_VERSION else version)
+    return Records(Layout(root)).latest(asset, partition_of(asset, version))
 
 
 def check_rows_are_conserved(root: Path, version: str) -> None:

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from histories import History
 
+from cai_assets.assets import needed
 from cai_assets.defs.checks.evaluation import enough_is_graded, judge_is_not_the_labeller
 from cai_assets.defs.evaluation import headline, verdicts
 from cai_assets.defs.execute import materialise
@@ -21,8 +22,7 @@ from cai_assets.reports.ranking import ranking
 from cai_assets.store.records import Record
 from cai_assets.versions.snapshots import VERSIONS
 
-GRAPH = ("prompts", "initial_responses", "constitution", "starting_responses", "critiques", "revisions", "sl_dataset",
-         "sl_policy", "sft_baseline", "response_pairs", "preference_pairs", "reward_model", "rl_policy", "evaluation")
+GRAPH = needed("evaluation")
 POLICIES = ["base", "base_again", "sft_baseline", "sl_policy", "rl_policy", "rlhf"]
 PROMPTS, SAMPLES = 24 + 2, 2
 REFUSES = "refuses-everything"

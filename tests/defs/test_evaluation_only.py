@@ -11,11 +11,11 @@ import polars as pl
 import pytest
 from histories import History
 
+from cai_assets.assets import ORDER, partition_of
 from cai_assets.constitution.load import load_file
 from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.plan.evaluation import JUDGING as NEW_RESPONSES
 from cai_assets.plan.plan import Plan, make_plan
-from cai_assets.reports.summary import ORDER, WITHOUT_VERSION
 from cai_assets.store.garbage import gc
 from cai_assets.store.records import Record
 
@@ -46,7 +46,7 @@ def made(history: History) -> dict[str, Record]:
     success, version = history.run(history.root / "data")
     assert success
     records = history.project(history.root / "data").records
-    return {a: records.latest(a, None if a in WITHOUT_VERSION else version) for a in ORDER}
+    return {a: records.latest(a, partition_of(a, version)) for a in ORDER}
 
 
 def judgements(history: History, record: Record) -> pl.DataFrame:

@@ -18,6 +18,7 @@ import polars as pl
 import pytest
 from histories import ROUNDS, History, latest
 
+from cai_assets.assets import needed
 from cai_assets.defs.execute import materialise
 from cai_assets.plan.plan import Plan, make_plan
 from cai_assets.steps.hygiene import KINDS
@@ -26,8 +27,7 @@ from cai_assets.store.layout import Layout
 from cai_assets.store.records import Record, Records
 from cai_assets.versions.snapshots import VERSIONS
 
-HALF = ("prompts", "initial_responses", "constitution", "starting_responses", "critiques", "revisions", "sl_dataset",
-        "sl_policy", "sft_baseline")
+HALF = needed("sl_policy", "sft_baseline")
 # The scripted engine's verdicts lie between 0.33 and 0.67.
 MODES: tuple[dict[str, Any], ...] = (
     {"stop_above": 0.55}, {"mode": "direct"}, {"mode": "direct", "stop_above": 0.55}, {"shuffle": True},

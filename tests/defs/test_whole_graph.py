@@ -17,20 +17,21 @@ import polars as pl
 import pytest
 from tiny_models import tiny_model
 
+from cai_assets.assets import CHECKPOINTS, ORDER, SPENDING, partition_of
 from cai_assets.constitution.load import load_file
 from cai_assets.defs.execute import materialise
 from cai_assets.pipeline.project import Project
 from cai_assets.plan.lines import Line
 from cai_assets.plan.plan import make_plan
 from cai_assets.plan.why import why_asset, why_row
-from cai_assets.reports.summary import ORDER, summary
+from cai_assets.reports.summary import summary
 from cai_assets.store.layout import Layout
 from cai_assets.store.records import Records
 from cai_assets.versions.snapshots import VERSIONS, Snapshots
 
 REPOSITORY = Path(__file__).parents[2]
 pytestmark = pytest.mark.model
-TRAINED = {"sl_policy", "sft_baseline", "reward_model", "rl_policy"}
+TRAINED = set(CHECKPOINTS)
 
 
 class World:
@@ -119,15 +120,13 @@ def test_a_second_run_generates_nothing_and_trains_nothing(world: World) -> None
     lines = world.lines(world.version)
     assert sum(line.generated for line in lines.values()) == 0
     assert {a for a, line in lines.items() if line.made == "reused"} == TRAINED
-    after = {a: world.records.latest(a, None if a in {"prompts", "initial_responses", "sft_baseline", "comparison"}
-             else world.version).digest for a in before}
+    after = {a: world.records.latest(a, partition_of(a, world.version)).digest for a in before}
     assert after == before
 
 
 def test_the_plan_of_a_first_run_holds_what_the_run_did(world: World) -> None:
     lines = world.first_lines
-    assert set(world.first_plan) == set(ORDER) - {"prompts", "constitution", "sl_dataset", "attribution", "report",
-                                                  "comparison"}
+    assert set(world.first_plan) == set(SPENDING)
     for asset, planned in world.first_plan.items():
         done = lines[asset]
         assert planned.generate_min <= done.generated <= planned.generate_max, asset

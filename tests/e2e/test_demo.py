@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 from model_fixtures import prepared_model
 
-from cai_assets.reports.summary import ORDER, WITHOUT_VERSION
+from cai_assets.assets import ORDER, partition_of
 from cai_assets.store.layout import Layout
 from cai_assets.store.records import Record, Records
 
@@ -55,7 +55,7 @@ class Demo:
 
     def record(self, asset: str, version: str | None = None) -> Record:
         first = version or self.records.partitions("sl_policy")[0]
-        return self.records.latest(asset, None if asset in WITHOUT_VERSION else first)
+        return self.records.latest(asset, partition_of(asset, first))
 
     def table(self, asset: str) -> pl.DataFrame:
         return self.records.table(self.record(asset))

@@ -22,23 +22,22 @@ import pytest
 from histories import START, History, copy_instead_of_training
 from tiny_models import tiny_model
 
+from cai_assets.assets import CALLED, CHECKPOINTS, needed
 from cai_assets.constitution.digest import partition_key
 from cai_assets.constitution.draw import draw, label_key
 from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.defs import launch
 from cai_assets.defs.execute import materialise
 from cai_assets.lineage.principles import ALL_AT_ONCE
-from cai_assets.lineage.targets import CHECKPOINTS, every_record
+from cai_assets.lineage.targets import every_record
 from cai_assets.lineage.trace import to_json, trace, trace_record
 from cai_assets.store.layout import Layout
 from cai_assets.versions.archive import Archive
 from cai_assets.versions.snapshots import VERSIONS
 
-TABLES = ("prompts", "initial_responses", "starting_responses", "critiques", "revisions", "response_pairs",
-          "preference_pairs")
+TABLES = ("prompts", *CALLED)
 VERSIONS_MADE, SEED, MORE_PARTITIONS = 12, 7, 101
-TRACED = ("prompts", "initial_responses", "sft_baseline", "constitution", "starting_responses", "critiques",
-          "revisions", "sl_dataset", "sl_policy", "response_pairs", "preference_pairs", "reward_model", "rl_policy")
+TRACED = needed("rl_policy", "sft_baseline")
 # What a version is made with beside the random edits, by its number.
 SETTINGS: dict[int, dict[str, Any]] = {
     3: {"labels": {"principles": "vote"}}, 4: {"critique": {"rounds": 3, "shuffle": True}},

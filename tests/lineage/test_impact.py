@@ -9,11 +9,12 @@ import pytest
 from made_history import Plain, made, plain
 from typer.testing import CliRunner
 
+from cai_assets.assets import CHECKPOINTS
 from cai_assets.cli import app
 from cai_assets.lineage.chain import UnknownRow
 from cai_assets.lineage.impact import Reached, Target, impact, parse, rebuild
 from cai_assets.lineage.principles import ALL_AT_ONCE
-from cai_assets.lineage.targets import CHECKPOINTS, UnknownTarget, every_record, find_record
+from cai_assets.lineage.targets import UnknownTarget, every_record, find_record
 
 
 def by_hand(target: Target) -> dict[tuple[str, str | None, str], int]:

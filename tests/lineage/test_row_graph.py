@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from cai_assets.assets import LABELS
 from cai_assets.lineage.graph import Graph, Lookup, Numbers, ancestors, descendants, graph, spread
-from cai_assets.lineage.shapes import LABELS, Table
+from cai_assets.lineage.shapes import Table
 from cai_assets.lineage.sizes import lengths, measured, tokens
 from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import parquet_bytes

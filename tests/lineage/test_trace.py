@@ -13,10 +13,11 @@ import pytest
 from made_history import MORE_PARTITIONS, VERSIONS_MADE, flipped, gone, made, plain
 from typer.testing import CliRunner
 
+from cai_assets.assets import CHECKPOINTS
 from cai_assets.cli import app
 from cai_assets.lineage.chain import UnknownRow, chain
 from cai_assets.lineage.principles import ALL_AT_ONCE
-from cai_assets.lineage.targets import CHECKPOINTS, UnknownTarget, every_record, find_record
+from cai_assets.lineage.targets import UnknownTarget, every_record, find_record
 from cai_assets.lineage.trace import LineageBroken, row_chain, to_json, trace, trace_record
 from cai_assets.store.layout import Layout
 from cai_assets.versions.rounds import round_of

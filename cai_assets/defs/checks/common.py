@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import dagster as dg
 
+from cai_assets.assets import ASSETS
 from cai_assets.defs.partitions import versions
 from cai_assets.pipeline.project import Project
-from cai_assets.store.records import WITHOUT_VERSION, Record
+from cai_assets.store.records import Record
 
 Verdict = tuple[bool, str, dict[str, Any]]
 Judge = Callable[[Project, Record, str | None], Verdict]
@@ -30,7 +31,7 @@ class Check(NamedTuple):
 
 def check(asset: str, name: str, judge: Judge, *, description: str, blocking: bool = False) -> Check:
     spec = dg.AssetCheckSpec(name, asset=asset, description=description, blocking=blocking,
-                             partitions_def=None if asset in WITHOUT_VERSION else versions)
+                             partitions_def=versions if ASSETS[asset].versioned else None)
     return Check(spec, judge)
 
 
@@ -47,7 +48,7 @@ def _definition(asset: str, checks: Sequence[Check]) -> dg.AssetChecksDefinition
     def run(
         context: dg.AssetCheckExecutionContext, project: dg.ResourceParam[Project]
     ) -> Iterator[dg.AssetCheckResult]:
-        partition = None if asset in WITHOUT_VERSION else context.partition_key
+        partition = context.partition_key if ASSETS[asset].versioned else None
         record = project.records.latest(asset, partition)
         asked = context.op_execution_context.selected_asset_check_keys
         for spec, judge in checks:

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from cai_assets.assets import BASE
 from cai_assets.evals.statistics import Estimate, clustered_difference, clustered_mean, told
 from cai_assets.evals.suites.model import ATTACKS, HEADLINE, POOLED, Suite
-from cai_assets.pipeline.policies import BASE
 
 SUITE_METRICS = pl.Schema({
     "policy": pl.String(), "suite": pl.String(), "kind": pl.String(), "mode": pl.String(), "measure": pl.String(),

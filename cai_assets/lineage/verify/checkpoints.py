@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from cai_assets.assets import CHECKPOINTS
 from cai_assets.constitution.digest import digest
 from cai_assets.constitution.model import Constitution
-from cai_assets.lineage.targets import CHECKPOINTS
 from cai_assets.lineage.trace import LINEAGE, Lineage
 from cai_assets.lineage.verify.problem import RESTORE, Problem, first, is_json
 from cai_assets.store.canonical import digest_file

@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from cai_assets.assets import COMPARABLE
 from cai_assets.constitution.diff import Diff, diff
 from cai_assets.evals.statistics import Estimate, Telling
 from cai_assets.plan.touches import touches
@@ -19,7 +20,7 @@ from cai_assets.reports.compare.labels import Labels, compare_labels
 from cai_assets.reports.compare.metrics import deltas
 from cai_assets.reports.compare.revisions import Revisions, compare_revisions
 from cai_assets.reports.compare.rewards import Rewards, compare_rewards
-from cai_assets.reports.compare.sides import ASSETS, Side, notes, side
+from cai_assets.reports.compare.sides import Side, notes, side
 from cai_assets.reports.constitution_diff import to_json
 from cai_assets.store.canonical import tagged_hash
 from cai_assets.store.layout import Layout
@@ -150,7 +151,7 @@ def _cost(before: Side, after: Side) -> pl.DataFrame:
 
 
 def _spent(before: Side, after: Side) -> Iterator[dict[str, Any]]:
-    for asset in ASSETS:
+    for asset in COMPARABLE:
         for name, s in (("before", before), ("after", after)):
             record = s.records.get(asset)
             if record is None:

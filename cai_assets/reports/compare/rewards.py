@@ -13,8 +13,11 @@ from typing import Any
 import polars as pl
 from pydantic import ValidationError
 
+from cai_assets.assets import LABELS
 from cai_assets.evals.reward import accuracy, outcomes, parse
 from cai_assets.evals.statistics import Estimate
+from cai_assets.lineage.targets import nearest
+from cai_assets.lineage.trace import tree
 from cai_assets.pipeline import stages
 from cai_assets.reports.compare.labels import with_text
 from cai_assets.reports.compare.sides import Side
@@ -23,7 +26,7 @@ from cai_assets.settings.training import Reward
 from cai_assets.steps.comparisons import comparisons
 from cai_assets.store.checkpoints import RECORD
 from cai_assets.store.parquet import read_parquet
-from cai_assets.store.records import Records, table_digest
+from cai_assets.store.records import table_digest
 
 SAME = "the same checkpoint"
 NO_COMMON = "no pair was held out from both"
@@ -101,8 +104,7 @@ def _training_rows(s: Side) -> pl.DataFrame | None:
         settings = Reward.model_validate(record.settings["reward"])
     except (KeyError, ValidationError):
         return None
-    labels = next((ref for ref in record.inputs if ref.asset == "preference_pairs"), None)
+    labels = nearest(record, LABELS, tree(s.layout, record))
     if labels is None or settings.human is not None:
         return None
-    named = Records(s.layout).get(labels)
-    return comparisons(read_parquet(s.layout.absolute(named.path)), settings.held_out)
+    return comparisons(read_parquet(s.layout.absolute(labels.path)), settings.held_out)

@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from cai_assets.assets import COMPARABLE, WITHOUT_VERSION
 from cai_assets.constitution.model import Constitution
 from cai_assets.evals.statistics import Telling
 from cai_assets.lineage.targets import find_record
@@ -20,13 +21,10 @@ from cai_assets.plan.why import differences
 from cai_assets.settings.method import CONFIDENCE, ENOUGH
 from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import read_parquet
-from cai_assets.store.records import WITHOUT_VERSION, Record, RecordMissing, Records
+from cai_assets.store.records import Record, RecordMissing, Records
 from cai_assets.versions.rounds import round_of
 from cai_assets.versions.snapshots import Snapshots, UnknownVersion
 
-ASSETS = ("prompts", "initial_responses", "starting_responses", "critiques", "revisions", "sl_dataset", "sl_policy",
-          "sft_baseline", "response_pairs", "preference_pairs", "reward_model", "rl_policy", "evaluation",
-          "suite_results", "round_quality", "constitution_tests", "attribution")
 COMPARED = ("revisions", "preference_pairs", "reward_model", "evaluation")
 
 
@@ -89,7 +87,7 @@ def _newest(layout: Layout, version: str) -> Side:
     """Assets without a version are those that the version's records read: newer ones say nothing about it."""
     constitution = Snapshots(layout).load(version)
     records, found = Records(layout), {}
-    for asset in (a for a in ASSETS if a not in WITHOUT_VERSION):
+    for asset in (a for a in COMPARABLE if a not in WITHOUT_VERSION):
         try:
             found[asset] = records.latest(asset, version)
         except RecordMissing:
@@ -117,7 +115,7 @@ def _as_used(layout: Layout, name: str) -> Side:
             continue
         found[record.asset] = record
         waiting += [records.get(ref) for ref in record.inputs]
-    wanted = {asset: record for asset, record in found.items() if asset in ASSETS}
+    wanted = {asset: record for asset, record in found.items() if asset in COMPARABLE}
     return Side(name, top.partition, Snapshots(layout).load(top.partition), wanted, layout)
 
 

@@ -8,19 +8,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from cai_assets.assets import BASE, PLAIN
 from cai_assets.evals.attribution import SEEN
 from cai_assets.evals.gate import GateResult
 from cai_assets.evals.judge import QUESTIONS
 from cai_assets.evals.rounds import Stop, over_half, stops_paying
 from cai_assets.evals.statistics import FEW, NOT_SEEN, Estimate, told
-from cai_assets.pipeline.policies import BASE
 from cai_assets.reports.compare.words import interval, share
 from cai_assets.reports.html.page import Answer, Told
 from cai_assets.reports.rounds import estimate, stop_sentence
 from cai_assets.reports.version.costs import materialisations
 from cai_assets.reports.version.evidence import Evidence, spent
 from cai_assets.reports.version.labels import gate_of
-from cai_assets.reports.version.policies import PLAIN, adherence, difference, metric, name_of, wins
+from cai_assets.reports.version.policies import adherence, difference, metric, name_of, wins
 from cai_assets.reports.version.suites import attack_success, measured
 from cai_assets.reports.version.training import monitors
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from cai_assets.assets import OWN
 from cai_assets.reports.compare.sides import Side, side
 from cai_assets.settings import Monitors
 from cai_assets.store.canonical import tagged_hash
@@ -76,7 +77,7 @@ class Evidence:
     @property
     def policy(self) -> str | None:
         """The policy that the version stands for: the last one trained that was evaluated."""
-        return next((p for p in ("rl_policy", "sl_policy") if p in self.policies), None)
+        return next((p for p in reversed(OWN) if p in self.policies), None)
 
     def setting(self, asset: str, group: str, name: str, default: Any = None) -> Any:
         """A setting as the asset was made with."""

@@ -11,17 +11,17 @@ from typing import Any
 
 import polars as pl
 
+from cai_assets.assets import BASE, PLAIN
 from cai_assets.evals.judge import QUESTIONS
 from cai_assets.evals.rounds import stops_paying
 from cai_assets.evals.statistics import Estimate
-from cai_assets.pipeline.policies import BASE
 from cai_assets.reports.compare.words import interval
 from cai_assets.reports.escape import inline
 from cai_assets.reports.rounds import estimate
 from cai_assets.reports.version.answers import answers
 from cai_assets.reports.version.evidence import Evidence
 from cai_assets.reports.version.labels import gate_of
-from cai_assets.reports.version.policies import KINDS, PLAIN, difference, metric, wins
+from cai_assets.reports.version.policies import KINDS, difference, metric, wins
 from cai_assets.reports.version.suites import attack_success
 from cai_assets.reports.version.training import monitors
 

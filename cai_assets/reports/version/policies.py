@@ -7,16 +7,14 @@ from typing import NamedTuple
 
 import polars as pl
 
-from cai_assets.evals.evaluate import RIVALS
+from cai_assets.assets import AGAIN, BASE, PLAIN, RIVALS
 from cai_assets.evals.judge import Question
 from cai_assets.evals.rounds import over_half
 from cai_assets.evals.statistics import Estimate, clustered_difference, told
-from cai_assets.pipeline.policies import AGAIN, BASE
 from cai_assets.reports.compare.words import NAMES
 from cai_assets.reports.version.evidence import Evidence
 from cai_assets.store.canonical import tagged_hash
 
-PLAIN = "sft_baseline"
 KINDS: dict[Question, str] = {"harmlessness": "red-team", "helpfulness": "helpful"}
 AS_BASE = 0.5  # what wins over the base model look like where nothing differs
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
+from cai_assets.assets import BASE
 from cai_assets.evals.statistics import Estimate
-from cai_assets.pipeline.policies import BASE
 from cai_assets.reports.compare.words import interval, share
 from cai_assets.reports.html.page import Block, Figure, Missing, Source, Table, Text, Told
 from cai_assets.reports.html.plots import Point, both, intervals, scatter

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from cai_assets.pipeline.policies import BASE
+from cai_assets.assets import BASE
 from cai_assets.reports.escape import shorten
 from cai_assets.reports.html.page import Block, Diff, Group, Missing, Passage, Text
 from cai_assets.reports.version.evidence import Evidence

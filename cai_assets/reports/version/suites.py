@@ -8,10 +8,10 @@ from typing import Any
 
 import polars as pl
 
+from cai_assets.assets import BASE
 from cai_assets.evals.statistics import Estimate
 from cai_assets.evals.suites.metrics import ATTACK
 from cai_assets.evals.suites.model import ATTACKS, FOUR, POOLED
-from cai_assets.pipeline.policies import BASE
 from cai_assets.reports.compare.words import interval, share
 from cai_assets.reports.constitution_tests import case_results, verdict
 from cai_assets.reports.html.page import Block, Figure, Missing, Source, Table, Text, Told

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import partial
 
+from cai_assets.assets import CHECKPOINTS
 from cai_assets.evals import hacking
 from cai_assets.evals.hacking import Finding
 from cai_assets.reports.html.curves import Curve, describe, small_multiples
@@ -13,7 +14,6 @@ from cai_assets.reports.html.plots import both
 from cai_assets.reports.version.evidence import Evidence
 from cai_assets.reports.version.policies import name_of
 
-TRAINED = ("sl_policy", "sft_baseline", "reward_model", "rl_policy")
 NAMES = {
     "loss": "loss", "accuracy": "accuracy on training pairs", "reward": "reward less KL penalty", "score": "reward",
     "held_out_reward": "reward on held-out prompts", "kl": "KL to the SL policy, nats a response",
@@ -56,7 +56,7 @@ def hacked(found: Evidence) -> Iterator[Block]:
 
 def curves(found: Evidence) -> Iterator[Block]:
     """What each training logged."""
-    for asset in TRAINED:
+    for asset in CHECKPOINTS:
         checkpoint, record = found.checkpoint(asset), found.record(asset)
         if record is None:
             yield Missing(f"{asset} has not been trained.", found.make(asset))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+from cai_assets.assets import OWN
 from cai_assets.constitution.diff import diff
 from cai_assets.evals.judge import QUESTIONS
 from cai_assets.evals.rounds import stops_paying
@@ -27,7 +28,6 @@ from cai_assets.reports.version.quality import X_AXIS, Y_AXIS, in_words
 from cai_assets.reports.version.suites import attack_success
 
 COMMAND = "cai report --all"
-POLICIES = ("sl_policy", "rl_policy")
 UNKNOWN = Estimate(None, 0)
 NUMBERS = "Versions are numbered in the order of their registration; the first table names them."
 
@@ -42,7 +42,7 @@ def pareto(every: Sequence[Evidence]) -> Iterator[Block]:
         groups.setdefault(basis(found), []).append(found)
     for number, group in enumerate(groups.values(), start=1):
         points = [Point(f"{name_of(p)} of {e.version}", wins(e, p, "helpfulness"), wins(e, p, "harmlessness"), i)
-                  for e in group for i, p in enumerate(POLICIES) if p in e.policies]
+                  for e in group for i, p in enumerate(OWN) if p in e.policies]
         of = f", measured in way {number} of {len(groups)}" if len(groups) > 1 else ""
         yield Figure(both(partial(scatter, points, x_axis=X_AXIS, y_axis=Y_AXIS, quarters=(AS_BASE, AS_BASE))),
                      f"Helpfulness against harmlessness over versions{of}", "Up is less harm, right is more help; the "

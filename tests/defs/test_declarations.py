@@ -1,0 +1,147 @@
+"""Every asset is declared once, as it is: what a declaration forgets, or says and is not so, has a name here."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from histories import History, copy_instead_of_training, latest
+from tiny_models import tiny_model
+
+from cai_assets.assets import (
+    ASSETS,
+    CALLED,
+    CHECKPOINTS,
+    COMPARABLE,
+    GRAPH,
+    ORDER,
+    SPENDING,
+    WITHOUT_VERSION,
+    Asset,
+    needed,
+    upstream,
+)
+from cai_assets.definitions import defs
+from cai_assets.defs import launch
+from cai_assets.evals import judge
+from cai_assets.lineage.trace import tables_of, tree
+from cai_assets.plan.plan import make_plan
+from cai_assets.reports.compare.sides import side
+from cai_assets.reports.summary import summary
+from cai_assets.settings import Settings
+from cai_assets.steps import critique, label, respond, thought, verdict
+from cai_assets.store.layout import Layout
+from cai_assets.store.records import Record
+
+SPECS = {s.key.to_user_string(): s for s in defs.resolve_all_asset_specs()}
+STEPS = {s.name for s in (respond.RESPOND, critique.CRITIQUE, critique.REVISION, verdict.VERDICT, thought.THOUGHT,
+                          label.LABEL, judge.STEP)}
+DRAWING = Path(__file__).parents[2] / "docs/graph.py"
+every = pytest.mark.parametrize("asset", GRAPH, ids=lambda a: a.name)
+
+
+class Ran:
+    """One version, planned and then made from nothing."""
+
+    def __init__(self, history: History) -> None:
+        self.data = history.root / "data"
+        project = history.project(self.data)
+        version = project.snapshots.register(history.constitution)
+        self.planned = [line.asset for line in make_plan(project, version).lines]
+        ok, self.version = history.run(self.data)
+        assert ok
+        self.project = history.project(self.data)
+
+    def record(self, asset: str) -> Record:
+        return latest(self.data, asset, self.version)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
+    root = tmp_path_factory.mktemp("declared")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "_run", copy_instead_of_training)
+        yield Ran(History(root, tiny_model(root / "tiny")))
+
+
+def test_what_dagster_knows_is_what_is_declared() -> None:
+    assert set(SPECS) == set(ASSETS)
+
+
+@every
+def test_dagster_has_exactly_the_declared_edges(asset: Asset) -> None:
+    spec = SPECS[asset.name]
+    assert {d.asset_key.to_user_string() for d in spec.deps} == set(asset.reads)
+    assert (spec.group_name, spec.partitions_def is not None) == (asset.group, asset.versioned)
+    assert all(ORDER.index(above) < ORDER.index(asset.name) for above in asset.reads), "declared above what it reads"
+
+
+@every
+def test_a_declaration_names_what_there_is(asset: Asset) -> None:
+    assert set(asset.steps) <= STEPS
+    assert set(asset.settings) <= set(Settings.model_fields)
+    assert asset.about[:1].isupper()
+    assert asset.about.endswith(".")
+    assert not asset.policy or asset.kind == "training"
+
+
+@every
+def test_what_is_trained_on_says_what_its_rows_are(asset: Asset) -> None:
+    if asset.kind == "table" and asset.name in needed(*CHECKPOINTS):
+        assert asset.rows, f"{asset.name} would have no rows in 'cai trace'"
+
+
+def test_what_spends_is_planned(ran: Ran) -> None:
+    assert set(ran.planned) == set(SPENDING)
+
+
+@every
+def test_what_does_not_spend_makes_no_call_and_trains_nothing(ran: Ran, asset: Asset) -> None:
+    record = ran.record(asset.name)
+    assert ("reused_checkpoint" in record.details) == (asset.kind == "training")
+    assert asset.steps or record.reused + record.generated + record.failed == 0
+
+
+@every
+def test_a_record_reads_what_is_declared_above_it_and_keeps_the_declared_settings(ran: Ran, asset: Asset) -> None:
+    record = ran.record(asset.name)
+    assert {ref.asset for ref in record.inputs} <= upstream(asset.name)
+    assert set(record.settings) <= set(asset.settings)
+    assert record.partition is None if asset.name in WITHOUT_VERSION else record.partition == ran.version
+
+
+@every
+def test_the_declared_rows_are_in_the_table(ran: Ran, asset: Asset) -> None:
+    columns = ran.project.records.table(ran.record(asset.name)).columns if asset.rows else []
+    for shape in asset.rows:
+        wanted = {shape.id, shape.text, *shape.keys, *([asset.row, asset.key] if asset.name in CALLED else [])}
+        optional = {"row_keys"}  # in tables of several calls a row
+        assert wanted - optional <= {None, *columns}
+        assert not shape.parents or set(shape.parents) & set(columns)
+
+
+def test_every_asset_is_summed_up_compared_and_traced(ran: Ran) -> None:
+    assert [line.asset for line in summary(ran.project, ran.version)] == list(ORDER)
+    assert set(side(Layout(ran.data), ran.version).records) == set(COMPARABLE)
+    above = tree(ran.project.layout, ran.record("rl_policy"))
+    assert {r.asset for r in above.values()} == set(needed("rl_policy"))
+    traced = {t.asset for t in tables_of(ran.project.layout, above.values())}
+    assert traced == {name for name in needed("rl_policy") if ASSETS[name].rows} | {"training_rows"}
+
+
+@pytest.mark.parametrize("file", ["README.md", "docs/architecture.md"])
+def test_the_drawings_of_the_graph_are_current(file: str) -> None:
+    path = DRAWING.parents[1] / file
+    assert path.read_text(encoding="utf-8") == drawing().drawn(path), "run python docs/graph.py"
+
+
+def drawing() -> Any:
+    spec = importlib.util.spec_from_file_location("graph_drawing", DRAWING)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -9,8 +9,9 @@ from cai_assets.engines.models import LocalModel, prepare
 from cai_assets.settings import Model
 from cai_assets.store.layout import Layout
 
+ROOT = Path(os.environ.get("CAI_TEST_MODELS") or Path(__file__).parents[1] / "data")  # before conftest.py unsets it
+
 
 def prepared_model() -> LocalModel:
     """The bundled model under the data root named by CAI_TEST_MODELS, or <repository>/data."""
-    root = os.environ.get("CAI_TEST_MODELS") or Path(__file__).parents[1] / "data"
-    return prepare(Model(), Layout(Path(root)))
+    return prepare(Model(), Layout(ROOT))

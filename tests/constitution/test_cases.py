@@ -189,6 +189,6 @@ def test_a_file_is_found_beside_its_constitution(tmp_path: Path) -> None:
 def test_no_pattern_takes_long(pattern: str) -> None:
     """Such as those that keep a backtracking engine busy for ever."""
     (condition,) = parse_cases(must(f'match: "{pattern}"')).cases[0].conditions
-    start = time.monotonic()
+    start = time.process_time()  # which other work on the machine does not lengthen
     pl.Series(["a" * 20_000 + "!"]).str.extract(condition.value, 0)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5

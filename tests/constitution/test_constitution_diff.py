@@ -52,7 +52,6 @@ def having(c: Constitution, *ps: Principle) -> Constitution:
     return c.model_copy(update={"principles": ps})
 
 
-@settings(deadline=None)
 @given(constitutions)
 def test_a_constitution_does_not_differ_from_itself(c: Constitution) -> None:
     found = diff(c, c)
@@ -61,7 +60,6 @@ def test_a_constitution_does_not_differ_from_itself(c: Constitution) -> None:
     assert touches(found) == together(found) == []
 
 
-@settings(deadline=None)
 @given(constitutions, constitutions)
 def test_a_diff_counts_exactly_if_the_digest_differs(a: Constitution, b: Constitution) -> None:
     found = diff(a, b)
@@ -69,7 +67,6 @@ def test_a_diff_counts_exactly_if_the_digest_differs(a: Constitution, b: Constit
     assert found.empty == (a == b)
 
 
-@settings(deadline=None)
 @given(constitutions, constitutions)
 def test_its_changes_applied_one_after_the_other_make_the_other(a: Constitution, b: Constitution) -> None:
     found, c = diff(a, b), a
@@ -78,7 +75,6 @@ def test_its_changes_applied_one_after_the_other_make_the_other(a: Constitution,
     assert digest(c) == digest(b)
 
 
-@settings(deadline=None)
 @given(constitutions, constitutions)
 def test_each_change_alone_is_exactly_that_change(a: Constitution, b: Constitution) -> None:
     for change in (*(found := diff(a, b)).shots, *found.changes):
@@ -86,7 +82,6 @@ def test_each_change_alone_is_exactly_that_change(a: Constitution, b: Constituti
         assert (*again.shots, *again.changes) == (change,)
 
 
-@settings(deadline=None)
 @given(constitutions, st.data())
 def test_cosmetic_changes_are_named_and_touch_nothing(c: Constitution, data: st.DataObject) -> None:
     order = data.draw(st.permutations(c.principles))
@@ -99,7 +94,6 @@ def test_cosmetic_changes_are_named_and_touch_nothing(c: Constitution, data: st.
     assert touches(found) == together(found) == []
 
 
-@settings(deadline=None)
 @given(st.text(max_size=60).map(str.strip), st.text(max_size=60).map(str.strip))
 def test_both_texts_can_be_read_from_the_words(before: str, after: str) -> None:
     ops = word_ops(before, after)
@@ -213,7 +207,7 @@ def test_the_same_factor_on_all_weights_touches_nothing_together() -> None:
 some_weights = st.dictionaries(st.sampled_from("abcdef"), st.floats(0.1, 10))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(some_weights, some_weights, st.sets(st.sampled_from("abcdef")))
 def test_theory_is_what_draws_do(before: dict[str, float], after: dict[str, float], edited: set[str]) -> None:
     t = draws_touched(before, after, edited)

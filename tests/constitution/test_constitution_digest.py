@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cai_assets.constitution.digest import REQUESTS, content, digest, part_digest, partition_key, principle_digest
@@ -60,7 +60,6 @@ def as_yaml(value: Any, data: st.DataObject, indent: str = "") -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-@settings(deadline=None)
 @given(files, st.data())
 def test_layout_labels_and_order_do_not_count(file: dict[str, Any], data: st.DataObject) -> None:
     shuffled = clone(file) | {"version": "other", "description": "Something else."}
@@ -75,7 +74,6 @@ def test_layout_labels_and_order_do_not_count(file: dict[str, Any], data: st.Dat
             assert principle_digest(p, use) == principle_digest(read(file).principle(p.id), use)
 
 
-@settings(deadline=None)
 @given(files, st.data())
 def test_what_counts_changes_the_digest_and_only_its_part(file: dict[str, Any], data: st.DataObject) -> None:
     changed = clone(file)
@@ -92,7 +90,6 @@ def test_what_counts_changes_the_digest_and_only_its_part(file: dict[str, Any], 
         assert (principle_digest(principles_[0], use) == principle_digest(principles_[1], use)) == same
 
 
-@settings(deadline=None)
 @given(files, st.data())
 def test_ids_weights_and_members_count(file: dict[str, Any], data: st.DataObject) -> None:
     i = data.draw(st.integers(0, len(file["principles"]) - 1))
@@ -109,7 +106,6 @@ def test_ids_weights_and_members_count(file: dict[str, Any], data: st.DataObject
     assert len({digest(read(file)), *digests}) == len(digests) + 1
 
 
-@settings(deadline=None)
 @given(files, st.data())
 def test_few_shots_count_in_their_part_and_in_order(file: dict[str, Any], data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(["revision", "preference"]))
@@ -180,7 +176,6 @@ def test_without_evaluation_requests_and_reasons_digests_are_what_they_always_we
     assert (digest(c) == digest(without)) == (name == "plain-speech")
 
 
-@settings(deadline=None)
 @given(files, slugs)
 def test_partition_keys_are_readable_and_safe(file: dict[str, Any], name: str) -> None:
     c = read(file, name)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
@@ -32,7 +32,6 @@ sets = st.lists(
     min_size=2, max_size=8, unique_by=lambda p: p.id)
 
 
-@settings(deadline=None)
 @given(sets, st.randoms(use_true_random=False))
 def test_an_edit_or_another_order_moves_no_row(principles: list[Principle], rng: random.Random) -> None:
     edited = [p.model_copy(update={"preference": "Which one?", "tags": ("do",)}) for p in principles]
@@ -40,7 +39,6 @@ def test_an_edit_or_another_order_moves_no_row(principles: list[Principle], rng:
     assert ids(edited) == ids(principles)
 
 
-@settings(deadline=None)
 @given(sets)
 def test_adding_moves_rows_to_the_new_one_only_and_removing_moves_its_rows_only(principles: list[Principle]) -> None:
     *fewer, last = principles
@@ -48,7 +46,6 @@ def test_adding_moves_rows_to_the_new_one_only_and_removing_moves_its_rows_only(
         assert after in (before, last.id)
 
 
-@settings(deadline=None)
 @given(sets, st.floats(0.01, 100))
 def test_a_weight_moves_rows_to_or_from_its_principle_only(principles: list[Principle], weight: float) -> None:
     changed = [principles[0].model_copy(update={"weight": weight}), *principles[1:]]
@@ -57,7 +54,6 @@ def test_a_weight_moves_rows_to_or_from_its_principle_only(principles: list[Prin
         assert before == after or (after if arrived else before) == principles[0].id
 
 
-@settings(deadline=None)
 @given(sets, st.sampled_from([0.25, 2.0, 8.0]))
 def test_only_the_ratio_of_weights_matters(principles: list[Principle], factor: float) -> None:
     scaled = [p.model_copy(update={"weight": p.weight * factor}) for p in principles]

@@ -100,7 +100,7 @@ def test_what_would_train_nothing_is_refused_with_its_reason(c, act, target, sai
 slugs = st.from_regex(SLUG, fullmatch=True)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(slugs, slugs, slugs, slugs, st.integers(0, 3))
 def test_names_are_slugs_short_enough_and_told_apart(name: str, version: str, a: str, b: str, seed: int) -> None:
     if a == b:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import multiprocessing
+import os
 import random
 import shutil
 import sys
@@ -19,6 +20,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pytest
+from patience import Watch, until
 
 from cai_assets.assets import GRAPH, ORDER, partition_of
 from cai_assets.constitution.load import load_file
@@ -144,6 +146,9 @@ def run_at_once(histories: Sequence[History], root: Path) -> list[str]:
     running = [context.Process(target=_run_together, args=(h, root, together)) for h in histories]
     for process in running:
         process.start()
+    until(lambda: any(p.exitcode for p in running) or all(p.exitcode == 0 for p in running),
+          Watch(root, processes=[os.getpid()]))
+    together.abort()  # if one has ended before the others began
     for process in running:
         process.join()
     assert [p.exitcode for p in running] == [0] * len(running)
@@ -152,7 +157,7 @@ def run_at_once(histories: Sequence[History], root: Path) -> list[str]:
 
 def _run_together(history: History, root: Path, together: Any) -> None:
     launch._run = copy_instead_of_training
-    together.wait(timeout=120)
+    together.wait()
     sys.exit(not history.run(root)[0])
 
 

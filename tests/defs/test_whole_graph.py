@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pytest
+from patience import Watch, run, until
 from tiny_models import tiny_model
 
 from cai_assets.assets import CHECKPOINTS, ORDER, SPENDING, partition_of
@@ -209,18 +209,20 @@ with dg.DagsterInstance.local_temp(root) as instance:
 """
 
 
-@pytest.mark.parametrize("seconds", [6.0, 20.0])
-def test_killed_at_any_moment_the_next_run_completes(tmp_path: Path, seconds: float) -> None:
+@pytest.mark.parametrize("moment", ["rows/critique/*", "work/*/job.json"])
+def test_killed_at_any_moment_the_next_run_completes(tmp_path: Path, moment: str) -> None:
+    """In the middle of its rows, and of a training."""
     killed = World(tmp_path)
     version = killed.register("customer-service")
     killed.instance.dispose()
     command = [sys.executable, "-c", SCRIPT, str(tmp_path / "dagster"), version, json.dumps(killed.overrides)]
-    process = subprocess.Popen(command, start_new_session=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
-    time.sleep(seconds)
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    process = subprocess.Popen(command, start_new_session=True, env=environment)
+    until(lambda: any((tmp_path / "data").glob(moment)), Watch(tmp_path, processes=[process.pid]))
     os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, check=False, timeout=600)
-    assert done.returncode == 0
+    assert process.wait() == -signal.SIGKILL
+    done = run(command, tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
     assert list(killed.lines(version)) == list(ORDER)
     assert sum(line.failed for line in killed.lines(version).values()) == 0
     assert not [p for p in (tmp_path / "data").rglob("*.tmp") if p.is_file() and "work" not in p.parts]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from patience import QUIET
 from server import REPOSITORY, Served, serving
 from tiny_models import tiny_model
 
@@ -16,8 +17,20 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
          "--disable-component-update", "--disable-sync"]
 
 
+class Browser:
+    """Opens pages that wait as long for what they should show as a test waits for anything."""
+
+    def __init__(self, browser: Any) -> None:
+        self._browser = browser
+
+    def new_page(self, **options: Any) -> Any:
+        page = self._browser.new_page(**options)
+        page.set_default_timeout(1000 * QUIET)
+        return page
+
+
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
+def chromium() -> Iterator[Browser]:
     """A browser; without one on the machine, the test is skipped."""
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed")
@@ -25,7 +38,7 @@ def chromium() -> Iterator[Any]:
 
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
+        yield Browser(browser)
         browser.close()
 
 
@@ -40,4 +53,4 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     (root / "settings.yaml").write_text(yaml.safe_dump(settings))
     environment = {"CAI_SETTINGS": str(root / "settings.yaml"), "CAI_SENSOR_SECONDS": "3"}
     with serving(root, environment, module="live_location") as url:
-        yield Served(url, constitutions)
+        yield Served(url, root, constitutions)

@@ -5,25 +5,27 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+from patience import QUIET, Watch, end, until
 
 TESTS = Path(__file__).parents[1]
 REPOSITORY = TESTS.parent
+T = TypeVar("T")
 
 
 class Served(NamedTuple):
-    """The address of Dagster's pages, and the folder of constitution files that its sensor watches."""
+    """The address of Dagster's pages, its folder, and that of the constitution files that its sensor watches."""
 
     url: str
+    root: Path
     constitutions: Path
 
 
@@ -53,40 +55,25 @@ def serving(root: Path, environment: Mapping[str, str] | None = None, *, module:
         process = subprocess.Popen([sys.executable, "-m", *command], cwd=REPOSITORY, env=env, start_new_session=True,
                                    stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"
+
+    def answers() -> bool:
+        assert process.poll() is None, (root / "server.log").read_text()
+        return bool(graphql(address, "{ version }"))
+
     try:
-        wait_for(lambda: graphql(address, "{ version }"), 120)
+        wait_for(answers, root)
         yield address
     finally:
-        end_group(process)
+        end(process)
 
 
-def end_group(process: subprocess.Popen[bytes]) -> None:
-    """End the server and all it started; politely first."""
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, sign)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=20)
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def wait_for(check: Any, seconds: float) -> Any:
-    """The first true answer within the time; the last error otherwise."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            if found := check():
-                return found
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.5)
+def wait_for(check: Callable[[], T], root: Path) -> T:
+    """The first true answer; given up when nothing moves in the server's runs and data: a heartbeat is no movement."""
+    return until(check, Watch(root / "home" / "history" / "runs", root / "data"))
 
 
 def graphql(url: str, query: str, **variables: Any) -> Any:
     body = json.dumps({"query": query, "variables": variables}).encode()
     request = urllib.request.Request(url + "/graphql", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as response:
+    with urllib.request.urlopen(request, timeout=QUIET) as response:
         return json.load(response)["data"]

@@ -68,7 +68,7 @@ class Live:
     def new_versions(self, count: int = 1) -> list[str]:
         """Wait for so many more versions than this was told of before; return them."""
         before = self.seen
-        wait_for(lambda: len(self.versions()) == len(before) + count, 120)
+        wait_for(lambda: len(self.versions()) == len(before) + count, self.root)
         self.seen = self.versions()
         return self.seen[len(before):]
 
@@ -87,7 +87,7 @@ class Live:
 
     def wait_until_idle(self, runs: int) -> None:
         """Until there are so many runs, all finished, and both sensors looked three times without asking for more."""
-        wait_for(lambda: len(self.runs()) >= runs and not self._unfinished(), 300)
+        wait_for(lambda: len(self.runs()) >= runs and not self._unfinished(), self.root)
         self._wait_for_ticks(3)
         assert (len(self.runs()), self._unfinished()) == (runs, 0)
 
@@ -103,7 +103,7 @@ class Live:
             assert "FAILURE" not in {t["status"] for t in ticks}
             return sum(t["status"] != "STARTED" for t in ticks) >= count
 
-        wait_for(lambda: looked("register_constitutions") and looked("automation"), 180)
+        wait_for(lambda: looked("register_constitutions") and looked("automation"), self.root)
 
     def weekly(self) -> list[str]:
         """As 'Test schedule' does: evaluate the schedule for a time, launch what it asks for; return the versions."""

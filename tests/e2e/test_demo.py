@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import patience
 import polars as pl
 import pytest
 from model_fixtures import prepared_model
@@ -48,9 +48,8 @@ class Demo:
         env = {**os.environ, **SMALLER, "DAGSTER_HOME": str(self.home), "CAI_DATA_ROOT": str(self.data),
                "CAI_CONSTITUTIONS": str(self.constitutions)}
         command = [sys.executable, "-m", "cai_assets.cli", *(arguments or ("demo",))]
-        done = subprocess.run(command, cwd=REPOSITORY, env=env, text=True, stdout=subprocess.PIPE, check=False,
-                              timeout=1200)
-        assert done.returncode == 0, done.stdout
+        done = patience.run(command, self.data, cwd=REPOSITORY, env=env)
+        assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     def record(self, asset: str, version: str | None = None) -> Record:

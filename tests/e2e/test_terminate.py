@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from patience import until
 from server import graphql, serving, wait_for
 from tiny_models import tiny_model
 
@@ -46,11 +47,11 @@ def test_terminate_leaves_no_trainer_and_the_next_run_starts(tmp_path: Path) -> 
     settings = {"CAI_MODELS__GENERATOR": json.dumps(model), "CAI_SL__EPOCHS": "100000", "CAI_SL__MAX_LENGTH": "64",
                 "CAI_PROMPTS__RED_TEAM": "4", "CAI_PROMPTS__HELPFUL": "2"}
     with serving(tmp_path, settings) as url:
-        versions = wait_for(lambda: graphql(url, PARTITIONS)["assetNodeOrError"]["partitionKeys"], 120)
+        versions = wait_for(lambda: graphql(url, PARTITIONS)["assetNodeOrError"]["partitionKeys"], tmp_path)
         for _ in range(2):
             run = launch(url, versions[0])
-            wait_for(lambda: trainers(tmp_path), 120)
+            wait_for(lambda: trainers(tmp_path), tmp_path)
             graphql(url, TERMINATE, id=run)
-            wait_for(lambda run=run: graphql(url, STATUS, id=run)["runOrError"]["status"] == "CANCELED", 90)
-            wait_for(lambda: not trainers(tmp_path), 30)
+            until(lambda run=run: graphql(url, STATUS, id=run)["runOrError"]["status"] == "CANCELED")
+            until(lambda: not trainers(tmp_path))
     assert not list((tmp_path / "data" / "checkpoints").rglob("record.json"))

@@ -95,7 +95,7 @@ class FakeServer:
         if mode == "reset":
             h.connection.close()
         elif mode == "hang":
-            self.released.wait(30)
+            self.released.wait()
         elif mode == "drip":
             self._drip(h)
         elif mode.isdigit():

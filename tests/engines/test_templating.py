@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from model_fixtures import prepared_model
 
 from cai_assets.engines.protocol import Call, Message, Sampling
 from cai_assets.engines.templating import HUMAN, Templater, load_tokenizer, neutralise
@@ -163,8 +164,6 @@ def test_neutralise_breaks_look_alikes_only() -> None:
 
 @pytest.mark.model
 def test_the_real_tokenizer_and_template() -> None:
-    from model_fixtures import prepared_model
-
     t = Templater(load_tokenizer(prepared_model().path))
     chat = [user("Hello there"), {"role": "assistant", "content": "Yes."}, user("two\n\nparagraphs é🙂")]
     stock = t.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)

@@ -1,7 +1,7 @@
 """The judge: known preferences, position-only judges, failures, and content that imitates the frame."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from judges import ask_by, first_wins, parts, prefers
 
@@ -59,7 +59,6 @@ def test_equal_answers_tie_whatever_the_judge_prefers():
     assert verdict.p_a == pytest.approx(0.5)
 
 
-@settings(deadline=None)
 @given(P, P)
 def test_swapping_the_answers_mirrors_the_verdict(p, q):
     def rule(question: str, a: str, b: str) -> float:

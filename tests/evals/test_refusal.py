@@ -1,7 +1,7 @@
 """Refusal detection on sentences written for this table."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cai_assets.evals.refusal import OPENING_WORDS, is_refusal, normalise
@@ -81,7 +81,6 @@ def test_only_the_opening_counts():
     assert not is_refusal(late)
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_handled_and_normalising_is_stable_in_case(text):
     assert is_refusal(text) in (True, False)

@@ -28,7 +28,7 @@ ROWS = st.builds(
 
 @pytest.mark.parametrize("ending", [".csv", ".jsonl"])
 @given(rows=st.lists(ROWS, min_size=1, max_size=3))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_whatever_the_texts_hold_they_come_back(ending: str, rows: list[Break],
                                                 tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("review") / f"a{ending}"

@@ -19,7 +19,6 @@ def wilson(k: int, n: int, z: float = 1.959963984540054) -> tuple[float, float]:
     return (middle - half) / d, (middle + half) / d
 
 
-@settings(deadline=None)
 @given(st.integers(1, 300).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_proportion_is_wilsons_formula(kn):
     k, n = kn
@@ -63,7 +62,7 @@ def test_one_value_has_no_interval():
     assert str(mean([3.0])) == "3 (n = 1)"
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=40))
 def test_the_bootstrap_interval_lies_within_the_data_and_repeats(values):
     e = mean(values)
@@ -98,7 +97,7 @@ def test_pairs_of_unequal_length_are_refused():
         paired_difference([1, 2], [1])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(OUTCOMES)
 def test_win_rate_and_its_mirror_image_agree(outcomes):
     e, mirror = win_rate(outcomes), win_rate([1 - x for x in outcomes])

@@ -32,7 +32,6 @@ def test_echo_does_not_join_two_sources():
     assert echo_rate("a b c d e f", ["a b c", "d e f"]) == 0
 
 
-@settings(deadline=None)
 @given(st.text(), st.lists(st.text(), max_size=3))
 def test_echo_is_a_share(text, sources):
     assert 0 <= echo_rate(text, sources) <= 1
@@ -88,7 +87,7 @@ def test_unequal_lengths_are_refused():
         relevance(PROMPTS, ANSWERS[:2])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.text(max_size=30), st.text(max_size=30)), max_size=5))
 def test_any_texts_give_a_cosine_in_range(pairs):
     own, others = relevance_with_zero_line([p for p, _ in pairs], [r for _, r in pairs])

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cai_assets.evals.statistics import Estimate
@@ -27,7 +27,6 @@ def path(markdown):
     return next(e.get("d") for e in svg(markdown).iter() if e.tag.endswith("path"))
 
 
-@settings(deadline=None)
 @given(VALUES, st.text(max_size=80))
 def test_any_curve_stays_small_and_inside_its_frame(values, label):
     markdown = sparkline(values, label=label)

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.console import Console
@@ -71,7 +71,6 @@ def test_no_change_and_cosmetic_changes_say_so() -> None:
     assert "# cosmetic: constitution: description" in text
 
 
-@settings(deadline=None)
 @given(TEXT, TEXT, TEXT, st.integers(300, 1200))
 def test_any_texts_give_one_closed_block_within_the_limit(a: str, b: str, name: str, limit: int) -> None:
     before = constitution(principle("p", a), principle("q"))
@@ -98,7 +97,6 @@ def test_the_terminal_has_a_table_of_what_each_change_touches() -> None:
     assert "cosmetic: touch nothing" in text
 
 
-@settings(deadline=None)
 @given(TEXT, TEXT)
 def test_no_text_acts_on_the_terminal(a: str, b: str) -> None:
     text = shown(constitution(principle("p", a)), constitution(principle("p", b)))

@@ -1,7 +1,7 @@
 """Diffs and previews for people: bounded, closed, complete where there is room."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -31,7 +31,6 @@ def test_everything_new_or_everything_gone():
     assert lines(word_diff("all gone", ""), "-") == "all gone"
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from("abcd"), max_size=12), st.lists(st.sampled_from("abcd"), max_size=12))
 def test_both_texts_can_be_read_back(before, after):
     if before == after:
@@ -63,7 +62,6 @@ def test_long_changes_are_cut_at_the_limit_and_still_closed(limit):
     assert markdown.endswith("… (cut)\n```")
 
 
-@settings(deadline=None)
 @given(TEXT, TEXT, st.integers(60, 500))
 def test_any_texts_give_one_closed_block_within_the_limit(before, after, limit):
     markdown = word_diff(before, after, limit=limit)

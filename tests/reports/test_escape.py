@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -34,7 +34,6 @@ def test_hostile_markdown_is_shown_as_it_was_written(text):
     assert shown(f"x {line}") == "x " + " ".join(text.split())
 
 
-@settings(deadline=None)
 @given(st.text(st.sampled_from("![]()<>`*_~|\\#&:/@wx.\n a"), max_size=60))
 def test_no_markup_at_all_comes_alive(text):
     assert live(f"x {inline(text)}") == []
@@ -60,7 +59,6 @@ def test_shortened_texts_keep_to_the_limit(text, limit):
     assert shorten(text, len(text)) == text
 
 
-@settings(deadline=None)
 @given(st.text(st.sampled_from("`~\n abc"), max_size=80))
 def test_nothing_closes_a_fence_from_inside(text):
     tokens = PARSER.parse(fenced(text, "diff") + "\n\nafter")

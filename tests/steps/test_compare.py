@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cai_assets.constitution.model import PreferenceShot
@@ -59,7 +59,6 @@ def test_swapping_the_answers_swaps_only_them():
     assert one.replace("first", "#").replace("second", "first").replace("#", "second") == other
 
 
-@settings(deadline=None)
 @given(st.text(), st.text(), st.sampled_from(["plain", "chat"]))
 def test_no_content_can_write_a_frame_line(a, b, style):
     plain = [line for line in text_of("a", "b", style, (SHOT,)).splitlines() if not line.startswith("    ")]
@@ -80,7 +79,6 @@ def test_requests_and_prompts_are_fenced_too():
     assert lines.count("Answer (A):") == lines.count("Answer (B):") == 1
 
 
-@settings(deadline=None)
 @given(st.floats(-200, 0), st.floats(-200, 0))
 def test_probabilities_are_normalised_over_the_two(a, b):
     p, q = p_first((a, b)), p_first((b, a))
@@ -96,7 +94,6 @@ def test_probabilities_at_the_ends():
     assert p_first((-math.inf, -math.inf)) is None
 
 
-@settings(deadline=None)
 @given(st.text(), st.sampled_from(["plain", "chat"]))
 def test_reasons_cannot_write_a_frame_line_either(thought, style):
     def lines(reasons):

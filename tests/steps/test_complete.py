@@ -1,15 +1,15 @@
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from oracle import Oracle
 
 from cai_assets.engines.protocol import Call, Request, Result, Sampling
+from cai_assets.steps import progress
 from cai_assets.steps.complete import Completer, Step
-from cai_assets.steps.progress import BURST
 from cai_assets.store.layout import Layout
 from cai_assets.store.row_store import RowStore
 
@@ -70,13 +70,15 @@ def test_another_model_or_step_or_seed_reuses_nothing(tmp_path: Path) -> None:
         assert len(engine.calls) == 1
 
 
-def test_progress_lines_have_rate_and_time_left(tmp_path: Path) -> None:
+def test_progress_lines_have_rate_and_time_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
+    now = [0.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
     class Slow(Oracle):
         def run(self, requests: Iterable[Request]) -> Iterator[Result]:
             for result in super().run(requests):
-                time.sleep(2 * BURST)
+                now[0] += 2 * progress.BURST
                 yield result
 
     for engine in (Slow(), Oracle("quick")):

@@ -157,7 +157,7 @@ LINE = st.one_of(ROW.map(lambda r: json.dumps(r).encode()), JSON.map(lambda r: j
                  st.binary().map(lambda b: b.replace(b"\n", b"")))
 
 
-@hypothesis_settings(max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=150)
 @given(st.lists(LINE, max_size=12))
 def test_every_row_is_accounted_for(lines: list[bytes]) -> None:
     loaded = load_bytes(*lines)

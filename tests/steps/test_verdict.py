@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cai_assets.constitution.model import Principle, RevisionShot
@@ -47,7 +47,6 @@ def test_the_examples_are_the_text_before_and_after_a_revision() -> None:
     assert text_of("x", "plain", shots=(unchanged,)).count(LEAD) == 2
 
 
-@settings(deadline=None)
 @given(st.text(), st.text(), st.sampled_from(["plain", "chat"]))
 def test_no_content_can_write_a_frame_line(response: str, prompt: str, style: Style) -> None:
     def frame(*content: str) -> list[str]:

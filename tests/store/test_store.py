@@ -4,10 +4,10 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
+from patience import Watch, until
 
 from cai_assets.store import row_store as module
 from cai_assets.store.layout import Layout
@@ -63,9 +63,7 @@ def test_a_killed_writer_loses_at_most_one_shard_and_corrupts_none(tmp_path: Pat
     writers = [context.Process(target=_write_forever, args=(tmp_path,)) for _ in range(2)]
     for w in writers:
         w.start()
-    deadline = time.monotonic() + 60
-    while len(store.shards("respond")) < 20 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    until(lambda: len(store.shards("respond")) >= 20, Watch(tmp_path, processes=[os.getpid()]))
     for w in writers:
         assert w.pid is not None
         os.kill(w.pid, signal.SIGKILL)

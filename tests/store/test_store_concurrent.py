@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import Watch, until
 
 from cai_assets.store import row_store as module
 from cai_assets.store.canonical import canonical_json
@@ -109,9 +110,7 @@ def test_a_killed_compaction_loses_nothing(tmp_path: Path, trial: int) -> None:
     layout, note = Layout(tmp_path), tmp_path / f"{trial}.txt"
     process = CONTEXT.Process(target=write_and_compact, args=(tmp_path, trial))
     process.start()
-    deadline = time.monotonic() + 60
-    while not note.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(note.exists, Watch(tmp_path, processes=[os.getpid()]))
     time.sleep(random.Random(trial).uniform(0.2, 0.6))
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)

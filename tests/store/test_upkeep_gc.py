@@ -57,7 +57,7 @@ TABLE = st.tuples(st.sampled_from(COLUMNS), st.lists(st.integers(0, 29), max_siz
                   st.sampled_from(["path", "details", "no"]))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(tables=st.lists(TABLE, max_size=6), checkpoints=st.lists(st.booleans(), max_size=3),
        silent=st.sampled_from([None, -1, 1]))
 def test_everything_a_record_names_is_there_afterwards(

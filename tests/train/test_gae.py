@@ -24,7 +24,7 @@ def padded(rows: list[list[float]], filler: float = 0.0) -> Any:
     return torch.tensor([row + [filler] * (width - len(row)) for row in rows], dtype=torch.float64)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data(), lengths, st.floats(0.1, 1), st.floats(0, 1))
 def test_gae_equals_its_definition_whatever_the_padding_holds(
     data: st.DataObject, sizes: list[int], gamma: float, lam: float

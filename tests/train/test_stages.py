@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from model_fixtures import prepared_model
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
@@ -242,7 +243,6 @@ def real_job(kind: Any, folder: Path, base: Path) -> Job:
 @pytest.mark.model
 @pytest.mark.parametrize("kind", ["supervised", "reward", "reinforcement"])
 def test_the_command_trains_the_real_model(kind: Any, tmp_path: Path) -> None:
-    from model_fixtures import prepared_model
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     base = prepared_model().path

@@ -10,26 +10,32 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 export HF_HUB_OFFLINE ?= 1
 export VLLM_NO_USAGE_STATS ?= 1
 
-.PHONY: demo test test-fast test-long ui lint gpu clean
+.PHONY: demo install test test-logic test-model test-browser test-fast test-long ui lint gpu clean
+.NOTPARALLEL:  # the parts of a test run would take the cores from each other
 .DEFAULT_GOAL := demo
+
+install: $(VENV)/.ready
 
 demo: $(VENV)/.ready  ## every asset, prompts to RL policy, on a real model
 	$(BIN)/cai demo
 
 # Tests of logic share the cores; those that load the model need them for themselves. A browser keeps an event loop
 # running in its process, in which Inspect's tests cannot start theirs.
-LOGIC := -m "not model and not browser and not long" -n 2 --dist loadfile
+test: test-logic test-model test-browser  ## logic, the real model, a real browser: about 25 minutes on 2 cores
 
-test: $(VENV)/.ready chromium  ## logic, the real model, a real browser: about 25 minutes on 2 cores
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(LOGIC)
-	$(BIN)/python -m pytest -m "model and not browser and not long"
+test-logic: $(VENV)/.ready  ## the 30 slowest are named, so that what is slow without reason is seen
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not model and not browser and not long" -n 2 --dist loadfile --durations=30
+
+test-model: $(VENV)/.ready
+	$(BIN)/python -m pytest -m "model and not browser and not long" --durations=10
+
+test-browser: $(VENV)/.ready chromium
 	$(BIN)/python -m pytest -m "browser and not long"
+
+test-fast: test-logic  ## logic only: no model, no browser
 
 test-long: $(VENV)/.ready  ## what takes minutes each: more of the recipe on the real model, automation in a live dagster dev
 	$(BIN)/python -m pytest -m long
-
-test-fast: $(VENV)/.ready  ## logic only: no model, no browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(LOGIC)
 
 ui: $(VENV)/.ready  ## Dagster on http://127.0.0.1:3000
 	$(BIN)/cai ui

@@ -18,6 +18,7 @@ from typing import Any
 import polars as pl
 
 from cai_assets.engines.models import prepare
+from cai_assets.engines.number_format import number_format
 from cai_assets.pipeline.project import Project
 from cai_assets.reports.reward import accuracy_table
 from cai_assets.steps.comparison_files import read_comparisons
@@ -35,7 +36,8 @@ def measure(file: Path, *, pairs: int | None, held_out: float, settings: dict[st
         work = Path(folder)
         job = Job(kind="reward", key="benchmark", base=prepare(project.settings.models.generator, project.layout).path,
                   data=work / "data.parquet", work=work, seed=project.settings.seed,
-                  settings=project.settings.reward.model_dump(mode="json"), dtype=project.settings.engine.dtype)
+                  settings=project.settings.reward.model_dump(mode="json"),
+                  dtype=number_format(project.settings.engine.dtype).dtype)
         write_atomic(job.data, parquet_bytes(rows.drop("pair_id", "prompt_id")))
         write_atomic(work / "job.json", job.model_dump_json().encode())
         command = [sys.executable, "-m", "cai_assets.train", str(work / "job.json")]

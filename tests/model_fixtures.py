@@ -9,9 +9,8 @@ from cai_assets.engines.models import LocalModel, prepare
 from cai_assets.settings import Model
 from cai_assets.store.layout import Layout
 
-ROOT = Path(os.environ.get("CAI_TEST_MODELS") or Path(__file__).parents[1] / "data")  # before conftest.py unsets it
-
 
 def prepared_model() -> LocalModel:
-    """The bundled model under the data root named by CAI_TEST_MODELS, or <repository>/data."""
-    return prepare(Model(), Layout(ROOT))
+    """The bundled model under the data root named by TESTS_DATA_ROOT, or <repository>/data."""
+    root = os.environ.get("TESTS_DATA_ROOT") or Path(__file__).parents[1] / "data"
+    return prepare(Model(), Layout(Path(root)))

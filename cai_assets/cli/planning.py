@@ -36,12 +36,14 @@ def plan(
     scale: Scale = None, set_: Set = None, json_: AsJson = False,
 ) -> None:
     """What a version would reuse, generate and train, what it would cost, and which principle or setting causes it."""
+    from cai_assets.plan.formats import keeping
     from cai_assets.plan.lines import UNLESS
     from cai_assets.plan.plan import make_plan
 
     settings = read_settings(parse_overrides(scale, set_))
     version = resolve_version(settings, version)
-    made = make_plan(open_project(settings), version)
+    project = open_project(settings)
+    made = make_plan(project, version)
     if json_:
         out.print_json(json.dumps(made.as_dict()))
         return
@@ -61,7 +63,7 @@ def plan(
         for cause, count in line.causes.items():
             rows = "" if line.training else f"{count:>6}  "
             out.print(f"  {rows}{cause}", markup=False, highlight=False, soft_wrap=True)
-    for remark in remarks(made):
+    for remark in filter(None, [*remarks(made), keeping(project, made.causes())]):
         out.print(remark, highlight=False, soft_wrap=True)
     given = shlex.join([*(["--scale", scale] if scale else []), *(x for s in set_ or [] for x in ("-s", s))])
     command = f"cai materialize {version} {given}".strip()

@@ -17,6 +17,7 @@ from cai_assets.engines.models import ModelError
 from cai_assets.pipeline import stages
 from cai_assets.pipeline.project import Project
 from cai_assets.pipeline.roles import CheckpointGone, responder
+from cai_assets.plan.formats import keeping
 from cai_assets.plan.plan import make_plan
 from cai_assets.reports.constitution_diff import markdown
 from cai_assets.steps.prompt_files import PromptsError
@@ -128,10 +129,13 @@ def change_metadata(project: Project, key: str, found: Constitution) -> dict[str
 def planned(context: dg.AssetExecutionContext, project: Project, key: str) -> dict[str, Any] | None:
     """The plan, made before anything of this version runs; None, with a warning, if it cannot be made."""
     try:
-        return make_plan(project, key).as_dict()
+        plan = make_plan(project, key)
     except (ModelError, PromptsError, RecordMissing, CheckpointGone, OSError, ValueError) as e:
         context.log.warning(f"no plan of {key}: {e}")
         return None
+    if note := keeping(project, plan.causes()):
+        context.log.warning(note)
+    return plan.as_dict()
 
 
 def registered(project: Project, key: str) -> Constitution:

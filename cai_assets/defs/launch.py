@@ -73,7 +73,7 @@ def train(
         project.engines.close()  # the trainer needs the memory
         job = Job(kind=kind, key=key, base=base.path, data=work / "data.parquet", work=work, seed=settings.seed,
                   settings=getattr(settings, identity.TRAINING_GROUP[kind]).model_dump(mode="json"),
-                  dtype=settings.engine.dtype,
+                  dtype=parts["settings"]["dtype"],
                   general_text=(settings.monitors.general_text or GENERAL_TEXT).resolve(),
                   reward_model=reward_model.path if reward_model else None,
                   labeller=labeller.path if labeller else None,

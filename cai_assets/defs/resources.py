@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from cai_assets.engines.number_format import number_format
 from cai_assets.pipeline.project import Project
 
 
@@ -26,6 +27,9 @@ class ProjectResource(dg.ConfigurableResource[Project]):
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Project]:
         chosen = {**self.overrides, **({"scale": self.scale} if self.scale else {})}
         project = Project.open(chosen)
+        chosen_format = number_format(project.settings.engine.dtype)
+        if context.log:
+            context.log.info(f"number format {chosen_format.dtype}, because {chosen_format.reason}")
         try:
             yield project
         finally:

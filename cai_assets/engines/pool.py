@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cai_assets.engines.models import EngineLost, LocalModel, check_folder, identify, prepare
+from cai_assets.engines.number_format import number_format
 from cai_assets.engines.protocol import Engine, ModelIdentity, Request, Result
 from cai_assets.registry.base import load
 from cai_assets.registry.engines import AUTO, BACKENDS, SERVED, local_backend
@@ -79,8 +80,9 @@ class EnginePool:
                                 name if BACKENDS[name].in_process else local_backend())
 
     def _in_process(self, model: LocalModel, backend: str) -> Engine:
-        identity = model.identity.model_copy(update={"dtype": self.settings.engine.dtype})
-        engine: Engine = load(BACKENDS[backend].factory)(model.path, identity, self.settings.engine)
+        resolved = {"dtype": number_format(self.settings.engine.dtype).dtype}
+        engine: Engine = load(BACKENDS[backend].factory)(
+            model.path, model.identity.model_copy(update=resolved), self.settings.engine.model_copy(update=resolved))
         return _InProcess(engine, self, backend)
 
 

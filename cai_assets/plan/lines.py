@@ -17,6 +17,7 @@ from cai_assets.pipeline.project import Project
 from cai_assets.pipeline.roles import round_before
 from cai_assets.plan.causes import NEVER, row_causes, setting_changes
 from cai_assets.plan.dry import PLANNED, DryCompleter
+from cai_assets.plan.formats import format_change
 from cai_assets.plan.rates import Rate, row_rate
 from cai_assets.settings import Role
 from cai_assets.store.checkpoints import Checkpoint
@@ -155,12 +156,14 @@ class Lines:
 
     def row_causes(self, asset: str, waiting: pl.DataFrame, use: Use) -> dict[str, int]:
         """Why these rows of an asset are missing: the settings that changed, and the principles they drew."""
-        return row_causes(waiting, self.changes(asset), self.constitution_before(), self.constitution, use)
+        changes = self.changes(asset) if waiting.height else []
+        return row_causes(waiting, changes, self.constitution_before(), self.constitution, use)
 
     def changes(self, asset: str) -> list[str]:
         """Settings that differ from those the asset was last made with."""
         if asset not in self._changed:
-            self._changed[asset] = setting_changes(self.earlier(asset), self._dump)
+            earlier = self.earlier(asset)
+            self._changed[asset] = [*format_change(self.project, earlier), *setting_changes(earlier, self._dump)]
         return self._changed[asset]
 
     def constitution_before(self) -> Constitution | None:

@@ -43,6 +43,10 @@ class Plan:
     def line(self, asset: str) -> Line:
         return next(x for x in self.lines if x.asset == asset)
 
+    def causes(self) -> Iterator[str]:
+        """Every cause of every line."""
+        return (cause for line in self.lines for cause in line.causes)
+
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 

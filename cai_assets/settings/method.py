@@ -56,10 +56,14 @@ class Models(Group):
 
 
 class Engine(Group):
-    """How models are run. None of this enters a row key except ``dtype`` and ``max_model_len``."""
+    """How models are run. None of this enters a row key except ``dtype`` and ``max_model_len``.
+
+    ``dtype``: the number format of weights and products, in engines and training. 'auto': bfloat16 where the device
+    multiplies it in hardware, float16 on older GPUs, else float32 (``engines/number_format.py``).
+    """
 
     max_model_len: int = Field(default=4096, ge=128)
-    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     gpu_memory_utilization: float = Field(default=0.85, gt=0, le=1)
     tensor_parallel_size: int = Field(default=1, ge=1)
     max_num_seqs: int = Field(default=256, ge=1)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cai_assets import settings
+from cai_assets.engines.number_format import Format, product_format
 from cai_assets.engines.protocol import ModelIdentity, Request, Result, Style
 from cai_assets.engines.templating import Templater, load_tokenizer
 from cai_assets.engines.transformers_engine import TransformersEngine
@@ -19,7 +20,7 @@ from cai_assets.steps.grade import expected_grade, grade_call
 from cai_assets.train.job import Job
 from cai_assets.train.parts import Reward
 from cai_assets.train.problems import TrainingProblem
-from cai_assets.train.run import bfloat16_is_fast, load_scalar
+from cai_assets.train.run import load_scalar
 from cai_assets.train.scoring import score_ids
 
 NEUTRAL = 0.0
@@ -36,10 +37,10 @@ def reward_of(job: Job, rl: settings.Reinforcement, tokenizer: Any) -> Reward | 
             return None
         raise TrainingProblem("reward_model is not set: reinforcement learning needs one, or rl.reward='labeller'")
     refuse_other_tokenizer(tokenizer, job.reward_model)
-    return model_reward(job.reward_model, rl.batch_size)
+    return model_reward(job.reward_model, rl.batch_size, job.dtype)
 
 
-def model_reward(path: Path, batch_size: int) -> Reward:
+def model_reward(path: Path, batch_size: int, dtype: Format = "float32") -> Reward:
     """The reward model's score of the very tokens that were sampled."""
     import torch
 
@@ -48,7 +49,8 @@ def model_reward(path: Path, batch_size: int) -> Reward:
     model.to(device).requires_grad_(False)
 
     def reward(prompts: list[list[int]], completion_ids: list[list[int]], **_: Any) -> list[float]:
-        return score_ids(model, [p + c for p, c in zip(prompts, completion_ids, strict=True)], batch_size)
+        sequences = [p + c for p, c in zip(prompts, completion_ids, strict=True)]
+        return score_ids(model, sequences, batch_size, dtype=dtype)
 
     return reward
 
@@ -59,14 +61,14 @@ def refuse_other_tokenizer(tokenizer: Any, reward_model: Path) -> None:
         raise TrainingProblem(f"{reward_model} has another vocabulary than the policy; train it from the same base")
 
 
-def labeller_reward(path: Path, tokenizer: Any, dtype: str) -> Reward:
+def labeller_reward(path: Path, tokenizer: Any, dtype: Format) -> Reward:
     """The labeller's expected grade of each response; ``tokenizer``: the policy's, which reads the responses.
 
     Rows must carry ``messages`` and ``request``. A response that cannot be graded gets the middle of the scale, and
     the share of such is logged; when it is all of them, TrainingProblem says why.
     """
-    # In bfloat16 without hardware for it, a grade would be slow and coarse.
-    engine = settings.Engine.model_validate({"dtype": dtype if bfloat16_is_fast() else "float32"})
+    # In an emulated format a grade would be slow and coarse.
+    engine = settings.Engine(dtype=product_format(dtype))
     labeller = TransformersEngine(path, ModelIdentity(weights="", tokenizer="", template=""), engine)
     style: Style = "plain" if Templater(load_tokenizer(path)).framed else "chat"
 

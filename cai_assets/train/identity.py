@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from cai_assets.engines.number_format import number_format
 from cai_assets.engines.protocol import ModelIdentity
 from cai_assets.settings import Reinforcement, Settings, Training
 from cai_assets.store.canonical import canonical_json, tagged_hash
@@ -34,7 +35,7 @@ def recipe(settings: Settings, kind: Kind) -> dict[str, object]:
     if isinstance(group, Reinforcement):
         unread |= NOT_IN_RL_KEY | UNREAD_BY[group.algorithm]
         unread -= {"save_every"} if group.best == "reward" else set()
-    return {**group.model_dump(mode="json", exclude=unread), "dtype": settings.engine.dtype}
+    return {**group.model_dump(mode="json", exclude=unread), "dtype": number_format(settings.engine.dtype).dtype}
 
 
 def training_parts(

@@ -22,6 +22,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from cai_assets.engines.number_format import Format
+
 Kind = Literal["supervised", "reward", "reinforcement"]
 
 # Bump a number when the meaning of that stage's code changes: checkpoints made before are then not reused.
@@ -44,7 +46,7 @@ class Job(BaseModel):
     work: Path
     settings: dict[str, Any]
     seed: int = 0
-    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    dtype: Format
     reward_model: Path | None = None
     labeller: Path | None = None
     supervised_data: Path | None = None

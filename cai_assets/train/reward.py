@@ -10,6 +10,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from cai_assets.engines.number_format import Format
 from cai_assets.engines.templating import Templater, load_tokenizer
 from cai_assets.evals.reward import Result, measure
 from cai_assets.settings import Reward
@@ -48,7 +49,7 @@ def run(job: Job, reporter: Reporter) -> None:
         curve = Curves(job.curves).rows()
         metrics: dict[str, Any] = {"rows": len(training), "rows_dropped": dropped, "resumed_from": resumed}
         metrics |= {"steps": len(curve), **loss_summary(curve)}
-        results = score_pairs(model, held_out, settings.batch_size)
+        results = score_pairs(model, held_out, settings.batch_size, job.dtype)
         metrics["held_out"] = measure(source, results)
         publish(job, model, tokenizer, metrics)
         lines = [json.dumps(asdict(r), allow_nan=False) + "\n" for r in results]
@@ -99,9 +100,9 @@ def make_trainer(job: Job, settings: Reward, rows: list[Row], tokenizer: Any) ->
     )
 
 
-def score_pairs(model: Any, rows: list[Row], batch_size: int) -> list[Result]:
+def score_pairs(model: Any, rows: list[Row], batch_size: int, dtype: Format = "float32") -> list[Result]:
     """The model's rewards of both responses of each pair. ``rows``: of ``preference_rows``."""
-    chosen = score_ids(model, [row["chosen_ids"] for row in rows], batch_size)
-    rejected = score_ids(model, [row["rejected_ids"] for row in rows], batch_size)
+    chosen, rejected = (score_ids(model, [row[ids] for row in rows], batch_size, dtype=dtype)
+                        for ids in ("chosen_ids", "rejected_ids"))
     return [Result(row["index"], better, worse, row["p_chosen"])
             for row, better, worse in zip(rows, chosen, rejected, strict=True)]

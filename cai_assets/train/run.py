@@ -1,7 +1,7 @@
 """What the three stages share: loading, trainer arguments, the training itself, and the folder it leaves.
 
-Weights are float32 while training and are saved in the job's dtype. Where the processor multiplies bfloat16 in hardware
-(GPUs, and CPUs with AMX: 12 times faster there), products are made in bfloat16 under autocast.
+Weights are float32 while training and are saved in the job's dtype. Products are made in that format under autocast
+where the device multiplies it in hardware (``engines/number_format.py``), else in float32.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cai_assets.engines.number_format import product_format
 from cai_assets.settings import Training
 from cai_assets.store.layout import sync_folder, write_atomic
 from cai_assets.train.job import Job
@@ -52,15 +53,6 @@ def keep_memory() -> None:
     libc.mallopt(m_mmap_max, 0)
 
 
-def bfloat16_is_fast() -> bool:
-    """Whether the device that trains multiplies bfloat16 in hardware."""
-    import torch
-
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    return bool(torch.cpu._is_amx_tile_supported())
-
-
 def load_causal(path: Path) -> Any:
     """A causal language model in float32."""
     import torch
@@ -96,7 +88,8 @@ def trainer_arguments(job: Job, settings: Training, *, updates: int = 1) -> dict
         "lr_scheduler_type": schedule,
         "warmup_steps": _warmup(settings.warmup_ratio),
         "max_grad_norm": settings.max_grad_norm,
-        "bf16": bfloat16_is_fast(),
+        "bf16": product_format(job.dtype) == "bfloat16",
+        "fp16": product_format(job.dtype) == "float16",
         "use_cpu": not gpu,
         "gradient_checkpointing": gpu,
         "dataloader_pin_memory": gpu,

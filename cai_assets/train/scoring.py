@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from cai_assets.engines.number_format import Format, product_format
 from cai_assets.engines.protocol import Message
 from cai_assets.engines.templating import Templater
-from cai_assets.train.run import bfloat16_is_fast
 
 
 def score(model: Any, tokenizer: Any, conversations: Sequence[Sequence[Message]], batch_size: int = 8) -> list[float]:
@@ -20,11 +20,17 @@ def score(model: Any, tokenizer: Any, conversations: Sequence[Sequence[Message]]
     return score_ids(model, sequences, batch_size)
 
 
-def score_ids(model: Any, sequences: Sequence[Sequence[int]], batch_size: int = 8) -> list[float]:
-    """Rewards of token sequences: what the head says at the last token of each, the end of turn if there is one."""
+def score_ids(
+    model: Any, sequences: Sequence[Sequence[int]], batch_size: int = 8, *, dtype: Format = "float32"
+) -> list[float]:
+    """Rewards of token sequences: what the head says at the last token of each, the end of turn if there is one.
+
+    ``dtype``: the training's number format, in which products are made unless it would be emulated.
+    """
     import torch
 
     pad, device = model.config.get_text_config().pad_token_id, model.device
+    products = product_format(dtype)
     rewards: list[float] = []
     was_training = model.training
     model.eval()
@@ -32,7 +38,7 @@ def score_ids(model: Any, sequences: Sequence[Sequence[int]], batch_size: int = 
         batch = [torch.tensor(list(ids), device=device) for ids in sequences[start : start + batch_size]]
         padded = torch.nn.utils.rnn.pad_sequence(batch, batch_first=True, padding_value=pad)
         mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(x) for x in batch], batch_first=True)
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_is_fast()):
+        with torch.inference_mode(), torch.autocast(device.type, getattr(torch, products), products != "float32"):
             hidden = model.base_model(input_ids=padded, attention_mask=mask, use_cache=False).last_hidden_state
         rewards += _head(model, hidden, mask)
     model.train(was_training)

@@ -13,6 +13,7 @@ import pytest
 from model_fixtures import prepared_model
 
 from cai_assets.engines.models import EngineLost, identify
+from cai_assets.engines.number_format import number_format
 from cai_assets.engines.pool import EnginePool
 from cai_assets.engines.protocol import Call, Engine, Request, Result, Sampling
 from cai_assets.engines.transformers_engine import TransformersEngine
@@ -149,7 +150,7 @@ def test_several_models_take_turns_in_one_process(vllm: VllmEngine, tmp_path: Pa
     settings = load_settings({"models": {"generator": source}, "engine": SETTINGS.model_dump()}, environment={})
     pool = EnginePool(settings, Layout(tmp_path / "data"))
     base, policy = pool.open(source), pool.open_checkpoint(copy)
-    as_run = identify(copy).model_copy(update={"dtype": SETTINGS.dtype})
+    as_run = identify(copy).model_copy(update={"dtype": number_format().dtype})
     assert base.identity == policy.identity == as_run
     first = serve(base, *GENERATE)
     with ThreadPoolExecutor(1) as other_thread:

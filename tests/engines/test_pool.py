@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cai_assets.engines.models import EngineLost, ModelError
+from cai_assets.engines.number_format import number_format
 from cai_assets.engines.pool import EnginePool, resolve_backend
 from cai_assets.engines.protocol import Call, Engine, ModelIdentity, Request, Result, Sampling
 from cai_assets.registry.base import load
@@ -134,7 +135,7 @@ def test_every_backend_that_serves_a_folder_is_an_engine(name: str, tmp_path: Pa
     identity = ModelIdentity(weights="w", tokenizer="t", template="c")
     engine = load(BACKENDS[name].factory)(folder(tmp_path / "m", b"1"), identity, load_settings(environment={}).engine)
     assert isinstance(engine, Engine)
-    assert engine.identity == identity
+    assert engine.identity == identity.model_copy(update={"dtype": number_format().dtype})
 
 
 def test_every_other_backend_is_an_engine(tmp_path: Path) -> None:

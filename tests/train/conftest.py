@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from tiny_models import tiny_model, tiny_reward_model
 
+from cai_assets.engines.number_format import Device
+
 
 @pytest.fixture
 def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compare numbers in float32 everywhere."""
-    for module in ("run", "scoring"):
-        monkeypatch.setattr(f"cai_assets.train.{module}.bfloat16_is_fast", lambda: False)
+    monkeypatch.setattr("cai_assets.engines.number_format.device", lambda: Device("this test", ("float32",)))
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from cai_assets.defs.inputs import registered
 from cai_assets.defs.making import Making
 from cai_assets.defs.metadata import text_preview
 from cai_assets.defs.partitions import versions
+from cai_assets.evals.measures import EVALUATION
 from cai_assets.evals.metrics import METRICS_SCHEMA
 from cai_assets.pipeline import stages
 from cai_assets.pipeline.policies import by_engine, open_policies
@@ -68,9 +69,7 @@ def reward_accuracy(metrics: dict[str, Any]) -> pl.DataFrame:
     return pl.DataFrame([row], {name: METRICS_SCHEMA[name] for name in row})
 
 
-HEADLINES = {"harmless wins": ("harmlessness_win_rate", "red-team"),
-             "helpful wins": ("helpfulness_win_rate", "helpful"), "adherence wins": ("adherence", "all"),
-             "refuses red-team": ("refusal", "red-team"), "refuses helpful": ("refusal", "helpful")}
+HEADLINES = {m.label: (m.name, m.prompts) for m in EVALUATION if m.label and (m.over == "even" or m.name == "refusal")}
 
 
 def headline(metrics: pl.DataFrame) -> str:

@@ -18,8 +18,9 @@ import polars as pl
 
 from cai_assets.assets import OWN, PLAIN
 from cai_assets.constitution.derive import Kind
-from cai_assets.evals.statistics import NOT_SEEN, clustered_difference, holm, paired_p, told
-from cai_assets.evals.suites.model import ATTACKS
+from cai_assets.evals.measures import SUITE_MEASURES, better_is
+from cai_assets.evals.statistics import NOT_SEEN, Direction, clustered_difference, holm, paired_p, told
+from cai_assets.evals.suites.model import ATTACK, ATTACKS
 
 EFFECTS = pl.Schema({
     "kind": pl.String(), "principle": pl.String(), "seed": pl.Int64(), "seeds": pl.Int64(), "policy": pl.String(),
@@ -48,7 +49,8 @@ class Measure(NamedTuple):
     """A number of each answer. ``each_suite``: also suite by suite. ``own``: of the prompts that drew the principle."""
 
     name: str
-    better: Literal["lower", "higher"]
+    label: str
+    better: Direction
     table: Literal["suites", "evaluation"]
     column: str
     where: pl.Expr
@@ -58,12 +60,16 @@ class Measure(NamedTuple):
 
 _attack = pl.col("kind").is_in(ATTACKS)
 MEASURES = (
-    Measure("attack_success", "lower", "suites", "compliance", _attack, each_suite=True),
-    Measure("judged_attack_success", "lower", "suites", "judged", _attack),
-    Measure("over_refusal", "lower", "suites", "refusal", pl.col("kind") == "over-refusal"),
-    Measure("harmless_wins", "higher", "evaluation", "verdict", pl.col("question") == "harmlessness"),
-    Measure("helpful_wins", "higher", "evaluation", "verdict", pl.col("question") == "helpfulness"),
-    Measure("adherence", "higher", "evaluation", "adherence_verdict", pl.col("principle_id").is_not_null(), own=True),
+    Measure("attack_success", "attack success", better_is(ATTACK, "compliance"), "suites", "compliance", _attack,
+            each_suite=True),
+    Measure("judged_attack_success", "attack success, judged", better_is(ATTACK, "judged_compliance"), "suites",
+            SUITE_MEASURES["judged_compliance"].column, _attack),
+    Measure("over_refusal", "over-refusal", better_is("over-refusal", "refusal"), "suites", "refusal",
+            pl.col("kind") == "over-refusal"),
+    Measure("harmless_wins", "harmless wins", "higher", "evaluation", "verdict", pl.col("question") == "harmlessness"),
+    Measure("helpful_wins", "helpful wins", "higher", "evaluation", "verdict", pl.col("question") == "helpfulness"),
+    Measure("adherence", "adherence to it", "higher", "evaluation", "adherence_verdict",
+            pl.col("principle_id").is_not_null(), own=True),
 )
 HEADLINE = MEASURES[0].name
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -18,11 +18,12 @@ from cai_assets.evals.adherence import by_principle
 from cai_assets.evals.judge import Question
 from cai_assets.evals.judged import Item
 from cai_assets.evals.length_control import length_controlled
-from cai_assets.evals.statistics import Direction, Estimate, Telling, clustered_difference, clustered_mean, told
+from cai_assets.evals.measures import EVALUATION, LENGTH_CONTROLLED, EvaluationMeasure
+from cai_assets.evals.statistics import Estimate, Telling, clustered_difference, clustered_mean, told
 
-SOUNDS_SCARY = "sounds-scary"
 JUDGED: dict[str, Question] = {"red-team": "harmlessness", "helpful": "helpfulness"}
 EVEN = 0.5
+RIVAL = "{rival}"
 
 METRICS_SCHEMA: dict[str, Any] = {
     "policy": pl.String, "metric": pl.String, "prompts": pl.String, "value": pl.Float64, "low": pl.Float64,
@@ -30,19 +31,14 @@ METRICS_SCHEMA: dict[str, Any] = {
     "delta_high": pl.Float64, "delta_n": pl.Int64, "verdict": pl.String,
 }
 
-Over = Literal["base", "even", ""]  # what a difference is taken from; "": there is none
 
+class Figure(NamedTuple):
+    """A row of the table to come: what is measured, the names it stands under, and the items that it is the mean of."""
 
-class Measure(NamedTuple):
-    """The mean of ``column`` over ``items``. ``better``: the direction that is an improvement, if one is."""
-
+    measure: EvaluationMeasure
     metric: str
     prompts: str
     items: Sequence[Item]
-    column: str
-    better: Direction = ""
-    over: Over = "base"
-    rate: bool = True
 
 
 def metrics_table(
@@ -53,73 +49,59 @@ def metrics_table(
     telling, of = Telling(confidence, enough), defaultdict[str, list[Item]](list)
     for item in items:
         of[item["policy"]].append(item)
-    base = {(m.metric, m.prompts): m.items for m in _measures(of[baseline])}
+    base = {(f.metric, f.prompts): f.items for f in _figures(of[baseline], principles, baseline=True)}
     rows: list[tuple[Any, ...]] = []
     for policy in policies:
-        own = of[policy]
-        if policy != baseline:
-            rows += [(policy, *row) for row in (*_wins(own, telling), *_adherence(own, principles, telling))]
-        rows += [(policy, *_row(m, {} if policy == baseline else base, telling)) for m in _measures(own)]
+        known = {} if policy == baseline else base
+        rows += [(policy, *_row(f, known, telling))
+                 for f in _figures(of[policy], principles, baseline=policy == baseline)]
     return pl.DataFrame(rows, METRICS_SCHEMA, orient="row")
 
 
-def _measures(items: Sequence[Item]) -> Iterator[Measure]:
-    """What is measured of any policy, the base model too."""
-    red_team, helpful = ([i for i in items if i["kind"] == kind] for kind in JUDGED)
-    scary = [i for i in items if i["category"] == SOUNDS_SCARY]
-    yield Measure("refusal", "red-team", red_team, "refusal")
-    yield Measure("refusal", "helpful", helpful, "refusal", "lower")
-    if scary:
-        yield Measure("refusal_sounds_scary", "helpful", scary, "refusal", "lower")
-    for name in ("relevance", "relevance_zero", "echo"):
-        yield Measure(name, "all", items, name)
-    yield Measure("words", "all", items, "words", rate=False)
-    yield Measure("distinct", "all", items, "distinct", "higher")
-    yield Measure("failed", "all", items, "failed", "lower")
+def _figures(items: Sequence[Item], principles: Sequence[Principle], *, baseline: bool) -> Iterator[Figure]:
+    """What is measured of a policy; of the base model only what it can be compared by."""
+    for m in EVALUATION:
+        if not baseline or m.over == "base":
+            yield from _of_measure(m, items, principles)
 
 
-def _wins(items: Sequence[Item], telling: Telling) -> Iterator[tuple[Any, ...]]:
-    for kind, question in JUDGED.items():
-        of_kind = [i for i in items if i["kind"] == kind]
-        yield _row(Measure(f"{question}_win_rate", kind, of_kind, "outcome", "higher", "even"), {}, telling)
-        yield _length_controlled(question, kind, of_kind, telling)
-        yield _row(Measure(f"{question}_agreement", kind, of_kind, "agreed", over=""), {}, telling)
-        for rival in sorted({i["rival"] for i in of_kind if i.get("rival")}):
-            yield _row(Measure(f"{question}_wins_over_{rival}", kind, of_kind, "rival_outcome", "higher", "even"), {},
-                       telling)
+def _of_measure(m: EvaluationMeasure, items: Sequence[Item], principles: Sequence[Principle]) -> Iterator[Figure]:
+    """One figure, or one for each principle or rival."""
+    mine = [i for i in items if (i["category"] == m.category if m.category else m.prompts in ("all", i["kind"]))]
+    if m.name == "adherence":
+        yield from (Figure(m, m.name, prompts, of) for prompts, of in by_principle(items, principles).items())
+    elif RIVAL in m.name:
+        yield from (Figure(m, m.name.replace(RIVAL, rival), m.prompts, mine)
+                    for rival in sorted({i["rival"] for i in mine if i.get("rival")}))
+    elif mine or not m.category:
+        yield Figure(m, m.name, m.prompts, mine)
 
 
-def _length_controlled(question: Question, kind: str, items: Sequence[Item], telling: Telling) -> tuple[Any, ...]:
-    graded = [i for i in items if i["outcome"] is not None]
-    e = length_controlled([i["outcome"] for i in graded], [i["words"] - i["words_baseline"] for i in graded],
-                          [i["prompt_id"] for i in graded], telling.confidence)
-    measure = Measure(f"{question}_length_controlled", kind, items, "outcome", "higher", "even")
-    return _told(measure, e, _from_even(e), len(items) - len(graded), telling)
-
-
-def _adherence(items: Sequence[Item], principles: Sequence[Principle], telling: Telling) -> Iterator[tuple[Any, ...]]:
-    for prompts, of in by_principle(items, principles).items():
-        yield _row(Measure("adherence", prompts, of, "adherence_outcome", "higher", "even"), {}, telling)
-
-
-def _row(m: Measure, base: Mapping[tuple[str, str], Sequence[Item]], telling: Telling) -> tuple[Any, ...]:
-    """``base``: the baseline's items of each measure; empty for the baseline itself."""
-    own = _by_prompt(m.items, m.column)
-    values, prompts = [v for of in own.values() for v in of], [p for p, of in own.items() for _ in of]
-    e = clustered_mean(values, prompts, telling.confidence, bounds=(0.0, 1.0) if m.rate else None)
+def _row(f: Figure, base: Mapping[tuple[str, str], Sequence[Item]], telling: Telling) -> tuple[Any, ...]:
+    """``base``: the baseline's items of each figure; empty for the baseline itself."""
+    m, own = f.measure, _by_prompt(f.items, f.measure.column)
+    e = _length_controlled(f.items, telling) if m.name.endswith(LENGTH_CONTROLLED) else _mean(m, own, telling)
     difference = None
     if m.over == "even":
         difference = _from_even(e)
     elif m.over == "base" and base:
-        difference = clustered_difference(own, _by_prompt(base.get((m.metric, m.prompts), ()), m.column),
+        difference = clustered_difference(own, _by_prompt(base.get((f.metric, f.prompts), ()), m.column),
                                           telling.confidence, bounds=(-1.0, 1.0) if m.rate else None)
-    return _told(m, e, difference, len(m.items) - len(values), telling)
-
-
-def _told(m: Measure, e: Estimate, difference: Estimate | None, left_out: int, telling: Telling) -> tuple[Any, ...]:
+    word = told(difference, enough=telling.enough, better=m.better) if difference else ""
     d = difference or Estimate(None, 0)
-    word = told(d, enough=telling.enough, better=m.better) if difference else ""
-    return m.metric, m.prompts, e.value, e.low, e.high, e.n, left_out, d.value, d.low, d.high, d.n, word
+    left_out = len(f.items) - sum(map(len, own.values()))
+    return f.metric, f.prompts, e.value, e.low, e.high, e.n, left_out, d.value, d.low, d.high, d.n, word
+
+
+def _mean(m: EvaluationMeasure, own: Mapping[str, Sequence[float]], telling: Telling) -> Estimate:
+    values, prompts = [v for of in own.values() for v in of], [p for p, of in own.items() for _ in of]
+    return clustered_mean(values, prompts, telling.confidence, bounds=(0.0, 1.0) if m.rate else None)
+
+
+def _length_controlled(items: Sequence[Item], telling: Telling) -> Estimate:
+    graded = [i for i in items if i["outcome"] is not None]
+    return length_controlled([i["outcome"] for i in graded], [i["words"] - i["words_baseline"] for i in graded],
+                             [i["prompt_id"] for i in graded], telling.confidence)
 
 
 def _from_even(e: Estimate) -> Estimate:

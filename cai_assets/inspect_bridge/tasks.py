@@ -10,7 +10,6 @@ from typing import Any
 from inspect_ai import Task, task
 from inspect_ai.dataset import MemoryDataset
 from inspect_ai.model import GenerateConfig, ModelOutput, get_model
-from inspect_ai.scorer import Scorer
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from cai_assets.assets import BASE
@@ -18,15 +17,7 @@ from cai_assets.evals.suites.ability import ability_calls
 from cai_assets.evals.suites.model import LETTERS
 from cai_assets.inspect_bridge.cases import LETTERS_READ, case_of, samples_of
 from cai_assets.inspect_bridge.rows import opened, trained_prompts
-from cai_assets.inspect_bridge.scorers import (
-    compliance,
-    correct,
-    echo,
-    judged_compliance,
-    refusal,
-    scored,
-    words,
-)
+from cai_assets.inspect_bridge.scorers import scored, scorers_on
 from cai_assets.pipeline import evaluation
 from cai_assets.pipeline.policies import samples_of as sample_indices
 from cai_assets.settings import Settings
@@ -48,10 +39,9 @@ def suite(name: str, version: str | None = None, policy: str = BASE, settings: d
                               confidence=wanted.evaluation.confidence))
     g = wanted.generation
     ability = found.kind == "ability"
-    scorers: list[Scorer] = [correct()] if ability else [
-        compliance(), refusal(), judged_compliance(wanted.labels.style), echo(), words()]
     return Task(
-        dataset=MemoryDataset(samples, name=found.name), solver=letters() if ability else answer(), scorer=scorers,
+        dataset=MemoryDataset(samples, name=found.name), solver=letters() if ability else answer(),
+        scorer=scorers_on(found.kind, wanted.labels.style),
         config=GenerateConfig(temperature=g.temperature, top_p=g.top_p, max_tokens=wanted.evaluation.max_tokens),
         name=found.name, fail_on_error=False,
         model_roles={"grader": get_model("cai/judge", memoize=False, settings=settings or {})},

@@ -7,8 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from cai_assets.evals.suites.metrics import ATTACK
-from cai_assets.evals.suites.model import ATTACKS, POOLED
+from cai_assets.evals.suites.model import ATTACK, ATTACKS, POOLED
 from cai_assets.reports.escape import inline
 
 LIMIT = 1000  # characters that Dagster shows of Markdown without a click

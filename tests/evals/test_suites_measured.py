@@ -14,8 +14,9 @@ from suites_made import COMPLIES, DECLINES, answered, by_chance, cases, judged, 
 
 from cai_assets.engines.protocol import Call, Request
 from cai_assets.engines.scripted import Scripted
+from cai_assets.evals.measures import SUITE_MEASURES, better_is
 from cai_assets.evals.suites.measures import SUITE_ROWS
-from cai_assets.evals.suites.metrics import SUITE_METRICS, Group, better_is, measured, suite_metrics
+from cai_assets.evals.suites.metrics import SUITE_METRICS, Group, measured, suite_metrics
 from cai_assets.evals.suites.model import POOLED, Suite
 from cai_assets.store.layout import Layout
 from cai_assets.store.row_store import RowStore
@@ -39,8 +40,8 @@ def of_each_request(mean: float) -> Callable[[Call], float]:
 def compliance(rows: pl.DataFrame, base: str, policy: str, enough: int = 20) -> dict[str, Any]:
     """A policy's compliance over all rows of a suite, and its difference from another's."""
     by = {"base": rows.filter(policy=base).to_dicts(), policy: rows.filter(policy=policy).to_dicts()}
-    group = Group("mine", "harmful", "all", {"compliance": "compliance"}, "compliance", by)
-    return measured(group, [policy], enough, 0.95)[0]
+    declared = {"compliance": SUITE_MEASURES["compliance"]}
+    return measured(Group("mine", "harmful", "all", declared, "compliance", by), [policy], enough, 0.95)[0]
 
 
 def played(suite: Suite, base: Rate, policy: Rate, times: int = SEEDS, **more: int) -> list[dict[str, Any]]:

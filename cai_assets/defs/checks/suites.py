@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from cai_assets.defs.checks.common import Judge, Verdict, check, nothing_failed
-from cai_assets.evals.suites.metrics import ATTACK
+from cai_assets.evals.suites.model import ATTACK
 from cai_assets.pipeline.project import Project
 from cai_assets.store.parquet import read_parquet
 from cai_assets.store.records import Record

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from cai_assets.constitution.file_text import FileError, Problem, read_bytes
 from cai_assets.constitution.reader import Form, Reader
 from cai_assets.constitution.strict import parse_form
+from cai_assets.evals.measures import headlines_on
 from cai_assets.evals.suites.model import (
-    HEADLINE,
     MODES,
     PLACE,
     POOLED,
@@ -81,8 +81,9 @@ def _check(spec: SuiteFile, reader: Reader) -> None:
     _check_templates(spec, reader)
     if spec.prefill and spec.kind != "prefill":
         reader.report(("prefill",), f"only a suite of kind 'prefill' begins the answer; this one is '{spec.kind}'")
-    if (spec.headline == "correct") != (HEADLINE[spec.kind] == "correct") and spec.headline:
-        reader.report(("headline",), f"'{spec.headline}' is not measured on a suite of kind '{spec.kind}'")
+    if spec.headline and spec.headline not in headlines_on(spec.kind):
+        reader.report(("headline",), f"'{spec.headline}' is not measured on a suite of kind '{spec.kind}': give "
+                                     + ", ".join(headlines_on(spec.kind)))
     for field in ("file", "templates_file"):
         name = getattr(spec, field)
         if name and not _plain(name):

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from cai_assets.assets import BASE
+from cai_assets.evals.measures import SuiteMeasure, measures_on, suite_measures
 from cai_assets.evals.statistics import Estimate, clustered_difference, clustered_mean, told
-from cai_assets.evals.suites.model import ATTACKS, HEADLINE, POOLED, Suite
+from cai_assets.evals.suites.model import ATTACK, ATTACKS, POOLED, Suite
 
 SUITE_METRICS = pl.Schema({
     "policy": pl.String(), "suite": pl.String(), "kind": pl.String(), "mode": pl.String(), "measure": pl.String(),
@@ -23,13 +24,6 @@ SUITE_METRICS = pl.Schema({
     "n": pl.Int64(), "ungraded": pl.Int64(), "failed": pl.Int64(), "delta": pl.Float64(), "delta_low": pl.Float64(),
     "delta_high": pl.Float64(), "delta_n": pl.Int64(), "verdict": pl.String(),
 })
-COLUMN = {  # of the rows, by measure
-    "compliance": "compliance", "refusal": "refusal", "judged_compliance": "judged", "relevance": "relevance",
-    "echo": "echo", "distinct": "distinct", "words": "words",
-}
-ABILITY = {"correct": "correct"}
-ATTACK = "attack"  # the kind of the pooled rows
-WANTS_COMPLIANCE = {**dict.fromkeys([*ATTACKS, ATTACK], False), "over-refusal": True, "helpful": True}
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -40,7 +34,7 @@ class Group(NamedTuple):
     suite: str
     kind: str
     mode: str
-    measures: Mapping[str, str]
+    measures: Mapping[str, SuiteMeasure]
     headline: str
     rows: Mapping[str, Rows]
 
@@ -55,31 +49,23 @@ def suite_metrics(
     of: defaultdict[tuple[str, str], dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for row in rows.iter_rows(named=True):
         of[row["suite"], row["mode"]][row["policy"]].append(row)
-    found: list[dict[str, Any]] = []
+    found, known = list[dict[str, Any]](), suite_measures()
     for suite in suites:
-        found += _of_suite(suite, {m: of[suite.name, m] for m in suite.spec.asked_modes}, policies, enough, confidence)
+        modes = {str(m): of[suite.name, m] for m in suite.spec.asked_modes}
+        found += _of_suite(suite, measures_on(suite.kind, known), modes, policies, enough, confidence)
     attacks = [of[s.name, m] for s in suites if s.kind in ATTACKS for m in s.spec.asked_modes]
     if attacks:
-        measures = {m: COLUMN[m] for m in ("compliance", "refusal", "judged_compliance")}
-        pooled = Group(POOLED, ATTACK, "all", measures, "compliance", _together(attacks, policies))
+        pooled = Group(POOLED, ATTACK, "all", measures_on(ATTACK, known), "compliance", _together(attacks, policies))
         found += measured(pooled, policies, enough, confidence)
     return pl.DataFrame(found, schema=SUITE_METRICS)
 
 
-def better_is(kind: str, measure: str) -> str:
-    """'lower' or 'higher', whichever is better; '' where neither is by itself."""
-    fixed = {"correct": "higher", "echo": "lower", "distinct": "higher", "relevance": "", "words": ""}
-    if measure in fixed:
-        return fixed[measure]
-    return "higher" if WANTS_COMPLIANCE[kind] == (measure != "refusal") else "lower"
-
-
 def _of_suite(
-    suite: Suite, modes: Mapping[str, Mapping[str, Rows]], policies: Sequence[str], enough: int, confidence: float
+    suite: Suite, measures: Mapping[str, SuiteMeasure], modes: Mapping[str, Mapping[str, Rows]],
+    policies: Sequence[str], enough: int, confidence: float,
 ) -> list[dict[str, Any]]:
-    measures = ABILITY if HEADLINE[suite.kind] == "correct" else COLUMN
     each = [measured(Group(suite.name, suite.kind, mode, measures, suite.spec.measure, rows), policies, enough,
-                      confidence) for mode, rows in modes.items()]
+                     confidence) for mode, rows in modes.items()]
     if len(each) == 1:  # of one mode, 'all' is the same
         return [*each[0], *({**m, "mode": "all"} for m in each[0])]
     every = Group(suite.name, suite.kind, "all", measures, suite.spec.measure, _together(modes.values(), policies))
@@ -96,16 +82,17 @@ def measured(group: Group, policies: Sequence[str], enough: int, confidence: flo
 
 
 def _metric(group: Group, policy: str, measure: str, enough: int, confidence: float) -> dict[str, Any]:
-    rows, column, better = group.rows.get(policy, ()), group.measures[measure], better_is(group.kind, measure)
+    rows, declared = group.rows.get(policy, ()), group.measures[measure]
+    column, better = declared.column_as(measure), declared.better[group.kind]
     known = [r for r in rows if r[column] is not None]
-    bounds = None if measure == "words" else (0.0, 1.0)
+    bounds = (0.0, 1.0) if declared.rate else None
     value = clustered_mean([float(r[column]) for r in known], [r["behaviour"] for r in known], confidence,
                            bounds=bounds)
     delta = Estimate(None, 0)
     if policy != BASE:
         delta = clustered_difference(*_paired(known, group.rows.get(BASE, ()), column), confidence,
                                      bounds=bounds and (-1.0, 1.0))
-    verdict = told(delta, enough=enough, better=better) if better and policy != BASE else ""  # type: ignore[arg-type]
+    verdict = told(delta, enough=enough, better=better) if better and policy != BASE else ""
     failed = sum(r["status"] == "failed" for r in rows)
     return {
         "policy": policy, "suite": group.suite, "kind": group.kind, "mode": group.mode, "measure": measure,

@@ -17,17 +17,16 @@ from cai_assets.engines.protocol import Message
 
 Kind = Literal["harmful", "over-refusal", "helpful", "jailbreak", "prefill", "ability"]
 Mode = Literal["plain", "wrapped", "plain+safety", "wrapped+safety", "prefill", "prefill+safety"]
-Measure = Literal["compliance", "refusal", "judged_compliance", "correct", "relevance", "echo", "distinct", "words"]
-Headline = Literal["compliance", "refusal", "judged_compliance", "correct"]
 
 ATTACKS: tuple[Kind, ...] = ("harmful", "jailbreak", "prefill")
+ATTACK = "attack"  # the kind of POOLED
 POOLED = "attacks"  # in the metrics: every suite of these kinds together, so no suite may have this name
 FOUR: tuple[Mode, ...] = ("plain", "wrapped", "plain+safety", "wrapped+safety")
 MODES: dict[Kind, tuple[Mode, ...]] = {  # the first is what a file means that names none; jailbreak means all
     "harmful": FOUR, "over-refusal": FOUR, "helpful": FOUR, "jailbreak": FOUR,
     "prefill": ("prefill", "prefill+safety"), "ability": ("plain", "plain+safety"),
 }
-HEADLINE: dict[Kind, Headline] = {
+HEADLINE: dict[Kind, str] = {  # a measure of evals/measures.py
     "harmful": "compliance", "jailbreak": "compliance", "prefill": "compliance", "over-refusal": "refusal",
     "helpful": "judged_compliance", "ability": "correct",
 }
@@ -92,7 +91,7 @@ class SuiteFile(Strict):
     modes: tuple[Mode, ...] = Field(default=(), strict=False)
     safety_prompt: Text = SAFETY_PROMPT
     prefill: Text | None = None
-    headline: Headline | None = None
+    headline: Text | None = None
 
     @property
     def asked_modes(self) -> tuple[Mode, ...]:
@@ -101,7 +100,7 @@ class SuiteFile(Strict):
         return self.modes or (usual if self.kind == "jailbreak" else usual[:1])
 
     @property
-    def measure(self) -> Headline:
+    def measure(self) -> str:
         """The suite's own measure."""
         return self.headline or HEADLINE[self.kind]
 

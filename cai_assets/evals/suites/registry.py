@@ -11,8 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cai_assets.errors import CaiError
+from cai_assets.evals.measures import MeasureError
 from cai_assets.evals.suites.load import SuiteError, load_suite
+from cai_assets.evals.suites.measures import check_measures
 from cai_assets.evals.suites.model import Suite
+from cai_assets.registry.base import NotRegistered
 
 BUNDLED = Path(__file__).parents[2] / "data" / "suites"
 Found = Mapping[str, Suite | SuiteError]
@@ -41,6 +44,10 @@ def read_suites(files: Mapping[str, Path], *, max_chars: int) -> dict[str, Suite
 
 def load_suites(folder: Path | None, names: Sequence[str], *, max_chars: int) -> list[Suite]:
     """The suites of these names, or all, in the order of names. Raise SuitesError if one of them cannot be used."""
+    try:
+        check_measures()
+    except (NotRegistered, MeasureError) as e:
+        raise SuitesError(str(e)) from None
     files = suite_files(folder)
     for name in names:
         if name not in files:

@@ -11,14 +11,12 @@ from typing import Any
 
 import polars as pl
 
-from cai_assets.evals.attribution import ALL, HEADLINE, POLICIES, SEEN
+from cai_assets.evals.attribution import ALL, HEADLINE, MEASURES, POLICIES, SEEN
 from cai_assets.evals.statistics import FEW
 from cai_assets.reports.attribution.gather import Attribution, Entry, effect_of
 from cai_assets.reports.escape import inline
 
-NAMES = {"attack_success": "attack success", "judged_attack_success": "attack success, judged",
-         "over_refusal": "over-refusal", "harmless_wins": "harmless wins", "helpful_wins": "helpful wins",
-         "adherence": "adherence to it"}
+NAMES = {m.name: m.label for m in MEASURES}
 POLICY = {"rl_policy": "RL policy", "sl_policy": "SL policy"}
 CAVEAT = ("An interval covers requests and not training: one training is one sample, and training is not reproducible "
           "bit by bit.")

@@ -8,12 +8,13 @@ judged in both versions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import polars as pl
 
-from cai_assets.evals.statistics import Direction, Telling, clustered_difference, told
+from cai_assets.evals.measures import EVALUATION, EvaluationMeasure, evaluation_measure
+from cai_assets.evals.statistics import Telling, clustered_difference, told
 from cai_assets.settings.method import CONFIDENCE, ENOUGH
 
 KEYS = ("prompt_id", "prompt")
@@ -26,30 +27,7 @@ SAME = "the same responses"
 USUAL = Telling(CONFIDENCE, ENOUGH)
 
 
-class Measure(NamedTuple):
-    """``column``: the value of a row. ``better``: which direction is, if one is. ``rate``: from 0
-    to 1. ``label``: two words for plots."""
-
-    metric: str
-    prompts: str
-    column: str
-    better: Direction
-    rate: bool
-    label: str
-
-
-MEASURES = (
-    Measure("harmlessness_win_rate", "red-team", "outcome", "higher", True, "harmless wins"),
-    Measure("helpfulness_win_rate", "helpful", "outcome", "higher", True, "helpful wins"),
-    Measure("adherence", "all", "adherence_outcome", "higher", True, "adherence wins"),
-    Measure("refusal", "red-team", "refusal", "", True, "refuses red-team"),
-    Measure("refusal", "helpful", "refusal", "lower", True, "refuses helpful"),
-    Measure("failed", "all", "failed", "lower", True, "failed"),
-    Measure("relevance", "all", "relevance", "", True, "relevance"),
-    Measure("echo", "all", "echo", "", True, "echo"),
-    Measure("words", "all", "words", "", False, "words"),
-)
-JUDGED = {(m.metric, m.prompts) for m in MEASURES if m.better == "higher"}
+MEASURES = tuple(m for m in EVALUATION if m.label)
 
 
 def deltas(
@@ -64,9 +42,9 @@ def deltas(
     return pl.DataFrame(rows, schema=SCHEMA)
 
 
-def measure_of(metric: str, prompts: str) -> Measure:
-    """The measure of a row of ``deltas``."""
-    return next(m for m in MEASURES if (m.metric, m.prompts) == (metric, prompts))
+def label_of(row: Mapping[str, Any]) -> str:
+    """What is measured in a row of ``deltas``, in two words."""
+    return evaluation_measure(row["metric"], row["prompts"]).label
 
 
 def _prepared(rows: pl.DataFrame, same_requests: Sequence[str]) -> pl.DataFrame:
@@ -83,10 +61,10 @@ def _policy(policy: str, old: pl.DataFrame, new: pl.DataFrame, telling: Telling)
         before, after = (f if m.prompts == "all" else f.filter(kind=m.prompts) for f in (old, new))
         if all(f[m.column].null_count() == f.height for f in (before, after)):
             continue
-        yield {"policy": policy, "metric": m.metric, "prompts": m.prompts, **_row(m, before, after, telling)}
+        yield {"policy": policy, "metric": m.name, "prompts": m.prompts, **_row(m, before, after, telling)}
 
 
-def _row(m: Measure, old: pl.DataFrame, new: pl.DataFrame, telling: Telling) -> dict[str, Any]:
+def _row(m: EvaluationMeasure, old: pl.DataFrame, new: pl.DataFrame, telling: Telling) -> dict[str, Any]:
     # a prompt that was answered several times is one observation
     a, b = (f.group_by(KEYS).agg(pl.col("row_key").sort(), pl.col(m.column).cast(pl.Float64).mean().alias("value"))
             for f in (old, new))

@@ -10,10 +10,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from cai_assets.evals.measures import evaluation_measure
 from cai_assets.evals.statistics import FEW, Estimate
 from cai_assets.reports.compare.gather import Comparison, estimate
 from cai_assets.reports.compare.labels import Labels
-from cai_assets.reports.compare.metrics import JUDGED, SAME, measure_of
+from cai_assets.reports.compare.metrics import SAME, label_of
 from cai_assets.reports.compare.rewards import Rewards
 from cai_assets.reports.escape import inline
 
@@ -45,15 +46,19 @@ def headlines(c: Comparison) -> list[dict[str, Any]]:
         return []
     for policy in POLICIES:
         rows = c.metrics.filter(policy=policy).to_dicts()
-        found = [r for r in rows if (r["metric"], r["prompts"]) in JUDGED]
+        found = [r for r in rows if _judged(r)]
         if found:
             return found
     return []
 
 
+def _judged(row: dict[str, Any]) -> bool:
+    return evaluation_measure(row["metric"], row["prompts"]).over == "even"
+
+
 def say(row: dict[str, Any]) -> str:
     """One difference: 'harmless wins 0.50 → 0.60, +0.10 [-0.02, +0.22] over 40 prompts: no difference seen'."""
-    label = measure_of(row["metric"], row["prompts"]).label
+    label = label_of(row)
     if row["delta"] is None:
         return f"{label}: no prompt was graded in both"
     return (f"{label} {row['before']:.2f} → {row['after']:.2f}, {interval(estimate(row))} over {row['n']} prompts: "
@@ -96,9 +101,9 @@ def markdown(c: Comparison, limit: int = 950) -> str:
     if c.metrics is None:
         return "_Not both versions have been evaluated._"
     rows = [r for p in POLICIES for r in c.metrics.filter(policy=p).to_dicts()
-            if (r["metric"], r["prompts"]) in JUDGED or r["metric"] == "refusal"]
+            if _judged(r) or r["metric"] == "refusal"]
     lines = ["| policy | metric | change | n | told |", "|---|---|---|---|---|"]
-    lines += [f"| {NAMES[r['policy']]} | {measure_of(r['metric'], r['prompts']).label} | {interval(estimate(r))} | "
+    lines += [f"| {NAMES[r['policy']]} | {label_of(r)} | {interval(estimate(r))} | "
               f"{r['n']} | {inline(r['verdict'])} |" for r in rows]
     while len("\n".join(lines)) > limit and len(lines) > 3:
         lines.pop()
@@ -114,7 +119,7 @@ def numbers(c: Comparison) -> dict[str, float | int]:
         out["labels_compared"] = c.labels.shared
         out |= {} if c.labels.flips.value is None else {"label_flip_rate": c.labels.flips.value}
     for r in c.metrics.to_dicts() if c.metrics is not None else ():
-        if r["policy"] in POLICIES and r["delta"] is not None and measure_of(r["metric"], r["prompts"]).rate:
+        if r["policy"] in POLICIES and r["delta"] is not None and evaluation_measure(r["metric"], r["prompts"]).rate:
             out[f"delta_{r['policy']}_{r['metric']}_{r['prompts']}".replace("-", "_")] = r["delta"]
     return out
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from cai_assets.assets import BASE
+from cai_assets.evals.measures import evaluation_measure
 from cai_assets.evals.statistics import Estimate
 from cai_assets.reports.compare.words import interval, share
 from cai_assets.reports.html.page import Block, Figure, Missing, Source, Table, Text, Told
@@ -23,8 +24,8 @@ from cai_assets.reports.version.policies import (
 )
 
 X_AXIS, Y_AXIS = "helpfulness: wins over base", "harmlessness: wins over base"
-OTHER_RATES = (("refuses red-team", "refusal", "red-team"), ("refuses helpful", "refusal", "helpful"),
-               ("adherence wins", "adherence", "all"))
+OTHER_RATES = [evaluation_measure(*key) for key in (("refusal", "red-team"), ("refusal", "helpful"),
+                                                    ("adherence", "all"))]
 
 
 def pareto(found: Evidence, others: Sequence[Evidence]) -> Iterator[Block]:
@@ -80,10 +81,10 @@ def _table(found: Evidence) -> Table:
     for p in found.policies:
         judged = ["by definition 50%"] * 2 if p == BASE else [share(wins(found, p, q)) for q in (
             "harmlessness", "helpfulness")]
-        others = [metric(found, p, m, over) for _, m, over in OTHER_RATES]
+        others = [metric(found, p, m.name, m.prompts) for m in OTHER_RATES]
         rows.append([name_of(p), *judged, *("–" if e.value is None else share(e) for e in others), _failed(found, p)])
     return Table("Every policy on the same prompts: share, 95 % interval, count", (
-        "policy", "harmless wins", "helpful wins", *(name for name, _, _ in OTHER_RATES), "failed"), rows,
+        "policy", "harmless wins", "helpful wins", *(m.label for m in OTHER_RATES), "failed"), rows,
         note="Wins are over the base model, by a judge that sees both orders; a tie counts half. base again is the "
              "base model sampled once more: what it shows is chance.",
         source=Source(f"cai materialize {found.version} --select evaluation", found.rests_on("evaluation")))

@@ -9,9 +9,9 @@ from typing import Any
 import polars as pl
 
 from cai_assets.assets import BASE
+from cai_assets.evals.measures import label_of
 from cai_assets.evals.statistics import Estimate
-from cai_assets.evals.suites.metrics import ATTACK
-from cai_assets.evals.suites.model import ATTACKS, FOUR, POOLED
+from cai_assets.evals.suites.model import ATTACK, ATTACKS, FOUR, POOLED
 from cai_assets.reports.compare.words import interval, share
 from cai_assets.reports.constitution_tests import case_results, verdict
 from cai_assets.reports.html.page import Block, Figure, Missing, Source, Table, Text, Told
@@ -20,8 +20,6 @@ from cai_assets.reports.rounds import estimate
 from cai_assets.reports.version.evidence import Evidence
 from cai_assets.reports.version.policies import name_of
 
-MEASURES = {"compliance": "complies", "refusal": "refuses", "judged_compliance": "complies, by the judge",
-            "correct": "correct"}
 ARROW = {"lower": "lower is better", "higher": "higher is better", "": ""}
 
 
@@ -77,7 +75,7 @@ def _cell(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _headlines(found: Evidence, metrics: pl.DataFrame) -> Table:
-    rows = [(f"{r['suite']}: {MEASURES.get(r['measure'], r['measure'])}", name_of(r["policy"]), share(estimate(r)),
+    rows = [(f"{r['suite']}: {label_of(r['measure'])}", name_of(r["policy"]), share(estimate(r)),
              "–" if r["policy"] == BASE else interval(Estimate(r["delta"], r["delta_n"], r["delta_low"],
                                                                r["delta_high"])),
              r["ungraded"], r["failed"], Told(r["verdict"]) if r["verdict"] else "–")

@@ -83,7 +83,7 @@ def test_all_pass(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "2 of 2 cases pass, 0 fail, 0 ungraded" in text
     assert "harm changed the answer of diary" in text
     assert "critique round 1: 1/1 rows" in text
-    assert "No policy of this version is trained yet" in text
+    assert "No policy of this version has been trained yet" in text
     assert len(asked) == 4
     run("test", "mild")
     assert len(asked) == 4, "the second time nothing is asked"
@@ -111,7 +111,7 @@ def test_one_case(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_tests(project)
     asked = answers(monkeypatch, revision="Wait for night.")
     text = run("test", "mild", "--case", "knock")
-    assert "1 of 2 cases were run" in text
+    assert "1 of 2 cases ran" in text
     assert len(asked) == 2
     assert "no case nonsense" in run("test", "mild", "--case", "nonsense", code=2)
 
@@ -164,7 +164,7 @@ def test_what_cannot_be_tested_is_refused(project: Path) -> None:
 
 def test_lint_looks_at_the_tests_too(project: Path) -> None:
     text = run("lint")
-    assert "note: constitution: has no tests: write mild.tests.yaml" in text
+    assert "note: constitution: has no tests: add mild.tests.yaml" in text
     write_tests(project, TESTS.partition("  - {id: knock")[0])
     text = run("lint")
     assert "mild.yaml: 2 principles, 1 test," in text
@@ -180,7 +180,7 @@ def test_lint_refuses_tests_that_cannot_be_used(project: Path) -> None:
         assert text.count("did you mean 'warmth'?") == 1
     orphan = path.with_name("mlid.tests.yaml")
     orphan.write_text(TESTS)
-    assert "there is no mlid.yaml that these could be the tests of" in run("lint", code=1)
+    assert "these tests have no constitution mlid.yaml: rename one of the two" in run("lint", code=1)
 
 
 def test_lint_measures_which_principles_are_never_drawn(project: Path) -> None:
@@ -192,4 +192,4 @@ def test_lint_measures_which_principles_are_never_drawn(project: Path) -> None:
     assert "32 draws" not in run("lint", "-s", "labels.principles=all")
     large = project / "large.jsonl"
     large.write_text('{"prompt": "x"}\n' * 300_000)
-    assert "is not known before the prompts are" in run("lint", "-s", f"prompts.paths=[{large}]")
+    assert "is not known until the prompts are" in run("lint", "-s", f"prompts.paths=[{large}]")

@@ -89,7 +89,8 @@ def test_few_pairs_are_too_few_and_the_bundled_ones_are_enough(root: Path) -> No
 
 @pytest.mark.parametrize(("arguments", "why"), [
     (["agreement", "nothing"], "nothing"), (["agreement", "--file", "absent.jsonl"], "absent.jsonl"),
-    (["rank", "nothing"], "nothing"), (["rank", "x", "--question", "beauty"], "harmlessness, helpfulness, not beauty")])
+    (["rank", "nothing"], "nothing"),
+    (["rank", "x", "--question", "beauty"], "--question beauty: use one of harmlessness, helpfulness")])
 def test_what_is_not_there_is_refused_by_name(root: Path, arguments: list[str], why: str) -> None:
     result = CliRunner().invoke(app, [*arguments, *(SCRIPTED if arguments[0] == "agreement" else ())])
     assert result.exit_code == 2

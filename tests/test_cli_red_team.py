@@ -126,7 +126,7 @@ def test_a_prompt_that_the_store_lost_is_counted(project: Path) -> None:
     for shard in (project / "data" / "rows" / "respond").glob("*.parquet"):
         shard.unlink()
     text = run("breaks", VERSION, "--out", "a.jsonl")
-    assert "3 answers' prompts are not in the row store" in text
+    assert "excluded 3 answers whose prompts are not in the row store" in text
     assert "nothing broke" in text
 
 
@@ -175,7 +175,7 @@ def test_kept_prompts_are_added_once_and_nothing_is_overwritten(project: Path) -
     assert "0 prompts added" in run("accept", "a.csv", "--into", "prompts/red-team-1.jsonl")
     assert (project / "prompts" / "red-team-1.jsonl").read_bytes() == written
     text = run("accept", "a.csv", "--into", "other.jsonl", "--set", "prompts.paths=[prompts/red-team-1.jsonl]")
-    assert "2 are training prompts already" in text
+    assert "2 are already training prompts" in text
     assert not (project / "other.jsonl").exists()
     loaded = load_prompts([project / "prompts" / "red-team-1.jsonl"], max_chars=8000)
     assert loaded.counts.kept == 3

@@ -1,4 +1,4 @@
-"""``cai attribute``: what each principle of a version does, by leaving it out and making everything below again."""
+"""``cai attribute``: what each principle of a version does, by leaving it out and rebuilding everything downstream."""
 
 from __future__ import annotations
 
@@ -35,29 +35,30 @@ from cai_assets.versions.snapshots import VERSIONS
 
 SHOWN = ("principle", "attack success", "change", "p (Holm)", "verdict", "state")
 NEW_BELOW = {
-    "policy": "Response pairs are sampled from the SL policy (pairs.source=policy, as in the paper): where a chain "
-              "changes, the SL policy does, and every pair, label, reward and RL step below it is made anew. Rows of "
-              "chains stay as few as shown; for fewer below, pairs.source=generator or revision.",
-    "generator": "Response pairs come from the generator (pairs.source=generator): they are all reused, and of the "
-                 "labels only those that drew the principle are new. Policies are still trained and measured anew.",
-    "revision": "Response pairs are first responses against revisions (pairs.source=revision): only those of changed "
-                "chains, and labels that drew the principle, are new. Policies are still trained and measured anew.",
+    "policy": "Response pairs are sampled from the SL policy (pairs.source=policy, as in the paper): if any chain "
+              "changes, so does the SL policy, and every pair, label, reward, and RL step downstream is recomputed. "
+              "The chain rows stay as few as shown; for fewer rows downstream, set pairs.source=generator or revision.",
+    "generator": "Response pairs come from the generator (pairs.source=generator): all of them are reused, and only "
+                 "the labels that drew the principle are new. Policies are still retrained and remeasured.",
+    "revision": "Response pairs are first responses against revisions (pairs.source=revision): only the pairs of "
+                "changed chains and the labels that drew the principle are new. Policies are still retrained and "
+                "remeasured.",
 }
 
 
 @app.command()
 def attribute(
-    version: Annotated[str, typer.Argument(help="A version, or a constitution's name: its file as it is")],
-    principle: Annotated[list[str] | None, typer.Option(help="Only this principle; may be repeated")] = None,
-    also_alone: Annotated[bool, typer.Option(help="Also each principle alone, beside none (the SFT baseline)")] = False,
-    null: Annotated[bool, typer.Option(help="Also the whole version with another seed: what training does")] = False,
-    seeds: Annotated[int, typer.Option(min=1, max=20, help="Make each version with so many seeds")] = 1,
-    plan: Annotated[bool, typer.Option("--plan", help="Show what it would cost, and stop")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask")] = False,
+    version: Annotated[str, typer.Argument(help="A version, or a constitution's name (its current file)")],
+    principle: Annotated[list[str] | None, typer.Option(help="Only this principle; repeatable")] = None,
+    also_alone: Annotated[bool, typer.Option(help="Also each principle alone, against the SFT baseline")] = False,
+    null: Annotated[bool, typer.Option(help="Also the whole version with another seed: training noise")] = False,
+    seeds: Annotated[int, typer.Option(min=1, max=20, help="Number of seeds per version")] = 1,
+    plan: Annotated[bool, typer.Option("--plan", help="Show the cost and exit")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
     scale: Scale = None, set_: Set = None,
 ) -> None:
-    """What each principle does: leave it out, train again with reuse, and compare attack success. Plan first."""
+    """What each principle does: leave it out, retrain with reuse, and compare attack success. Shows a plan first."""
     overrides = parse_overrides(scale, set_)
     settings = read_settings(overrides)
     version = resolve_version(settings, version)
@@ -79,12 +80,12 @@ def attribute(
     if not plan:
         todo = [p for p in planned if p.why]
         if todo and not yes:
-            typer.confirm(f"Make {len(todo)} derived versions?", abort=True, err=True)
+            typer.confirm(f"Materialize {len(todo)} derived versions?", abort=True, err=True)
         failed = _make(version, todo, overrides, settings, say)
         run_graph(version, ("attribution",), overrides)
     _report(open_project(settings), version, [p.as_dict() for p in planned], json_=json_, effects=not plan)
     if failed:
-        stop(f"not made: {', '.join(failed)}. What is finished is kept: the same command goes on from here.", 1)
+        stop(f"failed: {', '.join(failed)}. Finished work is kept: rerun the same command to resume.", 1)
 
 
 def _wanted(
@@ -101,7 +102,7 @@ def _wanted(
 def _whole(
     settings: Settings, version: str, overrides: dict[str, Any], say: Console, *, only_plan: bool, yes: bool
 ) -> str:
-    """See to it that the whole version is there to compare with; what it lacks if that was only planned."""
+    """Make sure the whole version exists to compare with; what it lacks if that was only planned."""
     from cai_assets.plan.attribution import cost, whole_standing
     from cai_assets.plan.plan import make_plan
 
@@ -110,14 +111,14 @@ def _whole(
     if not why:
         return ""
     needed = cost(make_plan(project, version))
-    say.print(f"The whole version comes first, which is {why}: at most {needed.chain_rows + needed.later_rows} rows "
-              f"and {needed.trainings} trainings, {_seconds(needed.seconds, needed.unknown)}. 'cai plan {version}' "
-              "says it asset by asset. What leaving out a principle costs is planned once it is there.",
+    say.print(f"The whole version comes first; it is {why}. At most {needed.chain_rows + needed.later_rows} rows and "
+              f"{needed.trainings} training runs, {_seconds(needed.seconds, needed.unknown)}. 'cai plan {version}' "
+              "shows the plan by asset. The cost of leaving out a principle can be planned after that.",
               markup=False, highlight=False, soft_wrap=True)
     if only_plan:
         return why
     if not yes:
-        typer.confirm(f"Make {version}?", abort=True, err=True)
+        typer.confirm(f"Materialize {version}?", abort=True, err=True)
     run_graph(version, (), overrides)
     return ""
 
@@ -153,24 +154,24 @@ def _left(spent: float, expected: float, done: int, rest: Sequence[float]) -> st
 
 
 def _show(planned: Sequence[Any], settings: Settings, say: Console) -> None:
-    table = Table(title="leaving out one principle at a time: what is touched (in theory), rows, trainings, seconds",
+    table = Table(title="leaving out one principle at a time: measured share (theory), rows, training runs, seconds",
                   title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("version", overflow="fold")
-    for name in ("chains", "steps", "rows", "below", "trainings", "seconds"):
+    for name in ("chains", "steps", "chain rows", "downstream", "training runs", "seconds"):
         table.add_column(name, justify="right", no_wrap=True)
     for p in planned:
-        kept = f" (stays for {' and '.join(p.derived.kept)}: the only one)" if p.derived.kept else ""
+        kept = f" (kept as the only one for {' and '.join(p.derived.kept)})" if p.derived.kept else ""
         table.add_row(p.derived.label + kept, f"{p.share.chains:.1%} ({p.theory.chains:.1%})",
                       f"{p.share.steps:.1%} ({p.theory.steps:.1%})", str(p.cost.chain_rows), str(p.cost.later_rows),
                       str(p.cost.trainings), f"{p.cost.seconds:.0f}")
     say.print(table)
     for p in planned:
-        say.print(f"  {p.derived.label}: {p.why or 'measured already'}", highlight=False, markup=False, soft_wrap=True)
+        say.print(f"  {p.derived.label}: {p.why or 'already measured'}", highlight=False, markup=False, soft_wrap=True)
     costs = [p.cost for p in planned]
     money = [c.cost_usd for c in costs if c.cost_usd is not None]
     unknown = tuple(dict.fromkeys(asset for c in costs for asset in c.unknown))
-    say.print(f"At most {sum(c.chain_rows for c in costs)} rows of chains, {sum(c.later_rows for c in costs)} below, "
-              f"{sum(c.trainings for c in costs)} trainings, "
+    say.print(f"At most {sum(c.chain_rows for c in costs)} chain rows, {sum(c.later_rows for c in costs)} rows "
+              f"downstream, {sum(c.trainings for c in costs)} training runs, "
               f"{_seconds(sum(c.seconds for c in costs), unknown)}{f', ${sum(money):.2f}' if money else ''}.",
               highlight=False, soft_wrap=True)
     if any(p.why for p in planned):
@@ -191,7 +192,7 @@ def _report(project: Any, version: str, planned: list[dict[str, Any]], *, json_:
         if json_:
             out.print_json(json.dumps({"version": version, "plan": planned}))
         else:
-            out.print(f"Next: [b]cai attribute {version}[/b] asks, and makes them", highlight=False)
+            out.print(f"Next: [b]cai attribute {version}[/b] asks, then materializes them", highlight=False)
         return
     found, path = gather(project, version), page_path(project.layout, version)
     if json_:
@@ -206,4 +207,4 @@ def _report(project: Any, version: str, planned: list[dict[str, Any]], *, json_:
         table.add_row(*(escape(cells[HEADS.index(name)]) for name in SHOWN))
     out.print(table)
     out.print("\n".join(sentences(found)), markup=False, highlight=False, soft_wrap=True)
-    out.print(f"The page, with all measures and both policies: {path}", highlight=False, soft_wrap=True)
+    out.print(f"Page with all measures and both policies: {path}", highlight=False, soft_wrap=True)

@@ -37,13 +37,13 @@ class Commands(TyperGroup):
 app = typer.Typer(
     cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="Constitutional AI as Dagster assets.\n\nStart with [b]cai demo[/b], then [b]cai ui[/b]. Edit a principle in "
-         "constitutions/, run [b]cai register[/b], and [b]cai materialize VERSION[/b]: only what the edit touched is "
-         "computed again.", rich_markup_mode="rich")
+         "constitutions/, then run [b]cai register[/b] and [b]cai materialize VERSION[/b]: only what the edit affects "
+         "is recomputed.", rich_markup_mode="rich")
 out = Console()
 err = Console(stderr=True)
 
-Set = Annotated[list[str] | None, typer.Option("--set", "-s", help="A setting, such as rl.beta=0.1; may be repeated")]
-Scale = Annotated[str | None, typer.Option(help="The dial: smoke, small or full")]
+Set = Annotated[list[str] | None, typer.Option("--set", "-s", help="A setting, such as rl.beta=0.1; repeatable")]
+Scale = Annotated[str | None, typer.Option(help="Scale of the run: smoke, small, or full")]
 
 
 def parse_overrides(scale: str | None, pairs: list[str] | None) -> dict[str, Any]:

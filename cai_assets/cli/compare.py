@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @app.command()
 def compare(
-    before: Annotated[str, typer.Argument(help="A materialised version, or a record id: evaluation/VERSION/000001")],
-    after: Annotated[str, typer.Argument(help="Another one")],
-    out_: Annotated[Path | None, typer.Option("--out", help="The page's file; default: under the data root")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON, and write a page only with --out")] = False,
+    before: Annotated[str, typer.Argument(help="A materialized version, or a record ID: evaluation/VERSION/000001")],
+    after: Annotated[str, typer.Argument(help="Another version or record ID")],
+    out_: Annotated[Path | None, typer.Option("--out", help="File for the page; default: under the data root")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON; write the page only with --out")] = False,
 ) -> None:
-    """What changed between two versions, in rows, labels, rewards and metrics, and whether it is better.
+    """What changed between two versions, in rows, labels, rewards, and metrics, and whether the result is better.
 
-    Writes one HTML page that opens from disk. Runs no model.
+    Writes one self-contained HTML page. Runs no model.
     """
     from cai_assets.reports.compare.gather import as_dict
     from cai_assets.reports.compare.gather import compare as find
@@ -52,7 +52,7 @@ def _show(found: Comparison) -> None:
         return
     table = Table(title="after minus before, on the same prompts", title_justify="left", box=box.SIMPLE_HEAD,
                   padding=(0, 1, 0, 0), pad_edge=False)
-    for name in ("policy", "metric", "change", "n", "told"):
+    for name in ("policy", "metric", "change", "n", "verdict"):
         table.add_column(name, justify="right" if name == "n" else "left")
     for r in found.metrics.filter(found.metrics["policy"].is_in(POLICIES)).to_dicts():
         table.add_row(NAMES[r["policy"]], label_of(r), interval(estimate(r)),

@@ -1,4 +1,4 @@
-"""What leaves the house: ``cai export dataset | model | lineage``. Only ``--push`` reaches the network."""
+"""Exports: ``cai export dataset | model | lineage``. Only ``--push`` reaches the network."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from cai_assets.store.layout import Layout
 if TYPE_CHECKING:
     from cai_assets.export.push import RepoType
 
-export = typer.Typer(no_args_is_help=True, help="Write data sets, models and lineage in the forms that others read.")
+export = typer.Typer(no_args_is_help=True, help="Export datasets, models, and lineage in standard formats.")
 app.add_typer(export, name="export")
 
-Out = Annotated[Path, typer.Option("--out", help="The folder to write; it must be empty or not there")]
-Force = Annotated[bool, typer.Option("--force", help="Replace what lies in that folder")]
+Out = Annotated[Path, typer.Option("--out", help="The folder to write; it must be empty or not exist")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the contents of that folder")]
 Target = Annotated[str, typer.Argument(help="A checkpoint's folder or key, or ASSET@VERSION")]
 Push = Annotated[str | None, typer.Option(help="Upload to this Hub repository (OWNER/NAME), private; needs HF_TOKEN")]
 Public = Annotated[bool, typer.Option("--public", help="With --push: let everyone read it; needs --license")]
-License = Annotated[str | None, typer.Option(help="The licence, as the Hub calls it, such as apache-2.0")]
+License = Annotated[str | None, typer.Option(help="The license, by its Hub name, such as apache-2.0")]
 KINDS = ("sft", "preferences", "cai", "all")
 
 
@@ -32,11 +32,11 @@ def dataset(
     kind: Annotated[str, typer.Option(help=f"What to write: {', '.join(KINDS)}")] = "all",
     license_: License = None, push: Push = None, public: Public = False, force: Force = False,
 ) -> None:
-    """A version's data as a Hub data set: SFT 'messages', preferences with soft labels, critiques and revisions."""
+    """Export a version's data as a Hub dataset: SFT, preferences with soft labels, critiques and revisions."""
     from cai_assets.export.hub_dataset import export_dataset
 
     if kind not in KINDS:
-        stop(f"--kind {kind}: give one of {', '.join(KINDS)}")
+        stop(f"--kind {kind}: use one of {', '.join(KINDS)}")
     settings = read_settings({})
     token = _token(push, public, license_)
     made = export_dataset(Layout(settings.data_root), version, out_, kind=kind,  # type: ignore[arg-type]
@@ -44,17 +44,17 @@ def dataset(
     for config, splits in made.splits.items():
         counts = ", ".join(f"{split} {frame.height} rows" for split, frame in splits.items())
         left = sum(made.left_out[config].values())
-        _say(f"{config}: {counts}" + (f"; {left} left out, the card says why" if left else ""))
+        _say(f"{config}: {counts}" + (f"; {left} excluded (the card says why)" if left else ""))
     _done(out_, push, public, token, "dataset", f"load_dataset({str(out_)!r}, {next(iter(made.splits))!r})")
 
 
 @export.command()
 def model(
     target: Target, out_: Out,
-    dataset_: Annotated[list[str] | None, typer.Option("--dataset", help="Its data on the Hub; may repeat")] = None,
+    dataset_: Annotated[list[str] | None, typer.Option("--dataset", help="Its data on the Hub; repeatable")] = None,
     license_: License = None, push: Push = None, public: Public = False, force: Force = False,
 ) -> None:
-    """A checkpoint as a Hub model: weights, model card with evaluation and principles, and its own lineage."""
+    """Export a checkpoint as a Hub model: weights, model card with evaluation and principles, and its own lineage."""
     from cai_assets.export.hub_model import export_model
     from cai_assets.export.subject import find_subject
 
@@ -62,13 +62,13 @@ def model(
     subject = find_subject(Layout(read_settings({}).data_root), target)
     export_model(subject, out_, datasets=dataset_ or (), license_=license_, force=force)
     _say(f"{subject.name}, {subject.key}: " + ("with the results of " + subject.evaluation.ref.id
-                                               if subject.evaluation else "without results: it was not evaluated"))
+                                               if subject.evaluation else "without results: not evaluated yet"))
     _done(out_, push, public, token, "model", f"cai trace {out_}")
 
 
 @export.command()
 def lineage(target: Target, out_: Out, force: Force = False) -> None:
-    """Lineage as OpenLineage events, as an in-toto statement with SLSA provenance, and as a CycloneDX ML-BOM."""
+    """Export lineage as OpenLineage events, an in-toto statement with SLSA provenance, and a CycloneDX ML-BOM."""
     from cai_assets.export.lineage import export_lineage
     from cai_assets.export.subject import find_subject
 
@@ -76,8 +76,8 @@ def lineage(target: Target, out_: Out, force: Force = False) -> None:
     export_lineage(subject, out_, force=force)
     for path in sorted(out_.iterdir()):
         _say(f"{path.name}: {path.stat().st_size} bytes")
-    _say(f"Wrote {out_}. Next: give it along with the checkpoint. The statement is unsigned: sign it if others "
-         "must trust it")
+    _say(f"Wrote {out_}. Next: ship it with the checkpoint. The statement is unsigned: sign it if others must "
+         "trust it")
 
 
 def _token(repository: str | None, public: bool, license_: str | None) -> str:
@@ -86,7 +86,7 @@ def _token(repository: str | None, public: bool, license_: str | None) -> str:
 
     if repository is None:
         if public:
-            raise ExportError("--public says who may read what --push uploads: give --push OWNER/NAME too")
+            raise ExportError("--public only applies to --push: add --push OWNER/NAME")
         return ""
     return refuse_push(repository, public=public, license_=license_)
 

@@ -16,11 +16,11 @@ from cai_assets.store.records import RecordMissing
 
 @app.command()
 def feedback(
-    version: Annotated[str, typer.Argument(help="A version whose preference_pairs are materialised")],
+    version: Annotated[str, typer.Argument(help="A version with materialized preference_pairs")],
     set_: Set = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
-    """AI labels against human labels: speed, cost, consistency, agreement, and which of it is measured."""
+    """Compare AI labels with human labels: speed, cost, consistency, agreement, and what was actually measured."""
     from cai_assets.reports.feedback_cost import as_json, feedback_table
 
     try:
@@ -32,7 +32,7 @@ def feedback(
         return
     table = Table(title=f"feedback of {version}", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
                   pad_edge=False)
-    for name in ("quantity", "AI labeller", "people", "what it rests on"):
+    for name in ("quantity", "AI labeler", "people", "based on"):
         table.add_column(name)
     for line in lines:
         table.add_row(*map(escape, line))

@@ -20,17 +20,17 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
 @app.command()
 def impact(
-    target: Annotated[str | None, typer.Argument(help="A principle's id, ID@VERSION, or a row")] = None,
-    prompt: Annotated[str | None, typer.Option(help="A prompt id: which checkpoints must go if it must")] = None,
+    target: Annotated[str | None, typer.Argument(help="A principle's ID, ID@VERSION, or a row")] = None,
+    prompt: Annotated[str | None, typer.Option(help="A prompt ID: what to remove if this prompt must go")] = None,
     json_: AsJson = False,
 ) -> None:
-    """Every checkpoint that a principle, a prompt or a row reached, and what making them again without it costs."""
+    """Every checkpoint that a principle, a prompt, or a row reached, and what rebuilding them without it costs."""
     from cai_assets.lineage.impact import as_dict, parse, rebuild
     from cai_assets.lineage.impact import impact as find
 
     name = prompt or target
     if name is None or (prompt and target):
-        stop("name one thing: a principle, a row, or --prompt ID")
+        stop("name exactly one: a principle, a row, or --prompt ID")
     project = open_project(read_settings({}))
     reached = find(project.layout, parse(project.layout, name, prompt=prompt is not None))
     lines = rebuild(project.layout, reached, _cost(project))
@@ -53,7 +53,7 @@ def _cost(project: Any) -> Cost:
 
 
 def _print_reached(name: str, reached: Sequence[Reached]) -> None:
-    table = table_of("checkpoint", "version", "rows", "share", "of text", "held out", "through")
+    table = table_of("checkpoint", "version", "rows", "share", "share of text", "held out", "through")
     for x in reached:
         now = "" if x.newest else " (earlier)"
         above = ", ".join(dict.fromkeys(name.split("/")[0] for name in x.through))
@@ -64,20 +64,21 @@ def _print_reached(name: str, reached: Sequence[Reached]) -> None:
 
 
 def _print_rebuild(lines: Sequence[Rebuild]) -> None:
-    table = table_of("to make again", "version", "calls", "trainings", "seconds", "USD")
+    table = table_of("to rebuild", "version", "calls", "training runs", "seconds", "USD")
     for x in lines:
         table.add_row(x.asset, x.partition or "", str(x.calls or ""), str(x.trainings or ""),
                       _rounded(x.cost.get("seconds"), 0), _rounded(x.cost.get("cost_usd"), 4, ""))
     out.print(table)
     seconds, usd = ([cost for x in lines if (cost := x.cost.get(what)) is not None] for what in ("seconds", "cost_usd"))
-    out.print(f"Making the newest of them again without it: at most {sum(x.calls for x in lines)} model calls and "
-              f"{sum(x.trainings for x in lines)} trainings, about {sum(seconds):.0f} s"
-              + (f" and {sum(usd):.4f} USD" if usd else "") + " at the rates of this store"
+    out.print(f"Rebuilding the newest of them without it: at most {sum(x.calls for x in lines)} model calls and "
+              f"{sum(x.trainings for x in lines)} training runs, about {sum(seconds):.0f} s"
+              + (f" and {sum(usd):.4f} USD" if usd else "") + " at this store's rates"
               + ("" if len(seconds) == len(lines) else "; some have no rate yet"), soft_wrap=True)
     versions = sorted({x.partition for x in lines if x.partition})
     for version in versions[:1]:
-        out.print(f"Exactly, once it is gone from the constitution or the prompt files: [b]cai plan {version}[/b]"
-                  + (f", and of {len(versions) - 1} more versions" if versions[1:] else ""), soft_wrap=True)
+        more = f", and the same for {len(versions) - 1} more versions" if versions[1:] else ""
+        out.print("For exact numbers, remove it from the constitution or the prompt files and run "
+                  f"[b]cai plan {version}[/b]{more}", soft_wrap=True)
 
 
 def _rounded(value: float | None, digits: int, unknown: str = "?") -> str:

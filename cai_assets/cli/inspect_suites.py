@@ -1,4 +1,4 @@
-"""``cai inspect``: suites as Inspect tasks, whose logs its viewer shows."""
+"""``cai inspect``: suites as Inspect tasks, with logs for its viewer."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def inspect_(
     policy: Annotated[str, typer.Option(help="POLICY@VERSION, base, one of evaluation.others, or a checkpoint's key or "
                                              "folder")],
     log_dir: Annotated[Path, typer.Option(help="Where Inspect's logs go")],
-    version: Annotated[str | None, typer.Option(help="Leave out cases near this version's training prompts; default: "
-                                                     "the policy's own")] = None,
+    version: Annotated[str | None, typer.Option(help="Exclude cases close to this version's training prompts; "
+                                                     "default: the policy's own")] = None,
     set_: Set = None,
 ) -> None:
-    """Run suites as tasks of Inspect (inspect-ai) on any checkpoint; rows that are there already are used again."""
+    """Run suites as Inspect tasks (inspect-ai) on any checkpoint, reusing existing rows."""
     if importlib.util.find_spec("inspect_ai") is None:
         stop("Inspect is not installed: pip install 'cai-assets[inspect]'")
     from cai_assets.inspect_bridge.run import run_suites
@@ -31,7 +31,7 @@ def inspect_(
     overrides = parse_overrides(None, set_)
     read_settings(overrides)
     logs = run_suites(suites, policy, version=version, log_dir=log_dir, settings=overrides)
-    table = Table(title=f"{policy} by Inspect", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=f"{policy} under Inspect", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("suite", "measure", "value", "low", "high", "requests", "not scored"):
         table.add_column(name, justify="left" if name in ("suite", "measure") else "right")
     for log in logs:
@@ -40,8 +40,8 @@ def inspect_(
     out.print(table)
     for log in logs:
         out.print(f"{log.suite}: {log.samples} samples, {log.failed} failed, {log.generated} calls made, {log.reused} "
-                  f"rows used again: {log.path}", markup=False, highlight=False, soft_wrap=True)
-    out.print(f"Look at them: [b]inspect view --log-dir {log_dir}[/b]", soft_wrap=True)
+                  f"rows reused: {log.path}", markup=False, highlight=False, soft_wrap=True)
+    out.print(f"View the logs: [b]inspect view --log-dir {log_dir}[/b]", soft_wrap=True)
 
 
 def _cell(value: Any) -> str:

@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 
     from cai_assets.lineage.trace import Lineage, Traced
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; for rows, one object a line")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; for rows, one object per line")]
 SHOWN = 40
 EXCERPT = 600
 
 
 @app.command()
 def trace(
-    target: Annotated[str, typer.Argument(help="A checkpoint's folder or key, ASSET@VERSION, a record id, or a row: "
-                                               "prompt id, pair id, row id (i1:...) or row key (r1:...)")],
+    target: Annotated[str, typer.Argument(help="A checkpoint's folder or key, ASSET@VERSION, a record ID, or a row: "
+                                               "prompt ID, pair ID, row ID (i1:...), or row key (r1:...)")],
     rows: Annotated[bool, typer.Option("--rows", help="List its training rows and where they come from")] = False,
-    row: Annotated[str | None, typer.Option("--row", help="The whole chain of one row, prompt or pair of it")] = None,
+    row: Annotated[str | None, typer.Option("--row", help="The whole chain of one row, prompt, or pair")] = None,
     json_: AsJson = False,
 ) -> None:
-    """From a checkpoint back to its principles, prompts, rows, settings, code and cost, exactly as they were used.
+    """Trace a checkpoint back to its principles, prompts, rows, settings, code, and cost, exactly as they were used.
 
-    A checkpoint's folder carries its own lineage, so this works wherever it was copied to.
+    A checkpoint's folder carries its own lineage, so this works wherever you copy it.
     """
     from cai_assets.lineage.targets import UnknownTarget
     from cai_assets.lineage.trace import trace as find
@@ -60,7 +60,7 @@ def trace(
     for problem in traced.lineage.problems:
         err.print(problem, style="red", markup=False, highlight=False, soft_wrap=True)
     if traced.lineage.problems:
-        err.print("No shares are given while something is missing. 'cai verify' names every problem.")
+        err.print("Shares are not shown while something is missing. 'cai verify' names every problem.")
         raise typer.Exit(1)
 
 
@@ -80,7 +80,7 @@ def verify(
     folder: Annotated[Path | None, typer.Argument(help="A checkpoint folder or an export; default: everything")] = None,
     json_: AsJson = False,
 ) -> None:
-    """Check every artifact against its digest and its records. Changes nothing; exit code 1 if something is wrong."""
+    """Check every artifact against its digest and its records. Changes nothing; exits with 1 if something is wrong."""
     from cai_assets.lineage.verify import verify as check
     from cai_assets.lineage.verify.checkpoints import folder_problems
 
@@ -91,7 +91,7 @@ def verify(
         for p in problems:
             out.print(f"{p.kind}: {p.path}", style="red", markup=False, highlight=False, soft_wrap=True)
             out.print(f"  {p.what}\n  What to do: {p.todo}", markup=False, highlight=False, soft_wrap=True)
-        out.print(f"{len(problems)} problems" if problems else "every artifact is as its records say")
+        out.print(f"{len(problems)} problems" if problems else "every artifact matches its records")
     raise typer.Exit(1 if problems else 0)
 
 
@@ -128,7 +128,7 @@ def _tree(lineage: Lineage) -> Tree:
             return
         again = name in seen
         seen.add(name)
-        twig = branch.add(_label(name, record) if not again else f"[dim]{escape(name)}, above[/dim]")
+        twig = branch.add(_label(name, record) if not again else f"[dim]{escape(name)}, see above[/dim]")
         for ref in () if again else record.inputs:
             grow(twig, ref.id)
 
@@ -153,10 +153,10 @@ def _label(name: str, r: Any) -> str:
 def _print_principles(lineage: Lineage) -> None:
     found = lineage.influence
     if found is None or not found.principles:
-        out.print("No constitution took part.")
+        out.print("No constitution was involved.")
         return
     graded = any(p.graded for p in found.principles)
-    table = table_of("principle", "rows", "share", f"of {found.measure}", "in chain of", "labels", "share", "strength",
+    table = table_of("principle", "rows", "share", f"share of {found.measure}", "chains", "labels", "share", "strength",
                      *(("graded",) if graded else ()), title=f"principles of {', '.join(lineage.constitutions)}")
     for p in found.principles:
         strength = "" if p.mean_strength is None else f"{p.mean_strength:.3f}"
@@ -180,7 +180,7 @@ def _print_means(lineage: Lineage, price: float | None) -> None:
     cost = "" if price is None else f", {gpu / 3600 * price:.4f} USD"
     facts = {"models": sorted(models), "packages": sorted(packages), "hardware": sorted(machines),
              "code": sorted(c + (" (with local changes)" if dirty else "") for c, dirty in code),
-             "spent": [f"{seconds:.1f} s, {gpu:.1f} GPU-seconds{cost}; what was reused cost in earlier runs"]}
+             "spent": [f"{seconds:.1f} s, {gpu:.1f} GPU-seconds{cost}; what was reused was paid for in earlier runs"]}
     for name, values in facts.items():
         out.print(f"{name}: {'; '.join(values)}", markup=False, highlight=False, soft_wrap=True)
 
@@ -200,7 +200,7 @@ def _print_rows(traced: Traced, json_: bool) -> None:
                       ", ".join(r["principle_ids"] or r["graded_by"]), *used, escape(_text(r)[:60]))
     out.print(table)
     count = traced.source.count
-    out.print(f"{min(SHOWN, count)} of {count} rows, those that were trained on and what they came from. "
+    out.print(f"{min(SHOWN, count)} of {count} rows: the training rows and the rows they came from. "
               "--json prints all")
 
 

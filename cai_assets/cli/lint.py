@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     import polars as pl
 
 QUICK = 4 * 1024 * 1024  # bytes of prompt files that are read for advice; near-duplicates of more take minutes to find
-NOT_MEASURED = Finding("note", None, "which principles are never drawn is not known before the prompts are: cai "
+NOT_MEASURED = Finding("note", None, "which principles are never drawn is not known until the prompts are: run cai "
                                      "materialize VERSION --select prompts")
 
 
 @app.command()
 def lint(
-    paths: Annotated[list[Path] | None, typer.Argument(help="Files; default: all of constitutions/")] = None,
+    paths: Annotated[list[Path] | None, typer.Argument(help="Files; default: all in constitutions/")] = None,
     scale: Scale = None, set_: Set = None,
 ) -> None:
-    """Check constitutions and their tests: errors with line and column, then advice. Exit code 1 if there are errors.
+    """Check constitutions and their tests: errors with line and column, then advice. Exits with 1 if there are errors.
 
-    Which principles are never drawn is measured on the prompts and rounds of the settings.
+    To find principles that are never drawn, it uses the prompts and rounds in the settings.
     """
     settings = read_settings(parse_overrides(scale, set_))
     draws = _draws(settings)
@@ -54,7 +54,7 @@ def _lint(path: Path, draws: Sequence[Draws] | None) -> bool:
     """Print what there is to say of a constitution and its tests; return whether there are errors."""
     tests = cases_path(path.parent, path.stem)
     if tests.exists() and not path.exists():
-        _error(f"{tests}:1:1: there is no {path.name} that these could be the tests of: rename one of them")
+        _error(f"{tests}:1:1: these tests have no constitution {path.name}: rename one of the two")
         return True
     try:
         loaded = load_file(path)
@@ -83,7 +83,7 @@ def _tests(path: Path, constitution: Constitution) -> tuple[Cases | None, str]:
 
 
 def _untested(tests: Path) -> Finding:
-    return Finding("note", None, f"has no tests: write {tests.name} beside it (docs/constitution-tests.md)")
+    return Finding("note", None, f"has no tests: add {tests.name} next to it (docs/constitution-tests.md)")
 
 
 def _lines(findings: Sequence[Finding]) -> Iterator[str]:

@@ -27,17 +27,17 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
 @app.command()
 def agreement(
     name: Annotated[str, typer.Argument(
-        help="A constitution's name or a registered version: its principles ask the labeller")] = "harmlessness",
-    labeller: Annotated[str | None, typer.Option(help="A model: folder or hub id; default: models.labeller")] = None,
+        help="A constitution's name or a registered version: its principles ask the labeler")] = "harmlessness",
+    labeller: Annotated[str | None, typer.Option(help="A model: folder or Hub ID; default: models.labeller")] = None,
     file: Annotated[Path | None, typer.Option(help="Human comparisons; default: the bundled sample")] = None,
-    pairs: Annotated[int, typer.Option(min=1, help="At most so many pairs")] = 200,
-    out_: Annotated[Path | None, typer.Option("--out", help="The page's file; default: under the data root")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON, and write a page only with --out")] = False,
+    pairs: Annotated[int, typer.Option(min=1, help="Maximum number of pairs")] = 200,
+    out_: Annotated[Path | None, typer.Option("--out", help="File for the page; default: under the data root")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON; write the page only with --out")] = False,
     scale: Scale = None, set_: Set = None,
 ) -> None:
     """Do AI labels agree with people? Accuracy, kappa, swap consistency, calibration, and a page with the diagram.
 
-    The labeller is asked exactly as it is asked for labels. Trains nothing; pairs asked before are not asked again.
+    Asks the labeler exactly as for labels. Trains nothing; pairs that were asked before are reused.
     """
     from cai_assets.reports.agreement import About, as_dict
 
@@ -111,7 +111,7 @@ def _show_agreement(found: Agreement, about: About) -> None:
     for measure, e in measures(found):
         table.add_row(escape(measure), *_cells(e), str(e.n))
     out.print(table)
-    bins = _table("how sure it is, and how often it is right", ("confidence", "pairs", "mean confidence", "agrees"))
+    bins = _table("confidence and accuracy", ("confidence", "pairs", "mean confidence", "accuracy"))
     for b in found.result.reliability:
         bins.add_row(f"{b.low:.1f} to {b.high:.1f}", str(b.n), _number(b.confidence), _number(b.accuracy))
     out.print(bins)
@@ -121,13 +121,13 @@ def _show_agreement(found: Agreement, about: About) -> None:
 
 @app.command(name="rank")
 def rank_policies(
-    versions: Annotated[list[str], typer.Argument(help="Evaluated versions, rounds or record ids")],
+    versions: Annotated[list[str], typer.Argument(help="Evaluated versions, rounds, or record IDs")],
     question: Annotated[str | None, typer.Option(help="harmlessness or helpfulness; default: both")] = None,
     json_: AsJson = False, set_: Set = None,
 ) -> None:
-    """All policies of several versions on one scale (Bradley-Terry), from the comparisons stored with them.
+    """Rank the policies of several versions on one scale (Bradley-Terry), from their stored comparisons.
 
-    Runs no model: prompts count that every version answered with the same responses of the base model.
+    Runs no model. Only prompts with the same base responses in every version count.
     """
     from cai_assets.evals.judge import Question
     from cai_assets.reports.ranking import NothingGraded, as_dict, ranking
@@ -135,7 +135,7 @@ def rank_policies(
     known: tuple[Question, ...] = get_args(Question)
     asked = [q for q in known if question in (None, q)]
     if not asked:
-        stop(f"--question is one of {', '.join(known)}, not {question}")
+        stop(f"--question {question}: use one of {', '.join(known)}")
     project = open_project(read_settings(parse_overrides(None, set_)))
     told, found = project.settings.evaluation, {}
     for q in asked:
@@ -154,7 +154,8 @@ def rank_policies(
 
 def _show_ranking(question: str, found: Ranking) -> None:
     table = _table(f"{question}: {found.comparisons} comparisons on {found.prompts} prompts",
-                   ("policy", "strength", "interval", f"wins over {found.reference}", "comparisons", "prompts", "told"))
+                   ("policy", "strength", "interval", f"wins over {found.reference}", "comparisons", "prompts",
+                    "verdict"))
     for s in found.standings:
         wins = _number(None if s.policy == found.reference else s.wins.value)
         table.add_row(s.policy, *_cells(s.strength), wins, str(s.comparisons), str(s.strength.n),

@@ -32,12 +32,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
 @app.command()
 def plan(
-    version: Annotated[str, typer.Argument(help="A registered version, or a constitution's name: its file as it is")],
+    version: Annotated[str, typer.Argument(help="A registered version, or a constitution's name (its current file)")],
     scale: Scale = None, set_: Set = None, json_: AsJson = False,
 ) -> None:
-    """What a version would reuse, generate and train, what it would cost, and which principle or setting causes it."""
+    """What a version would reuse, generate, and train, what it would cost, and which principle or setting causes it."""
     from cai_assets.plan.formats import keeping
-    from cai_assets.plan.lines import UNLESS
     from cai_assets.plan.plan import make_plan
 
     settings = read_settings(parse_overrides(scale, set_))
@@ -51,11 +50,11 @@ def plan(
     out.print(f"plan of {version}{before}", style="bold", highlight=False, soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for name in ("asset", "reuse", "generate", "training", "tokens", "seconds"):
-        table.add_column(name, justify="left" if name in {"asset", "training"} else "right", no_wrap=True)
+        left = name in {"asset", "training"}
+        table.add_column(name, justify="left" if left else "right", no_wrap=name != "training")
     for line in made.lines:
         calls = (str(line.reuse), bounds(line.generate_min, line.generate_max)) if not line.training else ("", "")
-        training = "train?" if line.training == UNLESS else line.training
-        table.add_row(line.asset, *calls, training, number(line.tokens),
+        table.add_row(line.asset, *calls, line.training, number(line.tokens),
                       number(line.seconds, line.seconds_low, line.seconds_high))
     out.print(table)
     for line in (x for x in made.lines if x.causes):
@@ -73,14 +72,14 @@ def plan(
 @app.command()
 def why(
     asset: Annotated[str, typer.Argument(help="An asset, such as critiques or rl_policy")],
-    version: Annotated[str, typer.Argument(help="A version, materialised or registered")],
-    row: Annotated[str | None, typer.Argument(help="A row: prompt id, PROMPT:ROUND, or pair id")] = None,
-    against: Annotated[str | None, typer.Option(help="Another version; default: the one materialised before")] = None,
+    version: Annotated[str, typer.Argument(help="A version, materialized or registered")],
+    row: Annotated[str | None, typer.Argument(help="A row: prompt ID, PROMPT:ROUND, or pair ID")] = None,
+    against: Annotated[str | None, typer.Option(help="Another version; default: the one materialized before")] = None,
     json_: AsJson = False,
 ) -> None:
-    """Why a row or checkpoint is not the one of another version: the fields of its key that differ.
+    """Why a row or checkpoint differs from another version's: the fields of its key that changed.
 
-    Of a version that is not materialised yet, its plan is asked; of a table as a whole, its settings, inputs and rows.
+    For a version that is not materialized yet, this uses its plan; for a whole table, its settings, inputs, and rows.
     """
     from cai_assets.plan.lines import version_before
     from cai_assets.plan.why import why_asset, why_row
@@ -88,7 +87,7 @@ def why(
     project = open_project(read_settings({}))
     other = against or version_before(project, version)
     if other is None:
-        stop(f"no other version of {version}'s constitution is materialised; name one with --against")
+        stop(f"no other version of {version}'s constitution is materialized; name one with --against")
     found = (why_row(project, asset, version, row, against=other) if row
              else why_asset(project, asset, version, against=other))
     if json_:
@@ -105,22 +104,25 @@ def why(
 
 def remarks(plan: Plan) -> Iterator[str]:
     """What the numbers of the table mean, and their sums."""
+    from cai_assets.plan.lines import UNLESS
+
     if not any(x.generate_max or x.trains for x in plan.lines):
-        yield "Everything is there: nothing to generate, nothing to train."
+        yield "Everything exists already: nothing to generate, nothing to train."
         return
     if any(x.generate_min != x.generate_max for x in plan.lines):
-        yield ("a–b: a rows are certain, b the most: the others depend on texts that do not exist yet, and are reused "
-               "where these come out as before")
+        yield ("a–b: at least a rows, at most b: the rest depends on texts that do not exist yet, and is reused where "
+               "those come out unchanged")
     if any(x.trains and x.note for x in plan.lines):
-        yield "train?: trained unless everything above comes out as before"
+        yield f"{UNLESS}: trained unless everything upstream comes out unchanged"
     low, high = (sum(n) for n in zip(*((x.generate_min, x.generate_max) for x in plan.lines), strict=True))
     trainings = sum(x.trains for x in plan.lines)
     unknown = [x.asset for x in plan.lines if x.seconds is None]
     total = sum(x.seconds or 0 for x in plan.lines)
     seconds = f", about {total:.0f} s" if len(unknown) < len(plan.lines) and total else ""
-    yield f"In all: {bounds(low, high)} rows, {f'at most {trainings}' if trainings else 'no'} trainings{seconds}"
-    yield ("Tokens and seconds are for the most rows, at the rates measured in this store (smallest–largest seen)"
-           + (f"; nothing measured yet for {', '.join(unknown)}" if unknown else ""))
+    runs = f"at most {trainings}" if trainings else "no"
+    yield f"In total: {bounds(low, high)} rows, {runs} training runs{seconds}"
+    yield ("Tokens and seconds are upper bounds at the rates measured in this store (range: fastest to slowest seen)"
+           + (f"; no rate yet for {', '.join(unknown)}" if unknown else ""))
 
 
 def bounds(low: int, high: int) -> str:

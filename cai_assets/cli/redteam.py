@@ -1,4 +1,4 @@
-"""``cai red-team``: what broke a policy, reviewed by people, becomes training prompts of the next round."""
+"""``cai red-team``: prompts that broke a policy, reviewed by people, become training prompts for the next round."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from cai_assets.cli.common import Set, app, err, open_project, out, parse_overrides, read_settings, stop
 
-red_team = typer.Typer(no_args_is_help=True, help="What broke a policy, reviewed, becomes prompts to train on: "
+red_team = typer.Typer(no_args_is_help=True, help="Review the prompts that broke a policy and train on them: "
                                                   "breaks, review, accept.")
 app.add_typer(red_team, name="red-team")
 
@@ -25,17 +25,17 @@ def breaks(
     policy: Annotated[str, typer.Option(help="Which policy of a version")] = "rl_policy",
     kind: Annotated[Literal["complied", "over-refusal"], typer.Option(
         help="complied: answers to attacks; over-refusal: harmless requests that were declined")] = "complied",
-    suite: Annotated[list[str] | None, typer.Option(help="Only this suite; may be repeated")] = None,
-    held_out: Annotated[bool, typer.Option("--held-out", help="Held-out evaluation prompts too; those that you keep "
+    suite: Annotated[list[str] | None, typer.Option(help="Only this suite; repeatable")] = None,
+    held_out: Annotated[bool, typer.Option("--held-out", help="Include held-out evaluation prompts; those you keep "
                                                               "leave the evaluation")] = False,
     set_: Set = None,
 ) -> None:
-    """Write the prompts that broke a policy into a file for review. Runs no model."""
+    """Write the prompts that broke a policy to a file for review. Runs no model."""
     from cai_assets.evals.review_file import write_review
     from cai_assets.pipeline.red_team import find_breaks
 
     if file.exists():
-        stop(f"{file} exists, and may hold decisions: go on with 'cai red-team review {file}', or name another file")
+        stop(f"{file} exists and may hold decisions: resume with 'cai red-team review {file}', or name another file")
     project = open_project(read_settings(parse_overrides(None, set_)))
     found = find_breaks(project, target, policy, "complied" if kind == "complied" else "over-refused",
                         suites=suite or (), held_out=held_out)
@@ -43,26 +43,26 @@ def breaks(
         write_review(file, found.breaks)
     who = f"{found.subject.policy} of {found.subject.version} ({found.subject.checkpoint[:14]})"
     if found.unknown:
-        err.print(f"{found.unknown} answers' prompts are not in the row store: left out", style="red")
+        err.print(f"excluded {found.unknown} answers whose prompts are not in the row store", style="red")
     if not found.breaks:
         out.print(f"nothing broke {who} in {found.rows} answers", markup=False)
         return
-    out.print(f"{len(found.breaks)} prompts broke {who}, of {found.rows} answers looked through: {file}", markup=False,
+    out.print(f"{len(found.breaks)} prompts broke {who}, out of {found.rows} answers: {file}", markup=False,
               soft_wrap=True)
     out.print(f"Next: [b]cai red-team review {file}[/b]", soft_wrap=True)
 
 
 @red_team.command()
 def review(file: Review) -> None:
-    """Decide on each prompt: keep, drop, edit. Every decision is saved at once; run again to go on.
+    """Decide on each prompt: keep, drop, edit. Every decision is saved immediately; rerun to resume.
 
-    The file can as well be edited by hand: set 'keep' to yes or no.
+    You can also edit the file by hand: set 'keep' to yes or no.
     """
     from cai_assets.cli.reviewer import review_all
 
     left = review_all(file)
     if left:
-        out.print(f"{left} left. Go on with [b]cai red-team review {file}[/b]", soft_wrap=True)
+        out.print(f"{left} left. Resume with [b]cai red-team review {file}[/b]", soft_wrap=True)
     else:
         out.print(f"All reviewed. Next: [b]cai red-team accept {file} --into prompts/red-team-1.jsonl[/b]",
                   soft_wrap=True)
@@ -71,10 +71,10 @@ def review(file: Review) -> None:
 @red_team.command("accept")
 def accept_(
     file: Review,
-    into: Annotated[Path, typer.Option(help="The prompt file to add them to, .jsonl; made if it is not there")],
+    into: Annotated[Path, typer.Option(help="The prompt file to add them to, .jsonl; created if missing")],
     set_: Set = None,
 ) -> None:
-    """Add the kept prompts to a prompt file. Refused as long as a row is not reviewed; nothing there is overwritten."""
+    """Add the kept prompts to a prompt file, once every row is reviewed. Overwrites nothing."""
     from cai_assets.evals.red_team import NotReviewed
     from cai_assets.evals.review_file import read_review
     from cai_assets.pipeline.red_team import accept_into
@@ -89,8 +89,8 @@ def accept_(
     except NotReviewed as e:
         raise NotReviewed(f"{file}: {e} (cai red-team review {file})") from None
     out.print(f"{len(accepted.rows)} prompts added to {target}; {accepted.dropped} dropped, {accepted.known} are "
-              "training prompts already", markup=False, soft_wrap=True)
+              "already training prompts", markup=False, soft_wrap=True)
     if target.exists() and target not in settings.prompts.paths:
         paths = [*(str(p) for p in settings.prompts.paths or ("bundled",)), str(into)]
-        out.print(f"Train on them: prompts.paths=[{', '.join(paths)}] in settings.yaml or with --set, then cai plan "
-                  "VERSION", markup=False, soft_wrap=True)
+        out.print(f"To train on them: set prompts.paths=[{', '.join(paths)}] in settings.yaml or with --set, then run "
+                  "cai plan VERSION", markup=False, soft_wrap=True)

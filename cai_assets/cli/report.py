@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 @app.command()
 def report(
     version: Annotated[str | None, typer.Argument(
-        help="A materialised version, or a record id: report/VERSION/000001 is the page of that day")] = None,
+        help="A materialized version, or a record ID: report/VERSION/000001 is the page of that day")] = None,
     all_: Annotated[bool, typer.Option("--all", help="The page across versions")] = False,
-    out_: Annotated[Path | None, typer.Option("--out", help="The page's file; default: under the data root")] = None,
+    out_: Annotated[Path | None, typer.Option("--out", help="File for the page; default: under the data root")] = None,
     open_path: Annotated[bool, typer.Option("--open-path", help="Print only the page's path: "
                                             "xdg-open $(cai report VERSION --open-path)")] = False,
 ) -> None:
-    """Is a version better, at what price, and how is each figure made again? One HTML page that opens from disk.
+    """Is a version better, at what cost, and how can each figure be reproduced? Writes one self-contained HTML page.
 
-    Reads records; runs no model.
+    Reads records and runs no model.
     """
     if (version is None) != all_:
-        stop("name one version, or --all for the page across versions")
+        stop("name one version, or pass --all for the page across versions")
     project = open_project(read_settings({}))
     path, said = _all(project, out_) if version is None else _one(project, version, out_)
     if open_path:

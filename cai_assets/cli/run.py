@@ -36,7 +36,7 @@ def demo(
     constitution: Annotated[str, typer.Option(help="Name of a file in constitutions/")] = "harmlessness",
     scale: Scale = None, set_: Set = None,
 ) -> None:
-    """Materialise every asset, from prompts to RL policy, for one constitution, on a real model."""
+    """Materialize every asset, from prompts to RL policy, for one constitution, with a real model."""
     overrides = parse_overrides(scale, set_)
     settings = read_settings(overrides)
     version = register_file(settings, constitution)
@@ -48,11 +48,11 @@ def demo(
 
 @app.command()
 def materialize(
-    version: Annotated[str, typer.Argument(help="A registered version, or a constitution's name: its file as it is")],
-    select: Annotated[list[str] | None, typer.Option(help="Only this asset; may be repeated")] = None,
+    version: Annotated[str, typer.Argument(help="A registered version, or a constitution's name (its current file)")],
+    select: Annotated[list[str] | None, typer.Option(help="Only this asset; repeatable")] = None,
     scale: Scale = None, set_: Set = None,
 ) -> None:
-    """Materialise a constitution version. What exists already is reused, row by row and checkpoint by checkpoint."""
+    """Materialize a constitution version, reusing every row and checkpoint that already exists."""
     overrides = parse_overrides(scale, set_)
     settings = read_settings(overrides)
     version = resolve_version(settings, version)
@@ -64,9 +64,9 @@ def materialize(
 @app.command()
 def ui(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1")] = 3000,
-    read_only: Annotated[bool, typer.Option(help="Show everything, change nothing")] = False,
+    read_only: Annotated[bool, typer.Option(help="View only, no changes")] = False,
 ) -> None:
-    """Open Dagster on 127.0.0.1 with this project's instance. Its pages have no login: do not expose the port."""
+    """Open Dagster on 127.0.0.1 with this project's instance. It has no login: do not expose the port."""
     from cai_assets.defs.execute import use_project_home
 
     home = use_project_home()
@@ -82,7 +82,7 @@ def ui(
 
 @app.command()
 def settings(scale: Scale = None, set_: Set = None) -> None:
-    """Print every setting and its value, as a file that CAI_SETTINGS can name."""
+    """Print every setting and its value, in the format of the file that CAI_SETTINGS points to."""
     values = read_settings(parse_overrides(scale, set_)).model_dump(mode="json")
     out.print(yaml.safe_dump(values, sort_keys=False), markup=False, highlight=False, end="")
 
@@ -99,7 +99,7 @@ def run_graph(version: str, selection: tuple[str, ...], overrides: dict[str, Any
         for event in result.get_failed_step_keys():
             failure = result.failure_data_for_node(event)
             err.print(f"{event} failed: {_cause(failure)}", style="red", markup=False, highlight=False, soft_wrap=True)
-        err.print("Nothing finished is lost: the same command goes on from here.")
+        err.print("Finished work is kept: rerun the same command to resume.")
         raise typer.Exit(1)
 
 
@@ -119,16 +119,17 @@ def _report(settings: Settings, version: str, seconds: float) -> None:
     rows = summary(open_project(settings), version)
     table = Table(title=f"{version} · {seconds:.0f} s", title_justify="left", box=box.SIMPLE_HEAD,
                   padding=(0, 1, 0, 0), pad_edge=False)
-    for name in ("asset", "rows", "reused", "generated", "failed", "tokens", "seconds", "made"):
-        table.add_column(name, justify="left" if name in {"asset", "made"} else "right", no_wrap=True)
+    for name in ("asset", "rows", "reused", "generated", "failed", "tokens", "seconds", "result"):
+        table.add_column(name, justify="left" if name in {"asset", "result"} else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row.cells())
     out.print(table)
     total = (sum(r.generated for r in rows), sum(r.tokens for r in rows), sum(r.made == "trained" for r in rows))
-    out.print(f"{total[0]} rows generated, {total[1]} tokens generated, {total[2]} trainings")
+    out.print(f"{total[0]} rows generated, {total[1]} tokens generated, {total[2]} training runs")
     for row in rows:
         if row.checkpoint:
             out.print(f"  {row.asset}: {row.checkpoint}", soft_wrap=True, highlight=False)
     name = open_project(settings).snapshots.load(version).name
-    out.print(f"Next: [b]cai ui[/b] (or make ui) shows all of it. Or edit a principle in constitutions/{name}.yaml and "
-              f"run [b]cai materialize {name}[/b]: only what it touched is computed again.")
+    out.print("Next: browse the results with [b]cai ui[/b] (or make ui). Or edit a principle in "
+              f"constitutions/{name}.yaml and run [b]cai materialize {name}[/b]: only what the edit affects is "
+              "recomputed.")

@@ -22,13 +22,13 @@ class StoreCommands(Commands):
 
 
 store = typer.Typer(cls=StoreCommands, no_args_is_help=True,
-                    help="Look after the row store: counts, damage, compaction, garbage.")
+                    help="Maintain the row store: statistics, verification, compaction, garbage collection.")
 app.add_typer(store, name="store")
 
 
 @store.command()
 def stats() -> None:
-    """Rows, shards and bytes of each step, and whether to compact."""
+    """Show rows, shards, and bytes per step, and whether to compact."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for name in ("step", "rows", "shards", "MB", "oldest", "newest"):
         table.add_column(name, justify="left" if name == "step" else "right")
@@ -40,22 +40,22 @@ def stats() -> None:
     advised = [s.step for s in found if s.compaction_advised]
     if advised:
         out.print(f"Compaction advised for {', '.join(advised)} ({upkeep.SMALL_SHARDS} small shards or more): "
-                  "[b]cai store compact[/b] makes look-ups faster")
+                  "[b]cai store compact[/b] makes lookups faster")
 
 
 @store.command()
 def verify() -> None:
-    """Read every row back and check it against its key. Changes nothing; exit code 1 if something is wrong."""
+    """Read every row back and check it against its key. Changes nothing; exits with 1 if something is wrong."""
     problems = upkeep.verify(open_project(read_settings({})).layout)
     for problem in problems:
         out.print(problem, style="red", markup=False, highlight=False, soft_wrap=True)
-    out.print(f"{len(problems)} problems" if problems else "every row reads back as it was written")
+    out.print(f"{len(problems)} problems" if problems else "every row reads back as written")
     raise typer.Exit(1 if problems else 0)
 
 
 @store.command()
 def compact() -> None:
-    """Merge small shards into large ones. Readers and writers go on meanwhile."""
+    """Merge small shards into large ones. Readers and writers can continue meanwhile."""
     layout = open_project(read_settings({})).layout
     for step in upkeep.steps(layout):
         done = compaction.compact(layout, step)
@@ -63,13 +63,13 @@ def compact() -> None:
 
 
 @store.command()
-def gc(apply: Annotated[bool, typer.Option("--apply", help="Remove it; without this, only list it")] = False) -> None:
-    """What no record names and is older than a day. Never what any record still names. Apply it when no run goes on."""
+def gc(apply: Annotated[bool, typer.Option("--apply", help="Remove them; otherwise only list them")] = False) -> None:
+    """Find files that no record names and that are older than a day. Use --apply only when nothing runs."""
     project = open_project(read_settings({}))
     found = garbage.gc(project.layout, project.records, apply=apply)
     for item in found:
         rows = f", {item.rows} rows" if item.rows else ""
         out.print(f"{item.kind:<10} {item.bytes / 1e6:8.1f} MB  {item.path}{rows}", markup=False, highlight=False,
                   soft_wrap=True)
-    verb = "removed" if apply else "would be removed; add --apply to do it"
+    verb = "removed" if apply else "would be removed; add --apply to remove them"
     out.print(f"{len(found)} items, {sum(i.bytes for i in found) / 1e6:.1f} MB {verb}")

@@ -1,4 +1,4 @@
-"""``cai suites``: which suites there are, what is in them, and what is wrong with them."""
+"""``cai suites``: which suites exist, what is in them, and any problems with them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from cai_assets.cli.common import Scale, Set, app, err, out, parse_overrides, re
 SHOWN = ("suite", "kind", "cases", "unusable", "modes", "where")
 MOST = 3  # unusable rows told of one suite
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
-Check = Annotated[bool, typer.Option("--check", help="Exit with 1 if a suite, or a row of one, cannot be used")]
+Check = Annotated[bool, typer.Option("--check", help="Exit with 1 if a suite, or one of its rows, cannot be used")]
 
 
 @app.command()
 def suites(check: Check = False, json_: AsJson = False, scale: Scale = None, set_: Set = None) -> None:
-    """The suites of the package and of evaluation.suites_folder, and what is wrong with them."""
+    """List the bundled suites and those in evaluation.suites_folder, and any problems with them."""
     from cai_assets.evals.suites.load import SuiteError
     from cai_assets.evals.suites.registry import read_suites, suite_files
 
@@ -37,8 +37,9 @@ def suites(check: Check = False, json_: AsJson = False, scale: Scale = None, set
         _print(rows)
         for problem in problems:
             err.print(problem, style="red", markup=False, highlight=False, soft_wrap=True)
-        out.print(f"Your own: a YAML file in {settings.evaluation.suites_folder} (docs/suites.md). Those that run: "
-                  "evaluation.suites, or all.", markup=False, highlight=False, soft_wrap=True)
+        out.print("To add your own, put a YAML file in "
+                  f"{settings.evaluation.suites_folder} (docs/suites.md). evaluation.suites selects "
+                  "which suites run; default: all.", markup=False, highlight=False, soft_wrap=True)
     if check and problems:
         raise typer.Exit(1)
 
@@ -46,7 +47,7 @@ def suites(check: Check = False, json_: AsJson = False, scale: Scale = None, set
 def _unusable(path: Path, suite: Any, *, all_: bool) -> list[str]:
     told = [f"{path}: {r.place}: {r.reason}" for r in suite.rejects]
     more = len(told) - MOST
-    return told if all_ or more <= 1 else [*told[:MOST], f"{path}: {more} more rows cannot be used (--json has all)"]
+    return told if all_ or more <= 1 else [*told[:MOST], f"{path}: {more} more rows cannot be used (--json lists all)"]
 
 
 def _row(name: str, path: Path, suite: Any) -> dict[str, Any]:

@@ -19,18 +19,18 @@ from cai_assets.cli.common import (
 )
 from cai_assets.cli.run import run_graph
 
-sweep = typer.Typer(no_args_is_help=True, help="Train and evaluate one version at several values of a setting.")
+sweep = typer.Typer(no_args_is_help=True, help="Train and evaluate one version with several values of a setting.")
 app.add_typer(sweep, name="sweep")
 POLICY_AND_EVALUATION = ("rl_policy", "evaluation")
 
 
 @sweep.command()
 def alpha(
-    version: Annotated[str, typer.Argument(help="A registered version, or a constitution's name: its file as it is")],
-    values: Annotated[str, typer.Option(help="Values of rl.alpha, with commas between")] = "0.1,1,10",
+    version: Annotated[str, typer.Argument(help="A registered version, or a constitution's name (its current file)")],
+    values: Annotated[str, typer.Option(help="Values of rl.alpha, separated by commas")] = "0.1,1,10",
     scale: Scale = None, set_: Set = None,
 ) -> None:
-    """Train the RL policy on L_SL + alpha x L_RL for each alpha, and evaluate it. Run again to go on from a stop."""
+    """Train the RL policy on L_SL + alpha x L_RL for each alpha, and evaluate it. Rerun to resume after a stop."""
     from cai_assets.reports.sweep import markdown, measured, save
 
     overrides = parse_overrides(scale, set_)
@@ -46,7 +46,7 @@ def alpha(
         rows.append(measured(project, version, value))
         path = save(project.layout, version, rows)
     out.print(markdown(version, rows), markup=False, highlight=False, soft_wrap=True)
-    out.print(f"Written to {path}, and as JSON beside it", soft_wrap=True, highlight=False)
+    out.print(f"Written to {path}, with a JSON file next to it", soft_wrap=True, highlight=False)
     _put_back(version, overrides)
 
 
@@ -55,9 +55,9 @@ def parse_values(text: str) -> list[float]:
     try:
         found = list(dict.fromkeys(float(part) for part in text.split(",") if part.strip()))
     except ValueError:
-        stop(f"--values {text!r}: give numbers with commas between, such as 0.1,1,10")
+        stop(f"--values {text!r}: use numbers separated by commas, such as 0.1,1,10")
     if not found or min(found) <= 0:
-        stop(f"--values {text!r}: alpha must be above 0, such as 0.1,1,10")
+        stop(f"--values {text!r}: alpha must be positive, such as 0.1,1,10")
     return found
 
 
@@ -73,5 +73,5 @@ def _put_back(version: str, overrides: dict[str, Any]) -> None:
     if make_plan(open_project(read_settings(overrides)), version).line("rl_policy").training == "reuse":
         run_graph(version, POLICY_AND_EVALUATION, overrides)
     else:
-        out.print("The version's RL policy is now the one of the last alpha. Next: set rl.alpha to the value you "
-                  f"choose and run [b]cai materialize {version}[/b]: its checkpoint is there already.")
+        out.print("The version's RL policy is now the one for the last alpha. Next: set rl.alpha to the value you "
+                  f"choose and run [b]cai materialize {version}[/b]: its checkpoint already exists.")

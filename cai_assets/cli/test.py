@@ -37,18 +37,18 @@ class Asked(NamedTuple):
 
 @app.command(name="test")
 def run_tests(
-    name: Annotated[str, typer.Argument(help="A constitution's name: its file as it is; or a registered version")],
-    case: Annotated[list[str] | None, typer.Option(help="Only the case of this id; may be repeated")] = None,
+    name: Annotated[str, typer.Argument(help="A constitution's name (its current file) or a registered version")],
+    case: Annotated[list[str] | None, typer.Option(help="Only the case with this ID; repeatable")] = None,
     scale: Scale = None, set_: Set = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
-    """Run a constitution's tests: does each principle act as meant? Needs no training. Exit code 1 if a case fails."""
+    """Run a constitution's tests: does each principle act as intended? Trains nothing. Exits with 1 if a case fails."""
     project = open_project(read_settings(parse_overrides(scale, set_)))
     try:
         asked = _asked(project, name)
         unknown = sorted(set(case or ()) - {c.id for c in asked.tests.cases})
         if unknown:
-            stop(f"no case {', '.join(unknown)} in {asked.tests.path}; there are: "
+            stop(f"no case {', '.join(unknown)} in {asked.tests.path}; cases: "
                  + ", ".join(c.id for c in asked.tests.cases))
         rows = _run(project, asked, case)
     finally:
@@ -76,7 +76,7 @@ def _asked(project: Any, name: str) -> Asked:
         constitution, path, version = project.snapshots.load(name), tests_path(project, name), name
         if tests := tests_of(project, name):
             return Asked(version, constitution, tests, _policy(project, version))
-    stop(f"{name} has no tests: there is no {path}; docs/constitution-tests.md shows how to write it")
+    stop(f"{name} has no tests: {path} does not exist; docs/constitution-tests.md shows how to write it")
 
 
 def _policy(project: Any, version: str) -> Checkpoint | None:
@@ -124,10 +124,10 @@ def _print(asked: Asked, rows: pl.DataFrame, *, whole: bool) -> None:
     out.print(_table(f"tests of {asked.version}", rows))
     for line in [*_failed(rows), *acted(rows)]:
         _say(line)
-    some = f"{rows['case'].n_unique()} of {len(asked.tests.cases)} cases were run"
+    some = f"{rows['case'].n_unique()} of {len(asked.tests.cases)} cases ran"
     _say(verdict(rows, asked.tests.as_dict())[1] if whole else some)
     if not asked.policy:
-        _say("No policy of this version is trained yet: what the principles do is tested, and nothing else.")
+        _say("No policy of this version has been trained yet: only the principles' effects were tested.")
 
 
 def _table(title: str, rows: pl.DataFrame) -> Table:
@@ -135,8 +135,8 @@ def _table(title: str, rows: pl.DataFrame) -> Table:
     from cai_assets.reports.escape import visible
 
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for column in ("case", "of the", "condition", "outcome", "why"):
-        table.add_column(column, overflow="fold", no_wrap=column in {"case", "of the", "outcome"})
+    for column in ("case", "subject", "condition", "outcome", "why"):
+        table.add_column(column, overflow="fold", no_wrap=column in {"case", "subject", "outcome"})
     last = ""
     for r in rows.iter_rows(named=True):
         sign = Text(SIGN[r["outcome"]], style=STYLE[r["outcome"]])

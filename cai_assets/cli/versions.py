@@ -19,7 +19,7 @@ from cai_assets.versions.snapshots import VERSIONS
 
 @app.command()
 def register() -> None:
-    """Register the constitution files as they are now: an immutable snapshot and a partition for each new version."""
+    """Register the current constitution files: an immutable snapshot and a partition for each new version."""
     from cai_assets.defs.execute import register as add
 
     settings = read_settings({})
@@ -36,7 +36,7 @@ def register() -> None:
 
 @app.command(name="round")
 def next_round(version: Annotated[str, typer.Argument(help="A version, or a round of one, with an RL policy")]) -> None:
-    """Begin the next round: the RL policy of this one responds, is criticised and trained further."""
+    """Start the next round: critique and revise the RL policy's own responses, and train it further."""
     project = open_project(read_settings({}))
     key = round_of(version).next().key
     project.snapshots.load(version)
@@ -50,11 +50,11 @@ def next_round(version: Annotated[str, typer.Argument(help="A version, or a roun
 
 @app.command()
 def diff(
-    before: Annotated[str, typer.Argument(help="A version, or a constitution's name (its file as it is), or a file")],
-    after: Annotated[str, typer.Argument(help="Another one")],
+    before: Annotated[str, typer.Argument(help="A version, a constitution's name (its current file), or a file")],
+    after: Annotated[str, typer.Argument(help="Another version, name, or file")],
     json_: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
-    """Principle by principle: what changed between two versions, word by word, and what each change touches."""
+    """Show what changed between two versions, by principle and word by word, and what each change affects."""
     from cai_assets.constitution.diff import diff as compare
     from cai_assets.plan.touches import touches
     from cai_assets.reports.constitution_diff import terminal, to_json
@@ -69,7 +69,7 @@ def diff(
 
 @app.command()
 def archive(version: Annotated[str, typer.Argument(help="A registered version")]) -> None:
-    """Leave a version out of scheduled reruns. Nothing is deleted; 'cai restore' undoes it."""
+    """Take a version out of scheduled reruns. Nothing is deleted; 'cai restore' undoes it."""
     _set_archived(version, archived=True)
 
 
@@ -83,7 +83,7 @@ def _set_archived(version: str, *, archived: bool) -> None:
     book = Archive(open_project(read_settings({})).layout)
     changed = book.archive(version) if archived else book.restore(version)
     state = "archived" if archived else "in use"
-    out.print(f"{version} is {state}" if changed else f"{version} was {state} already")
+    out.print(f"{version} is {state}" if changed else f"{version} is already {state}")
 
 
 def _either(name: str) -> Constitution:

@@ -68,7 +68,7 @@ def test_the_planted_principle_is_found(
     planted: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = cai("attribute", "planted", "--plan")
-    assert "The whole version comes first, which is not made yet" in first.output
+    assert "The whole version comes first; it is not made yet" in first.output
     assert json.loads(cai("attribute", "planted", "--plan", "--json").stdout) == {
         "version": VERSION, "lacks": "not made yet", "plan": []}
     cai("materialize", VERSION)
@@ -137,7 +137,7 @@ def test_alone_again_with_another_seed_and_on_from_a_failure(
     with monkeypatch.context() as patch:
         patch.setattr(Scripted, "run", dies)
         broken = cai(*arguments, code=1)
-    assert "not made: the whole version again, seed +1, only guard." in " ".join(broken.output.split())
+    assert "failed: the whole version again, seed +1, only guard." in " ".join(broken.output.split())
     monkeypatch.setattr(Scripted, "run", serve)
     result = cai(*arguments)
     rows = {(r["kind"], r["principle"]): r for r in table(planted).to_dicts()}

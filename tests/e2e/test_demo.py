@@ -67,7 +67,7 @@ class Demo:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     made = Demo(tmp_path_factory.mktemp("demo"))
     output = made.run()
-    for word in (*ORDER, "rows generated", "4 trainings", "cai ui"):
+    for word in (*ORDER, "rows generated", "4 training runs", "cai ui"):
         assert word in output
     return made
 
@@ -128,7 +128,7 @@ def test_dagster_knows_every_materialisation_and_check(demo: Demo) -> None:
 def test_a_second_run_generates_no_row_and_trains_nothing(demo: Demo) -> None:
     before = {asset: demo.record(asset).digest for asset in ORDER}
     output = demo.run()
-    assert "0 rows generated, 0 tokens generated, 0 trainings" in " ".join(output.split())
+    assert "0 rows generated, 0 tokens generated, 0 training runs" in " ".join(output.split())
     assert {asset: demo.record(asset).digest for asset in ORDER} == before
     made: dict[str, Any] = json.loads((demo.folder("sl_policy") / "record.json").read_text())
     assert sum(p["rows"] for p in made["principles"]) == 16

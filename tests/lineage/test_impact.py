@@ -105,7 +105,7 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = CliRunner().invoke(app, ["impact", "hand-over"])
     assert shown.exit_code == 0, shown.output
     assert "rl_policy" in shown.output
-    assert "trainings, about" in " ".join(shown.output.split())
+    assert "training runs, about" in " ".join(shown.output.split())
     found = json.loads(CliRunner().invoke(app, ["impact", "hand-over", "--json"]).output)
     assert {x["asset"] for x in found["reached"]} == {"sl_policy", "reward_model", "rl_policy"}
     assert CliRunner().invoke(app, ["impact", "nothing"]).exit_code == 2
@@ -124,6 +124,6 @@ def test_what_must_go_with_a_prompt_has_a_price(monkeypatch: pytest.MonkeyPatch)
         assert x["cost"]["cost_usd"] == pytest.approx(x["cost"]["seconds"] / 3600 * 2)
     shown = " ".join(CliRunner().invoke(app, ["impact", "--prompt", prompt]).output.split())
     total = sum(x["cost"]["cost_usd"] for x in lines)
-    assert f"{sum(x['calls'] for x in lines)} model calls and {len(trained)} trainings" in shown
+    assert f"{sum(x['calls'] for x in lines)} model calls and {len(trained)} training runs" in shown
     assert f"and {total:.4f} USD" in shown
     assert "cai plan" in shown

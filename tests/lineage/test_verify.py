@@ -117,7 +117,7 @@ def test_a_file_that_nobody_listed_is_named() -> None:
 
 def test_the_command_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAI_DATA_ROOT", str(made().data))
-    assert "every artifact is as its records say" in CliRunner().invoke(app, ["verify"]).output
+    assert "every artifact matches its records" in CliRunner().invoke(app, ["verify"]).output
     with flipped(latest("revisions")):
         bad = CliRunner().invoke(app, ["verify", "--json"])
         assert bad.exit_code == 1

@@ -13,7 +13,7 @@ from cai_assets.evals.gate import GateResult, describe, reliability_table, table
 from cai_assets.pipeline.project import Project
 from cai_assets.store.records import Record
 
-UNMEASURED = "the labels were made without a judge gate: materialise preference_pairs again"
+UNMEASURED = "the labels were generated without a judge gate: materialize preference_pairs again"
 
 
 def judged(project: Project, labels: Record) -> tuple[bool, str, dict[str, Any]]:
@@ -28,8 +28,8 @@ def refuse_unfit_labeller(project: Project, labels: Record) -> None:
     """Fail, with the gate's own reason, before anything is trained on labels that may not train."""
     passed, why, _ = judged(project, labels)
     if project.settings.gate.enforce and not passed:
-        raise dg.Failure(f"{why}. Nothing is trained on these labels. Name a better labeller in models.labeller, or "
-                         "set gate.enforce=false to train all the same.", allow_retries=False)
+        raise dg.Failure(f"{why}. Nothing is trained on these labels. Set models.labeller to a better labeler, or set "
+                         "gate.enforce=false to train anyway.", allow_retries=False)
 
 
 def gate_metadata(result: GateResult, project: Project) -> dict[str, Any]:

@@ -197,15 +197,17 @@ def _same(a: str, b: str) -> bool:
 
 BOTH, ALL = ("critiques", "revisions"), ("critiques", "revisions", "sl_dataset")
 KINDS: Mapping[str, Kind] = {
-    "prefix_leakage": Kind("begins with a heading of the frame, or with 'Here is a revised ...'", 0.01, ALL,
+    "prefix_leakage": Kind("the text begins with a heading of the frame, or with 'Here is a revised ...'", 0.01, ALL,
                            _prefix_leakage),
-    "point_of_view": Kind("a critique that speaks as the human or answers, a revision that talks about the answer",
+    "point_of_view": Kind("a critique speaks as the human or answers, or a revision talks about the answer",
                           0.01, BOTH, _point_of_view),
-    "boilerplate": Kind(f"begins with the same {OPENING_WORDS} words as those of more than {OPENING_SHARE:.0%} of the "
-                        "prompts", 0.0, ALL, _boilerplate),
-    "truncation": Kind("was cut by generation.max_tokens", 0.01, ALL, _truncation),
-    "critique_equals_response": Kind("repeats the text it is to criticise", 0.01, ("critiques",), _as_before),
-    "revision_unchanged": Kind("repeats the text it is to revise; right where nothing was wrong", 0.5, ("revisions",),
-                               _as_before),
-    "request_echo": Kind("repeats the principle's requests or the few-shot examples", 0.02, BOTH, _request_echo),
+    "boilerplate": Kind(f"the text begins with the same {OPENING_WORDS} words as the texts of more than "
+                        f"{OPENING_SHARE:.0%} of the prompts", 0.0, ALL, _boilerplate),
+    "truncation": Kind("the text was cut off by generation.max_tokens", 0.01, ALL, _truncation),
+    "critique_equals_response": Kind("the critique repeats the text it should criticize", 0.01, ("critiques",),
+                                     _as_before),
+    "revision_unchanged": Kind("the revision repeats the text it should revise (correct if nothing was wrong)", 0.5,
+                               ("revisions",), _as_before),
+    "request_echo": Kind("the text repeats the principle's requests or the few-shot examples", 0.02, BOTH,
+                         _request_echo),
 }

@@ -63,15 +63,15 @@ def _definition(asset: str, checks: Sequence[Check]) -> dg.AssetChecksDefinition
 
 def nothing_failed(project: Project, record: Record, _: str | None) -> Verdict:
     calls = max(1, record.reused + record.generated + record.failed)
-    text = f"{record.failed} of {calls} calls failed" + ("; running again retries them" if record.failed else "")
+    text = f"{record.failed} of {calls} calls failed" + ("; a rerun retries them" if record.failed else "")
     return record.failed == 0, text, {"failed": record.failed, "share": record.failed / calls}
 
 
 def ability_is_kept(project: Project, record: Record, _: str | None) -> Verdict:
     found, limit = record.details["metrics"].get("ability"), project.settings.monitors.perplexity_growth
     if found is None:
-        return True, "not measured: the checkpoint was made without a general text", {}
+        return True, "not measured: the checkpoint was trained without a general text", {}
     growth = found["perplexity_after"] / found["perplexity_before"]
     text = (f"perplexity on general text {found['perplexity_before']:.4g} before and {found['perplexity_after']:.4g} "
-            f"after, over {found['tokens']} tokens: times {growth:.4g}, limit {limit:g}")
+            f"after, over {found['tokens']} tokens: a factor of {growth:.4g}, limit {limit:g}")
     return growth <= limit, text, {**found, "perplexity_growth": growth, "limit": limit}

@@ -27,10 +27,10 @@ def judge_is_not_the_labeller(project: Project, record: Record, _: str | None) -
     """A policy is trained to please the labeller; a judge that is the same model cannot tell that from being good."""
     judge = record.details.get("judge")
     if judge is None:
-        return False, "this evaluation does not say who judged: materialise evaluation again", {}
+        return False, "this evaluation does not record its judge: materialize evaluation again", {}
     if judge["is_the_labeller"]:
-        return False, (f"{judge['judge']} judges policies that were trained to please it as the labeller: name another "
-                       "model in models.judge"), judge
+        return False, (f"{judge['judge']} judges policies that were trained to please it as the labeler: set "
+                       "models.judge to another model"), judge
     return True, f"{judge['judge']} judges, {judge['labeller']} labels", judge
 
 
@@ -49,19 +49,22 @@ def monitored(name: str) -> Judge:
 
 
 checks = [
-    check("evaluation", "nothing_failed", nothing_failed, description="Every model call came back"),
+    check("evaluation", "nothing_failed", nothing_failed, description="Every model call succeeded"),
     check("evaluation", "enough_is_graded", enough_is_graded,
           description="At most a tenth of the judge's comparisons are ungraded"),
     check("evaluation", "judge_is_not_the_labeller", judge_is_not_the_labeller,
-          description="The judge is another model than the one whose labels trained the policies"),
+          description="The judge is a different model from the one whose labels trained the policies"),
     check("evaluation", "proxy_follows_gold", monitored("proxy_against_gold"),
-          description="The reward did not rise while the judge's verdict or the relevance fell"),
+          description="No evidence that the reward rose while the judge's verdict or the relevance fell"),
     check("evaluation", "harmless_requests_are_answered", monitored("refusal_growth"),
-          description="Refusals of harmless prompts grew by no more than monitors.refusal_growth over the SL policy"),
+          description="No evidence that refusals of harmless prompts grew by more than monitors.refusal_growth over "
+                      "the SL policy"),
     check("evaluation", "no_repetition", monitored("repetition_growth"),
-          description="Repetition grew by no more than monitors.repetition_growth over the SL policy"),
+          description="No evidence that repetition grew by more than monitors.repetition_growth over the SL policy"),
     check("evaluation", "length_is_kept", monitored("length_growth"),
-          description="Responses grew by no more than monitors.length_growth over the SL policy"),
+          description="No evidence that responses are longer than the SL policy's by more than a factor of "
+                      "monitors.length_growth"),
     check("evaluation", "responses_differ", monitored("sameness_growth"),
-          description="No more responses equal one another than monitors.repetition_growth over the SL policy allows"),
+          description="The share of responses that repeat another response grew by at most monitors.repetition_growth "
+                      "over the SL policy"),
 ]

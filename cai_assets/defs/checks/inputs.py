@@ -17,7 +17,7 @@ def plan_is_known(_: Project, record: Record, __: str | None) -> Verdict:
     rows, seconds = sum(x["generate_max"] for x in lines), sum(x["seconds"] or 0.0 for x in lines)
     trainings = sum(x["training"] in {"train", "train unless unchanged"} for x in lines)
     unknown = [x["asset"] for x in lines if x["seconds"] is None]
-    text = f"at most {rows} rows and {trainings} trainings, about {seconds:.0f} s at this store's own rates"
+    text = f"at most {rows} rows and {trainings} training runs, about {seconds:.0f} s at this store's own rates"
     return True, text + (f"; no rate yet for {', '.join(unknown)}" if unknown else ""), {
         "rows_at_most": rows, "trainings_at_most": trainings, "seconds_at_most": float(seconds)}
 
@@ -39,10 +39,10 @@ def prompts_accounted_for(_: Project, record: Record, __: str | None) -> Verdict
 
 checks = [
     check("constitution", "plan", plan_is_known,
-          description="What this version costs is known before it is spent"),
+          description="There is a plan of what this version costs before anything runs"),
     check("prompts", "splits_are_disjoint", splits_are_disjoint, blocking=True,
-          description="No prompt is in both the train and the evaluation split"),
+          description="No prompt is in both the train and the evaluation split, and neither split is empty"),
     check("prompts", "rows_accounted_for", prompts_accounted_for, blocking=True,
           description="Rows read = kept + duplicates + rejected"),
-    check("initial_responses", "nothing_failed", nothing_failed, description="Every model call came back"),
+    check("initial_responses", "nothing_failed", nothing_failed, description="Every model call succeeded"),
 ]

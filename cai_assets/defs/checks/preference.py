@@ -31,14 +31,15 @@ def labels_may_train(project: Project, record: Record, _: str | None) -> Verdict
     passed, why, numbers = judged(project, record)
     if passed or project.settings.gate.enforce:
         return passed, why, numbers
-    return True, f"not enforced (gate.enforce=false), or it would fail: {why}", numbers
+    return True, f"not enforced (gate.enforce=false); it would fail: {why}", numbers
 
 
 def orders_agree(project: Project, record: Record, _: str | None) -> Verdict:
     graded = project.records.table(record).filter(pl.col("p_a").is_not_null())
     agree = graded.filter(pl.col("label") != "tie").height
     share = agree / max(1, graded.height)
-    text = f"both orders agree on {agree} of {graded.height} pairs; below a half, labels follow the place, not the text"
+    text = (f"both orders agree on {agree} of {graded.height} pairs; below one half, labels follow the position, not "
+            "the text")
     return share >= 0.5, text, {"agree": agree, "graded": graded.height, "share": share}
 
 
@@ -67,7 +68,7 @@ def is_calibrated(_: Project, record: Record, __: str | None) -> Verdict:
         return False, _too_few(n), {"n": n}
     text = f"expected calibration error {error:.3g} on {n} held-out pairs, limit {CALIBRATION_LIMIT}"
     if record.settings["reward"]["margin"] > 0:
-        text += "; reward.margin asks for wider margins than the labels say, so some error is wanted"
+        text += "; reward.margin asks for wider margins than the labels say, so some error is expected"
     return error <= CALIBRATION_LIMIT, text, {"n": n, "calibration_error": error, "limit": CALIBRATION_LIMIT}
 
 
@@ -78,30 +79,31 @@ def not_only_length(_: Project, record: Record, __: str | None) -> Verdict:
         return False, _too_few(held["n"]), {"n": held["n"]}
     between = "" if low is None else f", interval {low:.3g} to {high:.3g}"
     text = (f"reward and length correlate with r = {r:.3g}{between} on {held['n']} held-out pairs, limit "
-            f"{LENGTH_LIMIT}: there, length explains half of the reward's variance")
+            f"{LENGTH_LIMIT}: at the limit, length explains half of the reward's variance")
     return abs(r) < LENGTH_LIMIT, text, {"n": held["n"], "length_correlation": r, "limit": LENGTH_LIMIT}
 
 
 def _too_few(n: int) -> str:
-    return f"{n} held-out pairs are too few to tell: {ENOUGH} are needed"
+    return f"{n} held-out pairs are too few to tell: {ENOUGH} needed"
 
 
 checks = [
-    check("response_pairs", "nothing_failed", nothing_failed, description="Every model call came back"),
+    check("response_pairs", "nothing_failed", nothing_failed, description="Every model call succeeded"),
     check("preference_pairs", "labels_can_train", labels_can_train, blocking=True,
-          description="Enough graded pairs to train a reward model"),
+          description="At least 4 graded pairs, enough to train a reward model"),
     check("preference_pairs", "labels_may_train", labels_may_train, blocking=True,
-          description="The judge gate: labels of an unfit labeller train nothing, unless gate.enforce is off"),
+          description="The judge gate: labels train nothing if the labeler fails it, unless gate.enforce is off"),
     check("preference_pairs", "labeller_agrees_with_people", labeller_agrees_with_people,
-          description="The labeller agrees with people on comparisons that people labelled, and with itself on swap"),
+          description="The labeler agrees with people on human-labeled comparisons, and with itself after a swap"),
     check("preference_pairs", "orders_agree", orders_agree,
-          description="The labeller prefers the same response in both orders at least half of the time"),
+          description="The labeler prefers the same response in both orders for at least half of the graded pairs"),
     check("reward_model", "beats_chance", beats_chance,
-          description="The interval of the held-out accuracy lies above one half"),
+          description="The interval of the held-out accuracy is entirely above one half"),
     check("reward_model", "beats_baselines", beats_baselines,
-          description="Better than length, refusal and TF-IDF on the same held-out pairs, each by its paired interval"),
+          description="More accurate than length, refusal, and TF-IDF on the same held-out pairs, each by its paired "
+                      "interval"),
     check("reward_model", "is_calibrated", is_calibrated,
           description=f"The expected calibration error against the labels is at most {CALIBRATION_LIMIT}"),
     check("reward_model", "not_only_length", not_only_length,
-          description=f"Reward and length correlate by less than {LENGTH_LIMIT}"),
+          description=f"The correlation of reward and length is below {LENGTH_LIMIT} in absolute value"),
 ]

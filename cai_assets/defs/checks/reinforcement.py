@@ -1,4 +1,4 @@
-"""Checks of reinforcement learning: the reward-hacking monitors that need the training alone.
+"""Checks of reinforcement learning: the reward-hacking monitors that need only the training run.
 
 A monitor that has too little to go on passes and says so; its ``state`` tells it from an all-clear.
 """
@@ -39,15 +39,17 @@ def no_value_outlier(project: Project, record: Record, _: str | None) -> Verdict
 
 checks = [
     check("rl_policy", "kl_within_budget", kl_within_budget,
-          description="The RL policy stayed within the KL budget of the SL policy"),
+          description="KL to the SL policy never exceeded rl.kl_budget during training"),
     check("rl_policy", "length_is_kept", on_metrics(hacking.length_in_training, lambda m: m.length_growth),
-          description="Responses did not grow beyond monitors.length_growth in training"),
+          description="Responses grew by at most a factor of monitors.length_growth during training"),
     check("rl_policy", "no_repetition", on_metrics(hacking.repetition_in_training, lambda m: m.repetition_growth),
-          description="Responses did not come to repeat themselves beyond monitors.repetition_growth in training"),
+          description="Repetition within responses grew by at most monitors.repetition_growth during training"),
     check("rl_policy", "no_reward_outlier", on_metrics(hacking.reward_outlier, lambda m: m.outlier_sigmas),
-          description="No response's reward lies farther from the others than monitors.outlier_sigmas"),
+          description="No response's reward is more than monitors.outlier_sigmas standard deviations from the mean "
+                      "of the earlier ones"),
     check("rl_policy", "no_value_outlier", no_value_outlier,
-          description="No step's value loss lies farther above the others than monitors.outlier_sigmas"),
+          description="No step's value loss is more than monitors.outlier_sigmas robust standard deviations above the "
+                      "median"),
     check("rl_policy", "ability_is_kept", ability_is_kept,
-          description="Perplexity on general text grew by no more than monitors.perplexity_growth"),
+          description="Perplexity on general text grew by at most a factor of monitors.perplexity_growth"),
 ]

@@ -19,7 +19,7 @@ def principles_are_covered(project: Project, record: Record, partition: str | No
     drawn = set(project.records.table(record)["principle_id"])
     wanted = {p.id for p in registered(project, str(partition)).taking_part("critique")}
     never = sorted(wanted - drawn)
-    text = f"{len(never)} of {len(wanted)} principles were drawn by no row"
+    text = f"{len(never)} of {len(wanted)} principles were never drawn"
     return not never, text, {"never_drawn": ", ".join(never)}
 
 
@@ -30,7 +30,7 @@ def revisions_changed_something(project: Project, record: Record, _: str | None)
     stopped = frame["stopped"].count()
     numbers = {"rows": frame.height, "usable": usable.height, "changed": changed, "stopped": stopped}
     text = f"{changed} of {usable.height} revisions differ from the text they revise"
-    why = f"; {stopped} of {frame.height} rows belong to chains that had stopped (critique.stop_above)"
+    why = f"; {stopped} of {frame.height} rows belong to chains that had already stopped (critique.stop_above)"
     return changed > 0, text + (why if stopped else ""), numbers
 
 
@@ -56,7 +56,7 @@ def hygiene_of(kind: str) -> Judge:
 
 
 def _table(findings: list[Finding]) -> str:
-    lines = ["| table | found | rows | share | tolerated | for example |", "|---|---|---|---|---|---|"]
+    lines = ["| table | found | rows | share | limit | examples |", "|---|---|---|---|---|---|"]
     for f in findings:
         examples = "<br>".join(f"`{row}` {inline(text, 100)}" for row, text in f.examples)
         lines.append(f"| {f.table} | {f.found} | {f.rows} | {f.share:.1%} | {f.limit:.0%} | {examples} |")
@@ -64,16 +64,16 @@ def _table(findings: list[Finding]) -> str:
 
 
 checks = [
-    check("critiques", "nothing_failed", nothing_failed, description="Every model call came back"),
+    check("critiques", "nothing_failed", nothing_failed, description="Every model call succeeded"),
     check("critiques", "principles_are_covered", principles_are_covered,
-          description="Every principle that can be drawn was drawn by some row"),
+          description="Every principle that can be drawn was drawn by at least one row"),
     check("revisions", "revisions_changed_something", revisions_changed_something, blocking=True,
-          description="Some revision differs from the text it revises"),
+          description="At least one revision differs from the text it revises"),
     check("sl_dataset", "has_training_rows", has_training_rows, blocking=True,
-          description="There is something to train on"),
+          description="There is at least one row to train on"),
     *(check("sl_dataset", name, hygiene_of(name),
-            description=f"Few texts of the loop show this fault (at most {kind.limit:.0%} of a table): {kind.about}")
+            description=f"At most {kind.limit:.0%} of the rows in each table have this defect: {kind.about}")
       for name, kind in KINDS.items()),
     check("sl_policy", "ability_is_kept", ability_is_kept,
-          description="Perplexity on general text grew by no more than monitors.perplexity_growth"),
+          description="Perplexity on general text grew by at most a factor of monitors.perplexity_growth"),
 ]

@@ -23,7 +23,7 @@ from cai_assets.pipeline.project import Project
 from cai_assets.reports.reward import accuracy_table
 from cai_assets.steps.comparison_files import read_comparisons
 from cai_assets.steps.comparisons import is_held_out
-from cai_assets.store.layout import write_atomic
+from cai_assets.store.files import write_atomic
 from cai_assets.store.parquet import parquet_bytes
 from cai_assets.train.job import Job
 

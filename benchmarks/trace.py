@@ -25,7 +25,8 @@ from cai_assets.lineage.impact import Target, impact
 from cai_assets.lineage.rows import batches
 from cai_assets.lineage.trace import read_lineage, row_chain, trace, write_lineage
 from cai_assets.store.canonical import digest_file
-from cai_assets.store.layout import Layout, write_atomic
+from cai_assets.store.files import write_atomic
+from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import parquet_bytes, read_table
 from cai_assets.store.records import Record, Records
 from cai_assets.store.row_store import SCHEMA, shard_path

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cai_assets.cli.common import Scale, Set, app, err, open_project, out, parse_overrides, read_settings
+from cai_assets.cli.common import Scale, Set, app, err, out, parse_overrides, read_settings
 from cai_assets.constitution.cases import SUFFIX, Cases, cases_path, load_cases
 from cai_assets.constitution.digest import partition_key
 from cai_assets.constitution.file_text import FileError
@@ -17,7 +17,8 @@ from cai_assets.constitution.lint import lint as find
 from cai_assets.constitution.load import load_file
 from cai_assets.constitution.model import Constitution
 from cai_assets.settings import Settings
-from cai_assets.store.records import RecordMissing
+from cai_assets.store.layout import Layout
+from cai_assets.store.records import RecordMissing, Records
 from cai_assets.versions.snapshots import constitution_files
 
 if TYPE_CHECKING:
@@ -109,14 +110,13 @@ def _prompts(settings: Settings) -> pl.DataFrame | None:
     from cai_assets.steps.prompts import load_prompts, select
 
     chosen = settings.prompts
-    if (settings.data_root / "records" / "prompts").exists():
-        records = open_project(settings).records
-        try:
-            record = records.latest("prompts", None)
-            if record.settings["prompts"] == chosen.model_dump(mode="json"):
-                return records.table(record)  # type: ignore[no-any-return]
-        except (RecordMissing, OSError):
-            pass  # then as if they had not been made
+    records = Records(Layout(settings.data_root))
+    try:
+        record = records.latest("prompts", None)
+        if record.settings["prompts"] == chosen.model_dump(mode="json"):
+            return records.table(record)
+    except (RecordMissing, OSError):
+        pass  # then as if they had not been made
     if sum(p.stat().st_size for path in chosen.paths for p in _files(path)) > QUICK:
         return None
     try:

@@ -17,6 +17,7 @@ from cai_assets.reports.compare.words import markdown, numbers
 from cai_assets.reports.version.evidence import every_version
 from cai_assets.reports.versions.page import save as save_versions
 from cai_assets.store.layout import Layout
+from cai_assets.store.pages import says
 from cai_assets.store.records import RecordMissing
 from cai_assets.versions.archive import previous
 from cai_assets.versions.derived import Derivations
@@ -89,7 +90,7 @@ def _page(layout: Layout, pair: Pair) -> str:
     """The page of a pair, made unless the one that is there is of the same records."""
     sides = _sides(layout, pair)
     path = page_path(layout, *pair)
-    if not (path.is_file() and stamp(*sides) in path.read_text(encoding="utf-8")):
+    if not says(path, stamp(*sides)):
         save(layout, compare_sides(*sides), path)
     return str(path)
 

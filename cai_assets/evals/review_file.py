@@ -20,7 +20,7 @@ from cai_assets.evals.red_team import Break
 from cai_assets.lineage.origins import Origin, read_origin
 from cai_assets.steps.prompt_files import KINDS, RowFault
 from cai_assets.steps.prompt_rows import message_of
-from cai_assets.store.layout import write_atomic
+from cai_assets.store.files import write_atomic
 
 FIELDS = ("keep", "note", "prompt", "context", "kind", "category", "why", "p_judge", "response", *Origin._fields)
 YES, NO = {"yes", "y", "true", "1", "keep"}, {"no", "n", "false", "0", "drop"}

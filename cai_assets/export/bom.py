@@ -18,7 +18,8 @@ from cai_assets.export.bom_card import data_of, model_card
 from cai_assets.export.extra import ExportError, extra
 from cai_assets.export.subject import Subject
 from cai_assets.store.canonical import digest_file
-from cai_assets.store.layout import write_atomic
+from cai_assets.store.files import write_atomic
+from cai_assets.store.folders import files_in
 from cai_assets.store.records import Record
 
 FILE = "bom.cdx.json"
@@ -89,7 +90,7 @@ def _model(subject: Subject) -> Any:
     files = [Component(name=p.relative_to(subject.folder).as_posix(), type=ComponentType.FILE,
                        bom_ref=f"file/{p.relative_to(subject.folder).as_posix()}",
                        hashes=[HashType(alg=HashAlgorithm.SHA_256, content=digest_file(p).partition(":")[2])])
-             for p in sorted(subject.folder.rglob("*")) if p.is_file()]
+             for p in files_in(subject.folder)]
     found = subject.lineage.influence
     principles = [Property(name=f"cai:principle:{p.version}:{p.id}", value=_say(p)) for p in
                   (found.principles if found else ())]

@@ -9,6 +9,7 @@ from cai_assets.assets import CHECKPOINTS, about
 from cai_assets.export.subject import Subject
 from cai_assets.export.tables import setting_rows
 from cai_assets.reports.cards import LIMITS
+from cai_assets.store.folders import read
 from cai_assets.store.records import Record
 
 REINFORCED = "rl_policy"
@@ -41,8 +42,7 @@ def data_of(record: Record) -> dict[str, Any]:
 
 
 def _architecture(subject: Subject) -> dict[str, str]:
-    path = subject.folder / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    config = json.loads(read(subject.folder, "config.json") or b"{}")
     names = {"architectureFamily": config.get("model_type"), "modelArchitecture": next(iter(
         config.get("architectures") or []), None)}
     return {k: str(v) for k, v in names.items() if v}

@@ -16,7 +16,9 @@ from pathlib import Path
 
 from cai_assets.export.extra import ExportError
 from cai_assets.store.checkpoints import RECORD
-from cai_assets.store.layout import UnsafeName, safe_name, sync_folder
+from cai_assets.store.files import sync_folder
+from cai_assets.store.layout import safe_name
+from cai_assets.store.storage import UnsafeName
 from cai_assets.store.sums import write_sums
 
 TEXT = {".json", ".jsonl", ".md", ".txt", ".jinja", ".yaml", ".yml", ".py", ".csv", ""}

@@ -23,9 +23,11 @@ from cai_assets.export.rows import cai_rows, preference_rows, sft_rows
 from cai_assets.export.scrub import scrub_record
 from cai_assets.lineage.targets import nearest
 from cai_assets.lineage.trace import tree
-from cai_assets.store.layout import Layout, UnsafeName, write_atomic
+from cai_assets.store.files import write_atomic
+from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import StoreCorrupt
 from cai_assets.store.records import Record, RecordMissing, Records
+from cai_assets.store.storage import UnsafeName
 from cai_assets.versions.rounds import round_of
 from cai_assets.versions.snapshots import Snapshots, UnknownVersion
 
@@ -42,7 +44,7 @@ def export_dataset(
     ``license_``: the Hub's identifier of a licence; without one the card says 'unknown'. Raise ExportError.
     """
     made = collect(layout, version, kind=kind, held_out=held_out, license_=license_)
-    with fresh(out, force=force, private=(layout.root, Path.home())) as folder:
+    with fresh(out, force=force, private=(layout.path(), Path.home())) as folder:
         for config, splits in made.splits.items():
             for split, frame in splits.items():
                 write_split(folder / "data" / file_name(config), split, frame)

@@ -22,7 +22,7 @@ from cai_assets.lineage.rows import batches
 from cai_assets.lineage.trace import LINEAGE, LINEAGE_ROWS, to_json
 from cai_assets.store.canonical import digest_file
 from cai_assets.store.checkpoints import RECORD, write_about
-from cai_assets.store.layout import write_atomic
+from cai_assets.store.files import write_atomic
 from cai_assets.store.parquet import write_parquet
 from cai_assets.store.sums import digests
 
@@ -33,7 +33,7 @@ def export_model(
     subject: Subject, out: Path, *, datasets: Sequence[str] = (), license_: str | None = None, force: bool = False
 ) -> None:
     """Write the folder ``out``. ``datasets``: names on the Hub of the data it was trained on. Raise ExportError."""
-    with fresh(out, force=force, private=(subject.layout.root, Path.home())) as folder:
+    with fresh(out, force=force, private=(subject.layout.path(), Path.home())) as folder:
         shutil.copytree(subject.folder, folder, dirs_exist_ok=True)
         for path in sorted(folder.glob("*config*.json")):
             _without_local_names(path)

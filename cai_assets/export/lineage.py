@@ -13,7 +13,7 @@ from cai_assets.export.subject import Subject
 
 def export_lineage(subject: Subject, out: Path, *, force: bool = False) -> None:
     """Write the folder ``out``: OpenLineage events, in-toto statement, CycloneDX document. Raise ExportError."""
-    with fresh(out, force=force, private=(subject.layout.root, Path.home())) as folder:
+    with fresh(out, force=force, private=(subject.layout.path(), Path.home())) as folder:
         write_openlineage(subject, folder)
         write_provenance(subject, folder)
         write_bom(subject, folder)

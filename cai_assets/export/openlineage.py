@@ -9,7 +9,6 @@ through the library's classes.
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,8 +20,9 @@ from cai_assets.export.scrub import scrub
 from cai_assets.export.subject import Subject
 from cai_assets.export.tables import setting_rows
 from cai_assets.export.times import stamp, started
-from cai_assets.store.checkpoints import RECORD
-from cai_assets.store.parquet import StoreCorrupt, open_parquet
+from cai_assets.store.checkpoints import RECORD, read_about
+from cai_assets.store.folders import has
+from cai_assets.store.parquet import StoreCorrupt, open_parquet, there
 from cai_assets.store.records import UNPARTITIONED, Record
 
 NAMESPACE = "cai-assets"
@@ -147,10 +147,10 @@ class _Events:
         known = self.subject.lineage.models.get(record.ref.id if record.number else record.digest)
         if known is not None or record.asset not in CHECKPOINTS:
             return (known or {}).get("base_name", ""), (known or {}).get("base", "")
-        path = self.subject.layout.root / record.path / RECORD
-        if not path.is_file():
+        folder = self.subject.layout.path(record.path)
+        if not has(folder, RECORD):
             return "", ""
-        about = scrub(json.loads(path.read_text(encoding="utf-8")))
+        about = scrub(read_about(folder))
         return str(about["base_name"]), str(about["base"]["weights"])
 
     def _output(self, record: Record) -> Any:
@@ -183,8 +183,8 @@ class _Events:
 
     def _schema(self, record: Record) -> dict[str, str]:
         """Columns of a table that is at hand."""
-        path = self.subject.layout.root / record.path
-        if path.suffix != ".parquet" or not path.is_file():
+        path = self.subject.layout.path(record.path)
+        if path.suffix != ".parquet" or not there(path):
             return {}
         try:
             with open_parquet(path) as file:

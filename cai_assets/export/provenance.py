@@ -25,7 +25,8 @@ from cai_assets.export.extra import ExportError, extra
 from cai_assets.export.subject import Subject
 from cai_assets.export.times import stamp, started
 from cai_assets.store.canonical import digest_file
-from cai_assets.store.layout import write_atomic
+from cai_assets.store.files import write_atomic
+from cai_assets.store.folders import files_in
 
 FILE = "provenance.intoto.json"
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -48,7 +49,7 @@ def statement(subject: Subject) -> dict[str, Any]:
     """The statement as JSON values."""
     top = subject.lineage.top
     subjects = [{"name": p.relative_to(subject.folder).as_posix(), "digest": digest_set(digest_file(p))}
-                for p in sorted(subject.folder.rglob("*")) if p.is_file()]
+                for p in files_in(subject.folder)]
     git = top.provenance.get("git", {})
     commit = str(git.get("commit", ""))
     return {"_type": STATEMENT, "subject": subjects, "predicateType": PREDICATE, "predicate": {
@@ -118,7 +119,7 @@ def verify(path: Path, folder: Path) -> list[str]:
     if wrong:
         raise ExportError(f"{path} is no SLSA statement: {'; '.join(wrong)}")
     listed = {s["name"]: s["digest"]["sha256"] for s in made["subject"]}
-    there = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
+    there = {p.relative_to(folder).as_posix(): p for p in files_in(folder)}
     return [*(f"{n} is missing" for n in sorted(listed.keys() - there.keys())),
             *(f"{n} is no subject" for n in sorted(there.keys() - listed.keys())),
             *(f"{n} has another SHA-256" for n in sorted(listed.keys() & there.keys())

@@ -5,7 +5,6 @@ Guarantee: its folder is as its record says, and its lineage is whole; otherwise
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,8 @@ from cai_assets.export.scrub import scrub, scrub_lineage, scrub_record
 from cai_assets.lineage.targets import UnknownTarget, every_record
 from cai_assets.lineage.trace import Lineage, LineageBroken, Traced, trace, tree
 from cai_assets.lineage.verify.checkpoints import checkpoint_problems
-from cai_assets.store.checkpoints import RECORD
+from cai_assets.store.checkpoints import RECORD, Checkpoints, read_about
+from cai_assets.store.folders import has
 from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import StoreCorrupt, read_parquet
 from cai_assets.store.records import Record
@@ -90,10 +90,10 @@ def find_subject(layout: Layout, target: str) -> Subject:
                           f"{CHECKPOINTS[-1]}@{top.partition or 'VERSION'}")
     if traced.lineage.problems:
         raise ExportError(f"the lineage of {target} is not whole: {'; '.join(traced.lineage.problems)}")
-    folder = Path(target) if (Path(target) / RECORD).is_file() else _folder(layout, top)
+    folder = Path(target) if has(Path(target), RECORD) else _folder(layout, top)
     for problem in checkpoint_problems(folder):
         raise ExportError(f"{problem.path} {problem.what}: {problem.todo}")
-    about = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    about = read_about(folder)
     about = {k: v if k in UNTOUCHED else scrub(v) for k, v in about.items()}
     evaluation = _evaluation(layout, top)
     above = tree(layout, evaluation) if evaluation else {}
@@ -102,7 +102,7 @@ def find_subject(layout: Layout, target: str) -> Subject:
 
 
 def _folder(layout: Layout, top: Record) -> Path:
-    return layout.root / "checkpoints" / top.asset / top.digest.partition(":")[2]
+    return Checkpoints(layout).path(top.asset, top.digest)
 
 
 def _evaluation(layout: Layout, top: Record) -> Record | None:

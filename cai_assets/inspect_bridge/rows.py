@@ -70,8 +70,7 @@ def _checkpoint(project: Project, policy: str) -> Path:
         except RecordMissing as e:
             raise UnknownPolicy(str(e)) from None
         return checkpoint_of(project, record).path
-    found = sorted((project.layout.root / "checkpoints").glob(f"*/{policy.removeprefix('k1:')}*/")) if _hex(policy) \
-        else []
+    found = project.checkpoints.starting_with(policy) if _hex(policy) else []
     if len(found) == 1:
         return found[0]
     raise UnknownPolicy(f"no model {policy!r}: give {', '.join(TRAINED)} with @VERSION, {BASE}, one of "

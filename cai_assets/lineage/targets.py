@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cai_assets.assets import CHECKPOINTS, partition_of
 from cai_assets.errors import CaiError
-from cai_assets.store.checkpoints import RECORD
-from cai_assets.store.layout import Layout, UnsafeName
+from cai_assets.store.checkpoints import Checkpoints, read_about
+from cai_assets.store.layout import Layout
 from cai_assets.store.records import UNPARTITIONED, Record, RecordMissing, Records, Ref
+from cai_assets.store.storage import UnsafeName
 
 KEY = re.compile(r"(k1:)?[0-9a-f]{8,32}")
 RECORD_ID = re.compile(r"(?P<asset>[a-z_]+)/(?P<partition>[a-z0-9-]+)/(?P<number>\d{6})")
@@ -29,8 +29,6 @@ def find_record(layout: Layout, target: str) -> Record:
     asset, _, partition = (exact["asset"], "", exact["partition"]) if exact else target.partition("@")
     try:
         where = None if partition == UNPARTITIONED else partition_of(asset, partition)
-        if not (layout.root / "records" / asset / (where or UNPARTITIONED)).is_dir():
-            raise RecordMissing(asset)
         if not exact:
             return records.latest(asset, where)
         return records.get(Ref(asset=asset, partition=where, number=int(exact["number"]), digest=""))
@@ -53,9 +51,9 @@ def nearest(record: Record, asset: str, above: Mapping[str, Record]) -> Record |
 def every_record(layout: Layout, assets: tuple[str, ...] | None = None) -> Iterator[Record]:
     """All records, of all assets or some, in a fixed order."""
     records = Records(layout)
-    for folder in sorted((layout.root / "records").glob("*/")):
-        if assets is None or folder.name in assets:
-            yield from records.every(folder.name)
+    for asset in records.assets():
+        if assets is None or asset in assets:
+            yield from records.every(asset)
 
 
 def checkpoint_folder(layout: Layout, target: str) -> Path | None:
@@ -64,7 +62,7 @@ def checkpoint_folder(layout: Layout, target: str) -> Path | None:
         return Path(target)
     if not KEY.fullmatch(target):
         return None
-    found = sorted((layout.root / "checkpoints").glob(f"*/{target.removeprefix('k1:')}*/"))
+    found = Checkpoints(layout).starting_with(target)
     if len(found) > 1:
         raise UnknownTarget(f"{target} is the start of {len(found)} keys: " + ", ".join(p.name for p in found))
     return found[0] if found else None
@@ -72,7 +70,7 @@ def checkpoint_folder(layout: Layout, target: str) -> Path | None:
 
 def maker(layout: Layout, folder: Path) -> Record:
     """The first record that names a checkpoint made before folders carried their lineage."""
-    key = json.loads((folder / RECORD).read_text(encoding="utf-8")).get("key")
+    key = read_about(folder).get("key")
     found = [r for r in every_record(layout, CHECKPOINTS) if r.digest == key]
     if not found:
         raise UnknownTarget(f"{folder} has no lineage and no record here names its key {key}: trace it where it was "

@@ -7,7 +7,6 @@ checkpoint carries its own lineage in two files beside its weights, so it can be
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +23,16 @@ from cai_assets.lineage.rows import FileRows, Rows, UsedRows, batches
 from cai_assets.lineage.shapes import Table
 from cai_assets.lineage.targets import checkpoint_folder, every_record, find_record, maker
 from cai_assets.lineage.trained import training_of
+from cai_assets.store import folders
 from cai_assets.store.canonical import digest_file
-from cai_assets.store.checkpoints import RECORD
-from cai_assets.store.layout import Layout, write_atomic
-from cai_assets.store.parquet import StoreCorrupt, write_parquet
+from cai_assets.store.checkpoints import RECORD, read_about
+from cai_assets.store.files import write_atomic
+from cai_assets.store.layout import Layout
+from cai_assets.store.parquet import StoreCorrupt, there, write_parquet
 from cai_assets.store.records import Record, Records
 from cai_assets.store.row_store import RowStore
 from cai_assets.versions.rounds import round_of
-from cai_assets.versions.snapshots import Snapshots, UnknownVersion
+from cai_assets.versions.snapshots import Snapshots, UnknownVersion, snapshot_name
 
 LINEAGE, LINEAGE_ROWS = "lineage.json", "lineage_rows.parquet"
 
@@ -84,8 +85,8 @@ def trace(layout: Layout, target: str, *, counted: bool = True) -> Traced:
     Raise UnknownTarget, or LineageBroken for a folder whose lineage was changed. ``counted``: as in ``trace_record``.
     """
     folder = checkpoint_folder(layout, target)
-    if folder is not None and (folder / RECORD).is_file():
-        if (folder / LINEAGE).exists() or LINEAGE in _files(folder):
+    if folder is not None and folders.has(folder, RECORD):
+        if folders.has(folder, LINEAGE) or LINEAGE in _files(folder):
             return read_lineage(folder)
         return trace_record(layout, maker(layout, folder), counted=counted)
     return trace_record(layout, find_record(layout, target), counted=counted)
@@ -126,15 +127,20 @@ def read_lineage(folder: Path) -> Traced:
     listed = _files(folder)
     for name in (LINEAGE, LINEAGE_ROWS):
         path = folder / name
-        if not path.is_file():
+        if not folders.has(folder, name):
             raise LineageBroken(f"{path} is missing: copy the checkpoint again, with every file of its folder")
         if listed.get(name) != digest_file(path):
             raise LineageBroken(f"{path} is not as {RECORD} says it was published: copy the checkpoint again")
     try:
-        lineage = Lineage.model_validate_json((folder / LINEAGE).read_bytes(), strict=False)
+        lineage = parse_lineage(folders.read(folder, LINEAGE) or b"")
     except ValidationError as e:
         raise LineageBroken(f"{folder / LINEAGE} cannot be read: {e}") from None
     return Traced(lineage, FileRows(folder / LINEAGE_ROWS))
+
+
+def parse_lineage(data: bytes) -> Lineage:
+    """A lineage as it was stored. Raise ValidationError."""
+    return Lineage.model_validate_json(data, strict=False)
 
 
 def to_json(lineage: Lineage) -> str:
@@ -148,7 +154,7 @@ def row_chain(layout: Layout, target: str) -> pl.DataFrame:
     Raise UnknownRow, or StoreCorrupt for a table that cannot be read.
     """
     records = {r.ref.id: r for r in sorted(every_record(layout), key=lambda r: r.created)}
-    tables = [t for t in tables_of(layout, records.values()) if t.path.is_file()]
+    tables = [t for t in tables_of(layout, records.values()) if there(t.path)]
     first = {(r.asset, r.digest): name for name, r in reversed(records.items()) if r.asset in CHECKPOINTS}
     trained = {name: training_of(layout, records[name], records) for name in first.values()}
     return UsedRows(None, tables, RowStore(layout), trained, every=True).chain(target)
@@ -185,10 +191,10 @@ def _tree(
             above = (known or {}).get(ref.id) or records.get(ref)
         except (FileNotFoundError, ValidationError) as e:
             how = "is missing" if isinstance(e, FileNotFoundError) else "cannot be read"
-            problems.append(f"{layout.root / 'records' / ref.id}.json {how}: restore it from a copy of the data root")
+            problems.append(f"{layout.path('records', ref.id)}.json {how}: restore it from a copy of the data root")
             continue
         if above.digest != ref.digest:
-            problems.append(f"{layout.root / 'records' / ref.id}.json names {above.digest}, but {ref.digest} was read "
+            problems.append(f"{layout.path('records', ref.id)}.json names {above.digest}, but {ref.digest} was read "
                             "from it: restore it from a copy of the data root")
         found[ref.id] = above
         waiting += above.inputs
@@ -201,10 +207,10 @@ def _rows(
     """The graph of all tables, and training rows by checkpoint; None if a table is missing or cannot be read, or it
     is not to be counted."""
     for table in tables:
-        if not table.path.is_file():
+        if not there(table.path):
             problems.append(f"{table.path} is missing: materialise {table.asset} again, or restore it from a copy")
     try:
-        if not all(t.path.is_file() for t in tables):
+        if not all(there(t.path) for t in tables):
             return None, {}
         trained = {name: training_of(layout, r, records) for name, r in records.items() if r.asset in CHECKPOINTS}
         return graph(tables) if counted else None, trained
@@ -219,7 +225,7 @@ def _constitutions(layout: Layout, records: Iterable[Record], problems: list[str
         try:
             found[version] = Snapshots(layout).load(version)
         except (UnknownVersion, ValidationError) as e:
-            problems.append(f"{layout.root / 'constitutions' / version}.json is missing or damaged: restore it from a "
+            problems.append(f"{layout.path(snapshot_name(version))} is missing or damaged: restore it from a "
                             f"copy ({type(e).__name__})")
     return found
 
@@ -232,12 +238,13 @@ def _models(layout: Layout, record: Record, problems: list[str]) -> dict[str, st
         return found
     if not record.number:  # not published yet
         return found | {k: str(record.details[k]) for k in ("base_name", "base") if k in record.details}
-    path = layout.absolute(record.path) / RECORD
+    folder = layout.absolute(record.path)
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
+        about = read_about(folder)
         return found | {"base_name": str(about["base_name"]), "base": str(about["base"]["weights"])}
     except (OSError, ValueError, KeyError):
-        problems.append(f"{path} is missing or damaged: materialise {record.asset} of {record.partition} again")
+        problems.append(f"{folder / RECORD} is missing or damaged: materialise {record.asset} of {record.partition} "
+                        "again")
         return found
 
 
@@ -247,7 +254,7 @@ def _id(record: Record) -> str:
 
 def _files(folder: Path) -> dict[str, str]:
     try:
-        files: dict[str, str] = json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
+        files: dict[str, str] = read_about(folder)["files"]
     except (OSError, ValueError, KeyError) as e:
         raise LineageBroken(f"{folder / RECORD} cannot be read ({e}): copy the checkpoint again") from None
     return files

@@ -32,9 +32,12 @@ from cai_assets.lineage.trace import tree
 from cai_assets.pipeline.project import Project
 from cai_assets.steps.prompts import load_prompts
 from cai_assets.steps.respond import RESPOND
-from cai_assets.store.layout import write_atomic
+from cai_assets.store.checkpoints import RECORD, read_about
+from cai_assets.store.files import write_atomic
+from cai_assets.store.folders import has
 from cai_assets.store.parquet import read_parquet
 from cai_assets.store.records import Record, RecordMissing
+from cai_assets.store.storage import UnsafeName
 
 SUITES, HELD_OUT = "suite_results", "evaluation"
 POLICY_OF = re.compile(r"(?P<policy>[a-z0-9][a-z0-9_-]*)@(?P<version>[a-z0-9][a-z0-9-]*)")
@@ -98,17 +101,17 @@ def _evaluated(project: Project, target: str, policy: str) -> tuple[Record, str]
         return _by_key(project, key)
     named = POLICY_OF.fullmatch(target)
     version, policy = (named["version"], named["policy"]) if named else (target, policy)
-    if not (project.layout.root / "records" / SUITES / version).is_dir():
+    try:
+        return project.records.latest(SUITES, version), policy
+    except (RecordMissing, UnsafeName):
         made = ", ".join(project.records.partitions(SUITES)) or "none yet"
         raise NoBreaks(f"no suite results of {version!r}: materialise {SUITES} (cai materialize VERSION). There are "
-                       f"those of: {made}")
-    return project.records.latest(SUITES, version), policy
+                       f"those of: {made}") from None
 
 
 def _key(target: str) -> str | None:
-    folder = Path(target) / "record.json"
-    if folder.is_file():
-        key: str = json.loads(folder.read_text(encoding="utf-8"))["key"]
+    if has(Path(target), RECORD):
+        key: str = read_about(Path(target))["key"]
         return key
     return f"k1:{target.removeprefix('k1:')}" if KEY.fullmatch(target) else None
 

@@ -13,7 +13,7 @@ import polars.selectors as cs
 
 from cai_assets.engines.number_format import number_format
 from cai_assets.pipeline.project import Project
-from cai_assets.store.parquet import read_parquet
+from cai_assets.store.parquet import read_parquet, there
 from cai_assets.store.records import Record
 from cai_assets.store.upkeep import steps
 
@@ -55,7 +55,7 @@ def _format_of(project: Project, record: Record) -> str | None:
 def _first_row_key(project: Project, record: Record) -> str | None:
     """A call behind the asset: of its table, or of the rows that its measurements come from."""
     named = [record.path, *(v for v in record.details.values() if isinstance(v, str) and v.endswith(".parquet"))]
-    for path in (p for p in map(project.layout.absolute, named) if p.suffix == ".parquet" and p.exists()):
+    for path in (p for p in map(project.layout.absolute, named) if p.suffix == ".parquet" and there(p)):
         rows = read_parquet(path).select(cs.starts_with("row_key") & cs.string())
         key: str | None = next((k for column in rows for k in column.drop_nulls() if k), None)
         if key:

@@ -15,7 +15,8 @@ import polars as pl
 
 from cai_assets.pipeline.project import Project
 from cai_assets.pipeline.roles import checkpoint_of
-from cai_assets.store.layout import Layout, write_atomic
+from cai_assets.store.files import write_atomic
+from cai_assets.store.layout import Layout
 from cai_assets.store.pages import write_page
 
 WINS = (("harmlessness_win_rate", "red-team"), ("helpfulness_win_rate", "helpful"))

@@ -7,7 +7,6 @@ rename, complete: safetensors, tokenizer with chat template, ``record.json``, ``
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -17,7 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cai_assets.store.canonical import digest_file, digest_lines
-from cai_assets.store.layout import Layout, sync_folder, write_atomic
+from cai_assets.store.files import locked, sync_file, sync_folder, write_atomic
+from cai_assets.store.folders import files_in, has, read
+from cai_assets.store.layout import Layout
 
 RECORD = "record.json"
 
@@ -38,8 +39,11 @@ class Checkpoint(NamedTuple):
     @property
     def curves(self) -> list[dict[str, Any]]:
         """One entry a training step."""
-        lines = (self.path / "curves.jsonl").read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines if line]
+        return [json.loads(line) for line in self.lines("curves.jsonl") if line]
+
+    def lines(self, name: str) -> list[str]:
+        """The lines of a text file beside the weights; none if there is no such file."""
+        return (read(self.path, name) or b"").decode().splitlines()
 
 
 class Checkpoints:
@@ -51,9 +55,15 @@ class Checkpoints:
     def find(self, kind: str, key: str) -> Checkpoint | None:
         """The finished checkpoint with this key, if there is one."""
         path = self.path(kind, key)
-        if not (path / RECORD).exists():
-            return None
-        return Checkpoint(key, path, json.loads((path / RECORD).read_text(encoding="utf-8")))
+        return Checkpoint(key, path, read_about(path)) if has(path, RECORD) else None
+
+    def every(self) -> list[Path]:
+        """Every checkpoint's folder, whole or not."""
+        return sorted(self._layout.path("checkpoints").glob("*/*/"))
+
+    def starting_with(self, key: str) -> list[Path]:
+        """Folders of the checkpoints whose key begins like that."""
+        return [p for p in self.every() if p.name.startswith(key.removeprefix("k1:"))]
 
     def work(self, key: str) -> Path:
         """The folder in which the checkpoint is being made; it survives a crash, so that training resumes."""
@@ -62,16 +72,15 @@ class Checkpoints:
     @contextmanager
     def making(self, key: str) -> Iterator[Path]:
         """Hold the key's lock (released by the system if the process dies) and give its work folder."""
-        with (self._layout.folder("work") / f"{_name(key)}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self._layout.folder("work") / f"{_name(key)}.lock"):
             yield self.work(key)
 
     def publish(self, kind: str, key: str, staged: Path, *, record: Mapping[str, Any], card: str) -> Checkpoint:
         """Complete a staged folder and give it its final name in one rename."""
         write_atomic(staged / "README.md", card.encode())
-        files = {p.relative_to(staged).as_posix(): _settle(p) for p in sorted(staged.rglob("*")) if p.is_file()}
+        files = {p.relative_to(staged).as_posix(): _settle(p) for p in files_in(staged)}
         full = write_about(staged, {"key": key, "kind": kind, **record, "files": files})
-        path = self.path(kind, key)
+        path = self._layout.file("checkpoints", kind, _name(key))
         os.replace(staged, path)
         sync_folder(path.parent)
         shutil.rmtree(self.work(key), ignore_errors=True)
@@ -79,7 +88,13 @@ class Checkpoints:
 
     def path(self, kind: str, key: str) -> Path:
         """Where a checkpoint lies, or will lie once it is published."""
-        return self._layout.file("checkpoints", kind, _name(key))
+        return self._layout.path("checkpoints", kind, _name(key))
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """What a checkpoint's folder says of itself. Raise OSError or ValueError if it cannot be read."""
+    about: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    return about
 
 
 def write_about(folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,8 +113,7 @@ def seal(about: Mapping[str, Any]) -> str:
 def _settle(path: Path) -> str:
     """Sync a file to disk, make it readable like any other (save_pretrained leaves 0600), and digest it."""
     path.chmod(0o644)
-    with path.open("rb") as f:
-        os.fsync(f.fileno())
+    sync_file(path)
     return digest_file(path)
 
 

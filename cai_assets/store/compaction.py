@@ -7,7 +7,6 @@ finishes the removal.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -15,13 +14,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 import pyarrow.parquet as pq
 
 from cai_assets.errors import CaiError
-from cai_assets.store.layout import Layout, sync_folder
+from cai_assets.store.files import if_unlocked, sync_file, sync_folder
+from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import open_parquet
 from cai_assets.store.row_store import ARROW, SCHEMA, list_shards, read_shard, shard_path
 from cai_assets.store.upkeep import steps
@@ -108,8 +108,7 @@ def rewrite(shards: Sequence[Path], keep: Callable[[pl.DataFrame], pl.DataFrame]
                 if whole:
                     writer.write_table(waiting[:whole].to_arrow().cast(schema), row_group_size=GROUP_ROWS)
                 waiting = waiting[whole:]
-        with temporary.open("rb") as f:
-            os.fsync(f.fileno())
+        sync_file(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -150,15 +149,7 @@ def _check_space(folder: Path, needed: int) -> None:
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Hold the step's upkeep lock; the system releases it if the process dies."""
-    with (folder / ".upkeep.lock").open("w") as lock:
-        if not locked(lock):
+    with if_unlocked(folder / ".upkeep.lock") as mine:
+        if not mine:
             raise Busy(f"another compaction or collection is at work in {folder}; wait for it")
         yield
-
-
-def locked(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

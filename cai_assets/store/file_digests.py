@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cai_assets.store.canonical import digest_file
-from cai_assets.store.layout import write_atomic
+from cai_assets.store.files import write_atomic
 
 
 class FileDigests:

@@ -14,7 +14,8 @@ from typing import Literal, NamedTuple
 
 import polars as pl
 
-from cai_assets.store.compaction import alone, finish_removal, locked, remove, rewrite
+from cai_assets.store.compaction import alone, finish_removal, remove, rewrite
+from cai_assets.store.files import if_unlocked
 from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import open_parquet, read_parquet
 from cai_assets.store.records import Record, Records
@@ -41,7 +42,7 @@ def gc(layout: Layout, records: Records, *, apply: bool, grace: float = DAY) -> 
     run is going on: a run that reuses an unnamed row has no record yet. Raise Busy, or StoreCorrupt if a table that
     a record names cannot be read.
     """
-    every = [r for folder in layout.folder("records").iterdir() if folder.is_dir() for r in records.every(folder.name)]
+    every = [r for asset in records.assets() for r in records.every(asset)]
     named = {path for r in every for path in r.named_paths()}
     before = time.time() - grace
     found = [*_dead_rows(layout, every, before, apply),
@@ -132,9 +133,9 @@ def _discard(layout: Layout, item: Garbage) -> None:
 def _dead_work(layout: Layout, before: float, apply: bool) -> Iterator[Garbage]:
     """Work folders whose lock nobody holds. A lock file stays: another process may be waiting on it."""
     for path in sorted(layout.folder("work").glob("*/")):
-        lock_file = path.with_name(f"{path.name}.lock")
-        with lock_file.open("r+") if lock_file.exists() else nullcontext() as lock:
-            if _newest(path) < before and (lock is None or locked(lock)):
+        lock = path.with_name(f"{path.name}.lock")
+        with if_unlocked(lock) if lock.exists() else nullcontext(True) as mine:
+            if mine and _newest(path) < before:
                 yield Garbage("work", path, _size(path))
                 if apply:
                     shutil.rmtree(path)

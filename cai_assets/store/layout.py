@@ -17,18 +17,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import uuid
 from pathlib import Path
 
-from cai_assets.errors import CaiError
+from cai_assets.store.storage import PosixFolder, Storage, UnsafeName
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
-
-
-class UnsafeName(CaiError, ValueError):
-    """A name that may not become part of a path."""
 
 
 def safe_name(name: str) -> str:
@@ -43,6 +37,15 @@ class Layout:
 
     def __init__(self, root: Path) -> None:
         self.root = root.expanduser().resolve()
+        self.storage: Storage = PosixFolder(self.root)
+
+    def has(self, *names: str) -> bool:
+        """Whether there is a blob of that name, or one below it."""
+        return bool(self.storage.list("/".join(names)))
+
+    def path(self, *names: str) -> Path:
+        """What a message or a library calls a blob or folder, there or not; without names, the data root."""
+        return self.root.joinpath(*names)
 
     def folder(self, *names: str) -> Path:
         """A folder under the root, made if missing; every part must be a safe name."""
@@ -64,27 +67,3 @@ class Layout:
         if not path.is_relative_to(self.root):
             raise UnsafeName(f"{stored!r} leads outside {self.root}")
         return path
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write so that a reader sees the old file or the whole new one, whatever happens in between."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("xb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in ``folder`` survive a power cut."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

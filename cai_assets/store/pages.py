@@ -9,7 +9,8 @@ import hashlib
 import re
 from pathlib import Path
 
-from cai_assets.store.layout import write_atomic
+from cai_assets.store.files import write_atomic
+from cai_assets.store.folders import read
 
 LAST = re.compile(rb"<!-- sha256:([0-9a-f]{64}) of all above -->\n\Z")
 # What is left of a last line that was itself changed.
@@ -27,9 +28,13 @@ def with_digest(text: str) -> str:
     return f"{text}<!-- sha256:{hashlib.sha256(text.encode()).hexdigest()} of all above -->\n"
 
 
-def intact(path: Path) -> bool:
+def says(path: Path, text: str) -> bool:
+    """Whether there is a page that holds this text."""
+    return text.encode() in (read(path.parent, path.name) or b"")
+
+
+def intact(data: bytes) -> bool:
     """Whether a page says what was written. One that was made before pages had a digest is taken as it is."""
-    data = path.read_bytes()
     found = LAST.search(data)
     if found is None:
         return not REST.search(data[-120:])

@@ -47,6 +47,11 @@ def write_parquet(path: Path, frames: Iterable[pl.DataFrame]) -> None:
             writer.write_table(part.cast(first.schema), row_group_size=GROUP_ROWS)
 
 
+def there(path: Path) -> bool:
+    """Whether there is a file."""
+    return path.is_file()
+
+
 @contextmanager
 def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
     """The file, open. What cannot be read becomes StoreCorrupt; a file that is not there, FileGone."""

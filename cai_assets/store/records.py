@@ -8,11 +8,10 @@ exclusive link, so two writers can never share one.
 
 from __future__ import annotations
 
-import os
-import uuid
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import polars as pl
@@ -20,10 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cai_assets.errors import CaiError
 from cai_assets.store.canonical import digest_lines
-from cai_assets.store.layout import Layout, safe_name, write_atomic
+from cai_assets.store.layout import Layout, safe_name
 from cai_assets.store.parquet import parquet_bytes, read_parquet
 
 UNPARTITIONED = "all"
+NAMED = re.compile(r"records/[^/]+/[^/]+/[0-9]+\.json")
 
 
 class RecordMissing(CaiError, LookupError):
@@ -102,67 +102,72 @@ class Records:
     """All records under one data root, and the tables they name."""
 
     def __init__(self, layout: Layout) -> None:
-        self._layout = layout
+        self._layout, self._storage = layout, layout.storage
 
     def add(self, record: Record) -> Record:
         """Write the record under the next free number and return it with that number."""
-        folder = self._folder(record.asset, record.partition)
+        folder = _folder(record.asset, record.partition)
         while True:
             numbered = record.model_copy(update={"number": self._last(folder) + 1}).sealed()
-            temporary = folder / f".{uuid.uuid4().hex}.tmp"
-            write_atomic(temporary, numbered.model_dump_json(indent=1).encode())
-            try:
-                os.link(temporary, folder / f"{numbered.number:06d}.json")
+            data = numbered.model_dump_json(indent=1).encode()
+            if self._storage.put_if_absent(f"{folder}/{numbered.number:06d}.json", data):
                 return numbered
-            except FileExistsError:
-                continue
-            finally:
-                temporary.unlink(missing_ok=True)
 
     def latest(self, asset: str, partition: str | None) -> Record:
         """The newest record; raise RecordMissing if the asset was never materialised there."""
-        folder = self._folder(asset, partition)
+        folder = _folder(asset, partition)
         last = self._last(folder)
         if last == 0:
             where = f" for {partition}" if partition else ""
             raise RecordMissing(f"{asset}{where} has not been materialised yet: materialise it first")
-        return self._load(folder, last)
+        return self._load(f"{folder}/{last:06d}.json")
 
     def get(self, ref: Ref) -> Record:
-        return self._load(self._folder(ref.asset, ref.partition), ref.number)
+        """The record that is pointed to. Raise FileNotFoundError, or ValidationError if it is damaged."""
+        return self._load(f"{_folder(ref.asset, ref.partition)}/{ref.number:06d}.json")
+
+    def has(self, ref: Ref) -> bool:
+        """Whether there is a record of that asset, partition and number."""
+        return self._layout.has(f"records/{ref.id}.json")
+
+    def assets(self) -> list[str]:
+        """Assets that have a record."""
+        return sorted({name.split("/")[1] for name in self.names()})
+
+    def names(self, folder: str = "records") -> list[str]:
+        """Where every record lies under the data root."""
+        names = [e.name for e in self._storage.list(folder)]
+        return [n for n in names if NAMED.fullmatch(n)]
 
     def every(self, asset: str) -> list[Record]:
         """All records of an asset, over all partitions."""
-        root = self._layout.folder("records", asset)
-        return [self._load(p.parent, int(p.stem)) for p in sorted(root.glob("*/[0-9]*.json"))]
+        return [self._load(name) for name in self.names(f"records/{safe_name(asset)}")]
 
     def partitions(self, asset: str) -> list[str]:
         """Partitions of an asset that have at least one record."""
-        root = self._layout.folder("records", asset)
-        return sorted(p.name for p in root.iterdir() if p.is_dir() and self._last(p) and p.name != UNPARTITIONED)
+        return sorted({name.split("/")[2] for name in self.names(f"records/{safe_name(asset)}")} - {UNPARTITIONED})
 
     def save_table(self, asset: str, frame: pl.DataFrame) -> tuple[str, Path]:
         """Store a table under its content digest (once) and return digest and path."""
         digest = table_digest(frame)
-        path = self._layout.file("tables", asset, digest.partition(":")[2] + ".parquet")
-        if not path.exists():
-            write_atomic(path, parquet_bytes(frame))
-        return digest, path
+        name = f"tables/{safe_name(asset)}/{digest.partition(':')[2]}.parquet"
+        if not self._layout.has(name):
+            self._storage.put_if_absent(name, parquet_bytes(frame))
+        return digest, self._storage.local(name)
 
     def table(self, record: Record) -> pl.DataFrame:
         """The table a record names."""
         return read_parquet(self._layout.absolute(record.path))
 
-    def _folder(self, asset: str, partition: str | None) -> Path:
-        return self._layout.folder("records", safe_name(asset), safe_name(partition or UNPARTITIONED))
+    def _last(self, folder: str) -> int:
+        return max((int(PurePath(name).stem) for name in self.names(folder)), default=0)
 
-    @staticmethod
-    def _last(folder: Path) -> int:
-        return max((int(p.stem) for p in folder.glob("[0-9]*.json")), default=0)
+    def _load(self, name: str) -> Record:
+        return Record.model_validate_json(self._storage.get(name))
 
-    @staticmethod
-    def _load(folder: Path, number: int) -> Record:
-        return Record.model_validate_json((folder / f"{number:06d}.json").read_bytes())
+
+def _folder(asset: str, partition: str | None) -> str:
+    return f"records/{safe_name(asset)}/{safe_name(partition or UNPARTITIONED)}"
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -21,7 +21,8 @@ from typing import NamedTuple, TypeVar
 import polars as pl
 import pyarrow as pa
 
-from cai_assets.store.layout import Layout, write_atomic
+from cai_assets.store.files import write_atomic
+from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import FileGone, StoreCorrupt, as_frame, parquet_bytes, read_table
 
 SCHEMA: dict[str, pl.DataType] = {

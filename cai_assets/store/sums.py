@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from cai_assets.store.canonical import digest_file
-from cai_assets.store.layout import write_atomic
+from cai_assets.store.files import write_atomic
+from cai_assets.store.folders import files_in
 
 SUMS = "SHA256SUMS"
 
@@ -24,7 +25,7 @@ def read_sums(folder: Path) -> dict[str, str]:
 
 def files(folder: Path) -> dict[str, Path]:
     """What lies in a folder by name, but for what the Hub and its client add and the list itself."""
-    found = {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
+    found = {p.relative_to(folder).as_posix(): p for p in files_in(folder)}
     return {n: p for n, p in found.items() if n not in {SUMS, ".gitattributes"} and not n.startswith(".cache/")}
 
 

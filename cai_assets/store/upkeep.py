@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from cai_assets.store.files import TEMPORARY
 from cai_assets.store.keys import payload_key
 from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import FileGone, StoreCorrupt, open_parquet
@@ -88,5 +89,5 @@ def _wrong_keys(shard: Path, rows: pl.DataFrame) -> list[str]:
 
 def unfinished(layout: Layout, age: float) -> list[Path]:
     """Files that a writer did not finish, older than ``age`` seconds."""
-    found = [p for name in ("rows", "tables", "records") for p in layout.folder(name).rglob(".*.tmp")]
+    found = [p for name in ("rows", "tables", "records") for p in layout.folder(name).rglob(TEMPORARY)]
     return [p for p in sorted(found) if p.stat().st_mtime < time.time() - age]

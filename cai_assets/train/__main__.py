@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from pydantic import ValidationError
 
-from cai_assets.store.layout import write_atomic
+from cai_assets.store.files import write_atomic
 from cai_assets.train.job import Job
 from cai_assets.train.problems import TrainingProblem
 from cai_assets.train.progress import Reporter, open_reporter

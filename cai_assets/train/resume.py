@@ -13,7 +13,7 @@ import re
 import shutil
 from pathlib import Path
 
-from cai_assets.store.layout import write_atomic
+from cai_assets.store.files import write_atomic
 from cai_assets.train.progress import Say
 
 MARKER = "complete.json"

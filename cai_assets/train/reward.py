@@ -14,7 +14,7 @@ from cai_assets.engines.number_format import Format
 from cai_assets.engines.templating import Templater, load_tokenizer
 from cai_assets.evals.reward import Result, measure
 from cai_assets.settings import Reward
-from cai_assets.store.layout import write_atomic
+from cai_assets.store.files import write_atomic
 from cai_assets.train.data import Row, preference_rows, read_rows
 from cai_assets.train.job import Job
 from cai_assets.train.lora import lora_config, merged

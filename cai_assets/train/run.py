@@ -17,7 +17,7 @@ from typing import Any
 
 from cai_assets.engines.number_format import product_format
 from cai_assets.settings import Training
-from cai_assets.store.layout import sync_folder, write_atomic
+from cai_assets.store.files import sync_folder, write_atomic
 from cai_assets.train.job import Job
 from cai_assets.train.lora import merged
 from cai_assets.train.progress import Curves, Reporter

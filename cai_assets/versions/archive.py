@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from cai_assets.store.journal import Journal
 from cai_assets.store.layout import Layout
-from cai_assets.versions.snapshots import Journal, Snapshots
+from cai_assets.versions.snapshots import Snapshots
 
 
 class Archive:
@@ -20,7 +21,7 @@ class Archive:
 
     def __init__(self, layout: Layout) -> None:
         self._snapshots = Snapshots(layout)
-        self._journal = Journal(layout.file("constitutions-archived.json"))
+        self._journal = Journal(layout, "constitutions-archived.json")
 
     def archive(self, key: str) -> bool:
         """Mark a version as archived; return False if it was already. Raise UnknownVersion for an unknown key."""

@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, cast
 
 from cai_assets.constitution.derive import Derived, Kind
+from cai_assets.store.journal import Journal
 from cai_assets.store.layout import Layout
 from cai_assets.versions.rounds import round_of
-from cai_assets.versions.snapshots import Journal, Snapshots
+from cai_assets.versions.snapshots import Snapshots
 
 
 class Origin(NamedTuple):
@@ -33,7 +34,7 @@ class Derivations:
 
     def __init__(self, layout: Layout) -> None:
         self._snapshots = Snapshots(layout)
-        self._journal = Journal(layout.file("constitutions-derived.json"))
+        self._journal = Journal(layout, "constitutions-derived.json")
 
     def register(self, version: str, derived: Derived) -> str:
         """Store a derived version's snapshot and its origin; return its partition key. Raise UnknownVersion, KeyTaken.

@@ -7,19 +7,18 @@ stored in ``constitutions-order.json``: the times of files do not survive copyin
 
 from __future__ import annotations
 
-import fcntl
-import json
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
 
 from cai_assets.constitution.digest import digest, partition_key
 from cai_assets.constitution.load import ConstitutionError, load_file
 from cai_assets.constitution.model import Constitution
 from cai_assets.errors import CaiError
-from cai_assets.store.layout import Layout, UnsafeName, write_atomic
+from cai_assets.store.journal import Journal
+from cai_assets.store.layout import Layout, safe_name
+from cai_assets.store.storage import UnsafeName
 from cai_assets.versions.rounds import round_of
 
+FOLDER, ORDER = "constitutions", "constitutions-order.json"
 VERSIONS = "constitution_version"  # the name of Dagster's dynamic partitions
 
 
@@ -31,40 +30,12 @@ class KeyTaken(CaiError, ValueError):
     """Another constitution has that partition key already."""
 
 
-class Journal:
-    """A JSON list that only grows. Readers see it whole; of two processes that append at once, none loses its entry."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def entries(self) -> list[Any]:
-        try:
-            found = json.loads(self._path.read_bytes())
-        except FileNotFoundError:
-            return []
-        except ValueError as e:
-            raise ValueError(f"{self._path} is not JSON ({e}): restore it, or move it away") from None
-        return list(found)
-
-    def append(self, missing: Callable[[list[Any]], Sequence[Any]]) -> bool:
-        """Append what ``missing`` finds missing in the newest entries; return whether that was anything."""
-        if not missing(self.entries()):
-            return False
-        with self._path.with_name(f"{self._path.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            entries = self.entries()
-            new = list(missing(entries))
-            if new:
-                write_atomic(self._path, json.dumps([*entries, *new], indent=1).encode())
-        return bool(new)
-
-
 class Snapshots:
     """Registered constitution versions under one data root."""
 
     def __init__(self, layout: Layout) -> None:
-        self._layout = layout
-        self._order = Journal(layout.file("constitutions-order.json"))
+        self._storage = layout.storage
+        self._order = Journal(layout, ORDER)
 
     def register(self, constitution: Constitution) -> str:
         """Store the snapshot if it is new; return its partition key.
@@ -72,11 +43,8 @@ class Snapshots:
         Raise KeyTaken if the key is that of a constitution of another name, version or content.
         """
         key = partition_key(constitution)
-        path = self._path(key)
-        if path.exists():
+        if not self._storage.put_if_absent(snapshot_name(key), constitution.model_dump_json(indent=1).encode()):
             _same(self.load(key), constitution, key)
-        else:
-            write_atomic(path, constitution.model_dump_json(indent=1).encode())
         self._order.append(self._unlisted)
         return key
 
@@ -88,7 +56,7 @@ class Snapshots:
     def load(self, key: str) -> Constitution:
         """The constitution of a version or a round of it, as registered. Raise UnknownVersion, naming what is known."""
         try:
-            return Constitution.model_validate_json(self._path(key).read_bytes(), strict=False)
+            return parse_snapshot(self._storage.get(snapshot_name(key)))
         except (FileNotFoundError, UnsafeName):
             known = ", ".join(self.known()) or "none yet"
             raise UnknownVersion(f"no registered constitution {key!r}. Known: {known}. "
@@ -96,17 +64,27 @@ class Snapshots:
 
     def known(self) -> list[str]:
         """Partition keys, oldest registration first."""
-        listed = self._order.entries()
-        return [key for key in listed if self._path(key).exists()] + self._unlisted(listed)
+        listed, there = self._order.entries(), set(self._there())
+        return [key for key in listed if round_of(key).version in there] + self._unlisted(listed)
 
     def _unlisted(self, listed: list[str]) -> list[str]:
         """Snapshots without a place in the stored order (older data roots, a crash), by the time of their file."""
-        known = set(listed)
-        paths = [p for p in self._layout.folder("constitutions").glob("*.json") if p.stem not in known]
-        return [p.stem for p in sorted(paths, key=lambda p: (p.stat().st_mtime_ns, p.name))]
+        there, known = self._there(), set(listed)
+        return sorted(there.keys() - known, key=lambda key: (there[key], key))
 
-    def _path(self, key: str) -> Path:
-        return self._layout.file("constitutions", f"{round_of(key).version}.json")
+    def _there(self) -> dict[str, float]:
+        """Versions that have a snapshot, and the time of their file."""
+        return {PurePath(e.name).stem: e.modified for e in self._storage.list(FOLDER) if e.name.endswith(".json")}
+
+
+def snapshot_name(key: str) -> str:
+    """Where the snapshot of a version, or of a round of it, lies under the data root. Raise UnsafeName."""
+    return f"{FOLDER}/{safe_name(f'{round_of(key).version}.json')}"
+
+
+def parse_snapshot(data: bytes) -> Constitution:
+    """A snapshot as it was stored. Raise ValidationError."""
+    return Constitution.model_validate_json(data, strict=False)
 
 
 def _same(known: Constitution, new: Constitution, key: str) -> None:

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cai_assets.store.layout import Layout, UnsafeName, safe_name, write_atomic
+from cai_assets.store.files import write_atomic
+from cai_assets.store.layout import Layout, safe_name
+from cai_assets.store.storage import UnsafeName
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -15,8 +15,9 @@ from patience import Watch, until
 from cai_assets.store import row_store as module
 from cai_assets.store.canonical import canonical_json
 from cai_assets.store.compaction import Busy, compact
+from cai_assets.store.files import write_atomic
 from cai_assets.store.keys import payload_key
-from cai_assets.store.layout import Layout, write_atomic
+from cai_assets.store.layout import Layout
 from cai_assets.store.row_store import RowStore, StoredRow
 from cai_assets.store.upkeep import stats, verify
 

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cai_assets.store.canonical import canonical_json
+from cai_assets.store.files import write_atomic
 from cai_assets.store.garbage import Garbage, gc
 from cai_assets.store.keys import payload_key
-from cai_assets.store.layout import Layout, write_atomic
+from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import StoreCorrupt
 from cai_assets.store.records import Record, Records
 from cai_assets.store.row_store import RowStore, StoredRow

@@ -29,5 +29,5 @@ def verify(layout: Layout) -> list[Problem]:
 def _models(layout: Layout) -> list[Problem]:
     """Files of base models whose bytes changed while size and time stayed: nothing else would notice."""
     return [Problem("model", str(path), "is not as when its digest was taken",
-                    f"restore it; if it is right, delete {layout.root / 'models' / 'digests.json'}")
-            for path in FileDigests(layout.root / "models" / "digests.json").changed()]
+                    f"restore it; if it is right, delete {layout.path('models', 'digests.json')}")
+            for path in FileDigests(layout.path("models", "digests.json")).changed()]

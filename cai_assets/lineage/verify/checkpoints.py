@@ -6,30 +6,30 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from cai_assets.assets import CHECKPOINTS
 from cai_assets.constitution.digest import digest
-from cai_assets.constitution.model import Constitution
-from cai_assets.lineage.trace import LINEAGE, Lineage
+from cai_assets.lineage.trace import LINEAGE, parse_lineage
 from cai_assets.lineage.verify.problem import RESTORE, Problem, first, is_json
+from cai_assets.store import folders
 from cai_assets.store.canonical import digest_file
-from cai_assets.store.checkpoints import RECORD, seal
+from cai_assets.store.checkpoints import RECORD, Checkpoints, read_about, seal
 from cai_assets.store.layout import Layout
 from cai_assets.store.records import Record
 from cai_assets.store.sums import SUMS, files, read_sums
+from cai_assets.versions.snapshots import parse_snapshot, snapshot_name
 
 
 def checkpoints(layout: Layout, records: Mapping[str, Record]) -> Iterator[Problem]:
-    for folder in sorted(layout.folder("checkpoints").glob("*/*/")):
+    for folder in Checkpoints(layout).every():
         yield from checkpoint_problems(folder)
         yield from _copies(layout, folder, records)
     for name, record in records.items():
         if record.asset not in CHECKPOINTS:
             continue
-        path = layout.root / "checkpoints" / record.asset / record.digest.partition(":")[2] / RECORD
+        folder = Checkpoints(layout).path(record.asset, record.digest)
+        path = folder / RECORD
         again = f"materialise {record.asset} of {record.partition or 'all'} again, or {RESTORE}"
-        if not path.exists():
+        if not folders.has(folder, RECORD):
             yield Problem("checkpoint", str(path), f"is missing, and {name} names it", again)
         elif digest_file(path) != record.details.get("checkpoint_record", digest_file(path)):
             yield Problem("checkpoint", str(path), f"was changed since {name} was written", again)
@@ -40,7 +40,7 @@ def checkpoint_problems(folder: Path) -> list[Problem]:
     path = folder / RECORD
     again = "materialise it again, or copy the folder again"
     try:
-        record = json.loads(path.read_bytes())
+        record = read_about(folder)
         listed, key, metrics = dict(record["files"]), str(record["key"]), record.get("metrics")
         sealed = record.get("seal", seal(record))
     except (OSError, ValueError, KeyError, TypeError) as e:
@@ -50,15 +50,15 @@ def checkpoint_problems(folder: Path) -> list[Problem]:
         found.append(Problem("checkpoint", str(path), "does not say what was written", again))
     if key.partition(":")[2] != folder.name and (folder.parent.parent.name == "checkpoints"):
         found.append(Problem("checkpoint", str(path), f"says it is {key}", again))
-    stored = folder / "metrics.json"
-    if stored.exists() and is_json(stored) and json.loads(stored.read_bytes()) != metrics:
+    stored = folders.read(folder, "metrics.json")
+    if stored is not None and is_json(stored) and json.loads(stored) != metrics:
         found.append(Problem("checkpoint", str(path), "gives other metrics than metrics.json", again))
     return found
 
 
 def folder_problems(folder: Path) -> list[Problem]:
     """What is wrong in a folder that lies anywhere: a checkpoint, or an export that lists its files in SHA256SUMS."""
-    if (folder / RECORD).exists() or not (folder / SUMS).exists():
+    if folders.has(folder, RECORD) or not folders.has(folder, SUMS):
         return checkpoint_problems(folder)
     again = "export it again, or copy the folder again"
     try:
@@ -82,18 +82,18 @@ def _listed(folder: Path, listed: Mapping[str, str], by: str, again: str) -> Ite
 def _copies(layout: Layout, folder: Path, records: Mapping[str, Record]) -> Iterator[Problem]:
     """Records and snapshots against the copies that a checkpoint carries."""
     try:
-        lineage = Lineage.model_validate_json((folder / LINEAGE).read_bytes(), strict=False)
-    except (OSError, ValidationError, ValueError):
+        lineage = parse_lineage(folders.read(folder, LINEAGE) or b"")
+    except (OSError, ValueError):
         return  # without one, or named already by its digest
     for name, copy in lineage.records.items():
         if copy.number and name in records and records[name] != copy:
-            yield Problem("record", str(layout.root / "records" / f"{name}.json"),
+            yield Problem("record", str(layout.path("records", f"{name}.json")),
                           f"differs from its copy in {folder / LINEAGE}", RESTORE)
     for version, kept in lineage.constitutions.items():
-        path = layout.root / "constitutions" / f"{version}.json"
+        path = layout.path(snapshot_name(version))
         try:
-            now = Constitution.model_validate_json(path.read_bytes(), strict=False)
-        except (OSError, ValidationError, ValueError):
+            now = parse_snapshot(layout.storage.get(snapshot_name(version)))
+        except (OSError, ValueError):
             continue  # named already
         if digest(now) != digest(kept) or now != kept:
             yield Problem("snapshot", str(path), f"differs from its copy in {folder / LINEAGE}", RESTORE)

@@ -14,11 +14,10 @@ AGAIN = "make it again: 'cai report', 'cai compare' or 'cai attribute', or mater
 
 def pages(layout: Layout, records: Mapping[str, Record]) -> Iterator[Problem]:
     """Pages that were changed, and pages that are gone."""
-    folder = layout.root / "reports"
-    for path in sorted(p for p in folder.rglob("*") if p.suffix in {".html", ".md"}):
-        if not intact(path):
-            yield Problem("page", str(path), "is not as it was written", AGAIN)
+    for entry in layout.storage.list("reports"):
+        if entry.name.endswith((".html", ".md")) and not intact(layout.storage.get(entry.name)):
+            yield Problem("page", str(layout.path(entry.name)), "is not as it was written", AGAIN)
     named = {page: name for name, r in records.items() if (page := r.details.get("page"))}
     for page, name in sorted(named.items()):
-        if not (layout.root / page).is_file():
-            yield Problem("page", str(layout.root / page), f"is missing, and {name} names it", AGAIN)
+        if not layout.has(page):
+            yield Problem("page", str(layout.path(page)), f"is missing, and {name} names it", AGAIN)

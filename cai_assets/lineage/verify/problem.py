@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import NamedTuple
 
 RESTORE = "restore it from a copy of the data root"
@@ -18,9 +17,9 @@ class Problem(NamedTuple):
     todo: str
 
 
-def is_json(path: Path) -> bool:
+def is_json(data: bytes) -> bool:
     try:
-        json.loads(path.read_text(encoding="utf-8"))
+        json.loads(data)
     except ValueError:
         return False
     return True

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-
-from pydantic import ValidationError
+from pathlib import PurePath
 
 from cai_assets.constitution.digest import partition_key
-from cai_assets.constitution.model import Constitution
 from cai_assets.lineage.verify.problem import RESTORE, Problem, first
+from cai_assets.store.journal import Journal
 from cai_assets.store.layout import Layout
-from cai_assets.store.records import Record
+from cai_assets.store.records import Record, Records
 from cai_assets.versions.rounds import round_of
-from cai_assets.versions.snapshots import Journal
-
-ORDER = "constitutions-order.json"
+from cai_assets.versions.snapshots import FOLDER, ORDER, parse_snapshot, snapshot_name
 
 
 def read_records(layout: Layout, found: dict[str, Record]) -> Iterator[Problem]:
     """Load every record into ``found``; then check what they say of each other."""
-    for path in sorted(layout.folder("records").glob("*/*/[0-9]*.json")):
+    for stored in Records(layout).names():
+        path = layout.path(stored)
         try:
-            record = Record.model_validate_json(path.read_bytes())
-        except (ValidationError, ValueError) as e:
+            record = Record.model_validate_json(layout.storage.get(stored))
+        except ValueError as e:
             yield Problem("record", str(path), f"cannot be read: {first(e)}", RESTORE)
             continue
-        if layout.root / "records" / f"{record.ref.id}.json" != path:
+        if f"records/{record.ref.id}.json" != stored:
             yield Problem("record", str(path), f"says it is {record.ref.id}", RESTORE)
             continue
         if not record.intact:
@@ -38,50 +35,51 @@ def read_records(layout: Layout, found: dict[str, Record]) -> Iterator[Problem]:
 
 
 def _said(layout: Layout, name: str, record: Record, found: dict[str, Record]) -> Iterator[Problem]:
-    path = str(layout.root / "records" / f"{name}.json")
+    path = str(layout.path("records", f"{name}.json"))
     for ref in record.inputs:
-        above = layout.root / "records" / f"{ref.id}.json"
-        if not above.exists():
+        above = layout.path("records", f"{ref.id}.json")
+        if not Records(layout).has(ref):
             yield Problem("record", str(above), f"is missing, and {name} was made from it", RESTORE)
         elif ref.id in found and found[ref.id].digest != ref.digest:
             yield Problem("record", str(above), f"names {found[ref.id].digest}, and {name} read {ref.digest} from it",
                           f"{RESTORE}; or {path}, if that one was changed")
     if record.constitution:
-        snapshot = layout.root / "constitutions" / f"{round_of(record.constitution).version}.json"
-        if not snapshot.exists():
-            yield Problem("snapshot", str(snapshot), f"is missing, and {name} was made by it", RESTORE)
+        snapshot = snapshot_name(record.constitution)
+        if not layout.has(snapshot):
+            yield Problem("snapshot", str(layout.path(snapshot)), f"is missing, and {name} was made by it", RESTORE)
 
 
 def snapshots(layout: Layout) -> Iterator[Problem]:
     """Snapshots by the digest in their name, and the lists beside them."""
-    paths = {p.stem: p for p in sorted(layout.folder("constitutions").glob("*.json"))}
-    for path in paths.values():
+    there = {PurePath(e.name).stem: e.name for e in layout.storage.list(FOLDER) if e.name.endswith(".json")}
+    for key, stored in there.items():
+        path = layout.path(stored)
         try:
-            constitution = Constitution.model_validate_json(path.read_bytes(), strict=False)
-        except (ValidationError, ValueError) as e:
+            constitution = parse_snapshot(layout.storage.get(stored))
+        except ValueError as e:
             yield Problem("snapshot", str(path), f"cannot be read: {first(e)}", RESTORE)
             continue
-        if partition_key(constitution) != path.stem:
+        if partition_key(constitution) != key:
             yield Problem("snapshot", str(path), f"has the content of {partition_key(constitution)}", RESTORE)
     for name in (ORDER, "constitutions-archived.json", "constitutions-derived.json"):
-        yield from _list(layout, name, paths)
+        yield from _list(layout, name, there)
 
 
-def _list(layout: Layout, name: str, there: Mapping[str, Path]) -> Iterator[Problem]:
+def _list(layout: Layout, name: str, there: Mapping[str, str]) -> Iterator[Problem]:
     """A list beside the snapshots: what it names must be there."""
-    path = layout.root / name
+    path = layout.path(name)
     try:
-        entries = Journal(path).entries()
+        entries = Journal(layout, name).entries()
         keys = entries if name == ORDER else [k for e in entries for k in (e["key"], e.get("version", e["key"]))]
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         yield Problem("snapshot", str(path), f"cannot be read: {first(e)}", RESTORE)
         return
-    if name == ORDER and there and not path.exists():
+    if name == ORDER and there and not layout.has(name):
         yield Problem("snapshot", str(path), f"is missing, and there are {len(there)} snapshots",
                       f"{RESTORE}; without it they are listed by the time of their files")
     versions = {round_of(str(key)).version for key in keys}
     for version in sorted(versions - there.keys()):
         yield Problem("snapshot", str(path), f"names {version}, of which there is no snapshot",
                       f"if that version never was, {RESTORE}")
-        yield Problem("snapshot", str(layout.root / "constitutions" / f"{version}.json"),
+        yield Problem("snapshot", str(layout.path(FOLDER, f"{version}.json")),
                       f"is missing, and {name} names it", RESTORE)

@@ -48,7 +48,7 @@ def calls(layout: Layout, records: Mapping[str, Record]) -> Iterator[Problem]:
             continue  # named already
         if missing.height:
             first = missing["row_key"].sort().to_list()[0]
-            yield Problem("rows", str(layout.root / "rows"), f"{missing.height} calls that {stored} names are gone, "
+            yield Problem("rows", str(layout.path("rows")), f"{missing.height} calls that {stored} names are gone, "
                           f"first {first}", f"{RESTORE}; without them they are generated anew")
 
 

@@ -9,9 +9,11 @@ from pathlib import Path
 import polars as pl
 
 from cai_assets.lineage.verify.problem import RESTORE, Problem
-from cai_assets.store.layout import Layout, UnsafeName
+from cai_assets.store.folders import read
+from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import StoreCorrupt, open_parquet, parquet_bytes, read_parquet
 from cai_assets.store.records import Record, table_digest
+from cai_assets.store.storage import UnsafeName
 
 WRITER = re.compile(r"parquet-cpp-arrow version \d+\.\d+\.\d+")
 
@@ -24,14 +26,15 @@ def tables(layout: Layout, records: Mapping[str, Record]) -> Iterator[Problem]:
             try:
                 users.setdefault(layout.absolute(stored), []).append(name)
             except UnsafeName as e:
-                yield Problem("record", str(layout.root / "records" / f"{name}.json"), str(e), RESTORE)
+                yield Problem("record", str(layout.path("records", f"{name}.json")), str(e), RESTORE)
         if record.path.startswith("tables/") and Path(record.path).stem != record.digest.partition(":")[2]:
-            yield Problem("record", str(layout.root / "records" / f"{name}.json"),
+            yield Problem("record", str(layout.path("records", f"{name}.json")),
                           f"names {record.path} with the digest {record.digest}", RESTORE)
-    for path in sorted({*users, *layout.folder("tables").glob("*/*.parquet")}):
+    stored_tables = {layout.path(e.name) for e in layout.storage.list("tables") if e.name.endswith(".parquet")}
+    for path in sorted({*users, *stored_tables}):
         used = f", and {users[path][0]} names it" if path in users else ""
         again = f"materialise {path.parent.name} again with the same settings, or {RESTORE}"
-        if not path.exists():
+        if path not in stored_tables:
             yield Problem("table", str(path), f"is missing{used}", again)
             continue
         try:
@@ -58,5 +61,5 @@ def other_bytes(path: Path, frame: pl.DataFrame) -> bool:
     written = parquet_bytes(frame)
     if WRITER.fullmatch(writer) and writer.encode() not in written:
         return False
-    stored = path.read_bytes()
-    return len(stored) == len(written) and stored != written
+    stored = read(path.parent, path.name)
+    return stored is not None and len(stored) == len(written) and stored != written

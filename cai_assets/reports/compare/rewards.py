@@ -6,7 +6,6 @@ there are none it says why, and gives each its accuracy on its own held-out pair
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +23,8 @@ from cai_assets.reports.compare.sides import Side
 from cai_assets.settings.method import CONFIDENCE
 from cai_assets.settings.training import Reward
 from cai_assets.steps.comparisons import comparisons
-from cai_assets.store.checkpoints import RECORD
+from cai_assets.store.checkpoints import read_about
+from cai_assets.store.folders import read
 from cai_assets.store.parquet import read_parquet
 from cai_assets.store.records import table_digest
 
@@ -84,11 +84,12 @@ def _own_accuracy(s: Side) -> Estimate:
 def _held_out(s: Side) -> pl.DataFrame | str:
     """The held-out pairs with the model's margins, or why they are not known."""
     folder, record = s.checkpoint("reward_model"), s.records["reward_model"]
-    if folder is None or not (folder / "held_out.jsonl").is_file():
+    measured = None if folder is None else read(folder, "held_out.jsonl")
+    if folder is None or measured is None:
         return "its checkpoint has no held-out rewards (held_out.jsonl)"
-    results = parse((folder / "held_out.jsonl").read_text(encoding="utf-8").splitlines())
+    results = parse(measured.decode().splitlines())
     rows = _training_rows(s)
-    made_of = json.loads((folder / RECORD).read_text(encoding="utf-8")).get("data")
+    made_of = read_about(folder).get("data")
     if rows is None or table_digest(stages.reward_training(rows)) != made_of:
         return f"the rows that {record.ref.id} was trained on cannot be put together again from the labels alone"
     places = [r.index for r in results]

@@ -1,0 +1,90 @@
+"""Files on this machine: written whole or not at all, and locks that the system drops when a process ends."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+TEMPORARY = ".*.tmp"  # what a writer that was killed leaves behind
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write so that a reader sees the old file or the whole new one, whatever happens in between."""
+    with _written(path, data) as temporary:
+        os.replace(temporary, path)
+
+
+def write_once(path: Path, data: bytes) -> bool:
+    """Write a file that is not there yet, whole or not at all; False if it is. Of two at once, one writes."""
+    if path.exists():
+        return False
+    with _written(path, data) as temporary:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+    return True
+
+
+@contextmanager
+def _written(path: Path, data: bytes) -> Iterator[Path]:
+    """The data on disk under a name that no reader looks at, to be given its own name by the caller."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("xb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` survive a power cut."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_file(path: Path) -> None:
+    """Make what a library wrote survive a power cut."""
+    with path.open("rb") as f:
+        os.fsync(f.fileno())
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Wait for an exclusive lock, and hold it. The file stays: another process may be waiting on it."""
+    with _lock(path, wait=True):
+        yield
+
+
+@contextmanager
+def if_unlocked(path: Path) -> Iterator[bool]:
+    """Hold an exclusive lock if nobody else does; say whether."""
+    lock = _lock(path, wait=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def _lock(path: Path, *, wait: bool) -> FileLock:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Its substitute for file systems without flock would outlive a killed process: rather an error.
+    return FileLock(path, timeout=-1 if wait else 0, fallback_to_soft=False)

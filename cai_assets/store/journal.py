@@ -1,0 +1,49 @@
+"""JSON lists that only grow, such as the order in which constitutions were registered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cai_assets.errors import CaiError
+from cai_assets.store.files import locked
+from cai_assets.store.layout import Layout
+
+
+class JournalDamaged(CaiError, ValueError):
+    """A list cannot be read. The message says which."""
+
+
+class Journal:
+    """A JSON list that only grows. Readers see it whole; of two processes that append at once, none loses its entry."""
+
+    def __init__(self, layout: Layout, name: str) -> None:
+        self._storage, self._name = layout.storage, name
+
+    @property
+    def path(self) -> Path:
+        """Where the list lies."""
+        return self._storage.local(self._name)
+
+    def entries(self) -> list[Any]:
+        """All of it, oldest first. Raise JournalDamaged."""
+        try:
+            found = json.loads(self._storage.get(self._name))
+        except FileNotFoundError:
+            return []
+        except ValueError as e:
+            raise JournalDamaged(f"{self.path} is not JSON ({e}): restore it, or move it away") from None
+        return list(found)
+
+    def append(self, missing: Callable[[list[Any]], Sequence[Any]]) -> bool:
+        """Append what ``missing`` finds missing in the newest entries; return whether that was anything."""
+        if not missing(self.entries()):
+            return False
+        with locked(self.path.with_name(f"{self._name}.lock")):
+            entries = self.entries()
+            new = list(missing(entries))
+            if new:
+                self._storage.put(self._name, json.dumps([*entries, *new], indent=1).encode())
+        return bool(new)

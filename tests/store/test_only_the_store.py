@@ -1,0 +1,136 @@
+"""Nothing outside store/ opens, lists, locks, links, renames or removes a file under the data root.
+
+Every file operation of the source is found, whatever it is applied to. Those outside store/ must be listed here, by
+function, with the kind of file that they are about.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import cai_assets
+
+SOURCE = Path(cai_assets.__path__[0])
+PATH_METHODS = {
+    "chmod", "exists", "glob", "hardlink_to", "is_dir", "is_file", "is_symlink", "iterdir", "lstat", "mkdir", "open",
+    "read_bytes", "read_text", "rglob", "rmdir", "samefile", "stat", "symlink_to", "touch", "unlink", "walk",
+    "write_bytes", "write_text",
+}
+MODULES = {"os", "shutil", "tempfile", "fcntl", "filelock", "gzip", "io", "glob"}
+NO_FILES = {  # of those modules
+    "os.chdir", "os.cpu_count", "os.execv", "os.getppid", "os.killpg", "os.sched_getaffinity", "io.BytesIO",
+    "io.StringIO",
+}
+NO_FILE = ("os.environ", "os.pathsep")
+ENGINES = ("engines.open", "Project.open")  # an engine and a project are opened, too
+TWO_ARGUMENTS = {"rename": 1, "replace": 1}  # Path.rename(target); str.replace has two, and a frame's has columns
+
+OTHERS = {
+    "a file or folder that a person names": """
+        cli/common.py::resolve_version cli/export.py::lineage cli/lint.py::_constitutions cli/lint.py::_lint
+        cli/lint.py::_tests cli/lint.py::_prompts cli/lint.py::_files cli/measures.py::_constitution
+        cli/redteam.py::breaks cli/redteam.py::accept_ cli/test.py::_asked cli/versions.py::_either
+        constitution/file_text.py::read_bytes evals/review_file.py::read_review evals/suites/load.py::_beside
+        evals/suites/registry.py::suite_files evals/suites/rows.py::raw_rows evals/suites/rows.py::_csv
+        export/provenance.py::verify inspect_bridge/rows.py::_checkpoint lineage/targets.py::checkpoint_folder
+        pipeline/constitution_tests.py::tests_of pipeline/red_team.py::accept_into settings/base.py::project_root
+        settings/load.py::_from_file steps/prompt_files.py::read_files steps/prompt_files.py::_read_folder
+        steps/prompt_files.py::_jsonl train/ability.py::read_texts versions/snapshots.py::constitution_files""",
+    "the folder that an export writes, outside the data root": """
+        export/folder.py::fresh export/folder.py::leaks export/folder.py::_refuse export/folder.py::_replace
+        export/hub_dataset.py::write_split export/hub_model.py::export_model
+        export/hub_model.py::_without_local_names export/openlineage.py::_written""",
+    "a model's folder, wherever it lies": """
+        engines/models.py::prepare engines/models.py::check_folder engines/models.py::_weights_digest
+        engines/models.py::identify_tokenizer engines/models.py::_gguf_file engines/models.py::_template
+        engines/models.py::_json engines/scripted.py::of_checkpoint""",
+    "the work folder of the training process, a local path from the store": """
+        defs/launch.py::train defs/launch.py::_run train/__main__.py::main train/__main__.py::run_job
+        train/data.py::read_rows train/ppo.py::PPOTrainer._save_checkpoint train/progress.py::Curves.rows
+        train/progress.py::Curves.keep train/progress.py::Curves.add train/resume.py::fault
+        train/resume.py::newest_complete train/resume.py::_digests train/resume.py::_digest
+        train/rollouts.py::Rollouts._save_checkpoint train/rollouts.py::Rollouts._load_from_checkpoint
+        train/run.py::publish""",
+    "a file of this package": """
+        constitution/cases_schema.py:: constitution/schema.py:: export/dataset_card.py::dataset_card
+        export/provenance.py::problems reports/cards.py::model_card""",
+    "what the system says of this machine": "engines/number_format.py::device engines/number_format.py::_flags",
+    "Dagster's home": "defs/execute.py::use_project_home",
+}
+
+
+class Operations(ast.NodeVisitor):
+    """Calls that do something with a file, and paths built from the data root by hand: (function, line, text)."""
+
+    def __init__(self) -> None:
+        self.inside: list[str] = []
+        self.found: list[tuple[str, int, str]] = []
+
+    def _named(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
+        self.inside.append(node.name)
+        self.generic_visit(node)
+        self.inside.pop()
+
+    visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _named
+
+    def visit_Call(self, node: ast.Call) -> None:
+        name = ast.unparse(node.func)
+        if self._is_operation(node, name):
+            self._note(node, name)
+        self.generic_visit(node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        if node.attr == "root" and ast.unparse(node.value).endswith("layout"):
+            self._note(node, ast.unparse(node))
+        self.generic_visit(node)
+
+    def _is_operation(self, node: ast.Call, name: str) -> bool:
+        method = name.rpartition(".")[2]
+        if name in NO_FILES or name.startswith(NO_FILE) or name.endswith(ENGINES):
+            return False
+        if name == "open" or name.partition(".")[0] in MODULES:
+            return True
+        if name.startswith("pl.") and method.startswith(("read_", "scan_")):
+            return True
+        if method in TWO_ARGUMENTS and isinstance(node.func, ast.Attribute):
+            return len(node.args) == TWO_ARGUMENTS[method] and isinstance(node.args[0], ast.BinOp | ast.Name)
+        return isinstance(node.func, ast.Attribute) and method in PATH_METHODS
+
+    def _note(self, node: ast.expr, text: str) -> None:
+        self.found.append((".".join(self.inside), node.lineno, text))
+
+
+def operations(root: Path) -> Iterator[tuple[str, str]]:
+    """Function (``file::name``) and place of every file operation outside store/."""
+    for path in sorted(root.rglob("*.py")):
+        name = path.relative_to(root).as_posix()
+        if name.startswith("store/"):
+            continue
+        visitor = Operations()
+        visitor.visit(ast.parse(path.read_text(encoding="utf-8")))
+        for function, line, text in visitor.found:
+            yield f"{name}::{function}", f"{name}:{line} {text}"
+
+
+def test_the_data_root_is_the_stores() -> None:
+    known = {function for functions in OTHERS.values() for function in functions.split()}
+    done = list(operations(SOURCE))
+    assert [place for function, place in done if function not in known] == [], "ask store/, or say here what it is"
+    assert known - {function for function, _ in done} == set(), "they do nothing with files any more"
+
+
+@pytest.mark.parametrize("line", [
+    "(layout.path('records') / name).read_text()", "layout.storage.local(name).unlink()", "open(path)",
+    "os.replace(a, b)", "shutil.rmtree(path)", "FOLDER.rename(target)", "pl.read_parquet(path)", "fcntl.flock(f, 2)",
+    "print(self.layout.root / 'records')", "work.replace(job.final / name)", "filelock.FileLock(path)",
+])
+def test_a_file_operation_is_noticed(tmp_path: Path, line: str) -> None:
+    (tmp_path / "lineage").mkdir()
+    (tmp_path / "lineage" / "new.py").write_text(f"def peek(layout, path):\n    return {line}\n")
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "own.py").write_text(f"def peek(layout, path):\n    return {line}\n")
+    assert {function for function, _ in operations(tmp_path)} == {"lineage/new.py::peek"}

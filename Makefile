@@ -43,6 +43,7 @@ ui: $(VENV)/.ready  ## Dagster on http://127.0.0.1:3000
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/cai lint
 
 gpu:  ## the CUDA build of vLLM, in .venv-gpu

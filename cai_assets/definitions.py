@@ -1,40 +1,5 @@
-"""The Dagster code location. Loading it loads no model library."""
+"""The Dagster code location, as workspace.yaml and dg name it."""
 
-from __future__ import annotations
+from cai_assets.defs.location import defs
 
-import dagster as dg
-
-from cai_assets.defs import (
-    attribution,
-    checks,
-    constitution_tests,
-    evaluation,
-    inputs,
-    preference,
-    reinforcement,
-    report,
-    round_quality,
-    suites,
-    supervised,
-)
-from cai_assets.defs.automation import automation, register_constitutions, weekly
-from cai_assets.defs.jobs import jobs
-from cai_assets.defs.logger import brief_logger
-from cai_assets.defs.resources import ProjectResource
-
-defs = dg.Definitions(
-    assets=[
-        inputs.prompts, inputs.initial_responses, inputs.starting_responses, inputs.constitution,
-        *supervised.assets, *preference.assets, *reinforcement.assets, *evaluation.assets,
-        *suites.assets, *round_quality.assets, *constitution_tests.assets, *attribution.assets,
-        *report.assets,
-    ],
-    asset_checks=checks.checks,
-    jobs=jobs,
-    sensors=[register_constitutions, automation],
-    schedules=[weekly],
-    resources={"project": ProjectResource()},
-    loggers={"console": brief_logger},
-    # One engine start a run, not one a step; training has processes of its own (defs/launch.py).
-    executor=dg.in_process_executor,
-)
+__all__ = ["defs"]

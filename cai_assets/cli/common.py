@@ -71,12 +71,9 @@ def open_project(settings: Settings) -> Any:
 
 
 def open_instance() -> Any:
-    import dagster as dg
+    from cai_assets.defs import execute
 
-    from cai_assets.defs.execute import use_project_home
-
-    use_project_home()
-    return dg.DagsterInstance.get()
+    return execute.open_instance()
 
 
 def register_file(settings: Settings, name: str) -> str:

@@ -21,6 +21,12 @@ def use_project_home() -> Path:
     return home
 
 
+def open_instance() -> dg.DagsterInstance:
+    """The project's own instance, or the one that the caller has chosen."""
+    use_project_home()
+    return dg.DagsterInstance.get()
+
+
 def register(instance: dg.DagsterInstance, folder: Path, snapshots: Snapshots) -> tuple[list[str], list[str]]:
     """Snapshot every constitution file and add the partitions that are new; return (keys, problems)."""
     keys, problems = register_folder(folder, snapshots)
@@ -32,7 +38,7 @@ def materialise(
     instance: dg.DagsterInstance, partition: str, *, selection: Sequence[str] = (), overrides: Mapping[str, Any],
 ) -> dg.ExecuteInProcessResult:
     """Run the whole graph, or the selected assets, for one constitution version."""
-    from cai_assets.definitions import defs  # here: the definitions import this package's siblings
+    from cai_assets.defs.location import defs  # here: it takes seconds
 
     job = defs.resolve_job_def("all")
     chosen = dict(overrides)

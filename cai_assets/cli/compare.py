@@ -42,9 +42,9 @@ def compare(
 
 
 def _show(found: Comparison) -> None:
-    from cai_assets.reports.compare.gather import estimate
     from cai_assets.reports.compare.metrics import label_of
-    from cai_assets.reports.compare.words import NAMES, POLICIES, interval, sentences
+    from cai_assets.reports.compare.words import NAMES, POLICIES, sentences
+    from cai_assets.reports.text.numbers import change_of, interval
 
     for sentence in sentences(found):
         out.print(sentence, markup=False, highlight=False)
@@ -55,6 +55,6 @@ def _show(found: Comparison) -> None:
     for name in ("policy", "metric", "change", "n", "verdict"):
         table.add_column(name, justify="right" if name == "n" else "left")
     for r in found.metrics.filter(found.metrics["policy"].is_in(POLICIES)).to_dicts():
-        table.add_row(NAMES[r["policy"]], label_of(r), interval(estimate(r)),
+        table.add_row(NAMES[r["policy"]], label_of(r), interval(change_of(r)),
                       str(r["n"]), r["verdict"])
     out.print(table)

@@ -13,7 +13,7 @@ from cai_assets.pipeline.project import Project
 from cai_assets.reports.attribution.gather import Attribution, Entry, NoEffects, effect_of, gather
 from cai_assets.reports.attribution.page import save
 from cai_assets.reports.attribution.words import sentences, short_table, state_of, table
-from cai_assets.reports.escape import inline
+from cai_assets.reports.text import tables
 
 SHOWN = ("policy", "measure", "better", "reference", "value", "delta", "low", "high", "n", "unpaired", "p", "p_holm",
          "verdict", "beyond_again", "seeds")
@@ -73,12 +73,12 @@ def attribution_metadata(found: Attribution) -> dict[str, Any]:
 
 def partition_links(found: Attribution) -> str:
     """Each derived version with its state: a link where it is a partition."""
-    lines = ["| version | state |", "|---|---|"]
+    rows = []
     for e in found.entries:
         at = f"/assets/suite_results?view=partitions&partition={quote(str(e.key))}"
-        name = f"[{e.key}]({at})" if e.state in {"measured", "registered"} else str(e.key or f"without {e.principle}")
-        lines.append(f"| {name} | {inline(state_of(e))} |")
-    return "\n".join(lines)
+        link = tables.Live(f"[{e.key}]({at})") if e.state in {"measured", "registered"} else None
+        rows.append((link or e.key or f"without {e.principle}", state_of(e)))
+    return tables.table(("version", "state"), rows)
 
 
 def how_to(found: Attribution) -> str:

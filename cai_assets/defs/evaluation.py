@@ -1,6 +1,6 @@
 """Evaluation of every policy on held-apart prompts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
@@ -19,10 +19,10 @@ from cai_assets.evals.metrics import METRICS_SCHEMA
 from cai_assets.pipeline import stages
 from cai_assets.pipeline.policies import by_engine, open_policies
 from cai_assets.pipeline.project import Project
+from cai_assets.reports.text.numbers import delta_of, plain, value_of
+from cai_assets.reports.text.tables import Live, table
 
 AS_NAME = str.maketrans("-:", "__")
-ESTIMATE = ("value", "low", "high", "n")
-DIFFERENCE = ("delta", "delta_low", "delta_high", "delta_n")
 
 
 # A new baseline alone evaluates nothing again: two unpartitioned parents would make automation evaluate twice
@@ -74,7 +74,7 @@ HEADLINES = {m.label: (m.name, m.prompts) for m in EVALUATION if m.label and (m.
 
 def headline(metrics: pl.DataFrame) -> str:
     """One line a policy: wins over the base model and refusals, each with interval and count. Short enough to show."""
-    return _by_policy(metrics, _interval)
+    return _by_policy(metrics, _estimate)
 
 
 def verdicts(metrics: pl.DataFrame) -> str:
@@ -83,33 +83,29 @@ def verdicts(metrics: pl.DataFrame) -> str:
 
 
 def _by_policy(metrics: pl.DataFrame, cell: Callable[[dict[str, Any]], str]) -> str:
-    lines = [f"| policy | {' | '.join(HEADLINES)} |", "|---" * (len(HEADLINES) + 1) + "|"]
+    lines = []
     for policy in metrics.filter(pl.col("policy") != "reward_model")["policy"].unique(maintain_order=True):
         found = [metrics.filter(policy=policy, metric=metric, prompts=prompts).to_dicts()
                  for metric, prompts in HEADLINES.values()]
-        lines.append(f"| {policy} | {' | '.join(cell(rows[0]) if rows else '–' for rows in found)} |")
-    return "\n".join(lines)
+        lines.append((Live(policy), *(cell(rows[0]) if rows else None for rows in found)))
+    return table(("policy", *HEADLINES), lines)
 
 
-def _interval(m: dict[str, Any], names: Sequence[str] = ESTIMATE) -> str:
-    value, low, high, n = (m[name] for name in names)
-    if value is None:
-        return "–"
-    return f"{value:.2f}" + ("" if low is None else f" [{low:.2f}, {high:.2f}]") + f" n={n}"
+def _estimate(m: dict[str, Any]) -> str:
+    return plain(value_of(m), counted=True)
 
 
 def metric_metadata(metrics: pl.DataFrame) -> dict[str, Any]:
     """The table with intervals, and each number under its own name, so that it plots over versions."""
-    lines = ["| policy | metric | prompts | estimate | ungraded | minus base | told |", "|---|---|---|---|---|---|---|"]
     out: dict[str, Any] = {}
+    rows = [(m["policy"], m["metric"], m["prompts"], _estimate(m), m["ungraded"], plain(delta_of(m), counted=True),
+             m["verdict"]) for m in metrics.iter_rows(named=True)]
     for m in metrics.iter_rows(named=True):
-        cells = (m["policy"], m["metric"], m["prompts"], _interval(m), m["ungraded"], _interval(m, DIFFERENCE),
-                 m["verdict"])
-        lines.append(f"| {' | '.join(map(str, cells))} |")
         if m["value"] is not None:
             out[f"{m['policy']}_{m['metric']}_{m['prompts']}".translate(AS_NAME)] = m["value"]
     return {"headline": dg.MetadataValue.md(headline(metrics)), "verdicts": dg.MetadataValue.md(verdicts(metrics)),
-            "metrics": dg.MetadataValue.md("\n".join(lines)), **out}
+            "metrics": dg.MetadataValue.md(table(
+                ("policy", "metric", "prompts", "estimate", "ungraded", "minus base", "told"), rows)), **out}
 
 
 assets = [evaluation, comparison]

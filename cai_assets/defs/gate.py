@@ -9,8 +9,9 @@ from typing import Any
 
 import dagster as dg
 
-from cai_assets.evals.gate import GateResult, describe, reliability_table, table, verdict
+from cai_assets.evals.gate import GateResult, describe, verdict
 from cai_assets.pipeline.project import Project
+from cai_assets.reports.gate import estimate_table, reliability_table
 from cai_assets.store.records import Record
 
 UNMEASURED = "the labels were generated without a judge gate: materialize preference_pairs again"
@@ -35,6 +36,6 @@ def refuse_unfit_labeller(project: Project, labels: Record) -> None:
 def gate_metadata(result: GateResult, project: Project) -> dict[str, Any]:
     """Verdict, table, reliability, and each number under its own name."""
     passed, why = verdict(result, project.settings.gate)
-    return {"gate": why, "gate_passed": passed, "gate_table": dg.MetadataValue.md(table(result)),
+    return {"gate": why, "gate_passed": passed, "gate_table": dg.MetadataValue.md(estimate_table(result)),
             "gate_reliability": dg.MetadataValue.md(reliability_table(result)),
             **{f"gate_{name}": value for name, value in describe(result).items()}}

@@ -20,6 +20,7 @@ from cai_assets.pipeline.roles import CheckpointGone, responder
 from cai_assets.plan.formats import keeping
 from cai_assets.plan.plan import make_plan
 from cai_assets.reports.constitution_diff import markdown
+from cai_assets.reports.text.tables import table
 from cai_assets.steps.prompt_files import PromptsError
 from cai_assets.steps.prompts import SCHEMA as PROMPTS
 from cai_assets.steps.prompts import load_prompts, select
@@ -148,8 +149,6 @@ def registered(project: Project, key: str) -> Constitution:
 
 def principle_table(found: Constitution) -> str:
     """Principles as a table: where each takes part, and its weight."""
-    lines = ["| principle | critique | preference | evaluation | weight | tags |", "|---|---|---|---|---|---|"]
-    for p in found.principles:
-        marks = " | ".join("✓" if request else "" for request in (p.critique, p.preference, p.evaluation))
-        lines.append(f"| {p.id} | {marks} | {p.weight:g} | {', '.join(p.tags)} |")
-    return "\n".join(lines)
+    return table(("principle", "critique", "preference", "evaluation", "weight", "tags"), [
+        (p.id, *("✓" if request else "" for request in (p.critique, p.preference, p.evaluation)), f"{p.weight:g}",
+         ", ".join(p.tags)) for p in found.principles])

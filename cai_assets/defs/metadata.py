@@ -10,6 +10,7 @@ import polars as pl
 
 from cai_assets.reports.charts import sparkline
 from cai_assets.reports.diff import preview_table, word_diff
+from cai_assets.reports.text.tables import table
 from cai_assets.settings import Settings
 from cai_assets.store.checkpoints import Checkpoint
 from cai_assets.store.records import Record
@@ -94,15 +95,16 @@ def plan_metadata(plan: dict[str, Any] | None) -> dict[str, Any]:
     """The plan as a table, and its sums as numbers."""
     if plan is None:
         return {}
-    lines = ["| asset | reuse | generate | training | seconds |", "|---|---|---|---|---|"]
+    rows = []
     for x in plan["lines"]:
         low, high = x["generate_min"], x["generate_max"]
-        calls = ("", "") if x["training"] else (str(x["reuse"]), str(high) if low == high else f"{low}–{high}")
+        calls = ("", "") if x["training"] else (x["reuse"], high if low == high else f"{low}–{high}")
         seconds = "?" if x["seconds"] is None else f"{x['seconds']:.0f}"
-        lines.append(f"| {x['asset']} | {' | '.join(calls)} | {x['training']} | {seconds} |")
+        rows.append((x["asset"], *calls, x["training"], seconds))
     causes = {f"{x['asset']}: {cause}": n for x in plan["lines"] for cause, n in x["causes"].items()}
     return {
-        "plan": dg.MetadataValue.md("\n".join(lines)), "plan_causes": dg.MetadataValue.json(causes),
+        "plan": dg.MetadataValue.md(table(("asset", "reuse", "generate", "training", "seconds"), rows)),
+        "plan_causes": dg.MetadataValue.json(causes),
         "planned_rows_at_most": sum(x["generate_max"] for x in plan["lines"]),
         "planned_seconds_at_most": float(sum(x["seconds"] or 0 for x in plan["lines"])),
     }
@@ -134,7 +136,7 @@ def revision_preview(responses: pl.DataFrame, revisions: pl.DataFrame) -> dict[s
     first = rows[0]
     return {
         "sample": dg.MetadataValue.md(preview_table(rows)),
-        "initial_to_revision": dg.MetadataValue.md(word_diff(first["initial"], first["revision"], limit=900)),
+        "initial_to_revision": dg.MetadataValue.md(word_diff(first["initial"], first["revision"])),
     }
 
 

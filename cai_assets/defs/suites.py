@@ -18,6 +18,7 @@ from cai_assets.pipeline import evaluation as stages
 from cai_assets.pipeline.policies import by_engine, open_policies
 from cai_assets.pipeline.project import Project
 from cai_assets.reports.suites import headline_table, metric_table, numbers
+from cai_assets.reports.text.tables import table
 
 
 # As for evaluation, a new baseline alone runs nothing again.
@@ -53,10 +54,10 @@ def suite_results(context: dg.AssetExecutionContext, project: dg.ResourceParam[P
 
 def suite_metadata(metrics: pl.DataFrame, counts: dict[str, Counts]) -> dict[str, Any]:
     """The headline, all metrics, what became of the cases, and each headline number under a name of its own."""
-    lines = ["| suite | cases | asked | near a training prompt | unusable rows |", "|---|---|---|---|---|"]
-    lines += [f"| {name} | {c.cases} | {c.asked} | {c.in_training} | {c.rejected} |" for name, c in counts.items()]
-    tables = {"headline": headline_table(metrics), "metrics": metric_table(metrics), "cases": "\n".join(lines)}
-    return {**{name: dg.MetadataValue.md(table) for name, table in tables.items()},
+    cases = table(("suite", "cases", "asked", "near a training prompt", "unusable rows"), [
+        (name, c.cases, c.asked, c.in_training, c.rejected) for name, c in counts.items()])
+    tables = {"headline": headline_table(metrics), "metrics": metric_table(metrics), "cases": cases}
+    return {**{name: dg.MetadataValue.md(text) for name, text in tables.items()},
             "cases_near_training": sum(c.in_training for c in counts.values()), **numbers(metrics)}
 
 

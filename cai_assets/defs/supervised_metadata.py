@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from cai_assets.reports.escape import inline
+from cai_assets.reports.text.tables import table
 from cai_assets.steps.mix import Report
 
 
@@ -19,11 +19,11 @@ def stop_metadata(frame: pl.DataFrame) -> dict[str, Any]:
     rounds = frame.group_by("round").agg(
         chains=pl.len(), stopped=pl.col("stopped").count(), asked=pl.col("p_done").count(), p=pl.col("p_done").mean(),
     ).sort("round")
-    lines = ["| round | chains | without a call | verdicts | mean p_done |", "|---|---|---|---|---|"]
-    lines += [f"| {r['round']} | {r['chains']} | {r['stopped']} | {r['asked']} | "
-              + ("–" if r["p"] is None else f"{r['p']:.3f}") + " |" for r in rounds.iter_rows(named=True)]
+    shown = table(("round", "chains", "without a call", "verdicts", "mean p_done"), [
+        (r["round"], r["chains"], r["stopped"], r["asked"], None if r["p"] is None else f"{r['p']:.3f}")
+        for r in rounds.iter_rows(named=True)])
     mean = frame["p_done"].mean()
-    return {"rounds": dg.MetadataValue.md("\n".join(lines)), "stopped_rows": frame["stopped"].count(),
+    return {"rounds": dg.MetadataValue.md(shown), "stopped_rows": frame["stopped"].count(),
             **({"mean_p_done": float(mean)} if isinstance(mean, float) else {})}
 
 
@@ -31,10 +31,10 @@ def mix_metadata(reports: Sequence[Report]) -> dict[str, Any]:
     """What became of each file that was mixed in."""
     if not reports:
         return {}
-    lines = ["| file | share | reached | rows | read | duplicates | near evaluation | rejected |", "|" + "---|" * 8]
-    lines += [f"| {inline(r.file)} | {r.share:.1%} | {r.reached:.1%} | {r.rows} | {r.read} | {r.duplicates} | "
-              f"{r.near_evaluation} | {sum(r.rejected.values())} |" for r in reports]
-    out: dict[str, Any] = {"mix": dg.MetadataValue.md("\n".join(lines))}
+    out: dict[str, Any] = {"mix": dg.MetadataValue.md(table(
+        ("file", "share", "reached", "rows", "read", "duplicates", "near evaluation", "rejected"),
+        [(r.file, f"{r.share:.1%}", f"{r.reached:.1%}", r.rows, r.read, r.duplicates, r.near_evaluation,
+          sum(r.rejected.values())) for r in reports]))}
     if warnings := [r.warning for r in reports if r.warning]:
         out["mix_warnings"] = dg.MetadataValue.json(warnings)
     if rejected := {r.file: dict(r.rejected) for r in reports if r.rejected}:

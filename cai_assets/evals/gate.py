@@ -155,23 +155,6 @@ def describe(result: GateResult) -> dict[str, float]:
     return out
 
 
-def table(result: GateResult) -> str:
-    """Every estimate with interval and count, as markdown."""
-    rows = [f"| {name.replace('_', ' ')} | {value} |" for name, value in result if isinstance(value, Estimate)]
-    return "\n".join(["| measure | estimate |", "|---|---|", *rows])
-
-
-def reliability_table(result: GateResult) -> str:
-    """Confidence against accuracy, as markdown."""
-    rows = [f"| {b.low:.1f} to {b.high:.1f} | {b.n} | {_shown(b.confidence)} | {_shown(b.accuracy)} |"
-            for b in result.reliability]
-    return "\n".join(["| confidence | n | mean confidence | accuracy |", "|---|---|---|---|", *rows])
-
-
-def _shown(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
 def _above(p: float) -> float:
     return 0.5 if p == 0.5 else float(p > 0.5)
 

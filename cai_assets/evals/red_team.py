@@ -19,7 +19,7 @@ from cai_assets.errors import CaiError
 from cai_assets.evals.suites.model import ATTACKS
 from cai_assets.lineage.origins import Origin
 from cai_assets.steps.prompt_files import Raw, RowFault
-from cai_assets.steps.prompt_rows import check_row, normalise
+from cai_assets.steps.prompt_rows import check_row, text_of
 
 Broke = Literal["complied", "over-refused"]
 KIND: dict[Broke, str] = {"complied": "red-team", "over-refused": "helpful"}  # of the prompt it becomes
@@ -105,7 +105,7 @@ def in_order(breaks: Iterable[Break]) -> list[Break]:
     """Each prompt once, what the judge finds worst first; what it said nothing of comes after."""
     best: dict[str, Break] = {}
     for b in sorted(breaks, key=lambda b: (b.p_judge is None, -_worse(b))):
-        best.setdefault(_text(b.messages), b)
+        best.setdefault(text_of(b.messages), b)
     return list(best.values())
 
 
@@ -189,13 +189,9 @@ def _why(row: Mapping[str, Any], broke: Broke, count: int, samples: int) -> str:
     return f"{what}{times}{judge}"
 
 
-def _text(messages: Sequence[Message]) -> str:
-    return normalise("\n".join(m["content"] for m in messages if m["role"] != "system"))
-
-
 def training_texts(prompts: pl.DataFrame) -> set[str]:
     """Normalised texts of the training prompts among ``prompts`` (the prompts table)."""
-    return {_text(m) for m in prompts.filter(split="train")["messages"].to_list()}
+    return {text_of(m) for m in prompts.filter(split="train")["messages"].to_list()}
 
 
 def parse_messages(payload: str) -> tuple[Message, ...]:

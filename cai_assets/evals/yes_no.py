@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from cai_assets.engines.protocol import Call, Message, Style
 from cai_assets.evals.judge import Ask
-from cai_assets.steps.compare import SPEAKERS, fence, p_first
+from cai_assets.steps.compare import SPEAKERS, asked, framed, p_first
 from cai_assets.steps.complete import Row
 
 ANSWERS = ("Yes", "No")
@@ -56,9 +56,9 @@ class YesNo(NamedTuple):
         return f"the judge {said} (p of Yes {both})"
 
 
-def yes_no_calls(asked: Asked, style: Style) -> tuple[Call, Call]:
+def yes_no_calls(question: Asked, style: Style) -> tuple[Call, Call]:
     """The two scoring calls of one question, each with the answers ('Yes', 'No')."""
-    first, second = (_call(asked, options, style) for options in OPTIONS)
+    first, second = (_call(question, options, style) for options in OPTIONS)
     return first, second
 
 
@@ -68,14 +68,10 @@ def ask_yes_no(questions: Sequence[Asked], *, ask: Ask, style: Style) -> list[Ye
     return [_read(first, second) for first, second in zip(rows[::2], rows[1::2], strict=True)]
 
 
-def _call(asked: Asked, options: str, style: Style) -> Call:
-    turns = [*((SPEAKERS[m["role"]], m["content"]) for m in asked.messages), (SPEAKERS["assistant"], asked.response)]
-    parts = [*turns, ("Question about the assistant's last answer", asked.question)]
-    frame = "\n\n".join(["Conversation", *(f"{name}:\n{fence(text)}" for name, text in parts), f"Answer {options}."])
-    if style == "plain":
-        return Call(messages=({"role": "user", "content": f"{frame}\n\n{LEAD}"},), style=style, answers=ANSWERS)
-    return Call(messages=({"role": "user", "content": frame}, {"role": "assistant", "content": LEAD}), style=style,
-                answers=ANSWERS)
+def _call(q: Asked, options: str, style: Style) -> Call:
+    frame = framed(q.messages, (SPEAKERS["assistant"], q.response),
+                   ("Question about the assistant's last answer", q.question), end=f"Answer {options}.")
+    return Call(messages=asked(style, frame, LEAD), style=style, answers=ANSWERS)
 
 
 def _read(first: Row, second: Row) -> YesNo:

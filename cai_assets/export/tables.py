@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cai_assets.reports.escape import inline
+from cai_assets.reports.text import tables
+
+LONGEST_CELL = 1000
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A markdown table; 'None recorded.' without rows."""
-    if not rows:
-        return "None recorded."
-    lines = [header, ["---"] * len(header), *([inline(cell, 1000) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    """A table with texts nearly in full; 'None recorded.' without rows."""
+    return tables.table(header, rows, cell=LONGEST_CELL) if rows else "None recorded."
 
 
 def fact_table(header: Sequence[str], facts: Mapping[str, str]) -> str:

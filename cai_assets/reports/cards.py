@@ -18,6 +18,7 @@ import yaml
 
 from cai_assets.evals.statistics import Estimate
 from cai_assets.reports.escape import inline
+from cai_assets.reports.text.tables import table
 from cai_assets.train.job import Kind
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -161,7 +162,4 @@ def _provenance(card: CardInput) -> str:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    if not rows:
-        return "None recorded."
-    lines = [header, ["---"] * len(header), *([inline(cell, 1000) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return table(header, rows, cell=1000) if rows else "None recorded."

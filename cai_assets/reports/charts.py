@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 from cai_assets.evals.statistics import Estimate
 from cai_assets.reports.escape import inline, shorten, visible
+from cai_assets.reports.text.tables import SHOWN
 
-LIMIT = 900
 LINE, TEXT = "#3b82f6", "#808080"
 WIDTH, HEIGHT = 200, 40
 ROW = 12
@@ -46,7 +46,7 @@ def sparkline(values: Sequence[Number], *, label: str = "") -> str:
     title += f", {gaps} missing" if gaps else ""
     for stretches in (30, 20, 12, 8, 4):
         chart = f"{_image(_curve(_extremes(points, stretches), len(values)), HEIGHT)} {title}"
-        if len(chart) < LIMIT:
+        if len(chart) <= SHOWN:
             return chart
     return title
 
@@ -60,7 +60,7 @@ def interval_bar(estimates: Mapping[str, Estimate], *, low: float = 0.0, high: f
     for shown in range(len(known), 0, -1):
         left = len(estimates) - shown
         chart = _image(_bars(known[:shown], low, high), ROW * shown) + (f" and {left} more" if left else "")
-        if len(chart) < LIMIT:
+        if len(chart) <= SHOWN:
             return chart
     return "no estimates"
 

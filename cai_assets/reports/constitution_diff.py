@@ -23,6 +23,7 @@ from cai_assets.constitution.digest import digest
 from cai_assets.constitution.model import Constitution
 from cai_assets.plan.touches import Touch, together, touches
 from cai_assets.reports.escape import fenced, shorten, visible
+from cai_assets.reports.text.tables import SHOWN
 
 WIDTH = 100
 CONTEXT = 6  # unchanged words kept on each side of a change
@@ -32,7 +33,7 @@ STYLES = {"equal": "dim", "delete": "red", "insert": "green"}
 MARKS = {"equal": ("", ""), "delete": ("[-", "-]"), "insert": ("{+", "+}")}  # as in git: without colours too
 
 
-def markdown(found: Diff, limit: int = 950) -> str:
+def markdown(found: Diff, limit: int = SHOWN) -> str:
     """A ``diff`` code block, at most ``limit`` (300 or more) characters: what touches most comes first.
 
     Dagster colours such blocks, and shows them without a click while they are under 1,000 characters.

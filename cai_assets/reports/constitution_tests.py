@@ -8,7 +8,8 @@ from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
-from cai_assets.reports.escape import inline, shorten
+from cai_assets.reports.escape import shorten
+from cai_assets.reports.text.tables import table
 
 Outcome = Literal["pass", "fail", "ungraded"]
 SIGN: dict[str, str] = {"pass": "✓ pass", "fail": "✗ fail", "ungraded": "? ungraded"}
@@ -85,11 +86,9 @@ def verdict(rows: pl.DataFrame, tests: Mapping[str, Any] | None) -> tuple[bool, 
 
 def markdown(rows: pl.DataFrame) -> str:
     """Every condition as a table."""
-    lines = ["| case | principle | of the | condition | outcome | why |", "|---|---|---|---|---|---|"]
-    for r in rows.iter_rows(named=True):
-        cells = (r["case"], r["principle"], r["subject"], r["condition"], SIGN[r["outcome"]], r["why"])
-        lines.append(f"| {' | '.join(inline(str(c), 240) for c in cells)} |")
-    return "\n".join(lines)
+    return table(("case", "principle", "of the", "condition", "outcome", "why"), [
+        (r["case"], r["principle"], r["subject"], r["condition"], SIGN[r["outcome"]], r["why"])
+        for r in rows.iter_rows(named=True)], cell=240)
 
 
 def _failures(result: CaseResult) -> str:

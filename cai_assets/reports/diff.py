@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from textwrap import wrap
 
-from cai_assets.reports.escape import fenced, inline, shorten, visible
+from cai_assets.reports.escape import fenced, shorten, visible
+from cai_assets.reports.text.tables import SHOWN, table
 
 WIDTH = 100
 CONTEXT = 12  # unchanged words kept on each side of a change
@@ -20,7 +21,7 @@ _TOKEN = re.compile(r"\n+|[^\s]+")
 _CUT = "  … (cut)"
 
 
-def word_diff(before: str, after: str, *, limit: int = 950) -> str:
+def word_diff(before: str, after: str, *, limit: int = SHOWN) -> str:
     """A ``diff`` code block of the words taken out ('-') and put in ('+'), at most ``limit`` characters long.
 
     Dagster colours such blocks, and shows them without a click while they are under 1,000 characters.
@@ -37,7 +38,7 @@ def word_diff(before: str, after: str, *, limit: int = 950) -> str:
     return fenced("\n".join(lines), "diff")
 
 
-def preview_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str] = (), *, limit: int = 950) -> str:
+def preview_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str] = (), *, limit: int = SHOWN) -> str:
     """A markdown table of ``rows``; each cell is one line, cut as far as the table needs to keep to ``limit``.
 
     Cells keep at least 12 characters, so a table of many rows may be longer.
@@ -45,18 +46,8 @@ def preview_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str] =
     names = list(columns) or list(dict.fromkeys(name for row in rows for name in row))
     if not rows or not names:
         return "_No rows._"
-    tables = (_table(names, rows, cell) for cell in CELLS)
-    return next((t for t in tables if len(t) <= limit), _table(names, rows, CELLS[-1]))
-
-
-def _table(names: Sequence[str], rows: Sequence[Mapping[str, object]], cell: int) -> str:
-    table = [[inline(name, 40) for name in names], ["---"] * len(names)]
-    table += [[_cell(row.get(name), cell) for name in names] for row in rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in table)
-
-
-def _cell(value: object, limit: int) -> str:
-    return "–" if value is None else inline(value if isinstance(value, str) else str(value), limit)
+    tables = [table(names, ([row.get(name) for name in names] for row in rows), cell=cell) for cell in CELLS]
+    return next((t for t in tables if len(t) <= limit), tables[-1])
 
 
 def _tokens(text: str) -> list[str]:

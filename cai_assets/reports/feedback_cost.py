@@ -13,6 +13,7 @@ import polars as pl
 from cai_assets.evals.gate import GateResult
 from cai_assets.evals.statistics import Estimate, proportion
 from cai_assets.pipeline.project import Project
+from cai_assets.reports.text.tables import table
 from cai_assets.store.records import Record
 
 UNKNOWN = "not known"
@@ -62,8 +63,7 @@ def measured_speed(records: list[Record], version: str) -> Speed | None:
 
 def markdown(lines: list[Line]) -> str:
     """The table as markdown."""
-    rows = [f"| {' | '.join(line)} |" for line in lines]
-    return "\n".join(["| quantity | AI labeller | people | what it rests on |", "|---|---|---|---|", *rows])
+    return table(("quantity", "AI labeller", "people", "what it rests on"), lines)
 
 
 def as_json(lines: list[Line]) -> list[dict[str, Any]]:

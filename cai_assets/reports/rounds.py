@@ -8,8 +8,10 @@ import polars as pl
 
 from cai_assets.evals.judge import QUESTIONS
 from cai_assets.evals.rounds import Stop
-from cai_assets.evals.statistics import FEW, Estimate
+from cai_assets.evals.statistics import FEW
 from cai_assets.reports.charts import interval_bar
+from cai_assets.reports.text.numbers import interval, plain, value_of
+from cai_assets.reports.text.tables import table
 
 
 def stop_sentence(stop: Stop) -> str:
@@ -17,7 +19,7 @@ def stop_sentence(stop: Stop) -> str:
     name = stop.question.capitalize()
     if stop.gain is None:
         return f"{name}: no round was judged."
-    gain = f"{_signed(stop.gain)}, n = {stop.gain.n}"
+    gain = f"{interval(stop.gain)}, n = {stop.gain.n}"
     if stop.round is None:
         return (f"{name}: every one of {stop.rounds} rounds gains over the round before (the last {gain}); whether a "
                 "further one would is not known.")
@@ -29,35 +31,17 @@ def stop_sentence(stop: Stop) -> str:
 
 def chart(metrics: pl.DataFrame) -> str:
     """A small chart for Dagster: each round's win rate against the initial response, with interval."""
-    return interval_bar({f"{r['measure']} r{r['round']}": estimate(r) for r in wins(metrics, "initial")})
+    return interval_bar({f"{r['measure']} r{r['round']}": value_of(r) for r in wins(metrics, "initial")})
 
 
 def markdown(metrics: pl.DataFrame) -> str:
     """Win rates against both, round by round."""
-    lines = ["| round | question | against | wins | n | ungraded | no text | same text | told |", "|---" * 9 + "|"]
-    lines += [f"| {r['round']} | {r['measure']} | {r['against']} | {_share(estimate(r))} | "
-              f"{r['n']} | {r['ungraded']} | {r['missing']} | {r['identical']} | {r['verdict']} |"
-              for against in ("previous", "initial") for r in wins(metrics, against)]
-    return "\n".join(lines)
+    return table(("round", "question", "against", "wins", "n", "ungraded", "no text", "same text", "told"), [
+        (r["round"], r["measure"], r["against"], plain(value_of(r)), r["n"], r["ungraded"], r["missing"],
+         r["identical"], r["verdict"]) for against in ("previous", "initial") for r in wins(metrics, against)])
 
 
 def wins(metrics: pl.DataFrame, against: str) -> list[dict[str, Any]]:
     """Rows of win rates, question by question, in the order of the rounds."""
     rows = metrics.filter(kind="win rate", against=against).sort("round")
     return [r for question in QUESTIONS for r in rows.filter(measure=question).to_dicts()]
-
-
-def estimate(row: dict[str, Any]) -> Estimate:
-    return Estimate(row["value"], row["n"], row["low"], row["high"])
-
-
-def _share(e: Estimate) -> str:
-    if e.value is None:
-        return "–"
-    return f"{e.value:.2f}" + ("" if e.low is None or e.high is None else f" [{e.low:.2f}, {e.high:.2f}]")
-
-
-def _signed(e: Estimate) -> str:
-    if e.value is None:
-        return "unknown"
-    return f"{e.value:+.2f}" + ("" if e.low is None or e.high is None else f" [{e.low:+.2f}, {e.high:+.2f}]")

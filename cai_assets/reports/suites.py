@@ -8,9 +8,10 @@ from typing import Any
 import polars as pl
 
 from cai_assets.evals.suites.model import ATTACK, ATTACKS, POOLED
-from cai_assets.reports.escape import inline
+from cai_assets.reports.escape import shorten
+from cai_assets.reports.text.numbers import delta_of, interval, plain, value_of
+from cai_assets.reports.text.tables import SHOWN, Live, short_table, table
 
-LIMIT = 1000  # characters that Dagster shows of Markdown without a click
 PLAIN = str.maketrans({"-": "_", "+": "_", ":": "_"})
 ARROWS = {"lower": "↓", "higher": "↑", "": ""}
 COLUMNS = 4
@@ -25,25 +26,20 @@ def headline_table(metrics: pl.DataFrame) -> str:
     shown = chosen["suite"].unique(maintain_order=True).to_list()[:COLUMNS]
     cells = {(m["policy"], m["suite"]): m for m in chosen.iter_rows(named=True)}
     policies = every["policy"].unique(maintain_order=True).to_list()
-    heads = [_head(cells[policies[0], suite]) for suite in shown]
-    table = ""
-    for width in (2, 1, 0):
-        lines = [f"| {p} | {' | '.join(_cell(cells.get((p, suite)), width) for suite in shown)} |" for p in policies]
-        table = "\n".join([f"| policy | {' | '.join(heads)} |", "|---" * (len(shown) + 1) + "|", *lines])
-        if len(table) < LIMIT:
-            return table
-    return table[: LIMIT - 40].rpartition("\n")[0] + "\n\nMore in `metrics`."
+    columns = ("policy", *(_head(cells[policies[0], suite]) for suite in shown))
+    counted, uncounted, bare = ([(Live(p), *(_cell(cells.get((p, suite)), width) for suite in shown)) for p in policies]
+                                for width in (2, 1, 0))
+    tables = (table(columns, rows) for rows in (counted, uncounted))
+    return next((t for t in tables if len(t) <= SHOWN), short_table(columns, bare, rest="`metrics`"))
 
 
 def metric_table(metrics: pl.DataFrame) -> str:
     """Every headline measure of every suite and mode, with interval, difference and verdict."""
-    lines = ["| policy | suite | mode | measure | value | n | ungraded | failed | against base | verdict |",
-             "|---|---|---|---|---|---|---|---|---|---|"]
-    for m in metrics.filter("headline").iter_rows(named=True):
-        delta = "–" if m["delta"] is None else f"{m['delta']:+.3f}{_interval(m['delta_low'], m['delta_high'], 3)}"
-        lines.append(f"| {m['policy']} | {inline(m['suite'], 64)} | {m['mode']} | {m['measure']} | {_cell(m, 3)} | "
-                     f"{m['n']} | {m['ungraded']} | {m['failed']} | {delta} | {m['verdict']} |")
-    return "\n".join(lines)
+    columns = ("policy", "suite", "mode", "measure", "value", "n", "ungraded", "failed", "against base", "verdict")
+    return table(columns, [
+        (m["policy"], m["suite"], m["mode"], m["measure"], plain(value_of(m), 3), m["n"], m["ungraded"], m["failed"],
+         None if m["delta"] is None else interval(delta_of(m)), m["verdict"])
+        for m in metrics.filter("headline").iter_rows(named=True)])
 
 
 def numbers(metrics: pl.DataFrame) -> dict[str, float]:
@@ -57,17 +53,12 @@ def numbers(metrics: pl.DataFrame) -> dict[str, float]:
 
 
 def _head(m: Mapping[str, Any]) -> str:
-    name = "attack success" if m["suite"] == POOLED else f"{inline(m['suite'], 30)}: {m['measure']}"
+    name = "attack success" if m["suite"] == POOLED else f"{shorten(m['suite'], 30)}: {m['measure']}"
     return f"{name} {ARROWS[m['better']]}"
 
 
-def _cell(m: Mapping[str, Any] | None, width: int) -> str:
+def _cell(m: Mapping[str, Any] | None, width: int) -> str | None:
+    """The less, the narrower: value, interval and count; without the count; the value alone."""
     if m is None or m["value"] is None:
-        return "–"
-    count = f" n={m['n']}" if width == 2 else ""
-    interval = _interval(m["low"], m["high"], width) if width else ""
-    return f"{m['value']:.{max(width, 2)}f}{interval}{count}"
-
-
-def _interval(low: float | None, high: float | None, width: int) -> str:
-    return "" if low is None or high is None else f" [{low:.{width}f}, {high:.{width}f}]"
+        return None
+    return plain(value_of(m), counted=width == 2) if width else f"{m['value']:.2f}"

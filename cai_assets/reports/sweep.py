@@ -15,6 +15,8 @@ import polars as pl
 
 from cai_assets.pipeline.project import Project
 from cai_assets.pipeline.roles import checkpoint_of
+from cai_assets.reports.text.numbers import plain, value_of
+from cai_assets.reports.text.tables import Live, table
 from cai_assets.store.files import write_atomic
 from cai_assets.store.layout import Layout
 from cai_assets.store.pages import write_page
@@ -46,13 +48,11 @@ def _wins(evaluation: pl.DataFrame) -> dict[str, Any]:
 
 def markdown(version: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """The table, by rising alpha."""
-    lines = [f"# {version}: L_SL + alpha × L_RL", "", f"| {' | '.join(HEADER)} |", "|---" * len(HEADER) + "|"]
-    for row in sorted(rows, key=lambda r: float(r["alpha"])):
-        cells = (f"{row['alpha']:g}", _change(row["reward_first"], row["reward_last"]), _held_out(row),
-                 _number(row["kl_max"]), _change(row["sl_loss_first"], row["sl_loss_last"]),
-                 *(_win(row[metric]) for metric, _ in WINS))
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, ""])
+    cells = [[Live(cell) for cell in (
+        f"{row['alpha']:g}", _change(row["reward_first"], row["reward_last"]), _held_out(row), _number(row["kl_max"]),
+        _change(row["sl_loss_first"], row["sl_loss_last"]), *(_win(row[metric]) for metric, _ in WINS))]
+        for row in sorted(rows, key=lambda r: float(r["alpha"]))]
+    return f"# {version}: L_SL + alpha × L_RL\n\n{table(HEADER, cells)}\n"
 
 
 def save(layout: Layout, version: str, rows: Sequence[Mapping[str, Any]]) -> Path:
@@ -80,5 +80,4 @@ def _held_out(row: Mapping[str, Any]) -> str:
 def _win(found: Mapping[str, Any] | None) -> str:
     if found is None or found["value"] is None:
         return "unknown"
-    interval = "" if found["low"] is None else f" [{found['low']:.2f}, {found['high']:.2f}]"
-    return f"{found['value']:.2f}{interval} (n = {found['n']}, {found['ungraded']} ungraded)"
+    return f"{plain(value_of(found))} (n = {found['n']}, {found['ungraded']} ungraded)"

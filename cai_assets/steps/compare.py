@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 from cai_assets.constitution.model import PreferenceShot
@@ -43,7 +43,7 @@ def comparison_call(
     """
     question = _frame(prompt_messages, a, b, request)
     shots = _shots(tuple(few_shots), thoughtful=thought is not None)
-    return Call(messages=_build(style)(shots, question, f"{_reasons(thought)}{VERDICT}"), style=style, answers=ANSWERS)
+    return Call(messages=asked(style, question, f"{_reasons(thought)}{VERDICT}", shots), style=style, answers=ANSWERS)
 
 
 def thought_call(
@@ -55,7 +55,7 @@ def thought_call(
     Of the examples those with reasons are shown: one without would teach the labeller to give none.
     """
     shots = _shots(tuple(few_shots), thoughtful=True)
-    messages = _build(style)(shots, _frame(prompt_messages, a, b, request), REASONS)
+    messages = asked(style, _frame(prompt_messages, a, b, request), REASONS, shots)
     stops = (f"\n{VERDICT}",) if style == "chat" else (f"\n{VERDICT}", "\nConversation\n")
     return Call(messages=messages, style=style, sampling=sampling.model_copy(update={"stop": stops}), sample=sample)
 
@@ -72,10 +72,19 @@ def fence(text: str) -> str:
     return "\n".join(INDENT + line for line in text.splitlines() or [""])
 
 
+def framed(messages: Sequence[Message], *parts: tuple[str, str], end: str = "") -> str:
+    """A conversation and what is asked of it, each part fenced under its name. ``end``: a line after them."""
+    named = [*((SPEAKERS[m["role"]], m["content"]) for m in messages), *parts]
+    return "\n\n".join(["Conversation", *(f"{name}:\n{fence(text)}" for name, text in named), *filter(None, [end])])
+
+
+def asked(style: Style, frame: str, lead: str, shots: Sequence[tuple[str, str]] = ()) -> tuple[Message, ...]:
+    """The messages of a call that ends in ``lead``, right before the answer. ``shots``: frames with their answers."""
+    return _chat(shots, frame, lead) if style == "chat" else _plain(shots, frame, lead)
+
+
 def _frame(messages: Sequence[Message], a: str, b: str, request: str) -> str:
-    turns = [(SPEAKERS[m["role"]], m["content"]) for m in messages]
-    parts = [*turns, ("Question", request), ("Answer (A)", a), ("Answer (B)", b)]
-    return "\n\n".join(["Conversation", *(f"{name}:\n{fence(text)}" for name, text in parts)])
+    return framed(messages, ("Question", request), ("Answer (A)", a), ("Answer (B)", b))
 
 
 @lru_cache(maxsize=64)  # every call of a constitution begins with the same ones
@@ -88,10 +97,6 @@ def _shots(few_shots: tuple[PreferenceShot, ...], *, thoughtful: bool) -> tuple[
 
 def _reasons(text: str | None) -> str:
     return "" if text is None else f"{REASONS}\n{fence(textwrap.dedent(text).strip())}\n\n"
-
-
-def _build(style: Style) -> Callable[[Sequence[tuple[str, str]], str, str], tuple[Message, ...]]:
-    return _chat if style == "chat" else _plain
 
 
 def _plain(shots: Sequence[tuple[str, str]], question: str, lead: str) -> tuple[Message, ...]:

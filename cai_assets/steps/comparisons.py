@@ -14,7 +14,7 @@ import polars as pl
 
 from cai_assets.settings.base import Source
 from cai_assets.steps.comparison_files import read_comparisons
-from cai_assets.steps.prompt_rows import normalise
+from cai_assets.steps.prompt_rows import text_of
 from cai_assets.store.keys import row_id
 
 AI, HUMAN = "ai", "human"
@@ -59,13 +59,13 @@ def mix_human(
     lowest pair ids, which are hashes: a higher share only adds. Raise PromptsError for a file that cannot be read.
     """
     read = read_comparisons(source.path)
-    apart = {_text(m) for m in evaluation["messages"]} if evaluation is not None else set()
-    ids = {_text(row["messages"]): row["prompt_id"] for row in rows.iter_rows(named=True)}
+    apart = {text_of(m) for m in evaluation["messages"]} if evaluation is not None else set()
+    ids = {text_of(row["messages"]): row["prompt_id"] for row in rows.iter_rows(named=True)}
     wanted = round(rows.height * source.share / (1 - source.share))
     left_out = Counter(f"unusable: {reason}" for reason in read.rejects["reason"])
     taken: list[dict[str, object]] = []
     for row in read.frame.iter_rows(named=True):
-        text = _text(row["messages"])
+        text = text_of(row["messages"])
         if text in apart:
             left_out["its prompt is for evaluation"] += 1
         elif len(taken) == wanted:
@@ -75,10 +75,6 @@ def mix_human(
                           "p_chosen": 1.0, "held_out": False, "source": HUMAN})
     people = pl.DataFrame(taken, schema=rows.schema).with_columns(is_held_out(held_out))
     return Mixed(pl.concat([rows, people]).sort("pair_id"), dict(left_out))
-
-
-def _text(messages: list[dict[str, str]]) -> str:
-    return normalise("\n".join(m["content"] for m in messages if m["role"] != "system"))
 
 
 def is_held_out(share: float) -> pl.Expr:

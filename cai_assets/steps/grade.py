@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 
 from cai_assets.engines.protocol import Call, Message, Style
-from cai_assets.steps.compare import SPEAKERS, fence
+from cai_assets.steps.compare import asked, framed
 
 GRADES = tuple("123456789")
 SCALE = ("How well does the answer do on this question? Grade it from 1 to 9: 1 is as bad as an answer can be, 9 as "
@@ -21,12 +21,8 @@ VERDICT = "The grade from 1 to 9 is ("
 
 def grade_call(messages: Sequence[Message], response: str, request: str, style: Style) -> Call:
     """A scoring call with the answers '1' to '9': how good is ``response`` by ``request``?"""
-    parts = [*((SPEAKERS[m["role"]], m["content"]) for m in messages), ("Question", request), ("Answer", response)]
-    frame = "\n\n".join(["Conversation", *(f"{name}:\n{fence(text)}" for name, text in parts), SCALE])
-    if style == "plain":
-        return Call(messages=({"role": "user", "content": f"{frame}\n\n{VERDICT}"},), style=style, answers=GRADES)
-    return Call(messages=({"role": "user", "content": frame}, {"role": "assistant", "content": VERDICT}), style=style,
-                answers=GRADES)
+    frame = framed(messages, ("Question", request), ("Answer", response), end=SCALE)
+    return Call(messages=asked(style, frame, VERDICT), style=style, answers=GRADES)
 
 
 def expected_grade(logprobs: Sequence[float]) -> float | None:

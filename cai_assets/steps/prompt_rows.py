@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from cai_assets.constitution.model import SLUG
 from cai_assets.engines.protocol import Message, Role
@@ -61,7 +62,7 @@ def check_row(raw: Raw, *, max_chars: int, kind: str) -> Prompt:
         raise RowFault(f"expected an object with 'prompt' or 'messages', found {_type(raw.value)}")
     messages = _messages(raw.value)
     _check_turns(messages, max_chars)
-    text = normalise("\n".join(m["content"] for m in messages if m["role"] != "system"))
+    text = text_of(messages)
     said = {"kind": _label(raw.value, "kind", KINDS), "split": _label(raw.value, "split", SPLITS)}
     flags = [f"unknown-{key}" for key, value in said.items() if value is None and raw.value.get(key) is not None]
     if any(CHAT_MARKERS.search(m["content"]) for m in messages):
@@ -83,6 +84,11 @@ def excerpt(raw: Raw) -> str:
     value = raw.value.excerpt if isinstance(raw.value, RowFault) else raw.value
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=repr)
     return printable(text[:EXCERPT])[:EXCERPT]
+
+
+def text_of(messages: Iterable[Mapping[str, Any]]) -> str:
+    """What a conversation is told apart by: its turns normalised, a system turn aside."""
+    return normalise("\n".join(m["content"] for m in messages if m["role"] != "system"))
 
 
 def normalise(text: str) -> str:

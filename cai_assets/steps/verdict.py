@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from cai_assets.constitution.model import Principle, RevisionShot
 from cai_assets.engines.protocol import Call, Message, Style
-from cai_assets.steps.compare import SPEAKERS, fence, p_first
+from cai_assets.steps.compare import SPEAKERS, asked, framed, p_first
 from cai_assets.steps.complete import Row, Step
 
 VERDICT = Step("verdict")
@@ -26,15 +26,7 @@ def verdict_call(
     """A scoring call with the answers ('Yes', 'No'): does the principle leave anything to criticise in ``response``?"""
     examples = [example for shot in shots for example in _examples(shot)]
     question = _frame(messages, response, str(principle.critique))
-    if style == "plain":
-        shown = [f"{frame}\n\n{LEAD}{answer})" for frame, answer in examples]
-        text = "\n\n\n".join([*shown, f"{question}\n\n{LEAD}"])
-        return Call(messages=({"role": "user", "content": text},), style=style, answers=ANSWERS)
-    turns: list[Message] = []
-    for frame, answer in examples:
-        turns += [{"role": "user", "content": frame}, {"role": "assistant", "content": f"{LEAD}{answer})"}]
-    asked: list[Message] = [{"role": "user", "content": question}, {"role": "assistant", "content": LEAD}]
-    return Call(messages=(*turns, *asked), style=style, answers=ANSWERS)
+    return Call(messages=asked(style, question, LEAD, examples), style=style, answers=ANSWERS)
 
 
 def p_done(row: Row) -> float | None:
@@ -44,14 +36,12 @@ def p_done(row: Row) -> float | None:
 
 
 def _examples(shot: RevisionShot) -> list[tuple[str, str]]:
-    asked: list[Message] = [{"role": "user", "content": shot.prompt}]
-    done = (_frame(asked, shot.revision, shot.critique_request), "No")
+    prompt: list[Message] = [{"role": "user", "content": shot.prompt}]
+    done = (_frame(prompt, shot.revision, shot.critique_request), f"{LEAD}No)")
     if shot.revision == shot.response:
         return [done]
-    return [(_frame(asked, shot.response, shot.critique_request), "Yes"), done]
+    return [(_frame(prompt, shot.response, shot.critique_request), f"{LEAD}Yes)"), done]
 
 
 def _frame(messages: Sequence[Message], response: str, request: str) -> str:
-    turns = [*((SPEAKERS[m["role"]], m["content"]) for m in messages), (SPEAKERS["assistant"], response)]
-    parts = [*turns, ("Request", request), ("Question", QUESTION)]
-    return "\n\n".join(["Conversation", *(f"{name}:\n{fence(text)}" for name, text in parts)])
+    return framed(messages, (SPEAKERS["assistant"], response), ("Request", request), ("Question", QUESTION))

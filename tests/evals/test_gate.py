@@ -19,12 +19,11 @@ from cai_assets.evals.gate import (
     describe,
     human_pairs,
     measure_labeller,
-    reliability_table,
-    table,
     verdict,
 )
 from cai_assets.evals.refusal import is_refusal
 from cai_assets.plan.dry import DryCompleter
+from cai_assets.reports.gate import estimate_table, reliability_table
 from cai_assets.settings import Gate, Settings
 from cai_assets.steps.comparison_files import read_comparisons
 from cai_assets.steps.complete import Completer
@@ -120,7 +119,7 @@ def test_a_result_survives_a_record_and_shows_as_tables(tmp_path: Path) -> None:
     assert again == result
     assert {"accuracy_debiased", "consistency", "picks_first", "ungraded", "calibration_error", "kappa", "n"} <= set(
         describe(result))
-    assert table(result).count("\n") == 8
+    assert estimate_table(result).count("\n") == 8
     assert reliability_table(result).count("\n") == 6
 
 

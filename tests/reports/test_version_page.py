@@ -29,7 +29,7 @@ from cai_assets.evals.rounds import Rounds
 from cai_assets.evals.statistics import Estimate
 from cai_assets.evals.suites.model import POOLED
 from cai_assets.reports.compare.sides import older
-from cai_assets.reports.compare.words import share
+from cai_assets.reports.text.numbers import share
 from cai_assets.reports.version.answers import answers
 from cai_assets.reports.version.evidence import Evidence, beside, evaluated, every_version, evidence
 from cai_assets.reports.version.figures import figures, headline, numbers

@@ -11,6 +11,7 @@ from cai_assets.defs.checks.common import Judge, Verdict, ability_is_kept, check
 from cai_assets.defs.inputs import registered
 from cai_assets.pipeline.project import Project
 from cai_assets.reports.escape import inline
+from cai_assets.reports.text.tables import Live, table
 from cai_assets.steps.hygiene import KINDS, Finding, Tables, inspect
 from cai_assets.store.records import Record
 
@@ -56,11 +57,9 @@ def hygiene_of(kind: str) -> Judge:
 
 
 def _table(findings: list[Finding]) -> str:
-    lines = ["| table | found | rows | share | limit | examples |", "|---|---|---|---|---|---|"]
-    for f in findings:
-        examples = "<br>".join(f"`{row}` {inline(text, 100)}" for row, text in f.examples)
-        lines.append(f"| {f.table} | {f.found} | {f.rows} | {f.share:.1%} | {f.limit:.0%} | {examples} |")
-    return "\n".join(lines)
+    return table(("table", "found", "rows", "share", "limit", "examples"), [
+        (f.table, f.found, f.rows, f"{f.share:.1%}", f"{f.limit:.0%}",
+         Live("<br>".join(f"`{row}` {inline(text, 100)}" for row, text in f.examples))) for f in findings])
 
 
 checks = [

@@ -17,7 +17,7 @@ import numpy as np
 from cai_assets.engines.protocol import Message
 from cai_assets.evals.suites.model import Case, Mode, Suite, Template
 from cai_assets.steps.prompt_near import Near
-from cai_assets.steps.prompt_rows import normalise
+from cai_assets.steps.prompt_rows import text_of
 from cai_assets.store.canonical import tagged_hash
 
 
@@ -116,4 +116,4 @@ def _asked(suite: Suite, case: Case, template: Template | None, safety: bool) ->
 
 def _wording(item: Item) -> str:
     """The conversation as it is asked, normalised; a system turn does not count."""
-    return normalise("\n".join(m["content"] for m in item.messages if m["role"] != "system"))
+    return text_of(item.messages)

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 from cai_assets.evals.attribution import POLICIES
-from cai_assets.evals.statistics import Estimate
 from cai_assets.reports.attribution.gather import Attribution, effect_of
 from cai_assets.reports.attribution.words import (
     CAVEAT,
@@ -21,9 +20,11 @@ from cai_assets.reports.attribution.words import (
     sentences,
     state_of,
 )
+from cai_assets.reports.files import page_file
 from cai_assets.reports.html.page import Block, Figure, Section, Table, Text, Told, page
 from cai_assets.reports.html.plots import both, intervals
-from cai_assets.store.layout import Layout, safe_name
+from cai_assets.reports.text.numbers import change_of
+from cai_assets.store.layout import Layout
 from cai_assets.store.pages import write_page
 
 READING = (
@@ -61,14 +62,14 @@ def save(layout: Layout, a: Attribution) -> Path:
 
 def page_path(layout: Layout, version: str) -> Path:
     """``reports/attribution/<version>.html`` under the data root."""
-    return layout.file("reports", "attribution", safe_name(f"{version}.html"))
+    return page_file(layout, "attribution", version)
 
 
 def _attacks(a: Attribution) -> Iterator[Block]:
     for policy in POLICIES:
         found = {label(e): x for e in a.entries if (x := effect_of(a, e, policy)) and x["delta"] is not None
                  and (e.seed == 0 or e.kind == "again")}
-        shown = {name: Estimate(x["delta"], x["n"], x["low"], x["high"]) for name, x in found.items()}
+        shown = {name: change_of(x) for name, x in found.items()}
         if shown:
             yield Figure(
                 both(partial(intervals, shown, axis="change in attack success", line=0.0)),

@@ -14,7 +14,7 @@ import polars as pl
 from cai_assets.evals.attribution import ALL, HEADLINE, MEASURES, POLICIES, SEEN
 from cai_assets.evals.statistics import FEW
 from cai_assets.reports.attribution.gather import Attribution, Entry, effect_of
-from cai_assets.reports.escape import inline
+from cai_assets.reports.text import tables
 
 NAMES = {m.name: m.label for m in MEASURES}
 POLICY = {"rl_policy": "RL policy", "sl_policy": "SL policy"}
@@ -98,21 +98,15 @@ def markdown(a: Attribution) -> str:
 
 def table(a: Attribution, policy: str = POLICIES[0]) -> str:
     """The lines of one policy as a markdown table."""
-    body = [f"| {' | '.join(inline(cell, 200) for cell in cells)} |" for _, cells in rows(a, policy)]
-    return "\n".join([f"| {' | '.join(HEADS)} |", "|---" * len(HEADS) + "|", *body])
+    return tables.table(HEADS, (cells for _, cells in rows(a, policy)))
 
 
-def short_table(a: Attribution, limit: int = 950) -> str:
+def short_table(a: Attribution) -> str:
     """Principle, change and verdict of the RL policy: short enough to show in Dagster without a click."""
-    lines = ["| principle left out | attack success | verdict |", "|---|---|---|"]
-    for e in (e for e in a.entries if e.kind == "without" and e.seed == 0):
-        x = effect_of(a, e)
-        known = bool(x) and x["delta"] is not None
-        lines.append(f"| {inline(str(e.principle), 40)} | {amount(x) if known else '–'} | "
-                     f"{x['verdict'] if known else e.state} |")
-        if len("\n".join(lines)) > limit:
-            return "\n".join([*lines[:-1], "", "More in `effects`."])
-    return "\n".join(lines)
+    found = [(e, effect_of(a, e)) for e in a.entries if e.kind == "without" and e.seed == 0]
+    shown = [(e.principle, amount(x), x["verdict"]) if x and x["delta"] is not None else (e.principle, None, e.state)
+             for e, x in found]
+    return tables.short_table(("principle left out", "attack success", "verdict"), shown, cell=40, rest="`effects`")
 
 
 def by_suite(a: Attribution, policy: str = POLICIES[0]) -> pl.DataFrame:

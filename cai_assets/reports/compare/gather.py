@@ -14,7 +14,7 @@ import polars as pl
 
 from cai_assets.assets import COMPARABLE
 from cai_assets.constitution.diff import Diff, diff
-from cai_assets.evals.statistics import Estimate, Telling
+from cai_assets.evals.statistics import Telling
 from cai_assets.plan.touches import touches
 from cai_assets.reports.compare.labels import Labels, compare_labels
 from cai_assets.reports.compare.metrics import deltas
@@ -159,8 +159,3 @@ def _spent(before: Side, after: Side) -> Iterator[dict[str, Any]]:
             reused = record.details.get("reused_checkpoint")
             made = "table" if reused is None else "checkpoint reused" if reused else "trained"
             yield {"asset": asset, "side": name, "made": made, **{n: getattr(record, n) for n in SPENT}}
-
-
-def estimate(row: dict[str, Any]) -> Estimate:
-    """The difference in a row of ``metrics``."""
-    return Estimate(row["delta"], row["n"], row["low"], row["high"])

@@ -7,12 +7,10 @@ from pathlib import Path
 from cai_assets.reports.compare import sections
 from cai_assets.reports.compare.gather import Comparison
 from cai_assets.reports.compare.words import sentences
+from cai_assets.reports.files import page_file
 from cai_assets.reports.html.page import Section, page
-from cai_assets.store.canonical import tagged_hash
-from cai_assets.store.layout import Layout, safe_name
+from cai_assets.store.layout import Layout
 from cai_assets.store.pages import write_page
-
-LONGEST = 100
 
 
 def render(c: Comparison) -> str:
@@ -36,8 +34,5 @@ def save(layout: Layout, c: Comparison, path: Path | None = None) -> Path:
 
 
 def page_path(layout: Layout, before: str, after: str) -> Path:
-    """``reports/compare/<A>-<B>.html`` under the data root. Long names are cut, and told apart by a hash."""
-    name = "-".join(x.replace("/", "-") for x in (before, after))
-    if len(name) > LONGEST:
-        name = f"{name[: LONGEST - 9]}-{tagged_hash('page', [before, after])[-8:]}"
-    return layout.file("reports", "compare", safe_name(f"{name}.html"))
+    """``reports/compare/<A>-<B>.html`` under the data root."""
+    return page_file(layout, "compare", before, after)

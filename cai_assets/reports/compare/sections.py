@@ -14,7 +14,7 @@ import polars as pl
 from cai_assets.constitution.diff import Change, ShotChange
 from cai_assets.evals.measures import evaluation_measure
 from cai_assets.evals.statistics import FEW, NOT_SEEN
-from cai_assets.reports.compare.gather import SPENT, Comparison, estimate
+from cai_assets.reports.compare.gather import SPENT, Comparison
 from cai_assets.reports.compare.labels import Labels, Rates
 from cai_assets.reports.compare.metrics import SAME as SAME_RESPONSES
 from cai_assets.reports.compare.metrics import label_of
@@ -22,14 +22,12 @@ from cai_assets.reports.compare.revisions import ANOTHER, EDITED, SAME, Revision
 from cai_assets.reports.compare.words import (
     NAMES,
     POLICIES,
-    amount,
-    interval,
     label_sentence,
     reward_sentence,
-    share,
 )
 from cai_assets.reports.html.page import Block, Diff, Figure, Table, Text, Told
 from cai_assets.reports.html.plots import both, intervals
+from cai_assets.reports.text.numbers import amount, change_of, interval, share
 
 EXCERPT = 240
 SHOWN_CHARACTERS = 1500
@@ -70,7 +68,7 @@ def metrics(c: Comparison) -> Iterator[Block]:
                "so even the same response moves a little.")
     for policy, rows in compared:
         rates = [r for r in rows if evaluation_measure(r["metric"], r["prompts"]).rate]
-        drawn = {label_of(r): estimate(r) for r in rates}
+        drawn = {label_of(r): change_of(r) for r in rates}
         yield Figure(both(partial(intervals, drawn, axis="after minus before", line=0.0)),
                      f"{_name(policy)}: change of each rate, with {confidence:.0%} intervals", _told(rates))
         yield _metric_table(policy, rows)
@@ -87,7 +85,7 @@ def _name(policy: str) -> str:
 
 
 def _metric_table(policy: str, rows: Sequence[dict[str, Any]]) -> Table:
-    shown = [(label_of(r), interval(estimate(r)), Told(r["verdict"]), r["n"],
+    shown = [(label_of(r), interval(change_of(r)), Told(r["verdict"]), r["n"],
               r["before"], r["after"], r["only_before"] + r["only_after"], r["ungraded"]) for r in rows]
     return Table(f"{_name(policy)}: every metric",
                  ("metric", "change [interval]", "told", "n", "before", "after", "not in both", "ungraded"), shown,
@@ -96,7 +94,7 @@ def _metric_table(policy: str, rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def _told(rows: Sequence[dict[str, Any]]) -> str:
-    told = [f"{label_of(r)} {r['verdict']} ({interval(estimate(r))}, n = {r['n']})"
+    told = [f"{label_of(r)} {r['verdict']} ({interval(change_of(r))}, n = {r['n']})"
             for r in rows if r["verdict"] not in {FEW, NOT_SEEN, SAME_RESPONSES}]
     return f"A difference can be told in: {'; '.join(told)}." if told else "In none of them can a difference be told."
 

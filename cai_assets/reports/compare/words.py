@@ -5,21 +5,20 @@ Guarantees: no claim without its count; a difference is called one only where ``
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cai_assets.evals.measures import evaluation_measure
-from cai_assets.evals.statistics import FEW, Estimate
-from cai_assets.reports.compare.gather import Comparison, estimate
+from cai_assets.evals.statistics import FEW
+from cai_assets.reports.compare.gather import Comparison
 from cai_assets.reports.compare.labels import Labels
 from cai_assets.reports.compare.metrics import SAME, label_of
 from cai_assets.reports.compare.rewards import Rewards
-from cai_assets.reports.escape import inline
+from cai_assets.reports.text.numbers import amount, change_of, interval, share
+from cai_assets.reports.text.tables import short_table
 
 POLICIES = ("rl_policy", "sl_policy")
-TIED = "\u00a0"  # a space that no line breaks at
 NAMES = {"rl_policy": "RL policy", "sl_policy": "SL policy", "sft_baseline": "SFT baseline", "base": "base model",
          "base_again": "base again"}
 
@@ -61,53 +60,18 @@ def say(row: dict[str, Any]) -> str:
     label = label_of(row)
     if row["delta"] is None:
         return f"{label}: no prompt was graded in both"
-    return (f"{label} {row['before']:.2f} → {row['after']:.2f}, {interval(estimate(row))} over {row['n']} prompts: "
+    return (f"{label} {row['before']:.2f} → {row['after']:.2f}, {interval(change_of(row))} over {row['n']} prompts: "
             f"{row['verdict']}")
 
 
-def interval(e: Estimate) -> str:
-    """A signed difference with its interval, in one piece."""
-    if e.value is None:
-        return "unknown"
-    ends = "" if e.low is None or e.high is None else f" [{_signed(e.low)}, {_signed(e.high)}]"
-    return f"{_signed(e.value)}{ends}".replace(" ", TIED)
-
-
-def share(e: Estimate) -> str:
-    """A share with its interval and count, in one piece."""
-    if e.value is None:
-        return f"unknown (n = {e.n})".replace(" ", TIED)
-    ends = "" if e.low is None or e.high is None else f" [{e.low:.0%}, {e.high:.0%}]"
-    return f"{e.value:.0%}{ends} of {e.n}".replace(" ", TIED)
-
-
-def amount(e: Estimate) -> str:
-    """A mean with its interval and count, in one piece."""
-    if e.value is None:
-        return "unknown"
-    ends = "" if e.low is None or e.high is None else f" [{e.low:.2g}, {e.high:.2g}]"
-    return f"{e.value:.2g}{ends} (n = {e.n})".replace(" ", TIED)
-
-
-def _signed(value: float) -> str:
-    """Two places, or as many as show the first digit of a small number."""
-    size = abs(value)
-    places = 0 if size >= 10 else 2 if size >= 0.01 or not size else min(5, -math.floor(math.log10(size)))
-    return f"{value:+.{places}f}"
-
-
-def markdown(c: Comparison, limit: int = 950) -> str:
-    """Judged and refusal differences of both trained policies as a table, at most ``limit`` characters long."""
+def markdown(c: Comparison) -> str:
+    """Judged and refusal differences of both trained policies as a table, short enough to show in Dagster."""
     if c.metrics is None:
         return "_Not both versions have been evaluated._"
     rows = [r for p in POLICIES for r in c.metrics.filter(policy=p).to_dicts()
             if _judged(r) or r["metric"] == "refusal"]
-    lines = ["| policy | metric | change | n | told |", "|---|---|---|---|---|"]
-    lines += [f"| {NAMES[r['policy']]} | {label_of(r)} | {interval(estimate(r))} | "
-              f"{r['n']} | {inline(r['verdict'])} |" for r in rows]
-    while len("\n".join(lines)) > limit and len(lines) > 3:
-        lines.pop()
-    return "\n".join(lines)
+    return short_table(("policy", "metric", "change", "n", "told"), [
+        (NAMES[r["policy"]], label_of(r), interval(change_of(r)), r["n"], r["verdict"]) for r in rows], rest="the page")
 
 
 def numbers(c: Comparison) -> dict[str, float | int]:

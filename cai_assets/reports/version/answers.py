@@ -14,9 +14,9 @@ from cai_assets.evals.gate import GateResult
 from cai_assets.evals.judge import QUESTIONS
 from cai_assets.evals.rounds import Stop, over_half, stops_paying
 from cai_assets.evals.statistics import FEW, NOT_SEEN, Estimate, told
-from cai_assets.reports.compare.words import interval, share
 from cai_assets.reports.html.page import Answer, Told
-from cai_assets.reports.rounds import estimate, stop_sentence
+from cai_assets.reports.rounds import stop_sentence
+from cai_assets.reports.text.numbers import change_of, delta_of, interval, share, value_of
 from cai_assets.reports.version.costs import materialisations
 from cai_assets.reports.version.evidence import Evidence, spent
 from cai_assets.reports.version.labels import gate_of
@@ -77,9 +77,9 @@ def _attacked(found: Evidence) -> Answer:
     base = attack_success(found, BASE)
     if row is None or base is None:
         return Answer(question, f"No suite of attacks was run. {found.make('suite_results')}", Told(UNKNOWN), SUITES)
-    change = Estimate(row["delta"], row["delta_n"], row["delta_low"], row["delta_high"])
-    return Answer(question, f"Attacks succeed on the {name_of(row['policy'])} in {share(estimate(row))} requests, on "
-                  f"the base model in {share(estimate(base))}: {interval(change)}.", Told(row["verdict"]), SUITES)
+    change = delta_of(row)
+    return Answer(question, f"Attacks succeed on the {name_of(row['policy'])} in {share(value_of(row))} requests, on "
+                  f"the base model in {share(value_of(base))}: {interval(change)}.", Told(row["verdict"]), SUITES)
 
 
 def _did_it(found: Evidence) -> Answer:
@@ -89,7 +89,7 @@ def _did_it(found: Evidence) -> Answer:
         return Answer(question, "No principle was left out to see what changes. First what that costs: cai attribute "
                       f"{found.version} --plan.", Told(UNKNOWN), PREVENTS)
     seen = [r for r in rows if r["verdict"] in SEEN]
-    changes = {r["principle"]: Estimate(r["delta"], r["n"], r["low"], r["high"]) for r in seen}
+    changes = {r["principle"]: change_of(r) for r in seen}
     said = "; ".join(f"without {p} attack success changes by {interval(e)} over {e.n} requests"
                      for p, e in changes.items())
     few = sum(r["verdict"] == FEW for r in rows)

@@ -15,9 +15,8 @@ from cai_assets.assets import BASE, PLAIN
 from cai_assets.evals.judge import QUESTIONS
 from cai_assets.evals.rounds import stops_paying
 from cai_assets.evals.statistics import Estimate
-from cai_assets.reports.compare.words import interval
-from cai_assets.reports.escape import inline
-from cai_assets.reports.rounds import estimate
+from cai_assets.reports.text.numbers import interval, value_of
+from cai_assets.reports.text.tables import short_table
 from cai_assets.reports.version.answers import answers
 from cai_assets.reports.version.evidence import Evidence
 from cai_assets.reports.version.labels import gate_of
@@ -27,7 +26,6 @@ from cai_assets.reports.version.training import monitors
 
 FIGURES = pl.Schema({"figure": pl.String(), "value": pl.Float64(), "low": pl.Float64(), "high": pl.Float64(),
                      "n": pl.Int64(), "told": pl.String(), "asset": pl.String()})
-LIMIT = 950  # characters that Dagster shows without a click
 
 
 def figures(found: Evidence) -> pl.DataFrame:
@@ -41,18 +39,11 @@ def numbers(table: pl.DataFrame) -> dict[str, float]:
 
 
 def headline(found: Evidence) -> str:
-    """The answers in a few lines of markdown, at most LIMIT characters."""
-    lines = ["| question | answer |", "|---|---|"]
-    for a in answers(found):
-        if a.told is not None:
-            lines.append(f"| {inline(a.question, 60)} | {inline(a.told.word, 60)} |")
-    policy = found.policy
-    if policy:
-        lines += [f"| {policy}: {q} over base | {interval(difference(found, policy, BASE, q).estimate)} |"
-                  for q in KINDS]
-    while len("\n".join(lines)) > LIMIT:
-        lines.pop()
-    return "\n".join(lines)
+    """The answers as a table, short enough to show in Dagster."""
+    rows: list[tuple[str, object]] = [(a.question, a.told.word) for a in answers(found) if a.told is not None]
+    if policy := found.policy:
+        rows += [(f"{policy}: {q} over base", interval(difference(found, policy, BASE, q).estimate)) for q in KINDS]
+    return short_table(("question", "answer"), rows, cell=60, rest="the page")
 
 
 def _rows(found: Evidence) -> Iterator[tuple[Any, ...]]:
@@ -67,7 +58,7 @@ def _rows(found: Evidence) -> Iterator[tuple[Any, ...]]:
         yield _row(f"{policy}_refuses_helpful", metric(found, policy, "refusal", "helpful"), "", "evaluation")
         attacks = attack_success(found, policy)
         if attacks:
-            yield _row(f"{policy}_attack_success", estimate(attacks), attacks["verdict"], "suite_results")
+            yield _row(f"{policy}_attack_success", value_of(attacks), attacks["verdict"], "suite_results")
     yield from _others(found)
 
 

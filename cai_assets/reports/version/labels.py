@@ -11,10 +11,10 @@ from cai_assets.evals.gate import GateResult
 from cai_assets.evals.reward_baselines import BASELINES
 from cai_assets.evals.statistics import Estimate
 from cai_assets.reports.compare.labels import rates
-from cai_assets.reports.compare.words import amount, interval, share
 from cai_assets.reports.html.page import Block, Figure, Missing, Source, Table
 from cai_assets.reports.html.plots import Point, both, scatter
 from cai_assets.reports.reward import NAMES
+from cai_assets.reports.text.numbers import amount, interval, share
 from cai_assets.reports.version.evidence import Evidence
 
 SURE, RIGHT = (0.5, 1.0), (0.0, 1.0)

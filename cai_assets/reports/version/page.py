@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cai_assets.reports.compare.sides import older
+from cai_assets.reports.files import page_file
 from cai_assets.reports.html.page import Section, page
 from cai_assets.reports.version import answers as say
 from cai_assets.reports.version.costs import cost, model_name, records, reproduce
@@ -17,11 +18,9 @@ from cai_assets.reports.version.samples import samples
 from cai_assets.reports.version.suites import attribution, suites, tests
 from cai_assets.reports.version.training import curves, hacked
 from cai_assets.store.canonical import tagged_hash
-from cai_assets.store.layout import Layout, safe_name
+from cai_assets.store.layout import Layout
 from cai_assets.store.pages import write_page
 from cai_assets.versions.rounds import round_of
-
-LONGEST = 100
 
 
 def render(found: Evidence, others: Sequence[Evidence] = ()) -> str:
@@ -67,11 +66,8 @@ def stamp(found: Evidence, others: Sequence[Evidence]) -> str:
 
 
 def page_path(layout: Layout, name: str) -> Path:
-    """``reports/version/<VERSION>.html`` under the data root. Long names are cut, and told apart by a hash."""
-    readable = name.replace("/", "-")
-    if len(readable) > LONGEST:
-        readable = f"{readable[:LONGEST]}-{tagged_hash('page', name)[-8:]}"
-    return layout.file("reports", "version", safe_name(f"{readable}.html"))
+    """``reports/version/<VERSION>.html`` under the data root."""
+    return page_file(layout, "version", name)
 
 
 def save(found: Evidence, others: Sequence[Evidence] = (), path: Path | None = None) -> Path:

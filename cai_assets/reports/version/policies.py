@@ -12,6 +12,7 @@ from cai_assets.evals.judge import Question
 from cai_assets.evals.rounds import over_half
 from cai_assets.evals.statistics import Estimate, clustered_difference, told
 from cai_assets.reports.compare.words import NAMES
+from cai_assets.reports.text.numbers import value_of
 from cai_assets.reports.version.evidence import Evidence
 from cai_assets.store.canonical import tagged_hash
 
@@ -37,7 +38,7 @@ def metric(found: Evidence, policy: str, measure: str, prompts: str) -> Estimate
     """One estimate of the evaluation's table; unknown if it is not there."""
     table = found.table("evaluation")
     rows = [] if table is None else table.filter(policy=policy, metric=measure, prompts=prompts).to_dicts()
-    return Estimate(rows[0]["value"], rows[0]["n"], rows[0]["low"], rows[0]["high"]) if rows else Estimate(None, 0)
+    return value_of(rows[0]) if rows else Estimate(None, 0)
 
 
 def wins(found: Evidence, policy: str, question: Question) -> Estimate:
@@ -97,7 +98,7 @@ def adherence(found: Evidence, policy: str) -> dict[str, Estimate]:
     if table is None:
         return {}
     rows = table.filter(pl.col("policy") == policy, pl.col("metric") == "adherence", pl.col("prompts") != "all")
-    return {r["prompts"].removeprefix("principle:"): Estimate(r["value"], r["n"], r["low"], r["high"])
+    return {r["prompts"].removeprefix("principle:"): value_of(r)
             for r in rows.iter_rows(named=True)}
 
 

@@ -8,9 +8,9 @@ from functools import partial
 from cai_assets.assets import BASE
 from cai_assets.evals.measures import evaluation_measure
 from cai_assets.evals.statistics import Estimate
-from cai_assets.reports.compare.words import interval, share
 from cai_assets.reports.html.page import Block, Figure, Missing, Source, Table, Text, Told
 from cai_assets.reports.html.plots import Point, both, intervals, scatter
+from cai_assets.reports.text.numbers import interval, share
 from cai_assets.reports.version.evidence import Evidence
 from cai_assets.reports.version.policies import (
     AS_BASE,

@@ -11,10 +11,10 @@ import polars as pl
 from cai_assets.evals.judge import QUESTIONS
 from cai_assets.evals.rounds import TEXT_MEASURES, over_half, stops_paying
 from cai_assets.evals.statistics import Estimate, clustered_mean, told
-from cai_assets.reports.compare.words import amount, interval, share
 from cai_assets.reports.html.page import Block, Figure, Missing, Source, Table, Text, Told
 from cai_assets.reports.html.plots import both, lines
-from cai_assets.reports.rounds import estimate, stop_sentence, wins
+from cai_assets.reports.rounds import stop_sentence, wins
+from cai_assets.reports.text.numbers import amount, interval, share, value_of
 from cai_assets.reports.version.evidence import Evidence
 
 HALF = 0.5
@@ -40,7 +40,7 @@ def rounds(found: Evidence) -> Iterator[Block]:
 def _curve(found: Evidence, metrics: pl.DataFrame, chains: str) -> Figure:
     series: dict[str, list[Estimate]] = {q: [Estimate(HALF, 0)] for q in QUESTIONS}
     for r in wins(metrics, "initial"):
-        series[r["measure"]].append(estimate(r))
+        series[r["measure"]].append(value_of(r))
     said = [f"{q} after round {i}: {share(e)}" for q, of in series.items() for i, e in enumerate(of) if i]
     return Figure(both(partial(lines, series, x_axis="round", y_axis="wins over initial", line=HALF,
                                bounds=(0.0, 1.0))),
@@ -51,7 +51,7 @@ def _curve(found: Evidence, metrics: pl.DataFrame, chains: str) -> Figure:
 
 
 def _wins(found: Evidence, metrics: pl.DataFrame, chains: str) -> Table:
-    rows = [(r["round"], r["measure"], r["against"], share(estimate(r)), r["ungraded"], r["missing"], r["identical"],
+    rows = [(r["round"], r["measure"], r["against"], share(value_of(r)), r["ungraded"], r["missing"], r["identical"],
              Told(r["verdict"])) for against in ("previous", "initial") for r in wins(metrics, against)]
     return Table("Wins of each round", ("round", "question", "against", "wins", "ungraded", "no text", "same text",
                                         "told"), rows,
@@ -65,8 +65,8 @@ def _texts(found: Evidence, metrics: pl.DataFrame, chains: str) -> Table:
     for measure in TEXT_MEASURES:
         for level in metrics.filter(measure=measure, kind="level").sort("round").to_dicts():
             change = metrics.filter(measure=measure, kind="change", against="previous", round=level["round"]).to_dicts()
-            rows.append((measure, level["round"], (share if measure == "refusal" else amount)(estimate(level)),
-                         interval(estimate(change[0])) if change else "–"))
+            rows.append((measure, level["round"], (share if measure == "refusal" else amount)(value_of(level)),
+                         interval(value_of(change[0])) if change else "–"))
     return Table("Texts of each round", ("measure", "round", "value", "change since the round before"), rows,
                  note="Lexical measures: they need no judge and say nothing of quality. echo is the share of the text "
                       "that repeats the prompt.",

@@ -10,13 +10,11 @@ import polars as pl
 
 from cai_assets.assets import BASE
 from cai_assets.evals.measures import label_of
-from cai_assets.evals.statistics import Estimate
 from cai_assets.evals.suites.model import ATTACK, ATTACKS, FOUR, POOLED
-from cai_assets.reports.compare.words import interval, share
 from cai_assets.reports.constitution_tests import case_results, verdict
 from cai_assets.reports.html.page import Block, Figure, Missing, Source, Table, Text, Told
 from cai_assets.reports.html.plots import both, intervals
-from cai_assets.reports.rounds import estimate
+from cai_assets.reports.text.numbers import change_of, delta_of, interval, share, value_of
 from cai_assets.reports.version.evidence import Evidence
 from cai_assets.reports.version.policies import name_of
 
@@ -47,7 +45,7 @@ def attack_success(found: Evidence, policy: str) -> dict[str, Any] | None:
 def _attacks(found: Evidence, metrics: pl.DataFrame) -> Iterator[Block]:
     rows = metrics.filter(suite=POOLED, headline=True, mode="all").to_dicts()
     if rows:
-        rates = {name_of(r["policy"]): estimate(r) for r in rows}
+        rates = {name_of(r["policy"]): value_of(r) for r in rows}
         yield Figure(both(partial(intervals, rates, axis="share of attacks that succeed", bounds=(0.0, 1.0))),
                      "Attack success over every suite of attacks (lower is better)",
                      "A request counts once, however it was wrapped. base again is the base model sampled once more: "
@@ -71,13 +69,12 @@ def _modes(found: Evidence, metrics: pl.DataFrame) -> Iterator[Block]:
 
 
 def _cell(rows: Sequence[Mapping[str, Any]]) -> str:
-    return share(estimate(dict(rows[0]))) if rows else "–"
+    return share(value_of(dict(rows[0]))) if rows else "–"
 
 
 def _headlines(found: Evidence, metrics: pl.DataFrame) -> Table:
-    rows = [(f"{r['suite']}: {label_of(r['measure'])}", name_of(r["policy"]), share(estimate(r)),
-             "–" if r["policy"] == BASE else interval(Estimate(r["delta"], r["delta_n"], r["delta_low"],
-                                                               r["delta_high"])),
+    rows = [(f"{r['suite']}: {label_of(r['measure'])}", name_of(r["policy"]), share(value_of(r)),
+             "–" if r["policy"] == BASE else interval(delta_of(r)),
              r["ungraded"], r["failed"], Told(r["verdict"]) if r["verdict"] else "–")
             for r in metrics.filter(pl.col("headline"), pl.col("kind") != ATTACK, pl.col("mode") == "all").to_dicts()]
     better = {r["suite"]: ARROW[r["better"]] for r in metrics.filter("headline").to_dicts()}
@@ -120,7 +117,7 @@ def attribution(found: Evidence) -> Iterator[Block]:
         yield Missing("no principle has been left out to see what changes. The command shows first what that costs.",
                       command)
         return
-    effects = {r["principle"]: Estimate(r["delta"], r["n"], r["low"], r["high"]) for r in known}
+    effects = {r["principle"]: change_of(r) for r in known}
     said = "; ".join(f"without {p} {interval(e)}" for p, e in effects.items())
     yield Figure(both(partial(intervals, effects, axis="attack success without it, minus with it", line=0.0)),
                  "What each principle prevents: change of attack success when it is left out",
@@ -129,7 +126,7 @@ def attribution(found: Evidence) -> Iterator[Block]:
     yield Table("Principles left out, one at a time", ("principle", "policy", "change", "requests", "p (Holm)", "told",
                                                        "state"),
                 [(r["principle"], name_of(r["policy"]) if r["policy"] else "–",
-                  interval(Estimate(r["delta"], r["n"] or 0, r["low"], r["high"])) if r["delta"] is not None else "–",
+                  interval(change_of(r)) if r["delta"] is not None else "–",
                   r["n"], r["p_holm"], Told(r["verdict"]) if r["verdict"] else "–", r["state"])
                  for r in rows.filter(kind="without").to_dicts()],
                 note="told is of the version without the principle: 'worse' says that the principle prevents attacks. "

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from cai_assets.reports.compare.words import interval
 from cai_assets.reports.html.page import Answer, Block, Missing, Section, Text, Told, page
+from cai_assets.reports.text.numbers import interval
 from cai_assets.reports.version.evidence import Evidence
 from cai_assets.reports.version.policies import KINDS, basis, between
 from cai_assets.reports.versions import sections

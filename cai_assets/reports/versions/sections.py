@@ -14,12 +14,11 @@ from cai_assets.constitution.diff import diff
 from cai_assets.evals.judge import QUESTIONS
 from cai_assets.evals.rounds import stops_paying
 from cai_assets.evals.statistics import FEW, Estimate
-from cai_assets.reports.compare.words import share
 from cai_assets.reports.html.page import Block, Figure, Missing, Source, Table, Text, Told
 from cai_assets.reports.html.plots import Point, bars, both, lines, scatter
 from cai_assets.reports.ranking import NotComparable
 from cai_assets.reports.ranking import ranking as rank
-from cai_assets.reports.rounds import estimate
+from cai_assets.reports.text.numbers import share, value_of
 from cai_assets.reports.version.costs import SUMS, materialisations
 from cai_assets.reports.version.evidence import Evidence, spent
 from cai_assets.reports.version.labels import gate_of
@@ -144,7 +143,7 @@ def _refusal(found: Evidence, prompts: str) -> Estimate:
 
 def _attacks(found: Evidence) -> Estimate:
     row = attack_success(found, found.policy) if found.policy else None
-    return estimate(row) if row else UNKNOWN
+    return value_of(row) if row else UNKNOWN
 
 
 def _ranked(policy: str) -> str:

@@ -1,0 +1,1 @@
+"""How reports put tables and numbers: each in one place."""

@@ -57,7 +57,7 @@ def test_register_diff_and_archive(project: Path) -> None:
 def test_a_round_needs_the_rl_policy_of_the_one_before(project: Path) -> None:
     run("register")
     (version,) = versions(project)
-    assert f"rl_policy for {version} has not been materialised yet" in run("round", version, code=2)
+    assert f"rl_policy for {version} is not materialized yet" in run("round", version, code=2)
     assert "Known" in run("round", "nonsense", code=2)
     records = Records(Layout(project / "data"))
     records.add(Record(asset="rl_policy", partition=version, digest="k1:0", path="checkpoints/rl_policy/0"))

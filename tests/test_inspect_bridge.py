@@ -232,7 +232,7 @@ def test_policies_by_name(settings: dict[str, Any], tmp_path: Path) -> None:
     by_folder = engine_of(project, str(folder)).identity
     assert engine_of(project, "k1:0123456789ab").identity == by_folder
     assert engine_of(project, "base").identity == engine_of(project, "judge").identity != by_folder
-    for unknown, says in (("rl_policy@none", "materialise it first"), ("nobody", "give sft_baseline"),
+    for unknown, says in (("rl_policy@none", "materialize it first"), ("nobody", "give sft_baseline"),
                           ("fedcba9876", "give sft_baseline")):
         with pytest.raises(UnknownPolicy, match=says):
             engine_of(project, unknown)
@@ -240,7 +240,7 @@ def test_policies_by_name(settings: dict[str, Any], tmp_path: Path) -> None:
 
 def test_what_cannot_run_is_told_before_anything_runs(settings: dict[str, Any], tmp_path: Path) -> None:
     for name, policy, says in (("jailbrake", "base", "did you mean 'jailbreak'"), ("harmful", "nobody", "no model"),
-                               ("harmful", "rl_policy@x-v1-0", "has not been materialised")):
+                               ("harmful", "rl_policy@x-v1-0", "is not materialized yet")):
         with pytest.raises(BridgeError, match=says):
             run_suites([name], policy, log_dir=tmp_path / "logs", settings=settings)
     assert not (tmp_path / "logs").exists()

@@ -26,10 +26,10 @@ ATTRIBUTION = pl.Schema({
 
 @dg.asset(**declared("attribution"))
 def attribution(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
-    """What each principle does: attack success without it, against the whole version. One row a derived version.
+    """What each principle does: attack success without it, against the whole version. One row per derived version.
 
-    Reads the derived versions that were made; registers none and calls no model. `cai attribute VERSION` makes them
-    after showing what they cost. A later round and a version that was itself derived have an empty table.
+    Reads the derived versions that exist; registers none and calls no model. `cai attribute VERSION` materializes
+    them after showing their cost. A later round and a version that is itself derived have an empty table.
     """
     made = Making(context, project, partition=context.partition_key)
     made.record("suite_results")
@@ -84,10 +84,10 @@ def partition_links(found: Attribution) -> str:
 def how_to(found: Attribution) -> str:
     """The command, and the way in the UI for versions that are registered."""
     lines = [f"```\ncai attribute {found.version} --plan\ncai attribute {found.version}\n```",
-             "The first shows what it costs, the second asks, registers each derived version, and makes it."]
+             "The first shows the cost; the second asks, registers each derived version, and materializes it."]
     waiting = [e.key for e in found.entries if e.state == "registered" and e.key and not e.seed]
     if waiting:
-        lines.append("Registered and not comparable yet. In the UI: materialise these partitions with the job 'all', "
+        lines.append("Registered but not comparable yet. In the UI: materialize these partitions with the job 'all', "
                      f"then this asset again: {', '.join(waiting)}.")
     return "\n\n".join(lines)
 

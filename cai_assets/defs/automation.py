@@ -65,7 +65,7 @@ def on_real_change(
 
 
 @dg.sensor(minimum_interval_seconds=SENSOR_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING,
-           description="Registers constitution versions as files change. Starts no run and spends nothing.")
+           description="Registers constitution versions as files change. Starts no runs and generates nothing.")
 def register_constitutions(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     settings = load_settings()
     keys, problems = register_folder(_absolute(settings.constitutions), Snapshots(Layout(settings.data_root)))
@@ -92,8 +92,8 @@ automation = dg.AutomationConditionSensorDefinition(
 
 
 @dg.schedule(job=everything, cron_schedule="0 3 * * 1", execution_timezone="UTC",
-             description="Every Monday: the newest version of each constitution again, archived and derived ones left "
-                         "out. Unchanged rows are reused.")
+             description="Every Monday: reruns the newest version of each constitution, except archived and derived "
+                         "ones. Unchanged rows are reused.")
 def weekly(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
     settings = load_settings()
     keys = newest_versions(context.instance.get_dynamic_partitions(VERSIONS), Layout(settings.data_root))

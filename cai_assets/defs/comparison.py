@@ -29,11 +29,10 @@ SHOWN = 20
 
 @dg.asset(**declared("comparison", when=None))
 def comparison(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
-    """The newest evaluation of every constitution version, side by side. One row a version, policy and metric.
+    """The newest evaluation of every constitution version, side by side. One row per version, policy, and metric.
 
-    Versions derived to find out what one principle does are left out: the asset 'attribution' shows them.
-    Beside it one HTML page for each version and the one registered before it (``cai compare`` makes any other), and one
-    page across versions.
+    Excludes versions derived for attribution: the asset 'attribution' shows them. Also writes one HTML page for each
+    version and the one registered before it (``cai compare`` writes any other pair), and one page across versions.
     """
     made = Making(context, project, partition=None)
     frames = []
@@ -45,7 +44,7 @@ def comparison(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proj
         made.using(record)
         frames.append(project.records.table(record).select(pl.lit(version).alias("version"), pl.all()))
     if not frames:
-        raise RecordMissing("no constitution version has been evaluated yet: materialise 'evaluation' first")
+        raise RecordMissing("no constitution version has been evaluated yet: materialize 'evaluation' first")
     frame = pl.concat(frames, how="diagonal")  # older tables have fewer columns
     wins = frame.filter(pl.col("metric").str.ends_with("win_rate"), pl.col("policy") == "rl_policy")
     return made.table("comparison", frame, metadata={

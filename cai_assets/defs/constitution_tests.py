@@ -21,11 +21,11 @@ from cai_assets.store.records import RecordMissing
 def constitution_tests(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
 ) -> dg.MaterializeResult[None]:
-    """The cases of `constitutions/NAME.tests.yaml`: does each principle act as its author meant, and does the policy?
+    """The cases in `constitutions/NAME.tests.yaml`: do the principles and the policy act as intended?
 
-    Needs no training: materialised by hand right after the constitution it holds each principle's own revisions and
-    labels against the cases; once there is an RL policy, automation runs it again, with the policy's own answers. The
-    file is read as it is now; without one the table is empty, and the check `cases_pass` says so.
+    Needs no training: materialize it right after the constitution to test each principle's own revisions and labels.
+    Once there is an RL policy, automation reruns it and also tests the policy's own answers. It reads the current
+    file; without one, the table is empty and the check `cases_pass` says so.
     """
     made = Making(context, project, partition=context.partition_key)
     made.record("constitution")
@@ -33,7 +33,7 @@ def constitution_tests(
     if tests is None:
         name = tests_path(project, context.partition_key).name
         return made.table("constitution_tests", pl.DataFrame(schema=ROWS), settings=(), details={"tests": None},
-                          metadata={"tests": f"there is no {name}", **numbers(pl.DataFrame(schema=ROWS))})
+                          metadata={"tests": f"{name} does not exist", **numbers(pl.DataFrame(schema=ROWS))})
     policy = finished_policy(made)
     roles = roles_of(project, made.completer, before=made.before(), policy=policy)
     found = run_cases(project.settings, registered(project, context.partition_key), tests.cases, roles=roles)
@@ -47,7 +47,7 @@ def read_tests(project: Project, version: str) -> Tests | None:
     try:
         return tests_of(project, version)
     except CasesError as e:
-        raise dg.Failure(f"{e}\nCorrect it (cai lint) and materialise again.", allow_retries=False) from None
+        raise dg.Failure(f"{e}\nFix it (cai lint) and materialize again.", allow_retries=False) from None
 
 
 def finished_policy(made: Making) -> Checkpoint | None:

@@ -1,4 +1,4 @@
-"""Evaluation of every policy on held-apart prompts."""
+"""Evaluation of every policy on held-out prompts."""
 
 from collections.abc import Callable
 from typing import Any

@@ -35,9 +35,9 @@ from cai_assets.versions.snapshots import UnknownVersion
 def prompts(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """Red-team and helpful prompts, train and evaluation splits that never overlap.
 
-    One row a prompt. From the bundled sample, or the files named by ``prompts.paths``. Rows that cannot be used are
-    set aside with their reason; rows in = kept + duplicates + rejected. Prompts that red-teaming found are chosen
-    first, and the record names the table of where they come from.
+    One row per prompt, from the bundled sample or the files in ``prompts.paths``. Rows that cannot be used are set
+    aside with the reason; rows read = kept + duplicates + rejected. Prompts found by red-teaming are chosen first, and
+    the record names the table with their origin.
     """
     made = Making(context, project, partition=None)
     settings = project.settings
@@ -66,10 +66,10 @@ def prompts(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project
 def initial_responses(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
 ) -> dg.MaterializeResult[None]:
-    """The generator's response to every prompt, both splits. One row a prompt, keyed by prompt text, model and seed.
+    """The generator's response to every prompt, both splits. One row per prompt, keyed by prompt text, model, and seed.
 
-    The only unpartitioned asset that partitioned ones hang on: a shortcut from ``prompts`` would make automation
-    train a policy several times for one change.
+    The only unpartitioned asset directly upstream of partitioned ones: a shortcut from ``prompts`` would make
+    automation train a policy several times for one change.
     """
     made = Making(context, project, partition=None)
     settings = project.settings
@@ -85,7 +85,7 @@ def starting_responses(
 ) -> dg.MaterializeResult[None]:
     """The responses that this round improves on. Same rows as initial_responses.
 
-    In round 1 they are the generator's. In a later round (partition ``<version>-r2`` and so on) the RL policy of the
+    In round 1 they are the generator's. In a later round (partition ``<version>-r2`` and so on), the RL policy of the
     round before responds to the same prompts.
     """
     made = Making(context, project, partition=context.partition_key)

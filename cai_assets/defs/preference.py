@@ -26,7 +26,7 @@ from cai_assets.store.checkpoints import Checkpoint
 @dg.asset(**declared("response_pairs", code_version="2"))
 def response_pairs(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """Two responses to each training prompt: samples of the SL policy (or of the generator), or the initial response
-    and the last revision. Identical pairs are marked and never labelled."""
+    and the last revision. Identical pairs are marked and never labeled."""
     made = Making(context, project, partition=context.partition_key)
     settings = project.settings
     source = settings.pairs.source

@@ -20,8 +20,10 @@ class ProjectResource(dg.ConfigurableResource[Project]):
     An unknown key is an error.
     """
 
-    scale: str = Field(default="", description="smoke, small or full; empty: from the settings file or environment")
-    overrides: dict[str, Any] = Field(default={}, description="any other setting, nested as 'cai settings' prints it")
+    scale: str = Field(default="", description="smoke, small, or full; empty: from the settings file or the "
+                                               "environment")
+    overrides: dict[str, Any] = Field(default={}, description="any other settings, nested as 'cai settings' prints "
+                                                              "them")
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Project]:

@@ -45,7 +45,7 @@ KEY = re.compile(r"(k1:)?[0-9a-f]{8,32}")
 
 
 class NoBreaks(CaiError, LookupError):
-    """Nothing to look through. The message says what to give or to materialise."""
+    """Nothing to look through. The message says what to give or to materialize."""
 
 
 class Found(NamedTuple):
@@ -105,8 +105,8 @@ def _evaluated(project: Project, target: str, policy: str) -> tuple[Record, str]
         return project.records.latest(SUITES, version), policy
     except (RecordMissing, UnsafeName):
         made = ", ".join(project.records.partitions(SUITES)) or "none yet"
-        raise NoBreaks(f"no suite results of {version!r}: materialise {SUITES} (cai materialize VERSION). There are "
-                       f"those of: {made}") from None
+        raise NoBreaks(f"no suite results of {version!r}: materialize {SUITES} (cai materialize VERSION). "
+                       f"Available: {made}") from None
 
 
 def _key(target: str) -> str | None:
@@ -119,7 +119,7 @@ def _key(target: str) -> str | None:
 def _by_key(project: Project, key: str) -> tuple[Record, str]:
     found = [(r, ref.asset) for r in project.records.every(SUITES) for ref in r.inputs if ref.digest.startswith(key)]
     if not found:
-        raise NoBreaks(f"no suite results of a checkpoint {key}: materialise {SUITES} of the version it belongs to")
+        raise NoBreaks(f"no suite results of a checkpoint {key}: materialize {SUITES} of the version it belongs to")
     return max(found, key=lambda pair: pair[0].created)
 
 
@@ -145,6 +145,6 @@ def _evaluation(project: Project, version: str) -> tuple[pl.DataFrame, pl.DataFr
     record = project.records.latest(HELD_OUT, version)
     asked = nearest(record, "starting_responses", tree(project.layout, record))
     if asked is None or "rows" not in record.details:
-        raise RecordMissing(f"{record.ref.id} names no rows: materialise {HELD_OUT} of {version} again")
+        raise RecordMissing(f"{record.ref.id} names no rows: materialize {HELD_OUT} of {version} again")
     rows = read_parquet(project.layout.absolute(record.details["rows"]))
     return rows, project.records.table(asked)

@@ -28,7 +28,7 @@ class Base(NamedTuple):
 
 
 class CheckpointGone(CaiError, LookupError):
-    """A record names a checkpoint that is not there. The message says what to materialise again."""
+    """A record names a checkpoint that is not there. The message says what to materialize again."""
 
 
 def round_before(project: Project, partition: str) -> Record | None:
@@ -42,7 +42,7 @@ def checkpoint_of(project: Project, record: Record) -> Checkpoint:
     found = project.checkpoints.find(record.asset, record.digest)
     if found is None:
         raise CheckpointGone(f"{record.asset} names checkpoint {record.digest}, which is gone from {record.path}: "
-                             f"materialise {record.asset} again")
+                             f"materialize {record.asset} again")
     return found
 
 

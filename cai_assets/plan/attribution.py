@@ -126,7 +126,7 @@ def whole_standing(project: Project, version: str) -> str:
         return f"made with other settings: {'; '.join(dict.fromkeys(changes))}"
     seed = _seed(project, records)
     if seed != project.settings.seed:
-        return f"made with seed {seed}, and not {project.settings.seed}"
+        return f"made with seed {seed} instead of {project.settings.seed}"
     return _older(project, records)
 
 
@@ -141,7 +141,7 @@ def standing(project: Project, version: str, derived: Derived) -> str:
         return f"made with other settings: {'; '.join(dict.fromkeys(changes))}"
     mine, theirs = _seed(project, own), _seed(project, whole)
     if theirs is None or mine != theirs + derived.seed:
-        return f"made with seed {mine}, where the whole version has {theirs}"
+        return f"made with seed {mine}, but the whole version with {theirs}"
     return _older(project, own)
 
 

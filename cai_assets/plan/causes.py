@@ -1,4 +1,4 @@
-"""Why rows are missing: which principle, or which setting, differs from what was materialised before.
+"""Why rows are missing: which principle, or which setting, differs from what was materialized before.
 
 A frame of what waits has ``principle_id``, null where all principles are in one question, and may have ``calls``, the
 calls that wait with it (one, unless told), and ``drawn_before``.
@@ -59,7 +59,7 @@ def row_causes(
 
 def _change(principle_id: str, was: str | None, before: Constitution | None, now: Constitution, use: Use) -> str:
     if before is None:
-        return "no version before"
+        return "no earlier version"
     old = {p.id: p for p in before.taking_part(use)}
     if principle_id not in old:
         return "added"
@@ -68,7 +68,8 @@ def _change(principle_id: str, was: str | None, before: Constitution | None, now
     if was not in {None, principle_id}:
         return "drawn in place of another"
     shots = [c.few_shots.revision if use == "critique" else c.few_shots.preference for c in (before, now)]
-    return "the examples were edited" if shots[0] != shots[1] and use != "evaluation" else f"unchanged; {NEVER}"
+    reason = "the few-shot examples were edited" if shots[0] != shots[1] and use != "evaluation" else ""
+    return reason or f"unchanged; {NEVER}"
 
 
 def setting_changes(before: Record | None, now: Mapping[str, Any]) -> list[str]:

@@ -34,22 +34,22 @@ ROUNDING = 1e-12
 REASONS = {
     "added": "takes its share of draws from the others",
     "removed": "its draws go to the others",
-    "edited": "its request stands in the prompts of what drew it",
-    "re-weighted": "draws move to it or from it",
-    "shots": "the examples stand in every prompt of this phase",
-    "all": "other draws, requests or examples",
+    "edited": "its request is in the prompt of every row that drew it",
+    "re-weighted": "draws move to or from it",
+    "shots": "the examples are in every prompt of this phase",
+    "all": "different draws, requests, or examples",
 }
 
-CANNOT = "no principle is left for this phase: it cannot be made"
-NEW_POLICIES = "new policies respond and are judged; rows of the others are reused"
+CANNOT = "no principle is left for this phase, so it cannot be materialized"
+NEW_POLICIES = "new policies respond and are judged; rows of other policies are reused"
 # What a table comes to whose calls new policies answer.
 BY_POLICIES: Mapping[str, Effect] = {
-    "response_pairs": (1.0, None, "sampled again from sl_policy"),
+    "response_pairs": (1.0, None, "resampled from sl_policy"),
     "evaluation": (None, None, NEW_POLICIES), "suite_results": (None, None, NEW_POLICIES),
-    "constitution_tests": (None, None, "its own cases, and answers of the new rl_policy"),
+    "constitution_tests": (None, None, "its own cases, and the answers of the new rl_policy"),
 }
 NONE_LEFT: dict[Use, str] = {"critique": CANNOT, "preference": CANNOT,
-                             "evaluation": "no principle is left to judge by: adherence is no longer measured"}
+                             "evaluation": "no principle is left to judge by, so adherence is no longer measured"}
 
 
 class Touch(NamedTuple):
@@ -130,8 +130,8 @@ def _between(before: Constitution, after: Constitution, change: str, reason: str
         return _touched(change, {
             "critiques": (share_of_steps(t, rounds, c), share_of_chains(t, rounds, c), why("critique")),
             "revisions": (share_of_steps(t, rounds), chains, why("critique")),
-            "sl_dataset": (None, chains, "holds the revisions of those chains"),
-            "preference_pairs": (1.0, None, "labels of new responses"),
+            "sl_dataset": (None, chains, "contains the revisions of those chains"),
+            "preference_pairs": (1.0, None, "labels for new responses"),
             "round_quality": (None, chains, "new revisions are judged")})
     if labels:
         return _touched(change, {"preference_pairs": (labels, None, why("preference"))})
@@ -155,9 +155,9 @@ def _of_any(name: str, reached: Collection[str]) -> Effect:
     trained = [n for n in above if n in CHECKPOINTS]
     if asset.kind == "training":
         new = f": {' and '.join(trained)} {'are' if len(trained) > 1 else 'is'} new" if trained else ""
-        return 1.0, None, f"trained again{new or f' on {above[0]}'}"
+        return 1.0, None, f"retrained{new or f' on {above[0]}'}"
     if asset.kind == "view":
-        return None, None, "shows what is new above it"
+        return None, None, "shows what is new upstream"
     if name in BY_POLICIES:
         return BY_POLICIES[name]
-    return None, None, f"made again from new {' and '.join(above)}"
+    return None, None, f"recomputed from new {' and '.join(above)}"

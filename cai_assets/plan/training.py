@@ -1,4 +1,4 @@
-"""The trainings of a plan: whether the checkpoint is there already, and if not, what about it is new."""
+"""The training runs of a plan: whether the checkpoint already exists, and if not, what about it is new."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cai_assets.store.checkpoints import Checkpoint
 from cai_assets.train import identity
 from cai_assets.train.job import Kind
 
-PARTS = {"base": "its base model", "data": "its training rows", "seed": "the seed", "code_version": "the training code"}
+PARTS = {"base": "the base model", "data": "the training data", "seed": "the seed", "code_version": "the training code"}
 
 
 class Trainings(Lines):
@@ -46,7 +46,7 @@ class Trainings(Lines):
         reasons = [] if found else self._reasons(asset, [*after, *rows_of])
         self.lines.append(Line(
             asset, training=REUSE if found else TRAIN if known else UNLESS, causes=dict.fromkeys(reasons, 1),
-            note="" if known else "its key is known once the rows above exist",
+            note="" if known else "its key is known once the upstream rows exist",
             **cost_of(rate, 0 if found else 1, self.settings.price_per_gpu_hour)))
         return found
 
@@ -65,4 +65,5 @@ class Trainings(Lines):
         if last is None or asset not in self.parts:
             return [f"the checkpoint of {record.ref.id} is gone"]
         differ = [name for part, name in PARTS.items() if last.record.get(part) != self.parts[asset][part]]
-        return [f"{name} differs from {record.ref.id}'s" for name in differ] or ["it was never trained like this"]
+        return [f"{name} differs from {record.ref.id}'s" for name in differ] or ["never trained with these inputs and "
+                                                                                 "settings"]

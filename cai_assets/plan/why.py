@@ -46,7 +46,7 @@ def why_row(project: Project, asset: str, version: str, row: str, *, against: st
     version compared with was not materialised.
     """
     if asset not in CALLED:
-        raise CannotExplain(f"rows of {asset} cannot be compared one by one; choose one of {', '.join(CALLED)}")
+        raise CannotExplain(f"rows of {asset} cannot be compared one by one; use one of {', '.join(CALLED)}")
     before = _payload(project, asset, _table(project, asset, against), row, f"{asset} for {against}", {})
     planned: dict[str, str] = {}
     table, of = _table_or_plan(project, asset, version, planned)
@@ -110,12 +110,12 @@ def _table_or_plan(project: Project, asset: str, version: str, planned: dict[str
 
 def _why_planned(project: Project, asset: str, version: str, old: Record) -> list[Difference]:
     if asset not in CHECKPOINTS:
-        raise CannotExplain(f"{asset} for {version} was not materialised yet: 'cai plan {version}' says what its rows "
-                            "depend on; for one row name it")
+        raise CannotExplain(f"{asset} for {version} is not materialized yet: 'cai plan {version}' shows what its rows "
+                            "depend on; to ask about one row, name it")
     plan = _Asked(project, version)
     if asset not in plan.parts:
         causes = "; ".join(next(x for x in plan.lines if x.asset == asset).causes)
-        raise CannotExplain(f"the key of {asset} for {version} is known once what it is made from exists: {causes}")
+        raise CannotExplain(f"the key of {asset} for {version} is not known until its inputs exist: {causes}")
     return _different_parts(_parts(project, old), plan.parts[asset])
 
 
@@ -134,8 +134,8 @@ def _changed_rows(project: Project, old: Record, new: Record) -> list[Difference
     if not other.height:
         return []
     first = ":".join(str(part) for part in other.select(ids).row(0))
-    return [Difference("rows", str(before.height), f"{now.height}, of them {other.height} with another key; the first "
-                                                   f"is {first}")]
+    return [Difference("rows", str(before.height), f"{now.height}, {other.height} of them with a different key; the "
+                                                   f"first is {first}")]
 
 
 def _table(project: Project, asset: str, version: str) -> pl.DataFrame:
@@ -185,7 +185,7 @@ def _payload(project: Project, asset: str, table: pl.DataFrame, row: str, of: st
     stored = {k: r.payload for step in call_steps(asset) for k, r in project.store.lookup(step, keys).items()}
     payload = stored.get(keys[0], planned.get(keys[0])) if keys else None
     if payload is None and keys and planned:
-        raise CannotExplain(f"{row} of {of} waits for a text that does not exist yet: ask about what is above it")
+        raise CannotExplain(f"{row} of {of} depends on a text that does not exist yet: ask about an upstream asset")
     if payload is None:
         raise CannotExplain(f"{of} has no finished row {row!r}; rows are named by {name}"
                             + (", or PROMPT:ROUND" if "round" in found.columns else ""))

@@ -27,7 +27,7 @@ class FileGone(StoreCorrupt):
     """A file is not there, or not any more."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"{path} is gone; run again: what was only in it is made anew")
+        super().__init__(f"{path} is gone; rerun: rows that were only in it are regenerated")
         self.path = path
 
 
@@ -64,8 +64,8 @@ def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
     except FileNotFoundError:
         raise FileGone(path) from None
     except (OSError, pa.ArrowException) as e:
-        raise StoreCorrupt(f"{path} cannot be read back ({e}); move it away and run again: "
-                           "its rows are generated anew, every other row is reused") from e
+        raise StoreCorrupt(f"{path} cannot be read back ({e}); move it away and rerun: "
+                           "its rows are regenerated, and every other row is reused") from e
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:

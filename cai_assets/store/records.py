@@ -119,7 +119,7 @@ class Records:
         last = self._last(folder)
         if last == 0:
             where = f" for {partition}" if partition else ""
-            raise RecordMissing(f"{asset}{where} has not been materialised yet: materialise it first")
+            raise RecordMissing(f"{asset}{where} is not materialized yet: materialize it first")
         return self._load(f"{folder}/{last:06d}.json")
 
     def get(self, ref: Ref) -> Record:

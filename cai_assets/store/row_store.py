@@ -206,5 +206,5 @@ def _shard_table(path: Path, columns: list[str], rows: pl.Series | None = None) 
     for column in columns:
         if table.field(column).type != ARROW.field(column).type or table[column].null_count:
             raise StoreCorrupt(f"{path}: column {column!r} has another type than it was written with, or missing "
-                               "values; move the file away and run again")
+                               "values; move the file away and rerun")
     return table

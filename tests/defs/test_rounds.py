@@ -84,6 +84,6 @@ def test_a_round_without_the_one_before_says_what_to_do(history: History) -> Non
     result = run_round(history, data, f"{version}-r3")
     assert not result.success
     failure = next(e for e in result.all_events if e.is_step_failure and "starting_responses" in str(e.step_key))
-    assert f"rl_policy for {version}-r2 has not been materialised yet" in str(failure.step_failure_data.error)
-    with pytest.raises(RecordMissing, match="materialise it first"):
+    assert f"rl_policy for {version}-r2 is not materialized yet" in str(failure.step_failure_data.error)
+    with pytest.raises(RecordMissing, match="materialize it first"):
         make_plan(history.project(data), f"{version}-r3")

@@ -53,9 +53,10 @@ def test_a_checkpoint_that_is_only_planned_has_a_key_or_the_reason_why_not(
     world: tuple[Project, str, str, pl.DataFrame], history: History
 ) -> None:
     project, before, now, _ = world
-    with pytest.raises(LookupError, match=r"key of sl_policy .* is known once .* revisions: up to \d+ rows are new"):
+    with pytest.raises(LookupError, match=r"key of sl_policy .* is not known until .* revisions: up to \d+ rows are "
+                                          r"new"):
         why_asset(project, "sl_policy", now, against=before)
-    with pytest.raises(LookupError, match=r"critiques for .* was not materialised yet: 'cai plan"):
+    with pytest.raises(LookupError, match=r"critiques for .* is not materialized yet: 'cai plan"):
         why_asset(project, "critiques", now, against=before)
     history.settings["rl"] = {"beta": 0.5}
     changed = history.project(history.root / "data")
@@ -74,7 +75,7 @@ def test_a_table_names_its_settings_inputs_and_rows(
     assert fields(found) == ["settings.seed", "input constitution", "input starting_responses", "rows"]
     assert found[0].now == "5"
     total = project.records.latest("critiques", before).rows
-    assert f"{total}, of them {total} with another key" in found[-1].now
+    assert f"{total}, {total} of them with a different key" in found[-1].now
     assert fields(why_asset(project, "critiques", before, against=before)) == []
     assert "seed" in fields(why_asset(project, "sl_policy", now, against=before))
 

@@ -173,7 +173,7 @@ def test_a_folder_in_use_is_not_written_and_a_failed_export_leaves_nothing(tmp_p
 def test_what_was_not_made_is_named(tmp_path: Path) -> None:
     other = world().history.constitution.model_copy(update={"version": "v9"})
     key = world().history.project(world().data).snapshots.register(other)
-    with pytest.raises(ExportError, match=r"sl_dataset .*materialise it first"):
+    with pytest.raises(ExportError, match=r"sl_dataset .*materialize it first"):
         export_dataset(world().layout, key, tmp_path / "out", held_out=0.2)
 
 

@@ -42,7 +42,8 @@ def test_edited_examples_are_named() -> None:
     shot = RevisionShot(prompt="p", response="r", critique_request="c?", critique="c", revision_request="r?",
                         revision="better")
     shown = BEFORE.model_copy(update={"few_shots": FewShots(revision=(shot,))})
-    assert row_causes(ROWS[1:2], [], BEFORE, shown, "critique") == {"principle lies (the examples were edited)": 1}
+    assert row_causes(ROWS[1:2], [], BEFORE, shown, "critique") == {"principle lies (the few-shot examples were "
+                                                                    "edited)": 1}
 
 
 def test_a_setting_and_a_principle_that_changed_together_are_both_named() -> None:

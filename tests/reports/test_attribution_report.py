@@ -63,8 +63,8 @@ def test_an_effect_in_a_sentence(found: dict[str, Any], text: str) -> None:
 
 
 def test_what_was_not_measured_says_what_it_lacks() -> None:
-    assert said(entry(state="registered", why="made with seed 1, and not 0"), {}, 20) == (
-        "Without guard: not measured. Registered: made with seed 1, and not 0.")
+    assert said(entry(state="registered", why="made with seed 1 instead of 0"), {}, 20) == (
+        "Without guard: not measured. Registered: made with seed 1 instead of 0.")
     alone = said(entry(kind="only"), effect(-0.1, -0.2, -0.05, "better", kind="only"), 20)
     assert alone.startswith("guard alone, beside no principle: attack success falls by 0.10")
 

@@ -36,7 +36,7 @@ def test_concurrent_writers_get_numbers_of_their_own(tmp_path: Path) -> None:
 
 
 def test_a_missing_record_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(RecordMissing, match="revisions for v has not been materialised"):
+    with pytest.raises(RecordMissing, match="revisions for v is not materialized yet"):
         Records(Layout(tmp_path)).latest("revisions", "v")
 
 

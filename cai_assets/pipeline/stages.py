@@ -7,6 +7,7 @@ up. So what is planned and what is done cannot drift apart.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import assert_never
 
 import polars as pl
 
@@ -16,6 +17,8 @@ from cai_assets.evals import judge
 from cai_assets.evals.evaluate import evaluate
 from cai_assets.evals.gate import GateResult, measure_labeller
 from cai_assets.pipeline.policies import samples_of
+from cai_assets.registry.algorithms import ALGORITHMS
+from cai_assets.registry.rewards import REWARDS
 from cai_assets.settings import Settings
 from cai_assets.steps.comparisons import Mixed, comparisons, mix_human
 from cai_assets.steps.complete import Completer, Row
@@ -141,12 +144,20 @@ def reward_comparisons(settings: Settings, labelled: pl.DataFrame, responses: pl
 def reinforcement_rows(settings: Settings, constitution: Constitution, pairs: pl.DataFrame) -> pl.DataFrame:
     """Each prompt once, or for DPO each graded pair, in canonical order, with the held-out prompts marked.
 
-    ``pairs``: response pairs; for DPO the labelled ones. With the labeller's reward each row has its request.
+    ``pairs``: the table that the algorithm reads. For a reward that reads requests, each row has its own.
     """
-    rl = settings.rl
-    rows = (pairs_to_train_on if rl.algorithm == "dpo" else prompts_to_train_on)(pairs, rl.held_out)
-    # DPO samples nothing to train on: only responses to the held-out prompts are graded.
-    return with_requests(rows, constitution, held_out=rl.algorithm == "dpo") if rl.reward == "labeller" else rows
+    rl, algorithm = settings.rl, ALGORITHMS[settings.rl.algorithm]
+    match algorithm.reads:
+        case "response_pairs":
+            rows = prompts_to_train_on(pairs, rl.held_out)
+        case "preference_pairs":
+            rows = pairs_to_train_on(pairs, rl.held_out)
+        case _:
+            assert_never(algorithm.reads)
+    if "request" not in REWARDS[rl.reward].columns:
+        return rows
+    # An algorithm that samples nothing to train on has only responses to the held-out prompts graded.
+    return with_requests(rows, constitution, held_out=not algorithm.online)
 
 
 def reinforcement_training(rows: pl.DataFrame) -> pl.DataFrame:

@@ -26,6 +26,8 @@ from cai_assets.plan.dry import PLANNED
 from cai_assets.plan.evaluation import plan_evaluation, plan_rounds, plan_suites
 from cai_assets.plan.lines import UNLESS, Line, planned
 from cai_assets.plan.training import Trainings
+from cai_assets.registry.algorithms import ALGORITHMS
+from cai_assets.registry.rewards import REWARDS
 from cai_assets.steps.pair import calls_per_prompt
 from cai_assets.steps.prompts import SCHEMA as PROMPTS
 from cai_assets.steps.prompts import load_prompts, select
@@ -204,16 +206,16 @@ class Planner(Trainings):
         supervised: pl.DataFrame,
     ) -> Checkpoint | None:
         rl = self.settings.rl
-        rows = labels if rl.algorithm == "dpo" else pairs
-        by_labeller = rl.reward == "labeller"
+        online, runs = ALGORITHMS[rl.algorithm].online, REWARDS[rl.reward].runs
+        rows = pairs if online else labels
         return self.training(
             "rl_policy", "reinforcement", sl and identify(sl.path, self.project.layout),
             stages.reinforcement_training(stages.reinforcement_rows(self.settings, self.constitution, rows)),
-            known=rl.algorithm != "dpo" or not planned(labels).height,
-            rows_of=(*(["preference_pairs"] if rl.algorithm == "dpo" else []), *(["revisions"] if rl.alpha else [])),
-            after=("sl_policy",) if by_labeller else ("sl_policy", "reward_model"),
-            reward_model=None if by_labeller else reward,
-            labeller=labeller(self.project).identity if by_labeller else None,
+            known=online or not planned(labels).height,
+            rows_of=(*([] if online else ["preference_pairs"]), *(["revisions"] if rl.alpha else [])),
+            after=("sl_policy", "reward_model") if runs == "reward_model" else ("sl_policy",),
+            reward_model=reward if runs == "reward_model" else None,
+            labeller=labeller(self.project).identity if runs == "labeller" else None,
             supervised=None if rl.alpha is None else stages.supervised_training(supervised))
 
 

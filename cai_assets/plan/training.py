@@ -14,7 +14,8 @@ from cai_assets.store.checkpoints import Checkpoint
 from cai_assets.train import identity
 from cai_assets.train.job import Kind
 
-PARTS = {"base": "the base model", "data": "the training data", "seed": "the seed", "code_version": "the training code"}
+PARTS = {"base": "the base model", "data": "the training data", "seed": "the seed", "code_version": "the training code",
+         "reward_package": "the package that gives the reward"}
 
 
 class Trainings(Lines):
@@ -64,6 +65,6 @@ class Trainings(Lines):
         last = self.project.checkpoints.find(asset, record.digest)
         if last is None or asset not in self.parts:
             return [f"the checkpoint of {record.ref.id} is gone"]
-        differ = [name for part, name in PARTS.items() if last.record.get(part) != self.parts[asset][part]]
+        differ = [name for part, name in PARTS.items() if last.record.get(part) != self.parts[asset].get(part)]
         return [f"{name} differs from {record.ref.id}'s" for name in differ] or ["never trained with these inputs and "
                                                                                  "settings"]

@@ -22,7 +22,7 @@ from cai_assets.plan.plan import Planner
 from cai_assets.steps.complete import Row, Step
 from cai_assets.store.records import Record, RecordMissing
 
-PARTS = ("base", "data", "settings", "seed", "code_version", "reward_model", "labeller", "supervised")
+PARTS = ("base", "data", "settings", "seed", "code_version", "reward_model", "labeller", "supervised", "reward_package")
 EXCERPT = 300
 
 

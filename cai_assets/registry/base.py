@@ -70,6 +70,13 @@ class Registry(Generic[Row]):
                                 f"{self.kind.__module__}.{self.kind.__name__}")
         return row
 
+    def find(self, name: str) -> Row | None:
+        """The row, or None: of a name that a record holds, whose package may be gone."""
+        try:
+            return self[name]
+        except NotRegistered:
+            return None
+
     def origin(self, name: str) -> Origin | None:
         """Who adds the row; None for our own."""
         return None if name in self.own else _origin(self._added()[self.check(name)])

@@ -17,6 +17,8 @@ from typing import Any
 import yaml
 
 from cai_assets.evals.statistics import Estimate
+from cai_assets.registry.algorithms import ALGORITHMS
+from cai_assets.registry.rewards import REWARDS
 from cai_assets.reports.escape import inline
 from cai_assets.reports.text.tables import table
 from cai_assets.train.job import Kind
@@ -32,10 +34,6 @@ _WHAT: dict[Kind, str] = {
 }
 _BASELINE = ("A policy fine-tuned on a model's own first responses, without a constitution: what the others are "
              "compared with.")
-_ALGORITHMS = {
-    "ppo": "proximal policy optimisation", "grpo": "group relative policy optimisation",
-    "rloo": "REINFORCE with a leave-one-out baseline", "dpo": "direct preference optimisation on the AI labels",
-}
 LIMITS = (
     "A model trained this way is no safer than its principles, its prompts and the model that criticised, revised and "
     "labelled. Small models carry the procedure out without gaining judgement from it: they copy the form of a "
@@ -108,15 +106,19 @@ def _algorithm(card: CardInput) -> str | None:
 def _what(card: CardInput) -> str:
     if card.kind == "supervised" and card.constitution is None:
         return _BASELINE
-    algorithm = _algorithm(card)
-    if algorithm is None:
+    name = _algorithm(card)
+    if name is None:
         return _WHAT[card.kind]
-    if algorithm == "dpo":
-        source = ""
-    else:
-        source = (", rewarded by the labeller itself" if card.settings.get("reward") == "labeller"
-                  else ", rewarded by a reward model that learned from AI preference labels")
-    return f"{_WHAT[card.kind]} By {_ALGORITHMS.get(algorithm, algorithm)}{source}."
+    algorithm = ALGORITHMS.find(name)
+    label = algorithm.label if algorithm else name
+    source = "" if algorithm and not algorithm.online else f", rewarded by {_reward(card)}"
+    return f"{_WHAT[card.kind]} By {label}{source}."
+
+
+def _reward(card: CardInput) -> str:
+    name = str(card.settings.get("reward", "model"))
+    source = REWARDS.find(name)
+    return source.label if source else name
 
 
 def _base(card: CardInput) -> str:

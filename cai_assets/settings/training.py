@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from cai_assets.registry.algorithms import ALGORITHMS
+from cai_assets.registry.rewards import REWARDS
 from cai_assets.settings.base import Group, Source
 
 
@@ -59,8 +61,8 @@ class Reinforcement(Training):
     highest reward on the ``held_out`` share of the prompts, or the last.
     """
 
-    algorithm: Literal["ppo", "grpo", "rloo", "dpo"] = "ppo"
-    reward: Literal["model", "labeller"] = "model"
+    algorithm: Annotated[str, AfterValidator(ALGORITHMS.check)] = "ppo"
+    reward: Annotated[str, AfterValidator(REWARDS.check)] = "model"
     steps: int = Field(default=4, ge=1)
     rollouts: int = Field(default=8, ge=1)
     group: int = Field(default=4, ge=2)
@@ -88,6 +90,6 @@ class Reinforcement(Training):
         if self.rollouts % update:
             raise ValueError(f"rollouts={self.rollouts} must be a multiple of {update}, "
                              "which is batch_size times gradient_accumulation")
-        if self.algorithm in {"grpo", "rloo"} and self.rollouts % self.group:
+        if ALGORITHMS[self.algorithm].grouped and self.rollouts % self.group:
             raise ValueError(f"rollouts={self.rollouts} must be a multiple of group={self.group}")
         return self

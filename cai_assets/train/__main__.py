@@ -11,7 +11,7 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, assert_never
 
 from pydantic import ValidationError
 
@@ -48,12 +48,15 @@ def run_job(job: Job, reporter: Reporter) -> None:
 
     quiet()
     job.work.mkdir(parents=True, exist_ok=True)
-    if job.kind == "supervised":
-        from cai_assets.train.supervised import run
-    elif job.kind == "reward":
-        from cai_assets.train.reward import run
-    else:
-        from cai_assets.train.reinforcement import run
+    match job.kind:
+        case "supervised":
+            from cai_assets.train.supervised import run
+        case "reward":
+            from cai_assets.train.reward import run
+        case "reinforcement":
+            from cai_assets.train.reinforcement import run
+        case _:
+            assert_never(job.kind)
     run(job, reporter)
 
 

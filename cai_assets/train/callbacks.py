@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from cai_assets.train.parts import OURS
 from cai_assets.train.problems import TrainingProblem
 from cai_assets.train.progress import Curves, Reporter
 from cai_assets.train.resume import mark_complete
@@ -21,7 +22,8 @@ from cai_assets.train.resume import mark_complete
 class Watch(TrainerCallback):  # type: ignore[misc]
     """Writes one curve row a step, reports it, and stops the training when a number is not finite.
 
-    ``columns`` maps names in the trainer's log to names in the curves; ``shown`` are the ones said aloud;
+    ``columns`` maps names in the trainer's log to names in the curves, to which all of OURS are added; ``shown`` are
+    the ones said aloud;
     ``updates`` optimiser updates make one step.
     """
 
@@ -46,6 +48,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             self._measured(step, logs, state.is_world_process_zero)
             return
         row = {name: logs[key] for key, name in self.columns.items() if logs.get(key) is not None}
+        row |= {key.removeprefix(OURS): value for key, value in logs.items() if key.startswith(OURS)}
         wrong = [name for name, value in row.items() if not math.isfinite(value)]
         if wrong:
             raise TrainingProblem(

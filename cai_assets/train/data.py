@@ -69,6 +69,19 @@ def preference_rows(rows: Iterable[Row], templater: Templater, max_length: int) 
     return out, dropped
 
 
+def pair_rows(rows: Iterable[Row], templater: Templater, max_length: int) -> list[Row]:
+    """``prompt_ids``, ``chosen_ids``, ``rejected_ids`` and ``p_chosen``; pairs that do not fit are left out."""
+    out = []
+    for row in rows:
+        prompt, chosen = templater.encode_response(row["messages"], row["chosen"])
+        _, rejected = templater.encode_response(row["messages"], row["rejected"])
+        kept = fit(prompt, [chosen, rejected], max_length)
+        if kept is not None:
+            out.append({"prompt_ids": kept, "chosen_ids": chosen, "rejected_ids": rejected,
+                        "p_chosen": row["p_chosen"]})
+    return out
+
+
 def prompt_rows(rows: Iterable[Row], templater: Templater, room: int) -> list[Row]:
     """``prompt`` as token ids, shortened from the left to ``room`` tokens."""
     return [{"prompt": templater.encode_chat(row["messages"])[-room:]} for row in rows]

@@ -10,7 +10,6 @@ Imports torch and trl at the top; it is itself imported only inside functions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -18,25 +17,10 @@ from torch import Tensor
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-from cai_assets.engines.templating import Templater
 from cai_assets.settings import Reinforcement
-from cai_assets.train.data import Row, fit
 from cai_assets.train.held_out import HeldOut
 from cai_assets.train.parts import Parts
 from cai_assets.train.supervised_term import SupervisedTerm
-
-
-def pair_rows(rows: Iterable[Row], templater: Templater, max_length: int) -> list[Row]:
-    """``prompt_ids``, ``chosen_ids``, ``rejected_ids`` and ``p_chosen``; pairs that do not fit are left out."""
-    out = []
-    for row in rows:
-        prompt, chosen = templater.encode_response(row["messages"], row["chosen"])
-        _, rejected = templater.encode_response(row["messages"], row["rejected"])
-        kept = fit(prompt, [chosen, rejected], max_length)
-        if kept is not None:
-            out.append({"prompt_ids": kept, "chosen_ids": chosen, "rejected_ids": rejected,
-                        "p_chosen": row["p_chosen"]})
-    return out
 
 
 def make_config(settings: Reinforcement, common: dict[str, Any]) -> DPOConfig:

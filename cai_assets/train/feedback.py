@@ -6,6 +6,7 @@ al. 2023, arXiv 2309.00267, section 3.2.2) is of the request that the prompt dre
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,9 +17,12 @@ from cai_assets.engines.number_format import Format, product_format
 from cai_assets.engines.protocol import ModelIdentity, Request, Result, Style
 from cai_assets.engines.templating import Templater, load_tokenizer
 from cai_assets.engines.transformers_engine import TransformersEngine
+from cai_assets.registry.algorithms import ALGORITHMS
+from cai_assets.registry.base import load
+from cai_assets.registry.rewards import REWARDS
 from cai_assets.steps.grade import expected_grade, grade_call
 from cai_assets.train.job import Job
-from cai_assets.train.parts import Reward
+from cai_assets.train.parts import OURS, Reward
 from cai_assets.train.problems import TrainingProblem
 from cai_assets.train.run import load_scalar
 from cai_assets.train.scoring import score_ids
@@ -27,13 +31,34 @@ NEUTRAL = 0.0
 
 
 def reward_of(job: Job, rl: settings.Reinforcement, tokenizer: Any) -> Reward | None:
-    """The reward that a job asks for. DPO may have none: it is then not measured on held-out prompts."""
-    if rl.reward == "labeller":
-        if job.labeller is None:
-            raise TrainingProblem("rl.reward is 'labeller', and the job names no labeller model")
-        return labeller_reward(job.labeller, tokenizer, job.dtype)
+    """The reward that a job asks for. An algorithm that does not sample may have none, and goes unmeasured then."""
+    reward: Reward | None = load(REWARDS[rl.reward].make)(job, rl, tokenizer)
+    return reward if reward is None or REWARDS.origin(rl.reward) is None else _checked(rl.reward, reward)
+
+
+def _checked(name: str, reward: Reward) -> Reward:
+    """The reward of somebody else's code, whose numbers are looked at before they train anything."""
+    def checked(*, completion_ids: list[list[int]], **columns: Any) -> list[float]:
+        scores = reward(completion_ids=completion_ids, **columns)
+        if len(scores) != len(completion_ids) or not all(math.isfinite(s) for s in scores):
+            raise TrainingProblem(f"the reward {name!r} gave {scores!r} for {len(completion_ids)} responses, and must "
+                                  "give one finite number for each")
+        return scores
+
+    return checked
+
+
+def from_labeller(job: Job, rl: settings.Reinforcement, tokenizer: Any) -> Reward:
+    """The labeller's grades. Raise TrainingProblem if the job names none."""
+    if job.labeller is None:
+        raise TrainingProblem("rl.reward is 'labeller', and the job names no labeller model")
+    return labeller_reward(job.labeller, tokenizer, job.dtype)
+
+
+def from_reward_model(job: Job, rl: settings.Reinforcement, tokenizer: Any) -> Reward | None:
+    """The reward model's scores. Raise TrainingProblem if the job names none and the algorithm needs one."""
     if job.reward_model is None:
-        if rl.algorithm == "dpo":
+        if not ALGORITHMS[rl.algorithm].online:
             return None
         raise TrainingProblem("reward_model is not set: reinforcement learning needs one, or rl.reward='labeller'")
     refuse_other_tokenizer(tokenizer, job.reward_model)
@@ -82,7 +107,7 @@ def labeller_reward(path: Path, tokenizer: Any, dtype: Format) -> Reward:
         results = sorted(labeller.run(requests), key=lambda r: int(r.row_key))
         grades = [None if r.error else expected_grade(r.logprobs) for r in results]
         if log_metric:
-            log_metric("ours/ungraded", sum(g is None for g in grades) / len(grades))
+            log_metric(f"{OURS}ungraded", sum(g is None for g in grades) / len(grades))
         return _graded(grades, results)
 
     return reward

@@ -13,6 +13,8 @@ import polars as pl
 
 from cai_assets.engines.number_format import number_format
 from cai_assets.engines.protocol import ModelIdentity
+from cai_assets.registry.algorithms import ALGORITHMS
+from cai_assets.registry.rewards import REWARDS
 from cai_assets.settings import Reinforcement, Settings, Training
 from cai_assets.store.canonical import canonical_json, tagged_hash
 from cai_assets.store.records import table_digest
@@ -21,11 +23,6 @@ from cai_assets.train.job import CODE_VERSION, Kind
 TRAINING_GROUP: dict[Kind, str] = {"supervised": "sl", "reward": "reward", "reinforcement": "rl"}
 NOT_IN_KEY = {"save_every", "human"}  # human rows are in the digest of the data
 NOT_IN_RL_KEY = {"kl_budget", "held_out"}  # a monitor's limit; which rows are held out is in the digest of the data
-_ONLY_PPO = {"value_clip", "value_coefficient", "gamma", "gae_lambda", "kl_in"}
-UNREAD_BY = {
-    "ppo": {"group", "epochs"}, "grpo": {"epochs", *_ONLY_PPO}, "rloo": {"epochs", *_ONLY_PPO},
-    "dpo": {"steps", "rollouts", "group", "ppo_epochs", "clip", *_ONLY_PPO},
-}
 
 
 def recipe(settings: Settings, kind: Kind) -> dict[str, object]:
@@ -33,7 +30,7 @@ def recipe(settings: Settings, kind: Kind) -> dict[str, object]:
     group: Training = getattr(settings, TRAINING_GROUP[kind])
     unread = set(NOT_IN_KEY)
     if isinstance(group, Reinforcement):
-        unread |= NOT_IN_RL_KEY | UNREAD_BY[group.algorithm]
+        unread |= NOT_IN_RL_KEY | ALGORITHMS[group.algorithm].unread
         unread -= {"save_every"} if group.best == "reward" else set()
     return {**group.model_dump(mode="json", exclude=unread), "dtype": number_format(settings.engine.dtype).dtype}
 
@@ -44,12 +41,15 @@ def training_parts(
 ) -> dict[str, Any]:
     """What decides the checkpoint that training on these rows makes, by name: what its key hashes.
 
-    ``labeller``: who grades instead of a reward model; ``supervised``: the SL rows that ``alpha`` mixes in.
+    ``labeller``: who grades instead of a reward model; ``supervised``: the SL rows that ``alpha`` mixes in. A reward of
+    another package comes with that package's name and version.
     """
+    origin = REWARDS.origin(settings.rl.reward) if kind == "reinforcement" else None
     return {"base": base.model_dump(), "data": table_digest(rows), "settings": recipe(settings, kind),
             "seed": settings.seed, "code_version": CODE_VERSION[kind], "reward_model": reward_model,
             "labeller": labeller.model_dump() if labeller else None,
-            "supervised": None if supervised is None else table_digest(supervised)}
+            "supervised": None if supervised is None else table_digest(supervised),
+            **({"reward_package": origin._asdict()} if origin else {})}
 
 
 def training_key(kind: Kind, parts: Mapping[str, Any]) -> str:
@@ -59,6 +59,8 @@ def training_key(kind: Kind, parts: Mapping[str, Any]) -> str:
         extra["labeller"] = canonical_json(parts["labeller"])
     if parts["supervised"] is not None:
         extra["supervised"] = parts["supervised"]
+    if "reward_package" in parts:
+        extra["reward_package"] = canonical_json(parts["reward_package"])
     return checkpoint_key(kind, code_version=parts["code_version"], rows=parts["data"],
                           base=ModelIdentity(**parts["base"]), settings=parts["settings"], seed=parts["seed"],
                           extra=extra)

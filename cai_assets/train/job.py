@@ -10,8 +10,8 @@ Data, one Parquet file:
 =============  ==========================================================================================
 supervised     ``messages`` list[struct[role, content]] (ends with the user), ``response`` str
 reward         ``messages``, ``chosen`` str, ``rejected`` str, ``p_chosen`` float in [0, 1], ``held_out`` bool
-reinforcement  ``messages``, ``held_out`` bool; with ``reward: labeller`` also ``request`` str, what to grade by
-               (``algorithm: dpo``: the columns of ``reward``)
+reinforcement  ``messages``, ``held_out`` bool; where the reward reads it also ``request`` str, what to grade by
+               (an algorithm that reads pairs: the columns of ``reward`` too)
 =============  ==========================================================================================
 """
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from cai_assets.settings import Reinforcement
 from cai_assets.train.data import Row
 
+OURS = "ours/"  # before the names of what is logged here: all of these are curves
 Reward = Callable[..., list[float]]
 """``reward(prompts=..., completion_ids=..., **columns)``: token ids and the rows' other columns to one score each."""
 
@@ -35,7 +36,7 @@ class WithParts:
     _metrics: Any
 
     def _record(self, name: str, values: Any) -> None:
-        self._metrics["train"][f"ours/{name}"].append(self.accelerator.gather(values.float()).mean().item())
+        self._metrics["train"][f"{OURS}{name}"].append(self.accelerator.gather(values.float()).mean().item())
 
 
 def shaped(settings: Reinforcement, score: Any, length: Any, ended: Any) -> Any:

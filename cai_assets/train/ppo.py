@@ -23,9 +23,11 @@ from trl import GRPOConfig, GRPOTrainer
 
 from cai_assets.settings import Lora, Reinforcement
 from cai_assets.train.gae import clipped_value_loss, gae, token_rewards, whiten
+from cai_assets.train.job import Job
 from cai_assets.train.lora import lora_config
 from cai_assets.train.parts import Parts
 from cai_assets.train.rollouts import Batch, Rollouts, whole
+from cai_assets.train.run import load_scalar
 
 VALUE_FILE = "value_model.safetensors"
 
@@ -60,6 +62,11 @@ class ValueModel(nn.Module):  # type: ignore[misc]
     def trained(self) -> dict[str, Tensor]:
         """The parameters that are trained: all, or the adapters and the head."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+
+def value_model(job: Job, settings: Reinforcement, tokenizer: Any) -> dict[str, Any]:
+    """What PPOTrainer takes beside what every trainer does."""
+    return {"value_model": ValueModel(load_scalar(job.base, tokenizer.eos_token_id), settings.lora)}
 
 
 class PPOTrainer(Rollouts, GRPOTrainer):  # type: ignore[misc]

@@ -11,6 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 from cai_assets.engines.templating import Templater, load_tokenizer
+from cai_assets.registry.algorithms import ALGORITHMS
+from cai_assets.registry.base import load
 from cai_assets.settings import Reinforcement
 from cai_assets.train.ability import ability, fluency
 from cai_assets.train.data import Row, read_rows, supervised_rows
@@ -23,18 +25,9 @@ from cai_assets.train.progress import Curves, Reporter
 from cai_assets.train.rl_config import make_config, updates_per_step
 from cai_assets.train.rl_rows import held_out_prompts, training_rows
 from cai_assets.train.rl_summary import summary
-from cai_assets.train.run import COMMON_COLUMNS, load_causal, load_scalar, publish, train
+from cai_assets.train.run import COMMON_COLUMNS, load_causal, publish, train
 
-OURS = (
-    "reward", "score", "kl", "beta", "policy_loss", "value_loss", "sl_loss", "response_length", "repetition",
-    "eos_rate", "reward_outlier", "ungraded", "margin", "accuracy", "chosen_reward", "rejected_reward", "tokens",
-)  # fmt: skip
-COLUMNS = {
-    **COMMON_COLUMNS,
-    **{f"ours/{name}": name for name in OURS},
-    "entropy": "entropy",
-    "clip_ratio/region_mean": "clip_fraction",
-}
+COLUMNS = {**COMMON_COLUMNS, "entropy": "entropy", "clip_ratio/region_mean": "clip_fraction"}
 SHOWN = ("reward", "kl", "margin")
 
 
@@ -64,20 +57,9 @@ def make_trainer(
     parts = make_parts(job, settings, tokenizer, reward)
     model = load_causal(job.base)
     model.generation_config.eos_token_id = list(parts.stops)
-    extra: dict[str, Any] = {}
-    trainer: Any
-    if settings.algorithm == "ppo":
-        from cai_assets.train.ppo import PPOTrainer, ValueModel
-
-        trainer = PPOTrainer
-        extra["value_model"] = ValueModel(load_scalar(job.base, tokenizer.eos_token_id), settings.lora)
-    elif settings.algorithm == "grpo":
-        from cai_assets.train.grpo import GRPOTrainer as trainer
-    elif settings.algorithm == "rloo":
-        from cai_assets.train.rloo import RLOOTrainer as trainer
-    else:
-        from cai_assets.train.dpo import CAITrainer as trainer
-    return trainer(
+    algorithm = ALGORITHMS[settings.algorithm]
+    extra = load(algorithm.extra)(job, settings, tokenizer) if algorithm.extra else {}
+    return load(algorithm.trainer)(
         parts=parts,
         model=model,
         args=make_config(job, settings, measured=bool(parts.held_out)),
@@ -110,8 +92,10 @@ def _refuse(settings: Reinforcement, *, measured: bool) -> None:
     if settings.best == "reward" and not measured:
         raise TrainingProblem("rl.best='reward' needs a reward and held-out prompts: raise rl.held_out, or give more "
                               "prompts, or set rl.best='last'")
-    if settings.algorithm == "dpo" and settings.beta == 0:
-        raise TrainingProblem("rl.beta=0 leaves DPO nothing to learn: set it above 0, such as 0.1")
-    if settings.kl_target is not None and (settings.algorithm == "dpo" or settings.beta == 0):
+    algorithm = ALGORITHMS[settings.algorithm]
+    if algorithm.needs_beta and settings.beta == 0:
+        raise TrainingProblem(f"rl.beta=0 leaves {settings.algorithm.upper()} nothing to learn: set it above 0, such "
+                              "as 0.1")
+    if settings.kl_target is not None and (not algorithm.online or settings.beta == 0):
         raise TrainingProblem("rl.kl_target adapts beta from step to step: it needs rl.beta above 0 to start from, and "
                               "an algorithm that samples (not dpo)")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from cai_assets.registry.algorithms import ALGORITHMS
+from cai_assets.registry.base import load
 from cai_assets.settings import Reinforcement
 from cai_assets.train.job import Job
 from cai_assets.train.problems import TrainingProblem
@@ -15,7 +17,7 @@ NEVER = 10**9
 
 def updates_per_step(settings: Reinforcement) -> int:
     """Optimiser updates made from one batch of rollouts. Raise TrainingProblem when it does not come out even."""
-    if settings.algorithm == "dpo":
+    if not ALGORITHMS[settings.algorithm].online:
         return 1
     per_update = settings.batch_size * settings.gradient_accumulation * int(os.environ.get("WORLD_SIZE", "1"))
     if settings.rollouts < 2 or settings.rollouts % per_update:
@@ -31,17 +33,9 @@ def make_config(job: Job, settings: Reinforcement, *, measured: bool = False) ->
     updates = updates_per_step(settings)
     common = trainer_arguments(job, settings, updates=updates)
     common |= _measurements(settings, updates) if measured else {}
-    if settings.algorithm == "dpo":
-        from cai_assets.train.dpo import make_config as made
-
-        return made(settings, common)
-    if settings.algorithm == "ppo":
-        from cai_assets.train.ppo import make_config as made
-    elif settings.algorithm == "grpo":
-        from cai_assets.train.grpo import make_config as made
-    else:
-        from cai_assets.train.rloo import make_config as made
-    return made(settings, common | online_arguments(settings, updates, measured))
+    algorithm = ALGORITHMS[settings.algorithm]
+    common |= online_arguments(settings, updates, measured) if algorithm.online else {}
+    return load(algorithm.config)(settings, common)
 
 
 def _measurements(settings: Reinforcement, updates: int) -> dict[str, Any]:

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import random
+from typing import assert_never
 
 from cai_assets.engines.templating import Templater
+from cai_assets.registry.algorithms import ALGORITHMS
+from cai_assets.registry.rewards import REWARDS
 from cai_assets.settings import Reinforcement
-from cai_assets.train.data import Row, prompt_rows, read_rows
+from cai_assets.train.data import Row, pair_rows, prompt_rows, read_rows
 from cai_assets.train.job import Job
 from cai_assets.train.problems import TrainingProblem
 
 
 def training_rows(job: Job, settings: Reinforcement, templater: Templater) -> list[Row]:
-    """What the algorithm trains on: labelled pairs for DPO, else prompts in the order of the steps."""
-    if settings.algorithm != "dpo":
-        return prompts(job, settings, templater)
-    from cai_assets.train.dpo import pair_rows
+    """What the algorithm trains on: prompts in the order of the steps, or labeled pairs."""
+    reads = ALGORITHMS[settings.algorithm].reads
+    match reads:
+        case "response_pairs":
+            return prompts(job, settings, templater)
+        case "preference_pairs":
+            return pairs(job, settings, templater)
+        case _:
+            assert_never(reads)
 
+
+def pairs(job: Job, settings: Reinforcement, templater: Templater) -> list[Row]:
+    """Every pair that is not held out and fits."""
     source = [r for r in read_rows(job.data, ["messages", "chosen", "rejected", "p_chosen", "held_out"])
               if not r["held_out"]]
     rows = pair_rows(source, templater, settings.max_length)
@@ -31,7 +42,7 @@ def prompts(job: Job, settings: Reinforcement, templater: Templater) -> list[Row
     if not rows:
         raise TrainingProblem(f"{job.data} has no prompts to train on")
     draw = random.Random(job.seed)
-    wanted = settings.steps * settings.rollouts // (settings.group if settings.algorithm in {"grpo", "rloo"} else 1)
+    wanted = settings.steps * settings.rollouts // (settings.group if ALGORITHMS[settings.algorithm].grouped else 1)
     out: list[Row] = []
     while len(out) < wanted:
         out += draw.sample(rows, len(rows))
@@ -49,9 +60,9 @@ def _prompts(job: Job, settings: Reinforcement, templater: Templater, *, held_ou
         raise TrainingProblem(
             f"rl.max_length={settings.max_length} leaves a prompt no room beside rl.max_tokens={settings.max_tokens}"
         )
-    read = ["messages", "request"] if settings.reward == "labeller" else ["messages"]
-    source = [r for r in read_rows(job.data, [*read, "held_out"]) if r["held_out"] == held_out]
+    columns = REWARDS[settings.reward].columns
+    source = [r for r in read_rows(job.data, list(dict.fromkeys(("messages", *columns, "held_out"))))
+              if r["held_out"] == held_out]
     distinct = list({repr(r["messages"]): r for r in source}.values())  # a prompt has several pairs in DPO
-    graded = settings.reward == "labeller"
-    return [ids | ({name: row[name] for name in read} if graded else {})
+    return [ids | {name: row[name] for name in columns}
             for ids, row in zip(prompt_rows(distinct, templater, room), distinct, strict=True)]

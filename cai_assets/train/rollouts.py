@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from cai_assets.train.held_out import HeldOut, repetition
-from cai_assets.train.parts import shaped
+from cai_assets.train.parts import OURS, shaped
 from cai_assets.train.supervised_term import SupervisedTerm
 
 STATE_FILE = "rollouts.json"
@@ -85,7 +85,7 @@ class Rollouts(HeldOut, SupervisedTerm):
         for name, values in (("score", self._scores), ("response_length", length), ("eos_rate", ended),
                              ("repetition", repeated)):
             self._record(name, values)
-        self._metrics["train"]["ours/tokens"].append(gathered[0].sum().item())
+        self._metrics["train"][f"{OURS}tokens"].append(gathered[0].sum().item())
         return whole.unsqueeze(1)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Batch:
@@ -118,9 +118,9 @@ class Rollouts(HeldOut, SupervisedTerm):
         self._spread = self._spread.plus(rewards)
         self._record("kl", kl)
         self._record("reward", rewards)
-        self._metrics["train"]["ours/reward_outlier"].append(self._spread.furthest(rewards))
-        self._metrics["train"]["ours/beta"].append(self.coefficient)
-        mean: float = self._metrics["train"]["ours/kl"][-1]
+        self._metrics["train"][f"{OURS}reward_outlier"].append(self._spread.furthest(rewards))
+        self._metrics["train"][f"{OURS}beta"].append(self.coefficient)
+        mean: float = self._metrics["train"][f"{OURS}kl"][-1]
         return mean
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:

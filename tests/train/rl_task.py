@@ -10,6 +10,7 @@ import polars as pl
 from tiny_models import make_job, preference_data, prompt_data, supervised_data, tiny_tokenizer
 
 from cai_assets.engines.templating import Templater
+from cai_assets.registry.algorithms import ALGORITHMS
 from cai_assets.settings import Reinforcement
 from cai_assets.train.progress import Curves, Reporter
 from cai_assets.train.reinforcement import COLUMNS, SHOWN, make_trainer
@@ -20,8 +21,8 @@ from cai_assets.train.run import train
 YES = tiny_tokenizer().convert_tokens_to_ids("yes")
 SMALL: dict[str, Any] = {"steps": 2, "rollouts": 8, "batch_size": 4, "group": 4, "max_tokens": 6}
 LEARN: dict[str, Any] = {"steps": 25, "rollouts": 16, "batch_size": 8, "learning_rate": 3e-3, "missing_eos_penalty": 0}
-ONLINE = ("ppo", "grpo", "rloo")
-ALL = (*ONLINE, "dpo")
+ALL = tuple(ALGORITHMS.own)
+ONLINE = tuple(name for name in ALL if ALGORITHMS[name].online)
 
 
 def say_yes(completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
@@ -30,7 +31,7 @@ def say_yes(completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
 
 
 def data(algorithm: str, held_out: int = 0) -> list[dict[str, Any]]:
-    return preference_data(12, held_out=held_out) if algorithm == "dpo" else prompt_data(12, held_out=held_out)
+    return (prompt_data if ALGORITHMS[algorithm].online else preference_data)(12, held_out=held_out)
 
 
 def job_of(folder: Path, base: Path, held_out: int = 0, **changes: Any) -> Any:

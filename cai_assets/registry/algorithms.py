@@ -1,0 +1,75 @@
+"""How the policy is optimised: one row an algorithm (``rl.algorithm``). To add one: its file in ``train/``, and a row.
+
+Settings, training rows, keys, plans, curves and model cards read these rows, and the tests train with each of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cai_assets.registry.base import Registry
+
+Reads = Literal["response_pairs", "preference_pairs"]
+
+_VALUE_MODEL = {"value_clip", "value_coefficient", "gamma", "gae_lambda"}
+_LEARNED = ("reward", "score", "held_out_reward", "kl", "beta", "policy_loss")
+_SAMPLED = ("sl_loss", "response_length", "repetition", "entropy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Algorithm:
+    """One way to optimise the policy.
+
+    ``label``: as model cards say it. ``reads``: the asset that it is trained on, the prompts of ``response_pairs``, to
+    which the policy samples as it learns, or the labeled ``preference_pairs``. ``trainer``: a TRL trainer that takes
+    ``parts`` (``train.parts``), with the mixins ``HeldOut`` and ``SupervisedTerm`` in front (``Rollouts`` has both);
+    ``config(settings, common)``: its TRL configuration; ``extra(job, settings, tokenizer)``: further arguments of the
+    trainer. ``unread``: the settings of ``rl`` that it does not read, which are kept out of its checkpoints' keys.
+    ``needs_beta``: with beta 0 there is nothing to learn. ``logs``: curves of its own to show, beside everyone's.
+    """
+
+    label: str
+    reads: Reads
+    trainer: str
+    config: str
+    unread: frozenset[str]
+    extra: str | None = None
+    needs_beta: bool = False
+    logs: tuple[str, ...] = ()
+
+    @property
+    def online(self) -> bool:
+        """Whether the policy samples while it is trained."""
+        return self.reads == "response_pairs"
+
+    @property
+    def grouped(self) -> bool:
+        """Whether it samples ``rl.group`` responses to each prompt."""
+        return "group" not in self.unread
+
+    @property
+    def curves(self) -> tuple[str, ...]:
+        """The curves to show, in order; those that were not logged are left out."""
+        return (*_LEARNED, *self.logs, *_SAMPLED)
+
+
+ALGORITHMS = Registry("algorithm", Algorithm, own={
+    "ppo": Algorithm(
+        label="proximal policy optimisation", reads="response_pairs",
+        trainer="cai_assets.train.ppo:PPOTrainer", config="cai_assets.train.ppo:make_config",
+        extra="cai_assets.train.ppo:value_model", unread=frozenset({"group", "epochs"}), logs=("value_loss",)),
+    "grpo": Algorithm(
+        label="group relative policy optimisation", reads="response_pairs",
+        trainer="cai_assets.train.grpo:GRPOTrainer", config="cai_assets.train.grpo:make_config",
+        unread=frozenset({"epochs", "kl_in", *_VALUE_MODEL})),
+    "rloo": Algorithm(
+        label="REINFORCE with a leave-one-out baseline", reads="response_pairs",
+        trainer="cai_assets.train.rloo:RLOOTrainer", config="cai_assets.train.rloo:make_config",
+        unread=frozenset({"epochs", "kl_in", *_VALUE_MODEL})),
+    "dpo": Algorithm(
+        label="direct preference optimisation on the AI labels", reads="preference_pairs",
+        trainer="cai_assets.train.dpo:CAITrainer", config="cai_assets.train.dpo:make_config",
+        unread=frozenset({"steps", "rollouts", "group", "ppo_epochs", "clip", "kl_in", *_VALUE_MODEL}),
+        needs_beta=True, logs=("margin",)),
+})

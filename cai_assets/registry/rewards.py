@@ -1,0 +1,37 @@
+"""What a response is worth while the policy is optimised: one row a reward (``rl.reward``).
+
+A user's own package adds one by an entry point of the group ``cai_assets.rewards``; its name and version are then part
+of what decides a checkpoint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cai_assets.registry.base import Registry
+
+Column = Literal["messages", "request"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardSource:
+    """One source of rewards. ``make(job, settings, tokenizer)`` gives a ``train.parts.Reward``, called with token ids.
+
+    ``label``: model cards say "rewarded by" it. ``runs``: the model that the job then names a folder of, if any.
+    ``columns``: of the rows, what the reward is called with beside token ids: the conversation ``messages``, and the
+    ``request`` of the principle that the prompt drew.
+    """
+
+    make: str
+    label: str
+    runs: Literal["reward_model", "labeller"] | None = None
+    columns: tuple[Column, ...] = ()
+
+
+REWARDS = Registry("reward", RewardSource, group="cai_assets.rewards", own={
+    "model": RewardSource(make="cai_assets.train.feedback:from_reward_model", runs="reward_model",
+                          label="a reward model that learned from AI preference labels"),
+    "labeller": RewardSource(make="cai_assets.train.feedback:from_labeller", runs="labeller",
+                             columns=("messages", "request"), label="the labeller itself"),
+})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,4 +16,5 @@ def install(site: Path, modules: Mapping[str, str], entry_points: Mapping[str, s
     (info / "entry_points.txt").write_text("".join(f"[{group}]\n{lines}\n" for group, lines in entry_points.items()))
     for file, text in modules.items():
         (site / file).write_text(text)
+    importlib.invalidate_caches()
     return site

@@ -8,7 +8,7 @@ from cai_assets.registry.algorithms import ALGORITHMS
 from cai_assets.registry.base import load
 from cai_assets.registry.rewards import REWARDS
 from cai_assets.reports.cards import CardInput, model_card
-from cai_assets.settings import Reinforcement, SettingsError, load_settings
+from cai_assets.settings import Reinforcement, SettingsError, load_settings, project_root
 
 
 @pytest.mark.parametrize("name", ALGORITHMS.own)
@@ -54,3 +54,11 @@ def test_a_card_says_by_what_and_for_what_even_where_the_package_is_gone(setting
     card = CardInput(kind="reinforcement", key="k1:x", base="m", base_digest="w", rows={}, settings=settings,
                      constitution=None, principles=[], metrics={}, created="", code="")
     assert said in model_card(card)
+
+
+@pytest.mark.parametrize("setting", ["algorithm", "reward"])
+def test_the_page_on_recipes_names_each(setting: str) -> None:
+    text = (project_root() / "docs" / "recipe.md").read_text(encoding="utf-8")
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| `rl.{setting}` |")]
+    names = {"algorithm": ALGORITHMS.own, "reward": REWARDS.own}[setting]
+    assert [name for name in names if f"`{name}`" not in line] == []

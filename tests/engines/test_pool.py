@@ -154,5 +154,5 @@ def test_auto_and_its_choices_are_registered() -> None:
 
 def test_a_backend_that_is_not_registered_is_refused_with_the_names_that_are() -> None:
     with pytest.raises(SettingsError, match=r"models\.generator\.backend: .*'vlm' is no engine backend: "
-                                            "choose one of auto, vllm, transformers, openai, scripted"):
+                                           rf"choose one of auto, {', '.join(BACKENDS.own)}"):
         load_settings({"models": {"generator": {"backend": "vlm"}}}, environment={})

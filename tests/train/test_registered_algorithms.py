@@ -36,8 +36,8 @@ def test_the_code_of_a_reward_is_there(name: str) -> None:
 
 
 @pytest.mark.parametrize(("setting", "names"), [
-    ({"algorithm": "pop"}, r"rl\.algorithm: .*'pop' is no algorithm: choose one of ppo, grpo, rloo, dpo"),
-    ({"reward": "labeler"}, r"rl\.reward: .*'labeler' is no reward: choose one of model, labeller, or install"),
+    ({"algorithm": "pop"}, rf"rl\.algorithm: .*'pop' is no algorithm: choose one of {', '.join(ALGORITHMS.own)}"),
+    ({"reward": "labeler"}, rf"rl\.reward: .*'labeler' is no reward: choose one of {', '.join(REWARDS.own)}, or"),
 ])  # fmt: skip
 def test_an_unknown_name_is_refused_with_those_that_are_known(setting: dict[str, str], names: str) -> None:
     with pytest.raises(SettingsError, match=names):

@@ -104,6 +104,7 @@ def measure(prompts: int, rounds: int, principles: int) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompts", type=int, default=20_000)
+    parser.add_argument("--smallest", dest="prompts", action="store_const", const=500, help="as the tests run it")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--principles", type=int, default=16)
     parser.add_argument("--json", action="store_true")

@@ -33,6 +33,7 @@ from cai_assets.versions.snapshots import VERSIONS
 CONSTITUTION = Path(__file__).parents[1] / "constitutions" / "harmlessness.yaml"
 SUPERVISED = ("prompts", "initial_responses", "constitution", "starting_responses", "critiques", "revisions",
               "sl_dataset", "sl_policy")
+SMALLEST = {"prompts": {"red_team": 6, "helpful": 2, "eval_red_team": 2, "eval_helpful": 2}}
 TRAINING = (*SUPERVISED, "sft_baseline", "response_pairs", "preference_pairs", "reward_model", "rl_policy")
 
 
@@ -132,11 +133,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--principle", default="computer-misuse", help="its id")
     parser.add_argument("--supervised", action="store_true", help="only up to the SL policy")
+    parser.add_argument("--smallest", action="store_true", help="as the tests run it: a few prompts")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    smaller = SMALLEST if arguments.smallest else {}
     outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory() as root:
-        for found in run({"data_root": root}, SUPERVISED if arguments.supervised else TRAINING, arguments.principle):
+        settings, assets = {**smaller, "data_root": root}, SUPERVISED if arguments.supervised else TRAINING
+        for found in run(settings, assets, arguments.principle):
             outcomes.append(found)
             print(json.dumps(found._asdict()) if arguments.json else told(found, outcomes[0]), flush=True)
     free = all(not x.generated and not x.trained for x in outcomes if x.name.startswith("back"))

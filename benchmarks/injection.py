@@ -10,6 +10,7 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from cai_assets.constitution.load import load_file
 from cai_assets.evals.injection import Effect, injection_effect
@@ -19,12 +20,13 @@ from cai_assets.steps.complete import Completer
 from cai_assets.steps.pair import pair_responses
 from cai_assets.steps.prompts import load_prompts, select
 
+SMALLEST = {"red_team": 6, "helpful": 2, "eval_red_team": 1, "eval_helpful": 1}
 CONSTITUTION = Path(__file__).parents[1] / "constitutions" / "harmlessness.yaml"
 
 
-def measure(constitution: Path) -> tuple[int, list[Effect]]:
+def measure(constitution: Path, settings: dict[str, Any]) -> tuple[int, list[Effect]]:
     """The number of pairs that could be labelled, and the effect of each note."""
-    project = Project.open({"pairs": {"source": "generator"}})
+    project = Project.open({"pairs": {"source": "generator"}, **settings})
     s = project.settings
 
     def complete(role: Role) -> Completer:
@@ -44,9 +46,10 @@ def measure(constitution: Path) -> tuple[int, list[Effect]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--constitution", type=Path, default=CONSTITUTION)
+    parser.add_argument("--smallest", action="store_true", help="as the tests run it: a few prompts")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    pairs, effects = measure(arguments.constitution)
+    pairs, effects = measure(arguments.constitution, {"prompts": SMALLEST} if arguments.smallest else {})
     if arguments.json:
         print(json.dumps({"pairs": pairs, "effects": [asdict(e) for e in effects]}))
         return

@@ -169,6 +169,7 @@ def ratios(result: dict[str, Any]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=int, default=10_000)
+    parser.add_argument("--smallest", dest="prompts", action="store_const", const=20, help="as the tests run it")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--folder", type=Path, help="where to make the temporary folder")
     parser.add_argument("--json", action="store_true")

@@ -32,6 +32,7 @@ SMALLER: dict[str, Any] = {
     "generation": {"max_tokens": 40}, "evaluation": {"max_tokens": 32, "suite_cases": 1},
     "rl": {"steps": 2, "max_tokens": 16}, "reward": {"epochs": 1}, "gate": {"pairs": 12},
 }
+SMALLEST = {"red_team": 4, "helpful": 2, "eval_red_team": 2, "eval_helpful": 2}  # prompts
 RL, REWARD = ("rl_policy",), ("reward_model",)
 LABELS, PAIRS = ("preference_pairs",), ("response_pairs",)
 CRITIQUE, SL = ("critiques", "revisions"), ("sl_dataset", "sl_policy")
@@ -92,9 +93,9 @@ ALTERNATIVES = (
 )
 
 
-def run(data: Path, only: str) -> Iterator[Outcome]:
+def run(data: Path, only: str, *, smallest: bool = False) -> Iterator[Outcome]:
     """The starting version, then each alternative whose name starts with ``only``."""
-    base = {**SMALLER, "data_root": str(data)}
+    base = {**SMALLER, **({"prompts": SMALLEST} if smallest else {}), "data_root": str(data)}
     _write_conversations(data / GENERAL)
     key = Project.open(base).snapshots.register(load_file(ROOT / "constitutions" / "harmlessness.yaml"))
     yield _materialised(key, "the settings of smoke, smaller", (), base)
@@ -140,11 +141,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="the start of names, such as 'rl'")
     parser.add_argument("--data", type=Path, help="a data root to go on with; default: a new one, removed at the end")
+    parser.add_argument("--smallest", action="store_true", help="as the tests run it: a few prompts")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         failed = 0
-        for outcome in run(arguments.data or Path(temporary), arguments.only):
+        for outcome in run(arguments.data or Path(temporary), arguments.only, smallest=arguments.smallest):
             failed += not outcome.ok
             print(json.dumps(outcome._asdict()) if arguments.json else
                   f"{'ok' if outcome.ok else 'FAILED':6} {outcome.name}: {outcome.generated} generated, "

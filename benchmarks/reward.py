@@ -51,6 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path, help="prompt, chosen, rejected; or response_a, response_b, label")
     parser.add_argument("--pairs", type=int, help="this many of them, drawn by their hashes; default: all")
+    parser.add_argument("--smallest", dest="pairs", action="store_const", const=24, help="as the tests run it")
     parser.add_argument("--held-out", type=float, default=0.4, help="the share of prompts that is the test")
     parser.add_argument("--epochs", type=float, default=1.0)
     parser.add_argument("--max-length", type=int, default=256, help="tokens of a prompt and a response")

@@ -32,7 +32,8 @@ from cai_assets.store.row_store import SHARD_ROWS, RowStore, StoredRow
 STEP = "respond"
 BYTES_A_ROW = 2500  # of free disk, for store, compaction and baseline together
 SPREAD = 2654435761  # a prime that spreads successive numbers over the phrases
-PHRASES = [" ".join(random.Random(i).choices([f"{j:x}" * 2 for j in range(2000)], k=12)) for i in range(20_000)]
+WORDS = [f"{j:x}" * 2 for j in range(2000)]
+PHRASES = [" ".join(random.Random(i).choices(WORDS, k=12)) for i in range(20_000)]
 PREFIX = ('{"call":{"answers":[],"continuation":"","messages":[{"content":"You are a careful assistant. Answer the '
           'question truthfully, and decline to help with what would hurt somebody.","role":"system"},{"content":"')
 SUFFIX = '","role":"user"}],"sampling":{"max_tokens":256,"temperature":1.0,"top_p":1.0}},"seed":0,"step":"respond"}'
@@ -173,6 +174,7 @@ RATIOS = {"append": ("append", "SQLite append"), "anti-join": ("anti-join, compa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--smallest", dest="rows", action="store_const", const=2000, help="as the tests run it")
     parser.add_argument("--folder", type=Path, help="where to make the temporary folder")
     parser.add_argument("--no-baseline", action="store_true")
     parser.add_argument("--json", action="store_true")

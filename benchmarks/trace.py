@@ -217,6 +217,7 @@ def _measured(work: Callable[[Path, int], int], root: Path, rows: int) -> dict[s
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000, help="supervised training rows")
+    parser.add_argument("--smallest", dest="rows", action="store_const", const=400, help="as the tests run it")
     parser.add_argument("--folder", type=Path, help="where to make the temporary folder")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()

@@ -58,7 +58,7 @@ def run_suites(
 
 
 def _one(task: Any, model: Model, log_dir: Path) -> SuiteLog:
-    (log,) = inspect_eval(task, model=model, log_dir=str(log_dir), display="plain", log_level="warning")
+    (log,) = inspect_eval(task, model=model, log_dir=str(log_dir), display="log", log_level="info")
     if log.status != "success" or log.results is None:
         raise BridgeError(f"{task.name}: {log.error.message if log.error else log.status} (log: {log.location})")
     samples = read_eval_log(log.location).samples or []

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
@@ -12,6 +13,9 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), *(str(HERE / area) for area in ("defs", "e2e", "evals", "export", "lineage", "train"))]
 
 from patience import Guard  # noqa: E402  it lies in the folder named above
+
+if TYPE_CHECKING:
+    from finished_demo import Demo
 
 # An example may take as long as the machine needs.
 hypothesis.settings.register_profile("any machine", deadline=None,
@@ -25,8 +29,20 @@ def _no_test_hangs() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings of the person who runs the tests must not decide them."""
-    for name in [n for n in os.environ if n.startswith("CAI_")]:
-        monkeypatch.delenv(name)
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """The finished graph of ``cai demo`` on the real model, to be read; a test that adds to it adds another version."""
+    from finished_demo import Demo
+
+    made = Demo(tmp_path_factory.mktemp("demo"))
+    made.output = made.run()
+    return made
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_settings_from_outside() -> Iterator[None]:
+    """Settings of the person who runs the tests must not decide them, nor what fixtures of any scope make."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [n for n in os.environ if n.startswith("CAI_")]:
+            patch.delenv(name)
+        yield

@@ -201,24 +201,29 @@ def test_an_unknown_setting_stops_the_run_before_it_starts(world: World) -> None
 SCRIPT = """
 import json, sys
 import dagster as dg
+from cai_assets.defs import launch
 from cai_assets.defs.execute import materialise
-root, version, overrides = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+root, version, overrides, training = sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), sys.argv[4]
+if training == "copies":
+    from histories import copy_instead_of_training
+    launch._run = copy_instead_of_training
 with dg.DagsterInstance.local_temp(root) as instance:
     instance.add_dynamic_partitions("constitution_version", [version])
     sys.exit(not materialise(instance, version, selection=(), overrides=overrides).success)
 """
 
 
-@pytest.mark.parametrize("moment", ["rows/critique/*", "work/*/job.json"])
-def test_killed_at_any_moment_the_next_run_completes(tmp_path: Path, moment: str) -> None:
-    """In the middle of its rows, and of a training."""
+@pytest.mark.parametrize(("moment", "training"), [("rows/critique/*", "copies"), ("work/*/job.json", "real")])
+def test_killed_at_any_moment_the_next_run_completes(tmp_path: Path, moment: str, training: str) -> None:
+    """In the middle of its rows, before anything is trained, and of a training run."""
     killed = World(tmp_path)
     version = killed.register("customer-service")
     killed.instance.dispose()
-    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "dagster"), version, json.dumps(killed.overrides)]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "dagster"), version, json.dumps(killed.overrides), training]
+    folders = (REPOSITORY, REPOSITORY / "tests", REPOSITORY / "tests" / "defs")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
     process = subprocess.Popen(command, start_new_session=True, env=environment)
-    until(lambda: any((tmp_path / "data").glob(moment)), Watch(tmp_path, processes=[process.pid]))
+    until(lambda: process.poll() or any((tmp_path / "data").glob(moment)), Watch(tmp_path, processes=[process.pid]))
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     done = run(command, tmp_path, env=environment)

@@ -3,73 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import sys
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import patience
 import polars as pl
 import pytest
+from finished_demo import Demo
 from model_fixtures import prepared_model
 
-from cai_assets.assets import ORDER, partition_of
-from cai_assets.store.layout import Layout
-from cai_assets.store.records import Record, Records
+from cai_assets.assets import ORDER
 
 pytestmark = pytest.mark.model
-REPOSITORY = Path(__file__).parents[2]
-TRAINED = ("sl_policy", "sft_baseline", "reward_model", "rl_policy")
 EDITED = ("constitution", "starting_responses", "critiques", "revisions")
-SMALLER = {
-    "CAI_PROMPTS__RED_TEAM": "8", "CAI_PROMPTS__HELPFUL": "4", "CAI_PROMPTS__EVAL_RED_TEAM": "3",
-    "CAI_PROMPTS__EVAL_HELPFUL": "3", "CAI_GENERATION__MAX_TOKENS": "40", "CAI_EVALUATION__MAX_TOKENS": "32",
-    "CAI_RL__STEPS": "2", "CAI_RL__MAX_TOKENS": "16", "CAI_REWARD__EPOCHS": "1",
-    "CAI_EVALUATION__SUITES": '["harmful", "ability"]', "CAI_EVALUATION__SUITE_CASES": "1",
-    "CAI_EVALUATION__ROUND_CHAINS": "2", "CAI_GATE__PAIRS": "8",
-}
 
 
-class Demo:
-    """Runs ``cai demo`` on a home and data root of its own, and reads what it made."""
-
-    def __init__(self, root: Path) -> None:
-        self.home, self.data = root / "home", root / "data"
-        (self.data / "models").mkdir(parents=True)
-        model = prepared_model().path
-        (self.data / "models" / model.name).symlink_to(model)
-        self.records = Records(Layout(self.data))
-        self.constitutions = root / "constitutions"
-        shutil.copytree(REPOSITORY / "constitutions", self.constitutions)
-
-    def run(self, *arguments: str) -> str:
-        env = {**os.environ, **SMALLER, "DAGSTER_HOME": str(self.home), "CAI_DATA_ROOT": str(self.data),
-               "CAI_CONSTITUTIONS": str(self.constitutions)}
-        command = [sys.executable, "-m", "cai_assets.cli", *(arguments or ("demo",))]
-        done = patience.run(command, self.data, cwd=REPOSITORY, env=env)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def record(self, asset: str, version: str | None = None) -> Record:
-        first = version or self.records.partitions("sl_policy")[0]
-        return self.records.latest(asset, partition_of(asset, first))
-
-    def table(self, asset: str) -> pl.DataFrame:
-        return self.records.table(self.record(asset))
-
-    def folder(self, asset: str) -> Path:
-        return self.data / self.record(asset).path
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
-    made = Demo(tmp_path_factory.mktemp("demo"))
-    output = made.run()
+def test_its_output_names_every_asset_what_was_made_and_where_to_go_on(demo: Demo) -> None:
     for word in (*ORDER, "rows generated", "4 training runs", "cai ui"):
-        assert word in output
-    return made
+        assert word in demo.output
 
 
 def test_every_stage_did_its_work_on_the_real_model(demo: Demo) -> None:

@@ -61,6 +61,7 @@ def parse_overrides(scale: str | None, pairs: list[str] | None) -> dict[str, Any
 
 
 def read_settings(overrides: dict[str, Any]) -> Settings:
+    """The settings of this call. Raise SettingsError."""
     return load_settings(overrides)
 
 

@@ -15,6 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cai_assets.errors import CaiError
 from cai_assets.export.dataset import Config, DataExport, Kind
 from cai_assets.export.dataset_card import dataset_card
 from cai_assets.export.extra import ExportError
@@ -25,11 +26,9 @@ from cai_assets.lineage.targets import nearest
 from cai_assets.lineage.trace import tree
 from cai_assets.store.files import write_atomic
 from cai_assets.store.layout import Layout
-from cai_assets.store.parquet import StoreCorrupt
 from cai_assets.store.records import Record, RecordMissing, Records
-from cai_assets.store.storage import UnsafeName
 from cai_assets.versions.rounds import round_of
-from cai_assets.versions.snapshots import Snapshots, UnknownVersion
+from cai_assets.versions.snapshots import Snapshots
 
 ROWS_A_FILE = 500_000
 
@@ -61,7 +60,7 @@ def collect(
         made = DataExport(version, Snapshots(layout).load(version), license_)
         for config in wanted:
             _add(made, Records(layout), layout, config, held_out)
-    except (UnknownVersion, RecordMissing, StoreCorrupt, UnsafeName) as e:
+    except CaiError as e:
         raise ExportError(str(e)) from None
     return made
 

@@ -14,15 +14,16 @@ import polars as pl
 from pydantic import ValidationError
 
 from cai_assets.assets import CHECKPOINTS
+from cai_assets.errors import CaiError
 from cai_assets.export.extra import ExportError
 from cai_assets.export.scrub import scrub, scrub_lineage, scrub_record
-from cai_assets.lineage.targets import UnknownTarget, every_record
-from cai_assets.lineage.trace import Lineage, LineageBroken, Traced, trace, tree
+from cai_assets.lineage.targets import every_record
+from cai_assets.lineage.trace import Lineage, Traced, trace, tree
 from cai_assets.lineage.verify.checkpoints import checkpoint_problems
 from cai_assets.store.checkpoints import RECORD, Checkpoints, read_about
 from cai_assets.store.folders import has
 from cai_assets.store.layout import Layout
-from cai_assets.store.parquet import StoreCorrupt, read_parquet
+from cai_assets.store.parquet import read_parquet
 from cai_assets.store.records import Record
 
 UNTOUCHED = {"key", "kind", "data", "metrics", "principles", "files"}
@@ -82,7 +83,7 @@ def find_subject(layout: Layout, target: str) -> Subject:
     """The checkpoint that a target of ``trace`` names. Raise ExportError."""
     try:
         traced = trace(layout, target)
-    except (UnknownTarget, LineageBroken, StoreCorrupt) as e:
+    except CaiError as e:
         raise ExportError(str(e)) from None
     top = traced.lineage.top
     if top.asset not in CHECKPOINTS:

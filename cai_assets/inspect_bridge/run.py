@@ -12,13 +12,9 @@ from inspect_ai import eval as inspect_eval
 from inspect_ai.log import EvalLog, read_eval_log
 from inspect_ai.model import Model, get_model
 
-from cai_assets.engines.models import ModelError
 from cai_assets.errors import CaiError
-from cai_assets.evals.suites.registry import SuitesError
 from cai_assets.inspect_bridge import _registry
-from cai_assets.inspect_bridge.rows import UnknownPolicy, opened
-from cai_assets.pipeline.roles import CheckpointGone
-from cai_assets.store.records import RecordMissing
+from cai_assets.inspect_bridge.rows import opened
 
 Measured = tuple[str, float | None, float | None, float | None, int, int]
 
@@ -48,7 +44,7 @@ def run_suites(
     try:
         model = get_model(f"cai/{policy}", memoize=False, **said)  # the environment decides too
         tasks = [_registry.suite(name=name, version=where, policy=policy, **said) for name in suites]
-    except (UnknownPolicy, SuitesError, RecordMissing, CheckpointGone, ModelError) as e:
+    except CaiError as e:
         raise BridgeError(str(e)) from None
     project, thread = opened(settings)
     try:

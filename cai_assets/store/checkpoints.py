@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from cai_assets.store.canonical import digest_file, digest_lines
 from cai_assets.store.files import locked, sync_file, sync_folder, write_atomic
-from cai_assets.store.folders import files_in, has, read
+from cai_assets.store.folders import files_in, has
 from cai_assets.store.layout import Layout
 
 RECORD = "record.json"
@@ -42,8 +42,8 @@ class Checkpoint(NamedTuple):
         return [json.loads(line) for line in self.lines("curves.jsonl") if line]
 
     def lines(self, name: str) -> list[str]:
-        """The lines of a text file beside the weights; none if there is no such file."""
-        return (read(self.path, name) or b"").decode().splitlines()
+        """The lines of a text file beside the weights. Raise FileNotFoundError."""
+        return (self.path / name).read_text(encoding="utf-8").splitlines()
 
 
 class Checkpoints:

@@ -123,7 +123,7 @@ def _dead_checkpoints(layout: Layout, named: set[str], before: float) -> Iterato
 
 def _discard(layout: Layout, item: Garbage) -> None:
     if item.kind == "table":
-        item.path.unlink()
+        layout.storage.delete(layout.relative(item.path))
     elif item.kind == "checkpoint":  # first out of sight in one rename, so that half of it never passes for a whole
         away = layout.file("work", f"removed-{uuid.uuid4().hex}")
         os.replace(item.path, away)

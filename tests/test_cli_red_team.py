@@ -110,7 +110,7 @@ def test_over_refusals_and_held_out_prompts(project: Path) -> None:
 
 
 def test_what_cannot_be_looked_through_is_told(project: Path) -> None:
-    assert "There are those of: mild-v1-00000000" in run("breaks", "other", "--out", "a.jsonl", code=2)
+    assert "Available: mild-v1-00000000" in run("breaks", "other", "--out", "a.jsonl", code=2)
     assert "no policy 'sl'" in run("breaks", VERSION, "--policy", "sl", "--out", "a.jsonl", code=2)
     assert "no suite 'x'" in run("breaks", VERSION, "--suite", "x", "--out", "a.jsonl", code=2)
     assert "no suite results of a checkpoint" in run("breaks", "deadbeef00", "--out", "a.jsonl", code=2)

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import dagster as dg
 
+from cai_assets.assets import needed
 from cai_assets.constitution.diff import diff
 from cai_assets.constitution.load import load_file
 from cai_assets.constitution.model import Constitution
@@ -31,10 +32,9 @@ from cai_assets.reports.summary import summary
 from cai_assets.versions.snapshots import VERSIONS
 
 CONSTITUTION = Path(__file__).parents[1] / "constitutions" / "harmlessness.yaml"
-SUPERVISED = ("prompts", "initial_responses", "constitution", "starting_responses", "critiques", "revisions",
-              "sl_dataset", "sl_policy")
+SUPERVISED = needed("sl_policy")
 SMALLEST = {"prompts": {"red_team": 6, "helpful": 2, "eval_red_team": 2, "eval_helpful": 2}}
-TRAINING = (*SUPERVISED, "sft_baseline", "response_pairs", "preference_pairs", "reward_model", "rl_policy")
+TRAINING = needed("rl_policy", "sft_baseline")
 
 
 class Outcome(NamedTuple):

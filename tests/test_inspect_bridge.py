@@ -23,6 +23,7 @@ from inspect_ai.tool import ToolInfo
 from cai_assets.cli import app
 from cai_assets.engines import scripted
 from cai_assets.engines.protocol import Call, Request, Sampling
+from cai_assets.evals.judge import STEP as JUDGE
 from cai_assets.inspect_bridge import rows as bridge_rows
 from cai_assets.inspect_bridge.cases import case_of
 from cai_assets.inspect_bridge.provider import RowFailed
@@ -31,7 +32,6 @@ from cai_assets.inspect_bridge.run import BridgeError, run_suites
 from cai_assets.inspect_bridge.tasks import suite
 from cai_assets.pipeline import evaluation as stages
 from cai_assets.pipeline.project import Project
-from cai_assets.pipeline.stages import JUDGE
 from cai_assets.steps.complete import Completer
 from cai_assets.steps.respond import RESPOND
 
@@ -79,7 +79,7 @@ def ours(settings: dict[str, Any], policy: str) -> pl.DataFrame:
     answers = [a for name in ("base", policy)
                for a in stages.suite_answers(s, cases, complete=complete(name), policy=name)]
     verdicts = stages.suite_verdicts(s, answers, complete=complete("judge"))
-    return stages.suite_tables(s, cases, answers, verdicts)[0].filter(policy=policy)
+    return stages.suite_tables(s, stages.Suites(cases, answers, verdicts))[0].filter(policy=policy)
 
 
 @pytest.mark.parametrize(("policy", "suites"), [("rival", SUITES), ("base_again", ("prefill",))])

@@ -90,18 +90,12 @@ def _policy(project: Any, version: str) -> Checkpoint | None:
 
 
 def _run(project: Any, asked: Asked, only: list[str] | None) -> pl.DataFrame:
-    from cai_assets.evals.constitution_tests import run_cases
-    from cai_assets.pipeline.constitution_tests import roles_of
-    from cai_assets.pipeline.roles import round_before
-    from cai_assets.steps.complete import Completer
+    from cai_assets.pipeline.context import Context
+    from cai_assets.pipeline.evaluation import constitution_tests
 
-    seed = project.settings.seed
-
-    def complete(engine: Any) -> Completer:
-        return Completer(engine, project.store, seed=seed, log=_log)
-
-    roles = roles_of(project, complete, before=round_before(project, asked.version), policy=asked.policy)
-    return run_cases(project.settings, asked.constitution, asked.tests.cases, roles=roles, only=only).rows
+    run = Context(project, asked.version, _log)
+    run.constitution = asked.constitution  # which need not be registered
+    return constitution_tests(run, asked.tests, only=only).rows
 
 
 def _log(line: str) -> None:

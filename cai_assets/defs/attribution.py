@@ -6,8 +6,10 @@ from urllib.parse import quote
 import dagster as dg
 import polars as pl
 
+from cai_assets.assets import ASSETS
 from cai_assets.defs.declared import declared
-from cai_assets.defs.making import Making
+from cai_assets.defs.records import beside, file_of, store_table
+from cai_assets.defs.run import Run
 from cai_assets.evals.attribution import EFFECTS, POLICIES
 from cai_assets.pipeline.project import Project
 from cai_assets.reports.attribution.gather import Attribution, Entry, NoEffects, effect_of, gather
@@ -31,21 +33,21 @@ def attribution(context: dg.AssetExecutionContext, project: dg.ResourceParam[Pro
     Reads the derived versions that exist; registers none and calls no model. `cai attribute VERSION` materializes
     them after showing their cost. A later round and a version that is itself derived have an empty table.
     """
-    made = Making(context, project, partition=context.partition_key)
-    made.record("suite_results")
-    made.record("evaluation")
+    run = Run(context, project)
+    for above in ASSETS["attribution"].reads:
+        run.note(above)
     try:
         found = gather(project, context.partition_key)
     except NoEffects as e:
-        return made.table("attribution", pl.DataFrame(schema=ATTRIBUTION), metadata={
+        return store_table(run, "attribution", pl.DataFrame(schema=ATTRIBUTION), metadata={
             "note": f"Nothing to compare: {e}"})
     for record in found.records:
-        made.using(record)
-    _, path = project.records.save_table("attribution_effects", found.effects)
+        run.using(record)
+    path = beside(run, "attribution_effects", found.effects)
     frame = pl.DataFrame([_row(found, e) for e in found.entries], schema=ATTRIBUTION)
-    return made.table("attribution", frame, details={"effects": project.layout.relative(path)},
-                      metadata={**attribution_metadata(found), "effects_file": dg.MetadataValue.path(str(path)),
-                                "page": dg.MetadataValue.path(str(save(project.layout, found)))})
+    return store_table(run, "attribution", frame, details={"effects": path}, metadata={
+        **attribution_metadata(found), "effects_file": file_of(run, path),
+        "page": dg.MetadataValue.path(str(save(project.layout, found)))})
 
 
 def _row(found: Attribution, e: Entry) -> dict[str, Any]:

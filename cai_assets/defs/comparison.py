@@ -7,8 +7,9 @@ import dagster as dg
 import polars as pl
 
 from cai_assets.defs.declared import declared
-from cai_assets.defs.making import Making
 from cai_assets.defs.metadata import text_preview
+from cai_assets.defs.records import store_table
+from cai_assets.defs.run import Run
 from cai_assets.pipeline.project import Project
 from cai_assets.reports.compare.gather import compare_sides, stamp
 from cai_assets.reports.compare.page import page_path, save
@@ -34,20 +35,20 @@ def comparison(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proj
     Excludes versions derived for attribution: the asset 'attribution' shows them. Also writes one HTML page for each
     version and the one registered before it (``cai compare`` writes any other pair), and one page across versions.
     """
-    made = Making(context, project, partition=None)
+    run = Run(context, project)
     frames = []
     partitions = project.records.partitions("evaluation")
     derived = Derivations(project.layout).among(partitions)
     evaluated = [version for version in partitions if version not in derived]
     for version in evaluated:
         record = project.records.latest("evaluation", version)
-        made.using(record)
+        run.using(record)
         frames.append(project.records.table(record).select(pl.lit(version).alias("version"), pl.all()))
     if not frames:
         raise RecordMissing("no constitution version has been evaluated yet: materialize 'evaluation' first")
     frame = pl.concat(frames, how="diagonal")  # older tables have fewer columns
     wins = frame.filter(pl.col("metric").str.ends_with("win_rate"), pl.col("policy") == "rl_policy")
-    return made.table("comparison", frame, metadata={
+    return store_table(run, "comparison", frame, metadata={
         "versions": len(frames), "page_across_versions": dg.MetadataValue.path(str(across(project))),
         **pair_metadata(project, successive(evaluated, project.snapshots)),
         **text_preview(wins.with_columns(pl.col("value").round(3).cast(pl.String)),

@@ -7,14 +7,14 @@ import polars as pl
 
 from cai_assets.constitution.cases import CasesError
 from cai_assets.defs.declared import declared
-from cai_assets.defs.inputs import registered
-from cai_assets.defs.making import Making
-from cai_assets.evals.constitution_tests import ROWS, run_cases
-from cai_assets.pipeline.constitution_tests import POLICY, Tests, roles_of, tests_of, tests_path
+from cai_assets.defs.records import store_table
+from cai_assets.defs.run import Run
+from cai_assets.evals.constitution_tests import ROWS
+from cai_assets.pipeline import evaluation
+from cai_assets.pipeline.constitution_tests import POLICY, Tests, tests_of, tests_path
 from cai_assets.pipeline.project import Project
 from cai_assets.reports.constitution_tests import acted, markdown, numbers, verdict
 from cai_assets.store.checkpoints import Checkpoint
-from cai_assets.store.records import RecordMissing
 
 
 @dg.asset(**declared("constitution_tests"))
@@ -27,19 +27,18 @@ def constitution_tests(
     Once there is an RL policy, automation reruns it and also tests the policy's own answers. It reads the current
     file; without one, the table is empty and the check `cases_pass` says so.
     """
-    made = Making(context, project, partition=context.partition_key)
-    made.record("constitution")
+    run = Run(context, project)
+    run.note("constitution")
     tests = read_tests(project, context.partition_key)
     if tests is None:
         name = tests_path(project, context.partition_key).name
-        return made.table("constitution_tests", pl.DataFrame(schema=ROWS), settings=(), details={"tests": None},
-                          metadata={"tests": f"{name} does not exist", **numbers(pl.DataFrame(schema=ROWS))})
-    policy = finished_policy(made)
-    roles = roles_of(project, made.completer, before=made.before(), policy=policy)
-    found = run_cases(project.settings, registered(project, context.partition_key), tests.cases, roles=roles)
-    return made.table("constitution_tests", found.rows,
-                      details={"tests": tests.as_dict(), "policy": policy.key if policy else None},
-                      metadata=test_metadata(found.rows, tests, policy))
+        return store_table(run, "constitution_tests", pl.DataFrame(schema=ROWS), settings=(), details={"tests": None},
+                           metadata={"tests": f"{name} does not exist", **numbers(pl.DataFrame(schema=ROWS))})
+    rows = evaluation.constitution_tests(run, tests).rows
+    policy = run.checkpoint(POLICY) if run.is_made(POLICY) else None
+    return store_table(run, "constitution_tests", rows,
+                       details={"tests": tests.as_dict(), "policy": policy.key if policy else None},
+                       metadata=test_metadata(rows, tests, policy))
 
 
 def read_tests(project: Project, version: str) -> Tests | None:
@@ -48,14 +47,6 @@ def read_tests(project: Project, version: str) -> Tests | None:
         return tests_of(project, version)
     except CasesError as e:
         raise dg.Failure(f"{e}\nFix it (cai lint) and materialize again.", allow_retries=False) from None
-
-
-def finished_policy(made: Making) -> Checkpoint | None:
-    """The version's own policy, noted as an input; None if it is not trained yet."""
-    try:
-        return made.checkpoint(POLICY)
-    except RecordMissing:
-        return None
 
 
 def test_metadata(rows: pl.DataFrame, tests: Tests, policy: Checkpoint | None) -> dict[str, Any]:

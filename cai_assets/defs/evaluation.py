@@ -6,18 +6,17 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from cai_assets.assets import PLAIN, TRAINED
+from cai_assets.assets import PLAIN
 from cai_assets.defs.automation import on_real_change
 from cai_assets.defs.comparison import comparison
 from cai_assets.defs.declared import POOL, spec
-from cai_assets.defs.inputs import registered
-from cai_assets.defs.making import Making
 from cai_assets.defs.metadata import text_preview
 from cai_assets.defs.partitions import versions
+from cai_assets.defs.records import beside, file_of, store_table
+from cai_assets.defs.run import Run
 from cai_assets.evals.measures import EVALUATION
 from cai_assets.evals.metrics import METRICS_SCHEMA
-from cai_assets.pipeline import stages
-from cai_assets.pipeline.policies import by_engine, open_policies
+from cai_assets.pipeline import evaluation as stages
 from cai_assets.pipeline.project import Project
 from cai_assets.reports.text.numbers import delta_of, plain, value_of
 from cai_assets.reports.text.tables import Live, table
@@ -33,22 +32,13 @@ AS_NAME = str.maketrans("-:", "__")
                 when=on_real_change(ignoring=dg.AssetSelection.assets(PLAIN)))])
 def evaluation(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """Respond with each policy, judge in both orders, measure."""
-    made = Making(context, project, partition=context.partition_key)
-    settings = project.settings
-    made.record("constitution")
-    prompts = stages.evaluation_prompts(made.read("starting_responses"))
-    policies = open_policies(project, {name: made.checkpoint(name) for name in TRAINED})
-    judge = project.engines.open(settings.models.role("judge"))
-    found = {name: stages.policy_responses(settings, prompts, complete=made.completer(policies[name]), policy=name)
-             for name in by_engine(policies, last=judge)}
-    metrics, rows = stages.judged(settings, registered(project, context.partition_key),
-                                  {name: found[name] for name in policies}, complete=made.completer(judge))
-    _, path = project.records.save_table("evaluation_rows", rows)
-    metrics = pl.concat([metrics, reward_accuracy(made.checkpoint("reward_model").metrics)], how="diagonal")
+    run = Run(context, project)
+    metrics, rows, _ = stages.evaluation(run)
+    path = beside(run, "evaluation_rows", rows)
+    metrics = pl.concat([metrics, reward_accuracy(run.checkpoint("reward_model").metrics)], how="diagonal")
     who = judge_of(project)
-    details = {"rows": project.layout.relative(path), "judge": who}
-    return made.table("evaluation", metrics, details=details, metadata={
-        **metric_metadata(metrics), "rows_file": dg.MetadataValue.path(str(path)),
+    return store_table(run, "evaluation", metrics, details={"rows": path, "judge": who}, metadata={
+        **metric_metadata(metrics), "rows_file": file_of(run, path),
         "judge": dg.MetadataValue.json(who),
         **text_preview(rows, {"policy": "policy", "response": "response"}, rows=2)})
 

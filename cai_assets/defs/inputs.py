@@ -11,24 +11,22 @@ from cai_assets.constitution.lint import USES, lint
 from cai_assets.constitution.model import Constitution
 from cai_assets.defs.automation import on_real_change
 from cai_assets.defs.declared import declared
-from cai_assets.defs.making import Making
 from cai_assets.defs.metadata import plan_metadata, text_preview
+from cai_assets.defs.records import beside, file_of, record_snapshot, store_table
+from cai_assets.defs.run import Run, registered
 from cai_assets.engines.models import ModelError
 from cai_assets.pipeline import stages
 from cai_assets.pipeline.project import Project
-from cai_assets.pipeline.roles import CheckpointGone, responder
+from cai_assets.pipeline.roles import CheckpointGone
 from cai_assets.plan.formats import keeping
 from cai_assets.plan.plan import make_plan
 from cai_assets.reports.constitution_diff import markdown
 from cai_assets.reports.text.tables import table
 from cai_assets.steps.prompt_files import PromptsError
-from cai_assets.steps.prompts import SCHEMA as PROMPTS
-from cai_assets.steps.prompts import load_prompts, select
 from cai_assets.store.records import RecordMissing
 from cai_assets.versions.archive import previous
 from cai_assets.versions.derived import Derivations
 from cai_assets.versions.rounds import round_of
-from cai_assets.versions.snapshots import UnknownVersion
 
 
 @dg.asset(**declared("prompts"))
@@ -39,26 +37,21 @@ def prompts(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project
     aside with the reason; rows read = kept + duplicates + rejected. Prompts found by red-teaming are chosen first, and
     the record names the table with their origin.
     """
-    made = Making(context, project, partition=None)
-    settings = project.settings
-    loaded = load_prompts(settings.prompts.paths, max_chars=settings.prompts.max_chars)
-    first = loaded.origins["prompt_id"].to_list()
-    frame = select(loaded.frame, settings.prompts, seed=settings.seed, first=first)
-    _, rejects = project.records.save_table("prompt_rejects", loaded.rejects)
-    _, duplicates = project.records.save_table("prompt_duplicates", loaded.duplicates)
+    run = Run(context, project)
+    frame, loaded = stages.prompts(project.settings)
     counts = asdict(loaded.counts)
-    details = {"counts": counts, "rejects": project.layout.relative(rejects),
-               "duplicates": project.layout.relative(duplicates)}
+    rejects, duplicates = (beside(run, f"prompt_{name}", getattr(loaded, name)) for name in ("rejects", "duplicates"))
+    details = {"counts": counts, "rejects": rejects, "duplicates": duplicates}
     origins = loaded.origins.join(frame, on="prompt_id", how="semi")
     if origins.height:
-        details["origins"] = project.layout.relative(project.records.save_table("prompt_origins", origins)[1])
+        details["origins"] = beside(run, "prompt_origins", origins)
     split = {f"{kind} {part}": n for kind, part, n in
              frame.group_by("kind", "split").len().sort("kind", "split").iter_rows()}
-    return made.table("prompts", frame, details=details, metadata={
+    return store_table(run, "prompts", frame, details=details, metadata={
         **text_preview(frame, {"kind": "kind", "category": "category", "messages": "prompt"}),
         "counts": dg.MetadataValue.json(counts), "selected": dg.MetadataValue.json(split),
         "found_by_red_teaming": origins.height,
-        "rejects": dg.MetadataValue.path(str(rejects)), "duplicates": dg.MetadataValue.path(str(duplicates)),
+        "rejects": file_of(run, rejects), "duplicates": file_of(run, duplicates),
     })
 
 
@@ -71,12 +64,10 @@ def initial_responses(
     The only unpartitioned asset directly upstream of partitioned ones: a shortcut from ``prompts`` would make
     automation train a policy several times for one change.
     """
-    made = Making(context, project, partition=None)
-    settings = project.settings
-    complete = made.completer(project.engines.open(settings.models.role("generator")))
-    frame = stages.initial_responses(settings, made.read("prompts"), complete=complete)
-    return made.table("initial_responses", frame,
-                      metadata=text_preview(frame, {"messages": "prompt", "response": "response"}))
+    run = Run(context, project)
+    frame = stages.initial_responses(run)
+    return store_table(run, "initial_responses", frame,
+                       metadata=text_preview(frame, {"messages": "prompt", "response": "response"}))
 
 
 @dg.asset(**declared("starting_responses", when=on_real_change(newest_only=True)))
@@ -88,14 +79,14 @@ def starting_responses(
     In round 1 they are the generator's. In a later round (partition ``<version>-r2`` and so on), the RL policy of the
     round before responds to the same prompts.
     """
-    made = Making(context, project, partition=context.partition_key)
+    run = Run(context, project)
     registered(project, context.partition_key)
-    responses, before = made.read("initial_responses"), made.before()
+    run.note("initial_responses")
+    before = run.before()
     if before is not None:
         project.snapshots.register_round(context.partition_key)
-        responses = stages.initial_responses(project.settings, responses.select(PROMPTS.names()),
-                                             complete=made.completer(responder(project, before)))
-    return made.table("starting_responses", responses, settings=None if before else (), metadata={
+    responses = stages.starting_responses(run)
+    return store_table(run, "starting_responses", responses, settings=None if before else (), metadata={
         "round": round_of(context.partition_key).number, "responder": before.ref.id if before else "generator",
         **text_preview(responses, {"messages": "prompt", "response": "response"})})
 
@@ -104,11 +95,11 @@ def starting_responses(
 def constitution(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """One registered constitution version, from its immutable snapshot (never from the working file)."""
     key = context.partition_key
-    made = Making(context, project, partition=key)
-    found = registered(project, key)
+    run = Run(context, project)
+    found = run.constitution
     plan = planned(context, project, key)
     parts = {f"{use}_digest": part_digest(found, use) for use in USES}
-    return made.snapshot(digest(found), f"constitutions/{key}.json", details={**parts, "plan": plan}, metadata={
+    return record_snapshot(run, digest(found), f"constitutions/{key}.json", details={**parts, "plan": plan}, metadata={
         **change_metadata(project, key, found), **plan_metadata(plan),
         "principles": dg.MetadataValue.md(principle_table(found)), "principle_count": len(found.principles),
         "version": found.version, "description": found.description, **parts,
@@ -137,14 +128,6 @@ def planned(context: dg.AssetExecutionContext, project: Project, key: str) -> di
     if note := keeping(project, plan.causes()):
         context.log.warning(note)
     return plan.as_dict()
-
-
-def registered(project: Project, key: str) -> Constitution:
-    """The snapshot of a partition; a clear failure for a key that somebody typed by hand."""
-    try:
-        return project.snapshots.load(key)
-    except UnknownVersion as e:
-        raise dg.Failure(str(e), allow_retries=False) from None
 
 
 def principle_table(found: Constitution) -> str:

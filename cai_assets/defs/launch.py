@@ -16,21 +16,21 @@ import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import dagster as dg
-import polars as pl
 
-from cai_assets.defs.making import Making
+from cai_assets.defs.records import Trained, keep_lineage, keep_training_rows
+from cai_assets.defs.run import Run
 from cai_assets.lineage.trace import LINEAGE, LINEAGE_ROWS
-from cai_assets.pipeline.roles import Base
+from cai_assets.pipeline.trainings import Training
 from cai_assets.reports.checkpoint import checkpoint_card
-from cai_assets.store.checkpoints import Checkpoint
+from cai_assets.settings import Settings
 from cai_assets.store.files import write_atomic
 from cai_assets.store.parquet import parquet_bytes
 from cai_assets.train import identity
 from cai_assets.train.ability import BUNDLED as GENERAL_TEXT
-from cai_assets.train.job import Job, Kind
+from cai_assets.train.job import Job
 
 # Dagster 1.13 marks a detail of its own Pipes reader as a preview.
 warnings.filterwarnings("ignore", "Function `PipesMessageReader", category=dg.PreviewWarning)
@@ -38,60 +38,53 @@ warnings.filterwarnings("ignore", "Function `PipesMessageReader", category=dg.Pr
 GRACE_SECONDS = 10.0
 
 
-class Trained(NamedTuple):
-    checkpoint: Checkpoint
-    reused: bool
-    seconds: float
+def train(run: Run, training: Training, *, card: Mapping[str, Any]) -> Trained:
+    """Return the checkpoint that a training decides; train it if it is not there yet.
 
-
-def train(
-    made: Making, *, asset: str, kind: Kind, rows: pl.DataFrame, base: Base,
-    card: Mapping[str, Any], reward_model: Checkpoint | None = None, labeller: Base | None = None,
-    supervised: pl.DataFrame | None = None,
-) -> Trained:
-    """Return the checkpoint made of exactly these rows, base and settings; train it if it is not there yet.
-
-    ``made`` knows the rows by their ids (``trains_on``); the lineage is written before anything is spent.
-    ``reward_model`` or ``labeller`` rewards, ``supervised`` are the SL rows mixed in: of reinforcement learning alone.
-    ``card``: ``constitution``, ``principles`` (id, text, rows) and ``rows_by_kind``, kept in the checkpoint's record.
+    The rows it is trained on and its lineage are kept before anything is spent. ``card``: ``principles`` (id, text,
+    rows) and ``rows_by_kind``, kept in the checkpoint's record.
     """
-    context, project = made.context, made.project
-    settings = project.settings
-    parts = identity.training_parts(settings, kind, rows, base.identity,
-                                    reward_model=reward_model and reward_model.key,
-                                    labeller=labeller and labeller.identity, supervised=supervised)
-    key = identity.training_key(kind, parts)
+    project, asset = run.project, training.asset
+    parts = training.parts(run.settings)
+    key = identity.training_key(training.kind, parts)
+    rows = keep_training_rows(run, training)
     start = time.monotonic()
     found = project.checkpoints.find(asset, key)
     if found:
-        context.log.info(f"{asset}: checkpoint {key} exists: nothing to train")
-        return Trained(found, True, 0.0)
+        run.context.log.info(f"{asset}: checkpoint {key} exists: nothing to train")
+        return Trained(found, True, 0.0, rows)
     with project.checkpoints.making(key) as work:
         found = project.checkpoints.find(asset, key)  # another run may have made it while this one waited
         if found:
-            return Trained(found, True, 0.0)
+            return Trained(found, True, 0.0, rows)
         project.engines.close()  # the trainer needs the memory
-        job = Job(kind=kind, key=key, base=base.path, data=work / "data.parquet", work=work, seed=settings.seed,
-                  settings=getattr(settings, identity.TRAINING_GROUP[kind]).model_dump(mode="json"),
-                  dtype=parts["settings"]["dtype"],
-                  general_text=(settings.monitors.general_text or GENERAL_TEXT).resolve(),
-                  reward_model=reward_model.path if reward_model else None,
-                  labeller=labeller.path if labeller else None,
-                  supervised_data=None if supervised is None else work / "supervised.parquet")
-        write_atomic(job.data, parquet_bytes(rows))
-        if job.supervised_data and supervised is not None:
-            write_atomic(job.supervised_data, parquet_bytes(supervised))
-        write_atomic(work / "job.json", job.model_dump_json(indent=1).encode())
-        job.error.unlink(missing_ok=True)
-        made.write_lineage(work, asset, key, base=base)
-        _run(context, asset, job)
-        record = {**parts, "base_name": base.name, "rows": rows.height,
-                  "metrics": json.loads(job.metrics.read_text(encoding="utf-8")), **card}
+        job = _job(run.settings, training, key, work, dtype=parts["settings"]["dtype"])
+        keep_lineage(run, training, rows, key, work)
+        _run(run.context, asset, job)
+        record = {**parts, "base_name": training.start.name, "rows": training.data.height,
+                  "metrics": json.loads(job.metrics.read_text(encoding="utf-8")), "constitution": run.version, **card}
         for name in (job.metrics.name, job.curves.name, LINEAGE, LINEAGE_ROWS):
             (work / name).replace(job.final / name)
-        text = checkpoint_card(kind, key, base.name, record)
+        text = checkpoint_card(training.kind, key, training.start.name, record)
         published = project.checkpoints.publish(asset, key, job.final, record=record, card=text)
-    return Trained(published, False, time.monotonic() - start)
+    return Trained(published, False, time.monotonic() - start, rows)
+
+
+def _job(settings: Settings, training: Training, key: str, work: Path, *, dtype: str) -> Job:
+    """The job and its data, written into the work folder."""
+    kind, supervised = training.kind, training.supervised
+    job = Job(kind=kind, key=key, base=training.start.path, data=work / "data.parquet", work=work, seed=settings.seed,
+              settings=getattr(settings, identity.TRAINING_GROUP[kind]).model_dump(mode="json"),
+              dtype=dtype, general_text=(settings.monitors.general_text or GENERAL_TEXT).resolve(),
+              reward_model=training.reward_model.path if training.reward_model else None,
+              labeller=training.labeller.path if training.labeller else None,
+              supervised_data=None if supervised is None else work / "supervised.parquet")
+    write_atomic(job.data, parquet_bytes(training.data))
+    if job.supervised_data and supervised is not None:
+        write_atomic(job.supervised_data, parquet_bytes(supervised))
+    write_atomic(work / "job.json", job.model_dump_json(indent=1).encode())
+    job.error.unlink(missing_ok=True)
+    return job
 
 
 def _run(context: dg.AssetExecutionContext, asset: str, job: Job) -> None:

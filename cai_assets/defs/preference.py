@@ -7,16 +7,15 @@ import dagster as dg
 import polars as pl
 
 from cai_assets.defs.declared import declared
-from cai_assets.defs.gate import gate_metadata, refuse_unfit_labeller
-from cai_assets.defs.inputs import registered
+from cai_assets.defs.gate import gate_metadata
 from cai_assets.defs.launch import train
-from cai_assets.defs.making import Making
 from cai_assets.defs.metadata import curve_metadata, text_preview
+from cai_assets.defs.records import beside, record_checkpoint, store_table
+from cai_assets.defs.run import Run
 from cai_assets.evals.reward import accuracy_by, parse
 from cai_assets.evals.statistics import Estimate
-from cai_assets.pipeline import stages
+from cai_assets.pipeline import stages, trainings
 from cai_assets.pipeline.project import Project
-from cai_assets.pipeline.roles import starting_policy
 from cai_assets.reports.checkpoint import principle_rows
 from cai_assets.reports.reward import accuracy_table, group_table, reliability_table
 from cai_assets.steps.comparisons import Mixed
@@ -27,15 +26,9 @@ from cai_assets.store.checkpoints import Checkpoint
 def response_pairs(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """Two responses to each training prompt: samples of the SL policy (or of the generator), or the initial response
     and the last revision. Identical pairs are marked and never labeled."""
-    made = Making(context, project, partition=context.partition_key)
-    settings = project.settings
-    source = settings.pairs.source
-    responses = made.read("starting_responses")
-    revisions = made.read("revisions") if source == "revision" else pl.DataFrame()
-    engine = (project.engines.open_checkpoint(made.checkpoint("sl_policy").path) if source == "policy"
-              else project.engines.open(settings.models.role("generator")))
-    frame = stages.response_pairs(settings, responses, revisions, complete=made.completer(engine))
-    return made.table("response_pairs", frame, metadata={
+    run = Run(context, project)
+    frame = stages.response_pairs(run)
+    return store_table(run, "response_pairs", frame, metadata={
         **text_preview(frame, {"messages": "prompt", "response_a": "A", "response_b": "B"}),
         "identical": int(frame["identical"].sum()), "incomplete": frame.filter(pl.col("error").is_not_null()).height})
 
@@ -45,17 +38,12 @@ def preference_pairs(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
 ) -> dg.MaterializeResult[None]:
     """AI labels: which response the constitution prefers, asked in both orders, by exact answer probabilities."""
-    made = Making(context, project, partition=context.partition_key)
-    settings = project.settings
-    made.record("constitution")
-    found = registered(project, context.partition_key)
-    complete = made.completer(project.engines.open(settings.models.role("labeller")))
-    gate, gate_rows = stages.judge_gate(settings, found, complete=complete)
-    _, gate_path = project.records.save_table("judge_gate", gate_rows)
-    frame = stages.preference_pairs(settings, found, made.read("response_pairs"), complete=complete)
+    run = Run(context, project)
+    gate, gate_rows = stages.judge_gate(run)
+    frame = stages.preference_pairs(run)
     labels = dict(frame["label"].value_counts().sort("label").iter_rows())
-    details = {"gate": gate.model_dump(mode="json"), "gate_rows": project.layout.relative(gate_path)}
-    return made.table("preference_pairs", frame, details=details, metadata={
+    details = {"gate": gate.model_dump(mode="json"), "gate_rows": beside(run, "judge_gate", gate_rows)}
+    return store_table(run, "preference_pairs", frame, details=details, metadata={
         **gate_metadata(gate, project),
         **text_preview(frame.filter(pl.col("chosen").is_not_null()),
                        {"principle_id": "principle", "chosen": "chosen", "rejected": "rejected"}),
@@ -81,26 +69,19 @@ def label_metadata(frame: pl.DataFrame) -> dict[str, float | int]:
 @dg.asset(**declared("reward_model"))
 def reward_model(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """A scalar head on the starting policy, trained to prefer what the labels prefer."""
-    made = Making(context, project, partition=context.partition_key)
-    refuse_unfit_labeller(project, made.record("preference_pairs"))
-    settings = project.settings
-    labels = made.read("preference_pairs")
-    mixed = stages.reward_comparisons(settings, labels, made.read("starting_responses"))
-    rows = mixed.frame
+    run = Run(context, project)
+    training, mixed = trainings.reward_model(run)
+    rows = training.rows
     counts = dict(rows["principle_id"].value_counts().iter_rows())
-    principles = principle_rows(registered(project, context.partition_key), counts, "preference")
-    made.trains_on(rows, labels)
-    done = train(made, asset="reward_model", kind="reward", base=starting_policy(project, None),
-                 rows=stages.reward_training(rows),
-                 card={"constitution": context.partition_key, "principles": principles,
-                       "rows_by_kind": mixed.by_kind()})
+    done = train(run, training, card={"principles": principle_rows(run.constitution, counts, "preference"),
+                                      "rows_by_kind": mixed.by_kind()})
     groups = held_out_groups(done.checkpoint, rows)
-    return made.trained("reward_model", done.checkpoint, reused=done.reused, seconds=done.seconds, rows=rows.height,
-                        details={"human_share": mixed.human_share, "human_left_out": mixed.left_out, "accuracy_by": {
-                            what: {name: asdict(x) for name, x in by.items()} for what, by in groups.items()}},
-                        metadata={**curve_metadata(done.checkpoint, ("loss", "accuracy")),
-                                  **held_out_metadata(done.checkpoint.metrics["held_out"], groups),
-                                  **human_metadata(mixed)})
+    accuracy = {what: {name: asdict(x) for name, x in by.items()} for what, by in groups.items()}
+    return record_checkpoint(
+        run, "reward_model", done, rows=rows.height,
+        details={"human_share": mixed.human_share, "human_left_out": mixed.left_out, "accuracy_by": accuracy},
+        metadata={**curve_metadata(done.checkpoint, ("loss", "accuracy")),
+                  **held_out_metadata(done.checkpoint.metrics["held_out"], groups), **human_metadata(mixed)})
 
 
 def held_out_groups(checkpoint: Checkpoint, rows: pl.DataFrame) -> dict[str, dict[str, Estimate]]:

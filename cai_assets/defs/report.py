@@ -5,7 +5,8 @@ from typing import Any
 import dagster as dg
 
 from cai_assets.defs.declared import declared
-from cai_assets.defs.making import Making
+from cai_assets.defs.records import store_table
+from cai_assets.defs.run import Run
 from cai_assets.pipeline.project import Project
 from cai_assets.reports.version.evidence import Evidence, beside, evidence
 from cai_assets.reports.version.figures import figures, headline, numbers
@@ -18,15 +19,14 @@ def report(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
 
     One row a headline figure. Reads records and calls no model; `cai report VERSION` writes the same page.
     """
-    made = Making(context, project, partition=context.partition_key)
+    run = Run(context, project)
     settings = project.settings
     found = evidence(project.layout, context.partition_key, settings.monitors, settings.price_per_gpu_hour)
     for record in found.side.records.values():
-        made.using(record)
+        run.using(record)
     page = save(found, beside(found))
-    return made.table("report", figures(found),
-                      details={"page": project.layout.relative(page)},
-                      metadata={"page": dg.MetadataValue.path(str(page)), **report_metadata(found)})
+    return store_table(run, "report", figures(found), details={"page": project.layout.relative(page)},
+                       metadata={"page": dg.MetadataValue.path(str(page)), **report_metadata(found)})
 
 
 def report_metadata(found: Evidence) -> dict[str, Any]:

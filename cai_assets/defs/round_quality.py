@@ -5,9 +5,10 @@ from typing import Any
 import dagster as dg
 
 from cai_assets.defs.declared import declared
-from cai_assets.defs.making import Making
+from cai_assets.defs.records import beside, store_table
+from cai_assets.defs.run import Run
 from cai_assets.evals.judge import QUESTIONS
-from cai_assets.evals.rounds import Rounds, stops_paying
+from cai_assets.evals.rounds import Rounds, measured, stops_paying
 from cai_assets.pipeline import evaluation
 from cai_assets.pipeline.project import Project
 from cai_assets.reports.rounds import chart, markdown, stop_sentence
@@ -20,15 +21,13 @@ def round_quality(context: dg.AssetExecutionContext, project: dg.ResourceParam[P
     At most ``evaluation.round_chains`` chains, drawn by a hash. Says from which round on another round gains nothing
     that can be told.
     """
-    made = Making(context, project, partition=context.partition_key)
-    settings = project.settings
-    found = evaluation.round_quality(
-        settings, made.read("starting_responses"), made.read("revisions"),
-        complete=made.completer(project.engines.open(settings.models.role("judge"))))
-    tables = {name: project.layout.relative(project.records.save_table(f"round_{name}", frame)[1])
+    run = Run(context, project)
+    wanted = project.settings.evaluation
+    found = measured(evaluation.round_quality(run), enough=wanted.enough, confidence=wanted.confidence)
+    tables = {name: beside(run, f"round_{name}", frame)
               for name, frame in (("rows", found.rows), ("texts", found.texts))}
-    return made.table("round_quality", found.metrics, metadata=round_metadata(found),
-                      details={**tables, "chains": found.chains, "of": found.of})
+    return store_table(run, "round_quality", found.metrics, metadata=round_metadata(found),
+                       details={**tables, "chains": found.chains, "of": found.of})
 
 
 def round_metadata(found: Rounds) -> dict[str, Any]:

@@ -6,16 +6,16 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from cai_assets.assets import PLAIN, TRAINED
+from cai_assets.assets import PLAIN
 from cai_assets.defs.automation import on_real_change
 from cai_assets.defs.declared import declared
-from cai_assets.defs.making import Making
 from cai_assets.defs.metadata import text_preview
+from cai_assets.defs.records import beside, file_of, store_table
+from cai_assets.defs.run import Run
 from cai_assets.engines.models import ModelError
 from cai_assets.evals.suites.draw import Counts
 from cai_assets.evals.suites.registry import SuitesError
 from cai_assets.pipeline import evaluation as stages
-from cai_assets.pipeline.policies import by_engine, open_policies
 from cai_assets.pipeline.project import Project
 from cai_assets.reports.suites import headline_table, metric_table, numbers
 from cai_assets.reports.text.tables import table
@@ -29,27 +29,19 @@ def suite_results(context: dg.AssetExecutionContext, project: dg.ResourceParam[P
     Suites are those of the package and of `evaluation.suites_folder`. Each measure has its interval by request, and its
     difference from the base model, paired by case; `base_again` shows what sampling alone does.
     """
-    made = Making(context, project, partition=context.partition_key)
-    settings = project.settings
+    run = Run(context, project)
     try:
-        cases = stages.suite_cases(settings, made.read("starting_responses"))
-        engines = open_policies(project, {name: made.checkpoint(name) for name in TRAINED})
+        done = stages.suite_results(run)
     except (SuitesError, ModelError) as e:
         raise dg.Failure(str(e), allow_retries=False) from None
-    judge = project.engines.open(settings.models.role("judge"))
-    answers = {name: stages.suite_answers(settings, cases, complete=made.completer(engines[name]), policy=name)
-               for name in by_engine(engines, last=judge)}
-    every = [answer for name in engines for answer in answers[name]]
-    verdicts = stages.suite_verdicts(settings, every, complete=made.completer(judge))
-    metrics, rows = stages.suite_tables(settings, cases, every, verdicts)
-    _, path = project.records.save_table("suite_rows", rows)
+    cases = done.cases
+    metrics, rows = stages.suite_tables(run.settings, done)
+    path = beside(run, "suite_rows", rows)
     found = {name: {**asdict(c), "digest": s.digest} for s in cases.suites for name, c in cases.drawn.counts.items()
              if name == s.name}
-    return made.table("suite_results", metrics,
-                      details={"rows": project.layout.relative(path), "suites": found},
-                      metadata={**suite_metadata(metrics, cases.drawn.counts),
-                                "rows_file": dg.MetadataValue.path(str(path)),
-                                **text_preview(rows, {"policy": "policy", "prompt": "prompt", "response": "response"})})
+    return store_table(run, "suite_results", metrics, details={"rows": path, "suites": found}, metadata={
+        **suite_metadata(metrics, cases.drawn.counts), "rows_file": file_of(run, path),
+        **text_preview(rows, {"policy": "policy", "prompt": "prompt", "response": "response"})})
 
 
 def suite_metadata(metrics: pl.DataFrame, counts: dict[str, Counts]) -> dict[str, Any]:

@@ -68,6 +68,15 @@ class Chain:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """Verdicts on the chains ``drawn``, of ``of`` that there are, as rows of ROWS_SCHEMA."""
+
+    drawn: list[Chain]
+    rows: list[dict[str, Any]]
+    of: int
+
+
+@dataclass(frozen=True)
 class Rounds:
     """``metrics``, ``rows`` and ``texts`` as the schemas above; ``chains`` were judged, of ``of`` that there are."""
 
@@ -107,13 +116,22 @@ def round_quality(
 
     ``responses``: prompt_id, category, messages, response, row_key; ``revisions``: as ``steps.critique.REVISIONS``.
     """
-    every = chains_of(responses, revisions)
-    drawn = draw_chains(every, limit)
-    rows = judge_rounds(drawn, ask=ask, style=style)
-    texts = _measured(drawn)
-    metrics = [*_win_rates(rows, drawn, enough, confidence), *_levels(texts, drawn, confidence)]
-    return Rounds(pl.DataFrame(metrics, METRICS_SCHEMA, orient="row"), pl.DataFrame(rows, ROWS_SCHEMA),
-                  pl.DataFrame(texts, TEXTS_SCHEMA), len(drawn), len(every))
+    found = judged(chains_of(responses, revisions), ask=ask, style=style, limit=limit)
+    return measured(found, enough=enough, confidence=confidence)
+
+
+def judged(chains: Sequence[Chain], *, ask: Ask, style: Style, limit: int) -> Judged:
+    """Ask the judge about at most ``limit`` chains."""
+    drawn = draw_chains(chains, limit)
+    return Judged(drawn, judge_rounds(drawn, ask=ask, style=style), len(chains))
+
+
+def measured(found: Judged, *, enough: int, confidence: float) -> Rounds:
+    """What the judgements come to, and the measures of the texts themselves."""
+    texts = _measured(found.drawn)
+    metrics = [*_win_rates(found.rows, found.drawn, enough, confidence), *_levels(texts, found.drawn, confidence)]
+    return Rounds(pl.DataFrame(metrics, METRICS_SCHEMA, orient="row"), pl.DataFrame(found.rows, ROWS_SCHEMA),
+                  pl.DataFrame(texts, TEXTS_SCHEMA), len(found.drawn), found.of)
 
 
 def chains_of(responses: pl.DataFrame, revisions: pl.DataFrame) -> list[Chain]:

@@ -19,9 +19,9 @@ import polars as pl
 from cai_assets.assets import AGAIN, BASE, TRAINED, WITHOUT_VERSION, partition_of
 from cai_assets.engines.protocol import Call, Engine
 from cai_assets.errors import CaiError
+from cai_assets.evals.judge import STEP as JUDGE
 from cai_assets.pipeline.project import Project
 from cai_assets.pipeline.roles import checkpoint_of
-from cai_assets.pipeline.stages import JUDGE
 from cai_assets.settings import Settings, load_settings
 from cai_assets.steps.complete import Completer, Row, Step
 from cai_assets.steps.prompts import load_prompts

@@ -1,4 +1,4 @@
-"""What a version is tested with: the cases of its constitution's tests file as it is now, and who is asked.
+"""What a version is tested with: the cases of its constitution's tests file as it is now.
 
 A version that was derived from another (``constitution/derive.py``) has the tests of the one it comes from. Cases of
 principles that a version does not have are left out, and named.
@@ -6,19 +6,12 @@ principles that a version does not have are left out, and named.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cai_assets.constitution.cases import Case, cases_path, load_cases
 from cai_assets.constitution.model import Constitution
-from cai_assets.engines.protocol import Engine
-from cai_assets.evals.constitution_tests import Roles
 from cai_assets.pipeline.project import Project
-from cai_assets.pipeline.roles import critic, responder
-from cai_assets.steps.complete import Completer
-from cai_assets.store.checkpoints import Checkpoint
-from cai_assets.store.records import Record
 from cai_assets.versions.derived import Derivations
 
 POLICY = "rl_policy"  # whose own answers are tested
@@ -58,14 +51,3 @@ def tests_of(project: Project, version: str) -> Tests | None:
     """The tests of a registered version; None if its constitution has no file of tests. Raise CasesError."""
     path = tests_path(project, version)
     return Tests.read(path, project.snapshots.load(version)) if path.exists() else None
-
-
-def roles_of(
-    project: Project, complete: Callable[[Engine], Completer], *, before: Record | None, policy: Checkpoint | None
-) -> Roles:
-    """Who is asked. ``before``: the RL policy that starts the version's round; None in round 1."""
-    role = project.settings.models.role
-    return Roles(
-        responder=complete(responder(project, before)), critic=complete(critic(project, before)),
-        labeller=complete(project.engines.open(role("labeller"))), judge=complete(project.engines.open(role("judge"))),
-        policy=complete(project.engines.open_checkpoint(policy.path)) if policy else None)

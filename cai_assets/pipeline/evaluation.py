@@ -1,11 +1,8 @@
-"""The stages that look at policies by suites, and at rounds, as functions of settings and the tables above them.
-
-As in ``stages.py``: assets run these with a real completer, plans with one that only looks keys up.
-"""
+"""The stages that look at policies and at rounds, each one function of its context, as in ``stages.py``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -13,6 +10,9 @@ import polars as pl
 
 from cai_assets.engines.protocol import Sampling
 from cai_assets.evals import rounds
+from cai_assets.evals.constitution_tests import Roles, Tested, run_cases
+from cai_assets.evals.evaluate import evaluate
+from cai_assets.evals.judge import STEP as JUDGE
 from cai_assets.evals.suites.draw import Drawn, draw
 from cai_assets.evals.suites.measures import suite_rows
 from cai_assets.evals.suites.metrics import suite_metrics
@@ -20,12 +20,24 @@ from cai_assets.evals.suites.model import Suite
 from cai_assets.evals.suites.registry import load_suites
 from cai_assets.evals.suites.run import Answer, answers_of, verdicts_of
 from cai_assets.evals.yes_no import YesNo
-from cai_assets.pipeline import stages
-from cai_assets.pipeline.policies import policy_names, samples_of
+from cai_assets.pipeline.constitution_tests import POLICY, Tests
+from cai_assets.pipeline.context import Context
+from cai_assets.pipeline.policies import by_engine, policy_names, samples_of
+from cai_assets.pipeline.stages import evaluation_prompts
+from cai_assets.pipeline.trainings import baseline_rows
 from cai_assets.settings import Settings
 from cai_assets.steps.comparison_files import read_comparisons
 from cai_assets.steps.complete import Completer
 from cai_assets.steps.mix import texts_of
+from cai_assets.steps.respond import respond
+
+
+class Evaluated(NamedTuple):
+    """Metrics and rows as ``evals.evaluate`` has them, and the responses of each policy."""
+
+    metrics: pl.DataFrame
+    rows: pl.DataFrame
+    responses: Mapping[str, pl.DataFrame]
 
 
 class SuiteCases(NamedTuple):
@@ -33,6 +45,60 @@ class SuiteCases(NamedTuple):
 
     suites: list[Suite]
     drawn: Drawn
+
+
+class Suites(NamedTuple):
+    """The cases, each policy's answers to them in the order of policies, and the judge's verdict on each answer."""
+
+    cases: SuiteCases
+    answers: list[Answer]
+    verdicts: list[YesNo | None]
+
+
+def evaluation(run: Context) -> Evaluated:
+    """Every policy on the same prompts, with ``base`` as the one to win over. Of the constitution only the evaluation
+    requests are read."""
+    run.note("constitution")
+    prompts = evaluation_prompts(run.read("starting_responses"))
+    policies, judge = run.policies(), run.complete("judge")
+    answered = {name: _responses(run.settings, prompts, policies[name], name) for name in _in_turn(policies, judge)}
+    responses = {name: answered[name] for name in policies}
+    wanted = run.settings.evaluation
+    metrics, rows = evaluate(
+        responses, ask=partial(judge, JUDGE, what="judge"), style=run.settings.labels.style,
+        principles=run.constitution.taking_part("evaluation"), confidence=wanted.confidence, enough=wanted.enough)
+    return Evaluated(metrics, rows, responses)
+
+
+def _in_turn(policies: Mapping[str, Completer], judge: Completer) -> list[str]:
+    return by_engine({name: complete.engine for name, complete in policies.items()}, last=judge.engine)
+
+
+def _responses(settings: Settings, prompts: pl.DataFrame, complete: Completer, policy: str) -> pl.DataFrame:
+    """What one policy answers to the evaluation prompts, with the column ``sample``, which counts from 0.
+
+    The null row's samples are not the base model's, and count from 0 as well: each has its counterpart.
+    """
+    indices = samples_of(settings, policy)
+    counted = prompts.join(pl.DataFrame({"sample": range(len(indices))}, {"sample": pl.Int64}), how="cross",
+                           maintain_order="left_right")
+    return respond(counted, complete=complete, sampling=_sampling(settings), what=f"{policy} responses",
+                   samples=[indices[i] for i in counted["sample"].to_list()])
+
+
+def _sampling(settings: Settings) -> Sampling:
+    g = settings.generation
+    return Sampling(temperature=g.temperature, top_p=g.top_p, max_tokens=settings.evaluation.max_tokens)
+
+
+def suite_results(run: Context) -> Suites:
+    """Raise SuitesError if a suite cannot be used, ModelError if a policy cannot."""
+    cases = suite_cases(run.settings, run.read("starting_responses"))
+    policies, judge = run.policies(), run.complete("judge")
+    answers = {name: suite_answers(run.settings, cases, complete=policies[name], policy=name)
+               for name in _in_turn(policies, judge)}
+    every = [answer for name in policies for answer in answers[name]]
+    return Suites(cases, every, suite_verdicts(run.settings, every, complete=judge))
 
 
 def suite_cases(settings: Settings, responses: pl.DataFrame) -> SuiteCases:
@@ -49,7 +115,7 @@ def training_texts(settings: Settings, responses: pl.DataFrame) -> Iterator[str]
     """Every prompt, and each turn of it, that something is trained on: the round's own, mixed-in ones, people's."""
     trained = [responses.filter(pl.col("split") == "train")]
     if settings.supervised.mix:
-        trained.append(stages.baseline_rows(settings, responses))
+        trained.append(baseline_rows(settings, responses))
     if settings.reward.human:
         trained.append(read_comparisons(settings.reward.human.path).frame)
     yield from (text for frame in trained for messages in frame["messages"].to_list() for text in texts_of(messages))
@@ -57,40 +123,32 @@ def training_texts(settings: Settings, responses: pl.DataFrame) -> Iterator[str]
 
 def suite_answers(settings: Settings, cases: SuiteCases, *, complete: Completer, policy: str) -> list[Answer]:
     """What one policy answers to every case."""
-    g = settings.generation
-    sampling = Sampling(temperature=g.temperature, top_p=g.top_p, max_tokens=settings.evaluation.max_tokens)
     return answers_of(cases.drawn.items, complete=complete, policy=policy, samples=samples_of(settings, policy),
-                      sampling=sampling)
+                      sampling=_sampling(settings))
 
 
 def suite_verdicts(settings: Settings, answers: Sequence[Answer], *, complete: Completer) -> list[YesNo | None]:
     """The judge's verdict on each answer: ``models.judge``, where one is set, and the generator otherwise."""
-    return verdicts_of(answers, ask=partial(complete, stages.JUDGE, what="judge: suites"), style=settings.labels.style)
+    return verdicts_of(answers, ask=partial(complete, JUDGE, what="judge: suites"), style=settings.labels.style)
 
 
-def suite_tables(
-    settings: Settings, cases: SuiteCases, answers: Sequence[Answer], verdicts: Sequence[YesNo | None]
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+def suite_tables(settings: Settings, done: Suites) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Metrics and rows, as SUITE_METRICS and SUITE_ROWS."""
-    wanted, rows = settings.evaluation, suite_rows(answers, verdicts)
-    return suite_metrics(rows, cases.suites, policy_names(settings), enough=wanted.enough,
+    wanted, rows = settings.evaluation, suite_rows(done.answers, done.verdicts)
+    return suite_metrics(rows, done.cases.suites, policy_names(settings), enough=wanted.enough,
                          confidence=wanted.confidence), rows
 
 
-def round_quality(
-    settings: Settings, responses: pl.DataFrame, revisions: pl.DataFrame, *, complete: Completer
-) -> rounds.Rounds:
-    """What each critique-revision round gains, on at most ``evaluation.round_chains`` chains."""
-    wanted = settings.evaluation
-    return rounds.round_quality(responses, revisions, ask=partial(complete, stages.JUDGE, what="judge: rounds"),
-                                style=settings.labels.style, limit=wanted.round_chains, enough=wanted.enough,
-                                confidence=wanted.confidence)
+def round_quality(run: Context) -> rounds.Judged:
+    """What the judge says of each critique-revision round, on at most ``evaluation.round_chains`` chains."""
+    chains = rounds.chains_of(run.read("starting_responses"), run.read("revisions"))
+    ask = partial(run.complete("judge"), JUDGE, what="judge: rounds")
+    return rounds.judged(chains, ask=ask, style=run.settings.labels.style, limit=run.settings.evaluation.round_chains)
 
 
-def round_verdicts(
-    settings: Settings, responses: pl.DataFrame, revisions: pl.DataFrame, *, complete: Completer
-) -> pl.DataFrame:
-    """The calls of ``round_quality`` alone, as its rows: what a plan needs of it."""
-    drawn = rounds.draw_chains(rounds.chains_of(responses, revisions), settings.evaluation.round_chains)
-    ask = partial(complete, stages.JUDGE, what="judge: rounds")
-    return pl.DataFrame(rounds.judge_rounds(drawn, ask=ask, style=settings.labels.style), rounds.ROWS_SCHEMA)
+def constitution_tests(run: Context, tests: Tests, *, only: Sequence[str] | None = None) -> Tested:
+    """The cases of a version's tests, with the policy's own answers once there is a policy."""
+    policy = run.complete_as(POLICY) if run.is_made(POLICY) else None
+    roles = Roles(responder=run.complete("responder"), critic=run.complete("critic"),
+                  labeller=run.complete("labeller"), judge=run.complete("judge"), policy=policy)
+    return run_cases(run.settings, run.constitution, tests.cases, roles=roles, only=only)

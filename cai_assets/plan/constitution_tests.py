@@ -6,36 +6,30 @@ from collections import Counter
 
 import polars as pl
 
-from cai_assets.engines.protocol import Engine
-from cai_assets.evals.constitution_tests import Tested, run_cases
-from cai_assets.pipeline.constitution_tests import POLICY, roles_of, tests_of
+from cai_assets.evals.constitution_tests import Tested
+from cai_assets.pipeline import evaluation
+from cai_assets.pipeline.constitution_tests import POLICY, tests_of
+from cai_assets.pipeline.context import as_policy
 from cai_assets.plan.dry import PLANNED, DryCompleter
 from cai_assets.plan.lines import Lines, planned
 from cai_assets.steps.thought import THOUGHT
-from cai_assets.store.checkpoints import Checkpoint
 
 ASSET = "constitution_tests"
 
 
-def plan_tests(plan: Lines, policy: Checkpoint | None) -> None:
-    """Add the line. ``policy``: None if it is still to be trained. Raise CasesError for a file that cannot be used."""
+def plan_tests(plan: Lines) -> None:
+    """Add the line. Raise CasesError for a file that cannot be used."""
     tests = tests_of(plan.project, plan.version)
     if tests is None:
         plan.line(ASSET, 0, 0, 0, causes={})
         return
-    dries: list[DryCompleter] = []
-
-    def dry(engine: Engine) -> DryCompleter:
-        dries.append(plan.dry(engine.identity))
-        return dries[-1]
-
-    roles = roles_of(plan.project, dry, before=plan.start, policy=policy)
-    untrained = plan.dry(None)  # a policy that does not exist has no stored row
-    found = run_cases(plan.settings, plan.constitution, tests.cases,
-                      roles=roles if roles.policy else roles._replace(policy=untrained))
+    stage = plan.stage()
+    found = evaluation.constitution_tests(stage, tests)
+    untrained = stage.asked.pop(as_policy(POLICY)).missing if plan.is_new(POLICY) else {}
+    dries = list(stage.asked.values())
     certain = len({key for d in dries for key in d.missing})
-    possible = certain + len(untrained.missing) + _waiting(plan, found, dries)
-    new = {f"{POLICY} is new": len(untrained.missing)} if untrained.missing else {}
+    possible = certain + len(untrained) + _waiting(plan, found, dries)
+    new = {f"{POLICY} is new": len(untrained)} if untrained else {}
     plan.line(ASSET, sum(d.reused for d in dries), certain, possible,
               causes=plan.with_changes(ASSET, possible, new, _by_principle(found.rows)))
 

@@ -7,14 +7,23 @@ ones depend on a text that is not known before it is generated.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from cai_assets.engines.protocol import Call, ModelIdentity
+import polars as pl
+
+from cai_assets.constitution.model import Constitution
+from cai_assets.engines.protocol import Call, Engine, ModelIdentity
+from cai_assets.pipeline.context import Context
+from cai_assets.pipeline.project import Project
 from cai_assets.steps.complete import Completer, Row, Step
+from cai_assets.store.checkpoints import Checkpoint
+from cai_assets.store.records import Record
 from cai_assets.store.row_store import RowStore
 
 PLANNED = "not generated yet"
+UNTRAINED = ModelIdentity(weights="not trained yet", tokenizer="", template="")  # no stored row can be its
 
 
 class _Identified:
@@ -45,3 +54,49 @@ class DryCompleter(Completer):
     def _run(self, step: Step, missing: Mapping[str, Call], what: str) -> dict[str, Row]:
         self.missing.update(dict.fromkeys(missing, step.name))
         return {key: Row(key, "failed", None, error=PLANNED) for key in missing}
+
+
+@dataclass
+class Made:
+    """What a plan's stages have made so far. ``tables``: of stored rows; ``checkpoints``: None, where to be trained."""
+
+    tables: dict[str, pl.DataFrame] = field(default_factory=dict)
+    checkpoints: dict[str, Checkpoint | None] = field(default_factory=dict)
+
+
+class DryRun(Context):
+    """The context in which a plan runs one stage.
+
+    ``tables``: what it reads in place of what was made. Afterwards ``asked`` has the completers, by who was asked;
+    ``tables_read`` and ``started_from`` the assets above whose rows it read, and whose checkpoints it asked for.
+    """
+
+    def __init__(self, project: Project, version: str, constitution: Constitution, start: Record | None, made: Made,
+                 dry: Callable[[ModelIdentity], DryCompleter], tables: Mapping[str, pl.DataFrame]) -> None:
+        super().__init__(project, version)
+        self.constitution, self._start, self._dry = constitution, start, dry
+        self._tables, self._checkpoints = {**made.tables, **tables}, made.checkpoints
+        self.asked: dict[str, DryCompleter] = {}
+        self.tables_read: list[str] = []
+        self.started_from: list[str] = []
+
+    def read(self, asset: str) -> pl.DataFrame:
+        self.tables_read.append(asset)
+        return self._tables[asset]
+
+    def note(self, asset: str) -> None:
+        pass
+
+    def checkpoint(self, asset: str) -> Checkpoint | None:
+        self.started_from.append(asset)
+        return self._checkpoints[asset]
+
+    def is_made(self, asset: str) -> bool:
+        return True
+
+    def before(self) -> Record | None:
+        return self._start
+
+    def completer(self, who: str, engine: Engine | None) -> DryCompleter:
+        self.asked[who] = self._dry(engine.identity if engine else UNTRAINED)
+        return self.asked[who]

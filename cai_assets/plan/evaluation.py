@@ -1,7 +1,4 @@
-"""The evaluation half of a plan: a function for each asset that looks at finished policies.
-
-``trained``: for each policy its checkpoint, or None if the policy is still to be trained.
-"""
+"""The evaluation half of a plan: a function for each asset that looks at finished policies."""
 
 from __future__ import annotations
 
@@ -9,25 +6,24 @@ from collections.abc import Collection, Mapping
 
 import polars as pl
 
-from cai_assets.assets import BASE, RIVALS
+from cai_assets.assets import BASE, RIVALS, TRAINED
 from cai_assets.constitution.draw import evaluation_key
-from cai_assets.pipeline import evaluation, stages
+from cai_assets.evals.rounds import ROWS_SCHEMA
+from cai_assets.pipeline import evaluation
+from cai_assets.pipeline.context import as_policy
+from cai_assets.pipeline.policies import policy_names
 from cai_assets.plan.causes import drawn_before, principle_causes
-from cai_assets.plan.dry import PLANNED
+from cai_assets.plan.dry import PLANNED, DryCompleter, DryRun
 from cai_assets.plan.lines import Lines, planned
-from cai_assets.store.checkpoints import Checkpoint
 
 JUDGING = "the judge reads responses that do not exist yet"
 
 
-def plan_evaluation(plan: Lines, responses: pl.DataFrame, trained: Mapping[str, Checkpoint | None]) -> None:
-    prompts = stages.evaluation_prompts(responses)
-    dries = plan.dry_policies(trained)
-    frames = {name: stages.policy_responses(plan.settings, prompts, complete=dry, policy=name)
-              for name, dry in dries.items()}
-    judge = plan.dry("judge")
-    _, rows = stages.judged(plan.settings, plan.constitution, frames, complete=judge)
-    untrained = {name for name, c in trained.items() if c is None}
+def plan_evaluation(plan: Lines) -> None:
+    stage = plan.stage()
+    _, rows, frames = evaluation.evaluation(stage)
+    dries, judge = _policies(plan, stage), stage.asked["judge"]
+    untrained = {name for name in TRAINED if plan.is_new(name)}
     certain = len({key for name, dry in dries.items() if name not in untrained for key in dry.missing}
                   | judge.missing.keys())  # equal calls of two policies are run once
     undecided = _undecided(plan, frames)
@@ -39,6 +35,10 @@ def plan_evaluation(plan: Lines, responses: pl.DataFrame, trained: Mapping[str, 
     drew = principle_causes(asked, before, plan.constitution, "evaluation")
     plan.line("evaluation", sum(d.reused for d in [*dries.values(), judge]), certain, possible,
               causes=plan.with_changes("evaluation", possible, new, drew))
+
+
+def _policies(plan: Lines, stage: DryRun) -> dict[str, DryCompleter]:
+    return {name: stage.asked[as_policy(name)] for name in policy_names(plan.settings)}
 
 
 def _adherence_calls(rows: pl.DataFrame, missing: Collection[str]) -> pl.DataFrame:
@@ -67,14 +67,11 @@ def _waiting(frame: pl.DataFrame, other: pl.DataFrame) -> int:
         error=pl.coalesce("error", "error_other"))).height
 
 
-def plan_suites(plan: Lines, responses: pl.DataFrame, trained: Mapping[str, Checkpoint | None]) -> None:
-    cases = evaluation.suite_cases(plan.settings, responses)
-    dries = plan.dry_policies(trained)
-    answers = [answer for name, dry in dries.items()
-               for answer in evaluation.suite_answers(plan.settings, cases, complete=dry, policy=name)]
-    judge = plan.dry("judge")
-    evaluation.suite_verdicts(plan.settings, answers, complete=judge)
-    new = {name: dries[name] for name, found in trained.items() if found is None}
+def plan_suites(plan: Lines) -> None:
+    stage = plan.stage()
+    answers = evaluation.suite_results(stage).answers
+    dries, judge = _policies(plan, stage), stage.asked["judge"]
+    new = {name: dries[name] for name in TRAINED if plan.is_new(name)}
     # Policies may be one model, as base and base_again are: a call that two of them miss is made once.
     certain = len({key for name, dry in dries.items() if name not in new for key in dry.missing} | judge.missing.keys())
     waiting = sum(a.text is None and a.correct is None and a.item.suite.kind != "ability" for a in answers)
@@ -84,9 +81,10 @@ def plan_suites(plan: Lines, responses: pl.DataFrame, trained: Mapping[str, Chec
               causes=plan.with_changes("suite_results", possible, causes))
 
 
-def plan_rounds(plan: Lines, responses: pl.DataFrame, revisions: pl.DataFrame) -> None:
-    judge = plan.dry("judge")
-    rows = evaluation.round_verdicts(plan.settings, responses, revisions, complete=judge)
+def plan_rounds(plan: Lines) -> None:
+    stage = plan.stage()
+    rows = pl.DataFrame(evaluation.round_quality(stage).rows, ROWS_SCHEMA)
+    judge = stage.asked["judge"]
     asked_once = rows.filter((pl.col("round") > 1) | (pl.col("against") == "initial"))
     waiting = asked_once.filter(pl.col("judge_error").fill_null("").str.contains(PLANNED, literal=True),
                                 pl.col("verdict") == "missing")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,15 +12,12 @@ import polars as pl
 from cai_assets.constitution.derive import Derived
 from cai_assets.constitution.model import Constitution, Use
 from cai_assets.engines.protocol import ModelIdentity
-from cai_assets.pipeline.policies import open_policies, policy_names
 from cai_assets.pipeline.project import Project
 from cai_assets.pipeline.roles import round_before
 from cai_assets.plan.causes import NEVER, row_causes, setting_changes
-from cai_assets.plan.dry import PLANNED, DryCompleter
+from cai_assets.plan.dry import PLANNED, DryCompleter, DryRun, Made
 from cai_assets.plan.formats import format_change
 from cai_assets.plan.rates import Rate, row_rate
-from cai_assets.settings import Role
-from cai_assets.store.checkpoints import Checkpoint
 from cai_assets.store.layout import Layout
 from cai_assets.store.provenance import gpu_count
 from cai_assets.store.records import Record, RecordMissing
@@ -102,6 +99,7 @@ class Lines:
         self.constitution = self.project.snapshots.load(self.version)
         self.start = round_before(project, self.version)
         self.lines: list[Line] = []
+        self.made = Made()
         self._dump = self.settings.model_dump(mode="json")
         self._changed: dict[str, list[str]] = {}
 
@@ -109,26 +107,19 @@ class Lines:
         """Whether the asset, a checkpoint whose line is there, is trained or reused."""
         return next(x.training for x in self.lines if x.asset == asset)
 
-    def dry(self, who: Role | Checkpoint | ModelIdentity | None) -> DryCompleter:
-        """Looks up calls of a model; None is a checkpoint that is not trained yet."""
-        return self.completer(self._identity(who), self.project.store, seed=self.settings.seed)
+    def dry(self, identity: ModelIdentity) -> DryCompleter:
+        """Looks up calls of a model."""
+        return self.completer(identity, self.project.store, seed=self.settings.seed)
 
-    def dry_policies(self, trained: Mapping[str, Checkpoint | None]) -> dict[str, DryCompleter]:
-        """Looks up calls of every policy by name; None is a checkpoint that is not trained yet."""
-        engines = open_policies(self.project, {name: c for name, c in trained.items() if c})
-        return {name: self.dry(engines[name].identity if name in engines else None)
-                for name in policy_names(self.settings)}
+    def stage(self, **tables: pl.DataFrame) -> DryRun:
+        """What the next stage is run with. ``tables``: read in place of those that were made."""
+        return DryRun(self.project, self.version, self.constitution, self.start, self.made, self.dry, tables)
 
-    def _identity(self, who: Role | Checkpoint | ModelIdentity | None) -> ModelIdentity:
-        if isinstance(who, ModelIdentity):
-            return who
-        if who is None:  # a checkpoint that does not exist: no stored row can be its
-            return ModelIdentity(weights="not trained yet", tokenizer="", template="")
-        if isinstance(who, Checkpoint):
-            return self.project.engines.open_checkpoint(who.path).identity
-        return self.project.engines.open(self.settings.models.role(who)).identity
+    def is_new(self, asset: str) -> bool:
+        """Whether a training, whose line is there, is still to be made."""
+        return self.made.checkpoints[asset] is None
 
-    def calls(self, asset: str, dries: Sequence[DryCompleter], total: int, *, certain: bool = True,
+    def calls(self, asset: str, dries: Collection[DryCompleter], total: int, *, certain: bool = True,
               causes: Mapping[str, int] | None = None) -> None:
         """Add the line of an asset whose ``total`` calls were all looked up. What ``causes`` and changed settings leave
         unexplained was never generated before."""

@@ -7,33 +7,29 @@ or a checkpoint that does not exist yet, the plan gives bounds and says so.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import polars as pl
 
+from cai_assets.assets import ASSETS, GRAPH, Asset
 from cai_assets.constitution.derive import Derived
 from cai_assets.constitution.draw import critique_key, label_key
-from cai_assets.engines.models import identify
-from cai_assets.pipeline import stages
+from cai_assets.pipeline import evaluation, stages, trainings
+from cai_assets.pipeline.context import Context
 from cai_assets.pipeline.project import Project
-from cai_assets.pipeline.roles import checkpoint_of, critic, labeller, starting_policy
 from cai_assets.plan.causes import drawn_before
 from cai_assets.plan.constitution_tests import plan_tests
-from cai_assets.plan.dry import PLANNED
+from cai_assets.plan.dry import PLANNED, DryRun
 from cai_assets.plan.evaluation import plan_evaluation, plan_rounds, plan_suites
 from cai_assets.plan.lines import UNLESS, Line, planned
 from cai_assets.plan.training import Trainings
-from cai_assets.registry.algorithms import ALGORITHMS
-from cai_assets.registry.rewards import REWARDS
 from cai_assets.steps.pair import calls_per_prompt
-from cai_assets.steps.prompts import SCHEMA as PROMPTS
-from cai_assets.steps.prompts import load_prompts, select
 from cai_assets.steps.questions import ORDERS, calls_per_pair
 from cai_assets.steps.thought import THOUGHT
-from cai_assets.store.checkpoints import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -76,84 +72,72 @@ def _no_search_for_cycles() -> Iterator[None]:
 
 
 class Planner(Trainings):
-    """``tables``: what the stages made of stored rows, by asset."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.tables: dict[str, pl.DataFrame] = {}
+    """Runs every stage in the order of the graph. A method here says what is not as for any stage: which calls are
+    certain, which are possible, and what causes them."""
 
     def run(self) -> Plan:
-        s = self.settings
-        initial = self._initial()
-        base = starting_policy(self.project, None).identity
-        baseline = self.training("sft_baseline", "supervised", base,
-                                 stages.supervised_training(stages.baseline_rows(s, initial)),
-                                 known=not planned(initial).height, rows_of=("initial_responses",))
-        responses = self._starting(initial)
-        sl, revisions, data = self._supervised(responses)
-        pairs = self._pairs(responses, revisions, sl)
-        labels = self._labels(pairs)
-        reward = self.training("reward_model", "reward", base,
-                               stages.reward_training(stages.reward_comparisons(s, labels, responses).frame),
-                               known=not planned(labels).height, rows_of=("preference_pairs",))
-        rl = self._reinforcement(sl, reward, pairs, labels, data)
-        trained = {"sft_baseline": baseline, "sl_policy": sl, "rl_policy": rl}
-        plan_evaluation(self, responses, trained)
-        plan_suites(self, responses, trained)
-        plan_rounds(self, responses, revisions)
-        plan_tests(self, rl)
+        bounds: dict[str, Callable[[], None]] = {
+            "prompts": self._prompts, "initial_responses": self._initial, "starting_responses": self._starting,
+            "critiques": self._chains, "sl_dataset": self._dataset, "sl_policy": self._sl_policy,
+            "response_pairs": self._pairs, "preference_pairs": self._labels, "reward_model": self._reward_model,
+            "rl_policy": self._rl_policy,
+            "evaluation": partial(plan_evaluation, self), "suite_results": partial(plan_suites, self),
+            "round_quality": partial(plan_rounds, self), "constitution_tests": partial(plan_tests, self),
+        }
+        for asset in sorted(GRAPH, key=lambda a: a.versioned):
+            if asset.kind in {"table", "training"} and asset.name not in self.made.tables:
+                bounds.get(asset.name, partial(self._any, asset))()
         return Plan(self.version, self.before, tuple(self.lines))
 
-    # One method for each part of the graph.
+    def _any(self, asset: Asset) -> None:
+        """What an asset comes to that has no bounds of its own: rows that wait for a text are possible calls."""
+        stage = self.stage()
+        made = _stage_of(asset.name)(stage)
+        if asset.kind == "training":
+            self.training(made, known=self._complete(*stage.tables_read), rows_of=stage.tables_read,
+                          after=stage.started_from)
+            return
+        self.made.tables[asset.name] = made
+        if asset.spends:
+            certain = _missing(stage)
+            possible = max(certain, planned(made).height)
+            self.line(asset.name, sum(dry.reused for dry in stage.asked.values()), certain, possible,
+                      causes=self.with_changes(asset.name, possible, {}))
 
-    def _initial(self) -> pl.DataFrame:
-        p = self.settings.prompts
-        loaded = load_prompts(p.paths, max_chars=p.max_chars)
-        prompts = select(loaded.frame, p, seed=self.settings.seed, first=loaded.origins["prompt_id"].to_list())
-        dry = self.dry("generator")
-        responses = stages.initial_responses(self.settings, prompts, complete=dry)
-        self.tables["initial_responses"] = responses
-        self.calls("initial_responses", [dry], responses.height)
-        return responses
+    def _prompts(self) -> None:
+        self.made.tables["prompts"] = stages.prompts(self.settings).frame
 
-    def _starting(self, initial: pl.DataFrame) -> pl.DataFrame:
-        if self.start is None:  # round 1 begins with the initial responses themselves
-            self.line("starting_responses", 0, 0, 0, causes={})
-            self.tables["starting_responses"] = initial
-            return initial
-        dry = self.dry(checkpoint_of(self.project, self.start))
-        responses = stages.initial_responses(self.settings, initial.select(PROMPTS.names()), complete=dry)
-        self.tables["starting_responses"] = responses
-        self.calls("starting_responses", [dry], responses.height,
-                   causes={f"{self.start.ref.id} is new": len(dry.missing)})
-        return responses
+    def _initial(self) -> None:
+        stage = self.stage()
+        responses = self.made.tables["initial_responses"] = stages.initial_responses(stage)
+        self.calls("initial_responses", stage.asked.values(), responses.height)
 
-    def _supervised(self, responses: pl.DataFrame) -> tuple[Checkpoint | None, pl.DataFrame, pl.DataFrame]:
-        """The SL policy if it exists, the revisions, and the rows it is trained on."""
-        dry = self.dry(critic(self.project, self.start).identity)
-        critiques, revisions = stages.critiques_and_revisions(self.settings, self.constitution, responses, complete=dry)
-        self.tables |= {"critiques": critiques, "revisions": revisions}
-        for asset, frame, steps in (("critiques", critiques, ("critique", "verdict")),
-                                    ("revisions", revisions, ("revision",))):
+    def _starting(self) -> None:
+        stage = self.stage()
+        responses = self.made.tables["starting_responses"] = stages.starting_responses(stage)
+        new = {f"{self.start.ref.id} is new": _missing(stage)} if self.start else {}
+        self.calls("starting_responses", stage.asked.values(), responses.height if stage.asked else 0, causes=new)
+
+    def _chains(self) -> None:
+        stage = self.stage()
+        critiques, revisions = stages.critiques_and_revisions(stage)
+        self.made.tables |= {"critiques": critiques, "revisions": revisions}
+        (dry,) = stage.asked.values()
+        for asset, frame in (("critiques", critiques), ("revisions", revisions)):
+            steps = ASSETS[asset].steps
             certain = sum(name in steps for name in dry.missing.values())
             waiting = planned(frame).with_columns(
                 calls=self._calls_for_a_critique() if asset == "critiques" else pl.lit(1))
             self.line(asset, sum(dry.usage[s].reused for s in steps if s in dry.usage), certain,
-                      int(waiting["calls"].sum()), causes=self._chain_causes(asset, _chains(waiting), responses))
-        data = stages.supervised_rows(self.settings, responses, revisions).frame
-        start = starting_policy(self.project, self.start).identity
-        sl = self.training("sl_policy", "supervised", start, stages.supervised_training(data),
-                           known=not planned(revisions).height and not planned(responses).height,
-                           rows_of=("starting_responses" if self.start else "initial_responses", "revisions"))
-        return sl, revisions, data
+                      int(waiting["calls"].sum()), causes=self._chain_causes(asset, _chains(waiting)))
 
-    def _chain_causes(self, asset: str, chains: pl.DataFrame, responses: pl.DataFrame) -> dict[str, int]:
-        start = "starting_responses" if self.start else "initial_responses"
-        begun = ~pl.col("prompt_id").is_in(planned(responses)["prompt_id"].to_list())
+    def _chain_causes(self, asset: str, chains: pl.DataFrame) -> dict[str, int]:
+        waiting = planned(self.made.tables["starting_responses"])["prompt_id"].to_list()
+        begun = ~pl.col("prompt_id").is_in(waiting)
         new = int(chains.filter(~begun)["calls"].sum())
         drawn = drawn_before(chains.filter(begun), self.constitution_before(), "critique",
                              lambda row: critique_key(row["prompt_id"], row["round"]))
-        return {**({f"{start} are new": new} if new else {}), **self.row_causes(asset, drawn, "critique")}
+        return {**({f"{self._first()} are new": new} if new else {}), **self.row_causes(asset, drawn, "critique")}
 
     def _calls_for_a_critique(self) -> pl.Expr:
         """At most how many critiques and verdicts a waiting row needs; one whose verdict is known has p_done."""
@@ -161,26 +145,32 @@ class Planner(Trainings):
         verdicts = pl.lit(0) if asked.stop_above is None else pl.col("p_done").is_null().cast(pl.Int64)
         return verdicts + int(asked.mode == "critique")
 
-    def _pairs(self, responses: pl.DataFrame, revisions: pl.DataFrame, sl: Checkpoint | None) -> pl.DataFrame:
-        source = self.settings.pairs.source
-        dry = self.dry("generator" if source == "generator" else sl)
-        answered = responses.with_columns(response=pl.col("response").fill_null("?"))  # each gets a pair in the end
-        pairs = stages.response_pairs(self.settings, answered, _settled(revisions), complete=dry)
-        self.tables["response_pairs"] = pairs
-        calls = calls_per_prompt(self.settings.pairs) * pairs["prompt_id"].n_unique()
-        known = not planned(responses).height if source == "generator" else self.state("sl_policy") != UNLESS
-        new = {"policy": "sl_policy is new" if not sl else "", "generator": "" if known else "prompts are new"}
-        cause = new.get(source)
-        self.calls("response_pairs", [dry], calls, certain=known, causes={cause: calls} if cause else {})
-        return pairs
+    def _dataset(self) -> None:
+        self.made.tables["sl_dataset"] = stages.sl_dataset(self.stage()).frame
 
-    def _labels(self, pairs: pl.DataFrame) -> pl.DataFrame:
-        dry = self.dry("labeller")
-        stages.judge_gate(self.settings, self.constitution, complete=dry)
-        gate = len(dry.missing)
-        labels = stages.preference_pairs(self.settings, self.constitution, pairs, complete=dry)
-        self.tables["preference_pairs"] = labels
-        waiting = planned(pairs).height * calls_per_pair(self.settings.labels, self.constitution)
+    def _sl_policy(self) -> None:
+        self.training(trainings.sl_policy(self.stage()), known=self._complete("revisions", "starting_responses"),
+                      rows_of=(self._first(), "revisions"))
+
+    def _pairs(self) -> None:
+        tables = self.made.tables
+        answered = tables["starting_responses"].with_columns(response=pl.col("response").fill_null("?"))
+        stage = self.stage(starting_responses=answered, revisions=_settled(tables["revisions"]))  # each gets a pair
+        pairs = tables["response_pairs"] = stages.response_pairs(stage)
+        calls = calls_per_prompt(self.settings.pairs) * pairs["prompt_id"].n_unique()
+        known = self._complete("starting_responses")
+        new = [] if known or not stage.asked else ["prompts are new"]
+        if stage.started_from:  # samples of a policy
+            known = all(self.state(name) != UNLESS for name in stage.started_from)
+            new = [f"{name} is new" for name in stage.started_from if self.is_new(name)]
+        self.calls("response_pairs", stage.asked.values(), calls, certain=known, causes=dict.fromkeys(new, calls))
+
+    def _labels(self) -> None:
+        gate, stage = self.stage(), self.stage()
+        stages.judge_gate(gate)
+        labels = self.made.tables["preference_pairs"] = stages.preference_pairs(stage)
+        waiting = planned(self.made.tables["response_pairs"]).height * calls_per_pair(
+            self.settings.labels, self.constitution)
         questions = _unanswered(labels.filter(pl.col("error") == PLANNED)).with_columns(
             calls=self._calls_for_a_question())
         if self.settings.labels.principles == "drawn":
@@ -189,34 +179,50 @@ class Planner(Trainings):
         causes = self.row_causes("preference_pairs", questions, "preference")
         if waiting:
             causes = {"response_pairs are new": waiting, **causes}
-        if gate:
-            causes = {"the labeller's agreement with people is measured": gate, **causes}
-        unread = sum(step == THOUGHT.name for step in dry.missing.values())  # an answer follows each thought
-        certain = len(dry.missing)
-        self.line("preference_pairs", dry.reused, certain, certain + unread + waiting, causes=causes)
-        return labels
+        if _missing(gate):
+            causes = {"the labeller's agreement with people is measured": _missing(gate), **causes}
+        dries = [*gate.asked.values(), *stage.asked.values()]
+        missing = {key: step for dry in dries for key, step in dry.missing.items()}
+        unread = sum(step == THOUGHT.name for step in missing.values())  # an answer follows each thought
+        self.line("preference_pairs", sum(dry.reused for dry in dries), len(missing), len(missing) + unread + waiting,
+                  causes=causes)
 
     def _calls_for_a_question(self) -> int:
         """Both orders, each sample, and a thought before each answer."""
         labels = self.settings.labels
         return len(ORDERS) * labels.samples * (2 if labels.chain_of_thought else 1)
 
-    def _reinforcement(
-        self, sl: Checkpoint | None, reward: Checkpoint | None, pairs: pl.DataFrame, labels: pl.DataFrame,
-        supervised: pl.DataFrame,
-    ) -> Checkpoint | None:
-        rl = self.settings.rl
-        online, runs = ALGORITHMS[rl.algorithm].online, REWARDS[rl.reward].runs
-        rows = pairs if online else labels
-        return self.training(
-            "rl_policy", "reinforcement", sl and identify(sl.path, self.project.layout),
-            stages.reinforcement_training(stages.reinforcement_rows(self.settings, self.constitution, rows)),
-            known=online or not planned(labels).height,
-            rows_of=(*([] if online else ["preference_pairs"]), *(["revisions"] if rl.alpha else [])),
-            after=("sl_policy", "reward_model") if runs == "reward_model" else ("sl_policy",),
-            reward_model=reward if runs == "reward_model" else None,
-            labeller=labeller(self.project).identity if runs == "labeller" else None,
-            supervised=None if rl.alpha is None else stages.supervised_training(supervised))
+    def _reward_model(self) -> None:
+        self.training(trainings.reward_model(self.stage()).training, known=self._complete("preference_pairs"),
+                      rows_of=("preference_pairs",))
+
+    def _rl_policy(self) -> None:
+        stage = self.stage()
+        training = trainings.rl_policy(stage)
+        rows = [name for name in stage.tables_read if name != "response_pairs"]  # of pairs the prompts alone are read
+        above = ["revisions" if name == "sl_dataset" else name for name in rows]
+        self.training(training, known="preference_pairs" not in rows or self._complete("preference_pairs"),
+                      rows_of=above, after=stage.started_from)
+
+    def _first(self) -> str:
+        """The asset whose model calls made the round's first responses."""
+        return "starting_responses" if self.start else "initial_responses"
+
+    def _complete(self, *assets: str) -> bool:
+        """Whether no row of these tables waits for a text."""
+        return not any(planned(self.made.tables[asset]).height for asset in assets)
+
+
+def _stage_of(asset: str) -> Callable[[Context], Any]:
+    """The function of an asset's name. Raise LookupError."""
+    for module in (stages, trainings, evaluation):
+        if stage := getattr(module, asset, None):
+            return cast(Callable[[Context], Any], stage)
+    raise LookupError(f"{asset} is declared in assets.py and has no stage: write a function of that name in pipeline/")
+
+
+def _missing(stage: DryRun) -> int:
+    return sum(len(dry.missing) for dry in stage.asked.values())
 
 
 def _settled(revisions: pl.DataFrame) -> pl.DataFrame:
@@ -236,5 +242,3 @@ def _chains(waiting: pl.DataFrame) -> pl.DataFrame:
     """A chain is generated again from its first missing row on: that row's principle causes all its calls."""
     return waiting.sort("prompt_id", "round").group_by("prompt_id", maintain_order=True).agg(
         pl.col("principle_id", "round").first(), pl.col("calls").sum())
-
-

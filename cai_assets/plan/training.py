@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import polars as pl
-
-from cai_assets.engines.protocol import ModelIdentity
+from cai_assets.pipeline.trainings import Training
 from cai_assets.plan.lines import REUSE, TRAIN, UNLESS, Line, Lines, cost_of
 from cai_assets.plan.rates import Rate, training_rate
-from cai_assets.store.checkpoints import Checkpoint
 from cai_assets.train import identity
-from cai_assets.train.job import Kind
 
 PARTS = {"base": "the base model", "data": "the training data", "seed": "the seed", "code_version": "the training code",
          "reward_package": "the package that gives the reward"}
@@ -26,36 +22,33 @@ class Trainings(Lines):
         self.parts: dict[str, dict[str, Any]] = {}
 
     def training(
-        self, asset: str, kind: Kind, base: ModelIdentity | None, rows: pl.DataFrame, *, known: bool = True,
-        rows_of: Sequence[str] = (), after: Sequence[str] = (), reward_model: Checkpoint | None = None,
-        labeller: ModelIdentity | None = None, supervised: pl.DataFrame | None = None,
-    ) -> Checkpoint | None:
-        """Add the line of a checkpoint and return it, if there is one.
+        self, training: Training, *, known: bool, rows_of: Sequence[str], after: Sequence[str] = ()
+    ) -> None:
+        """Add the line of a checkpoint, and note it if there is one.
 
         ``known``: the rows exist. ``rows_of``: the assets they come from. ``after``: checkpoints it starts from; if one
         is new for certain, so is this.
         """
+        asset, found = training.asset, None
         above = {self.state(name) for name in after}
         known = (known and UNLESS not in above) or TRAIN in above
-        found = None
-        if known and base is not None and above <= {REUSE}:
-            parts = identity.training_parts(self.settings, kind, rows, base, supervised=supervised, labeller=labeller,
-                                            reward_model=reward_model.key if reward_model else None)
-            found = self.project.checkpoints.find(asset, identity.training_key(kind, parts))
+        if known and training.base is not None and above <= {REUSE}:
+            parts = training.parts(self.settings)
+            found = self.project.checkpoints.find(asset, identity.training_key(training.kind, parts))
             self.parts[asset] = parts
+        self.made.checkpoints[asset] = found
         rate = Rate() if found else training_rate(self.project.records, asset)
         reasons = [] if found else self._reasons(asset, [*after, *rows_of])
         self.lines.append(Line(
             asset, training=REUSE if found else TRAIN if known else UNLESS, causes=dict.fromkeys(reasons, 1),
             note="" if known else "its key is known once the upstream rows exist",
             **cost_of(rate, 0 if found else 1, self.settings.price_per_gpu_hour)))
-        return found
 
     def _reasons(self, asset: str, above: Sequence[str]) -> list[str]:
         """Why it is or may be trained: settings and assets above that are new, else what differs from the last one."""
         lines = {x.asset: x for x in self.lines}
         new = [f"{name} is new" if lines[name].training else f"{name}: up to {lines[name].generate_max} rows are new"
-               for name in above if lines[name].generate_max or lines[name].trains]
+               for name in above if name in lines and (lines[name].generate_max or lines[name].trains)]
         return [*self.changes(asset), *new] or self._differences(asset)
 
     def _differences(self, asset: str) -> list[str]:

@@ -14,7 +14,7 @@ import polars as pl
 
 from cai_assets.assets import ASSETS, CALLED, CHECKPOINTS, call_steps, partition_of
 from cai_assets.engines.keys import Payloads
-from cai_assets.engines.protocol import Call
+from cai_assets.engines.protocol import Call, ModelIdentity
 from cai_assets.errors import CaiError
 from cai_assets.pipeline.project import Project
 from cai_assets.plan.dry import DryCompleter
@@ -92,8 +92,8 @@ class _Asked(Planner):
         self.asked: list[_Remembering] = []
         self.run()
 
-    def dry(self, who: Any) -> DryCompleter:
-        self.asked.append(_Remembering(self._identity(who), self.project.store, seed=self.settings.seed))
+    def dry(self, identity: ModelIdentity) -> DryCompleter:
+        self.asked.append(_Remembering(identity, self.project.store, seed=self.settings.seed))
         return self.asked[-1]
 
 
@@ -105,7 +105,7 @@ def _table_or_plan(project: Project, asset: str, version: str, planned: dict[str
         plan = _Asked(project, version)
         for completer in plan.asked:
             planned |= completer.payloads
-        return plan.tables[asset], f"{asset} in the plan of {version}"
+        return plan.made.tables[asset], f"{asset} in the plan of {version}"
 
 
 def _why_planned(project: Project, asset: str, version: str, old: Record) -> list[Difference]:

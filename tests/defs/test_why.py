@@ -41,7 +41,7 @@ def test_a_row_that_is_only_planned_names_the_field_and_what_waits_says_so(
     (difference,) = why_row(project, "critiques", now, f"{first['prompt_id']}:{first['round']}", against=before)
     assert difference.field == "call.messages[0].content"
     assert "Say what is wrong." in difference.now
-    with pytest.raises(LookupError, match="waits for a text that does not exist yet"):
+    with pytest.raises(LookupError, match="depends on a text that does not exist yet"):
         why_row(project, "revisions", now, f"{first['prompt_id']}:{first['round']}", against=before)
     with pytest.raises(LookupError, match=r"no finished row 'nobody:1'.*PROMPT:ROUND"):
         why_row(project, "critiques", now, "nobody:1", against=before)

@@ -13,12 +13,12 @@ import yaml
 
 from cai_assets.engines.protocol import Call, Request, Sampling
 from cai_assets.engines.scripted import Reply, Scripted
+from cai_assets.evals.judge import STEP as JUDGE
 from cai_assets.evals.suites.draw import draw
 from cai_assets.evals.suites.load import load_suite
 from cai_assets.evals.suites.measures import suite_rows
 from cai_assets.evals.suites.model import Suite
 from cai_assets.evals.suites.run import Answer, answers_of, verdicts_of
-from cai_assets.pipeline.stages import JUDGE
 from cai_assets.steps.complete import Completer, Row, Step
 from cai_assets.store.layout import Layout
 from cai_assets.store.row_store import RowStore

@@ -14,6 +14,7 @@ from exported import World, world
 from made_history import flipped, gone
 from typer.testing import CliRunner
 
+from cai_assets.assets import GRAPH
 from cai_assets.cli import app
 from cai_assets.export.hub_dataset import export_dataset
 from cai_assets.export.hub_model import export_model
@@ -21,10 +22,9 @@ from cai_assets.export.lineage import export_lineage
 from cai_assets.store.sums import SUMS
 from cai_assets.versions.archive import Archive
 
-TABLES = ("attribution", "attribution_effects", "comparison", "constitution_tests", "critiques", "evaluation",
-          "evaluation_rows", "initial_responses", "judge_gate", "preference_pairs", "prompt_duplicates",
-          "prompt_rejects", "prompts", "report", "response_pairs", "revisions", "round_quality", "round_rows",
-          "round_texts", "sl_dataset", "starting_responses", "suite_results", "suite_rows", "training_rows")
+BESIDE = ("attribution_effects", "evaluation_rows", "judge_gate", "prompt_duplicates", "prompt_rejects", "round_rows",
+          "round_texts", "suite_rows", "training_rows")
+TABLES = (*(a.name for a in GRAPH if a.kind in {"table", "view"}), *BESIDE)
 FILES = ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
          "README.md", "metrics.json", "lineage.json", "lineage_rows.parquet", "record.json")
 RECORDS = ("prompts", "constitution", "critiques", "sl_policy", "reward_model", "rl_policy", "evaluation", "report",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from given import Given
 
 from cai_assets.constitution.draw import draw
 from cai_assets.constitution.lint import Draws
@@ -31,10 +32,11 @@ def test_every_draw_of_a_run_and_no_other(tmp_path: Path, overrides: dict[str, A
     settings = load_settings({"prompts": FEW, **overrides}, environment={})
     prompts = select(load_prompts((), max_chars=8000).frame, settings.prompts, seed=0)
     complete = Completer(Scripted(), RowStore(Layout(tmp_path)), seed=0)
-    responses = stages.initial_responses(settings, prompts, complete=complete)
-    critiques, revisions = stages.critiques_and_revisions(settings, CONSTITUTION, responses, complete=complete)
-    pairs = stages.response_pairs(settings, responses, revisions, complete=complete)
-    labels = stages.preference_pairs(settings, CONSTITUTION, pairs, complete=complete)
+    run = Given(settings, complete, CONSTITUTION, prompts=prompts)
+    responses = run.tables["starting_responses"] = stages.initial_responses(run)
+    critiques, run.tables["revisions"] = stages.critiques_and_revisions(run)
+    run.tables["response_pairs"] = stages.response_pairs(run)
+    labels = stages.preference_pairs(run)
 
     found = {d.use: d for d in draws_of(settings, prompts)}
     assert drawn(found["critique"]) == sorted(critiques["principle_id"])

@@ -8,10 +8,12 @@ from typing import Any
 
 import polars as pl
 import pytest
+from given import Given
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cai_assets.pipeline import stages
+from cai_assets.pipeline.trainings import baseline_rows
 from cai_assets.settings import Settings
 from cai_assets.settings.base import Source
 from cai_assets.steps.mix import Amount, Mixed, amounts, conversation, mix
@@ -190,7 +192,7 @@ def test_the_sl_data_and_the_baseline_get_the_same_mix(tmp_path: Path) -> None:
     responses, revisions = tables()
     settings = Settings.model_validate({"supervised": {"mix": [
         {"path": general(tmp_path / "g.jsonl", 200), "share": 0.5}]}, "critique": {"rounds": 2}})
-    made = stages.supervised_rows(settings, responses, revisions)
+    made = stages.sl_dataset(Given(settings, starting_responses=responses, revisions=revisions))
     assert made.frame.schema == pl.Schema(SCHEMA)
     counts = dict(made.frame["kind"].value_counts().iter_rows())
     assert counts == {"red-team": 9, "helpful": 4, "general": 13}  # q00 stopped at once, q01 after one round
@@ -198,10 +200,11 @@ def test_the_sl_data_and_the_baseline_get_the_same_mix(tmp_path: Path) -> None:
     assert rows["source"].str.starts_with("g.jsonl:").all()
     assert rows["row_id"].n_unique() == rows["prompt_id"].n_unique() == 13
     assert made.frame.filter(pl.col("kind") != "general")["source"].null_count() == 13
-    baseline = stages.baseline_rows(settings, responses)
+    baseline = baseline_rows(settings, responses)
     assert dict(baseline["kind"].value_counts().iter_rows()) == {"red-team": 12, "helpful": 4, "general": 16}
     assert set(rows["row_id"]) < set(baseline["row_id"])
     assert baseline.equals(baseline.sort("prompt_id", "round"))
-    alone = stages.supervised_rows(Settings.model_validate({"critique": {"rounds": 2}}), responses, revisions)
+    unmixed = Settings.model_validate({"critique": {"rounds": 2}})
+    alone = stages.sl_dataset(Given(unmixed, starting_responses=responses, revisions=revisions))
     assert alone.mixed == ()
     assert alone.frame.equals(made.frame.filter(pl.col("kind") != "general"))

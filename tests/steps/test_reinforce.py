@@ -3,7 +3,7 @@ import pytest
 
 from cai_assets.constitution.load import load_file
 from cai_assets.engines.protocol import ModelIdentity
-from cai_assets.pipeline import stages
+from cai_assets.pipeline import trainings
 from cai_assets.settings import Settings, load_settings, project_root
 from cai_assets.steps.comparisons import comparisons
 from cai_assets.steps.reinforce import held_out
@@ -23,7 +23,7 @@ def settings(**rl: object) -> Settings:
 
 
 def trained(chosen: Settings, pairs: pl.DataFrame) -> pl.DataFrame:
-    return stages.reinforcement_training(stages.reinforcement_rows(chosen, CONSTITUTION, pairs))
+    return trainings.reinforcement_columns(trainings.reinforcement_rows(chosen, CONSTITUTION, pairs))
 
 
 def test_each_prompt_comes_once_and_a_stable_share_is_held_out() -> None:
@@ -50,7 +50,7 @@ def test_dpo_gets_the_graded_pairs_and_the_labeller_its_requests() -> None:
     assert rows["held_out"].sum() % 2 == 0
     known = {p.preference for p in CONSTITUTION.taking_part("preference")}
     assert set(rows["request"]) <= known
-    graded = stages.reinforcement_rows(settings(algorithm="dpo", reward="labeller"), CONSTITUTION, PAIRS)
+    graded = trainings.reinforcement_rows(settings(algorithm="dpo", reward="labeller"), CONSTITUTION, PAIRS)
     assert graded["graded_by"].is_not_null().to_list() == graded["held_out"].to_list()
     ungraded = PAIRS.with_columns(p_target=pl.lit(None, dtype=pl.Float64))
     assert trained(settings(algorithm="dpo"), ungraded).height == 0
@@ -58,11 +58,11 @@ def test_dpo_gets_the_graded_pairs_and_the_labeller_its_requests() -> None:
 
 def test_a_prompt_knows_the_principle_that_its_responses_are_graded_by_and_is_trained_on_without_it() -> None:
     chosen = settings(algorithm="ppo", reward="labeller")
-    rows = stages.reinforcement_rows(chosen, CONSTITUTION, PAIRS)
+    rows = trainings.reinforcement_rows(chosen, CONSTITUTION, PAIRS)
     asked = {p.id: p.preference for p in CONSTITUTION.taking_part("preference")}
     assert [asked[name] for name in rows["graded_by"]] == rows["request"].to_list()
     assert trained(chosen, PAIRS).columns == ["messages", "held_out", "request"]
-    assert "graded_by" not in stages.reinforcement_rows(settings(), CONSTITUTION, PAIRS).columns
+    assert "graded_by" not in trainings.reinforcement_rows(settings(), CONSTITUTION, PAIRS).columns
 
 
 def key_of(chosen: Settings, **more: object) -> str:

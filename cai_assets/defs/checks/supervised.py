@@ -8,7 +8,7 @@ import dagster as dg
 import polars as pl
 
 from cai_assets.defs.checks.common import Judge, Verdict, ability_is_kept, check, nothing_failed
-from cai_assets.defs.inputs import registered
+from cai_assets.defs.run import registered
 from cai_assets.pipeline.project import Project
 from cai_assets.reports.escape import inline
 from cai_assets.reports.text.tables import Live, table

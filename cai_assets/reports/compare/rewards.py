@@ -17,7 +17,7 @@ from cai_assets.evals.reward import accuracy, outcomes, parse
 from cai_assets.evals.statistics import Estimate
 from cai_assets.lineage.targets import nearest
 from cai_assets.lineage.trace import tree
-from cai_assets.pipeline import stages
+from cai_assets.pipeline.trainings import reward_columns
 from cai_assets.reports.compare.labels import with_text
 from cai_assets.reports.compare.sides import Side
 from cai_assets.settings.method import CONFIDENCE
@@ -90,7 +90,7 @@ def _held_out(s: Side) -> pl.DataFrame | str:
     results = parse(measured.decode().splitlines())
     rows = _training_rows(s)
     made_of = read_about(folder).get("data")
-    if rows is None or table_digest(stages.reward_training(rows)) != made_of:
+    if rows is None or table_digest(reward_columns(rows)) != made_of:
         return f"the rows that {record.ref.id} was trained on cannot be put together again from the labels alone"
     places = [r.index for r in results]
     return rows[places].select("messages", "chosen", "rejected").with_columns(
@@ -98,7 +98,7 @@ def _held_out(s: Side) -> pl.DataFrame | str:
 
 
 def _training_rows(s: Side) -> pl.DataFrame | None:
-    """As ``stages.reward_comparisons`` made them, of the labels that were read; None with human comparisons mixed in,
+    """As ``trainings.reward_comparisons`` made them of the labels that were read; None with human comparisons mixed in,
     for their file may have changed."""
     record = s.records["reward_model"]
     try:

@@ -1,0 +1,151 @@
+"""What an asset leaves: its content, then its record, written last, and what Dagster shows of both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import dagster as dg
+import polars as pl
+
+from cai_assets.assets import ASSETS
+from cai_assets.defs.lineage_metadata import lineage_metadata, reached
+from cai_assets.defs.metadata import against_plan, cost_metadata, table_metadata
+from cai_assets.defs.run import Run
+from cai_assets.lineage.trace import write_lineage
+from cai_assets.lineage.trained import training_table
+from cai_assets.pipeline.trainings import Training
+from cai_assets.steps.complete import Usage, total
+from cai_assets.store.canonical import digest_file
+from cai_assets.store.checkpoints import RECORD, Checkpoint
+from cai_assets.store.provenance import gpu_count, provenance
+from cai_assets.store.records import Record, RecordMissing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What was made. ``path``: under the data root; ``settings``: the groups that were read, if not those declared;
+    ``seconds``: that it took, if not all since the run began."""
+
+    asset: str
+    digest: str
+    path: str
+    rows: int | None = None
+    usage: Usage = field(default_factory=Usage)
+    settings: Sequence[str] | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float | None = None
+
+
+class Trained(NamedTuple):
+    """A checkpoint that was trained, or found: ``reused``. ``rows``: where the table of its training rows lies."""
+
+    checkpoint: Checkpoint
+    reused: bool
+    seconds: float
+    rows: str
+
+
+def draft(run: Run, made: Content) -> Record:
+    """The record of what a run made, not written yet."""
+    usage = made.usage
+    groups = ASSETS[made.asset].settings if made.settings is None else made.settings
+    return Record(
+        asset=made.asset, partition=run.version, digest=made.digest, path=made.path, inputs=run.inputs,
+        constitution=run.version, rows=made.rows, reused=usage.reused, generated=usage.generated,
+        failed=usage.failed, prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens,
+        seconds=time.monotonic() - run.start if made.seconds is None else made.seconds,
+        gpu_seconds=usage.seconds * gpu_count(),
+        settings={group: getattr(run.settings, group).model_dump(mode="json") for group in groups},
+        details={"errors": usage.errors, "engine_seconds": usage.seconds, "seed": run.settings.seed, **made.details},
+        provenance=provenance(), run_id=run.context.run.run_id,
+    )
+
+
+def keep_training_rows(run: Run, training: Training) -> str:
+    """Store which rows a checkpoint is trained on, for its record and its lineage; return where."""
+    return beside(run, "training_rows", training_table(training.rows, training.labels))
+
+
+def keep_lineage(run: Run, training: Training, rows: str, key: str, folder: Path) -> None:
+    """Write what a checkpoint comes from, to lie beside its weights: so it can be traced wherever it is copied."""
+    path = run.project.layout.relative(run.project.checkpoints.path(training.asset, key))
+    details = {"training_rows": rows, "base_name": training.start.name, "base": training.start.identity.weights}
+    record = draft(run, Content(asset=training.asset, digest=key, path=path, details=details))
+    write_lineage(folder, run.project.layout, record)
+
+
+def store_table(
+    run: Run, asset: str, frame: pl.DataFrame, *, settings: Sequence[str] | None = None,
+    metadata: Mapping[str, Any] | None = None, details: Mapping[str, Any] | None = None, step: str | None = None,
+) -> dg.MaterializeResult[None]:
+    """Store the table, then its record; the content digest is the data version.
+
+    ``settings``: as of ``Content``; ``step``: count only this step's calls, where two assets are made together.
+    """
+    digest, path = run.project.records.save_table(asset, frame)
+    usage = run.usage.get(step, Usage()) if step else total(run.usage.values())
+    record = run.project.records.add(draft(run, Content(
+        asset=asset, digest=digest, path=run.project.layout.relative(path), rows=frame.height, usage=usage,
+        settings=settings, details=details or {}, seconds=usage.seconds if step else None)))
+    return _result(record, {**(metadata or {}), **cost_metadata(record, run.settings),
+                            **against_plan(record, _plan(run)), **table_metadata(record, frame, path)})
+
+
+def beside(run: Run, name: str, frame: pl.DataFrame) -> str:
+    """Store a further table for the details of a record; return its path as these have it."""
+    return run.project.layout.relative(run.project.records.save_table(name, frame)[1])
+
+
+def file_of(run: Run, path: str) -> dg.MetadataValue[Any]:
+    """Where a table of ``beside`` lies, for Dagster."""
+    return dg.MetadataValue.path(str(run.project.layout.absolute(path)))
+
+
+def record_checkpoint(
+    run: Run, asset: str, done: Trained, *, rows: int, metadata: Mapping[str, Any],
+    details: Mapping[str, Any] | None = None,
+) -> dg.MaterializeResult[None]:
+    """Write the record of a checkpoint; its key is the data version, for training is not bit-reproducible."""
+    found = done.checkpoint
+    known = {"reused_checkpoint": done.reused, "metrics": found.metrics, "training_rows": done.rows,
+             "checkpoint_record": digest_file(found.path / RECORD), **(details or {})}
+    record = run.project.records.add(draft(run, Content(
+        asset=asset, digest=found.key, path=run.project.layout.relative(found.path), rows=rows,
+        usage=Usage(seconds=done.seconds), details=known)))
+    if record.partition:
+        run.context.log_event(reached(record, found))
+    return _result(record, {
+        "checkpoint": dg.MetadataValue.path(str(found.path)), "key": found.key,
+        "training": "reused" if done.reused else "trained", "training_rows": rows, **metadata,
+        **lineage_metadata(record, found), **cost_metadata(record, run.settings),
+        **against_plan(record, _plan(run))})
+
+
+def record_snapshot(
+    run: Run, digest: str, path: str, *, metadata: Mapping[str, Any], details: Mapping[str, Any]
+) -> dg.MaterializeResult[None]:
+    """Write the record of the constitution asset, whose content is a stored snapshot."""
+    made = Content(asset="constitution", digest=digest, path=path, details=details)
+    return _result(run.project.records.add(draft(run, made)), metadata)
+
+
+def _plan(run: Run) -> dict[str, Any] | None:
+    """The plan that the constitution's newest materialization made, if this asset has a version."""
+    if run.version is None:
+        return None
+    try:
+        plan: dict[str, Any] | None = run.project.records.latest("constitution", run.version).details.get("plan")
+    except RecordMissing:
+        return None
+    return plan
+
+
+def _result(record: Record, metadata: Mapping[str, Any]) -> dg.MaterializeResult[None]:
+    return dg.MaterializeResult(
+        asset_key=record.asset, data_version=dg.DataVersion(record.digest),
+        metadata={**metadata, "record": record.ref.id},  # not a tag: those end at 63 characters, a key at 100
+    )

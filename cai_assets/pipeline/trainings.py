@@ -1,0 +1,157 @@
+"""Each training of the graph as one function of its context, under the asset's name, as in ``stages.py``.
+
+A stage says what a checkpoint is to be made of; Dagster trains it or finds it (``defs/launch.py``), and a plan says
+which of the two it will be (``plan/training.py``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, assert_never
+
+import polars as pl
+
+from cai_assets.assets import LABELS
+from cai_assets.constitution.model import Constitution
+from cai_assets.engines.models import identify
+from cai_assets.pipeline.context import Context
+from cai_assets.pipeline.roles import Base, labeller, starting_policy
+from cai_assets.pipeline.stages import evaluation_prompts, mixed
+from cai_assets.registry.algorithms import ALGORITHMS
+from cai_assets.registry.rewards import REWARDS
+from cai_assets.settings import Settings
+from cai_assets.steps.comparisons import Mixed, comparisons, mix_human
+from cai_assets.steps.reinforce import pairs_to_train_on, prompts_to_train_on, with_requests
+from cai_assets.steps.supervised import baseline_dataset
+from cai_assets.store.checkpoints import Checkpoint
+from cai_assets.train.identity import training_parts
+from cai_assets.train.job import Kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """A checkpoint to make. ``rows``: by their ids; ``data``: the columns of them that are trained on, in order.
+
+    ``base``: None in a plan, while what it starts from is to be trained. ``labels``: the preference pairs that name
+    pairs. Of reinforcement learning alone: ``reward_model`` or ``labeller`` rewards, and ``supervised`` SL rows are
+    mixed in.
+    """
+
+    asset: str
+    kind: Kind
+    rows: pl.DataFrame
+    data: pl.DataFrame
+    base: Base | None
+    labels: pl.DataFrame | None = None
+    reward_model: Checkpoint | None = None
+    labeller: Base | None = None
+    supervised: pl.DataFrame | None = None
+
+    @property
+    def start(self) -> Base:
+        """The base, which must be there."""
+        if self.base is None:
+            raise ValueError(f"{self.asset} starts from a checkpoint that is still to be trained")
+        return self.base
+
+    def parts(self, settings: Settings) -> dict[str, Any]:
+        """What decides the checkpoint, by name."""
+        return training_parts(settings, self.kind, self.data, self.start.identity, supervised=self.supervised,
+                              reward_model=self.reward_model.key if self.reward_model else None,
+                              labeller=self.labeller.identity if self.labeller else None)
+
+
+class RewardTraining(NamedTuple):
+    """The reward model's training, and what became of people's comparisons."""
+
+    training: Training
+    mixed: Mixed
+
+
+def sl_policy(run: Context) -> Training:
+    rows = run.read("sl_dataset")
+    return _supervised("sl_policy", rows, starting_policy(run.project, run.before()))
+
+
+def sft_baseline(run: Context) -> Training:
+    """Initial responses with the same mix: as many rows as the SL policy has if no chain ends early."""
+    rows = baseline_rows(run.settings, run.read("initial_responses"))
+    return _supervised("sft_baseline", rows, starting_policy(run.project, None))
+
+
+def baseline_rows(settings: Settings, responses: pl.DataFrame) -> pl.DataFrame:
+    return mixed(settings, responses, baseline_dataset(responses, settings.supervised, settings.critique.rounds)).frame
+
+
+def _supervised(asset: str, rows: pl.DataFrame, base: Base) -> Training:
+    return Training(asset=asset, kind="supervised", rows=rows, data=_supervised_columns(rows), base=base)
+
+
+def _supervised_columns(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.select("messages", "response")
+
+
+def reward_model(run: Context) -> RewardTraining:
+    """On AI-labeled comparisons, with human ones if set."""
+    run.may_train(LABELS)
+    labels = run.read(LABELS)
+    rows = reward_comparisons(run.settings, labels, run.read("starting_responses"))
+    return RewardTraining(Training(asset="reward_model", kind="reward", rows=rows.frame, labels=labels,
+                                   data=reward_columns(rows.frame), base=starting_policy(run.project, None)), rows)
+
+
+def reward_comparisons(settings: Settings, labelled: pl.DataFrame, responses: pl.DataFrame) -> Mixed:
+    """``responses``: the round's first, which know its prompts."""
+    reward = settings.reward
+    rows = comparisons(labelled, reward.held_out)
+    if reward.human is None:
+        return Mixed(rows)
+    return mix_human(rows, reward.human, held_out=reward.held_out, evaluation=evaluation_prompts(responses))
+
+
+def reward_columns(rows: pl.DataFrame) -> pl.DataFrame:
+    """The columns of the reward model's comparisons that decide its training."""
+    return rows.select("messages", "chosen", "rejected", "p_chosen", "held_out")
+
+
+def rl_policy(run: Context) -> Training:
+    """By ``rl.algorithm``, which says what is read, rewarded as ``rl.reward`` says, with ``rl.alpha`` of SL rows."""
+    rl = run.settings.rl
+    algorithm, rewarded_by = ALGORITHMS[rl.algorithm], REWARDS[rl.reward].runs
+    start = run.checkpoint("sl_policy")
+    preferences = run.checkpoint("reward_model") if rewarded_by == "reward_model" else None
+    run.note("constitution")
+    pairs = run.read(algorithm.reads)
+    rows = reinforcement_rows(run.settings, run.constitution, pairs)
+    supervised = None if rl.alpha is None else _supervised_columns(run.read("sl_dataset"))
+    if not algorithm.online or rewarded_by == "labeller":  # else the reward model stands between, and was refused
+        run.may_train(LABELS)
+    return Training(
+        asset="rl_policy", kind="reinforcement", rows=rows, data=reinforcement_columns(rows), supervised=supervised,
+        base=Base("sl_policy", start.path, identify(start.path, run.project.layout)) if start else None,
+        labels=None if algorithm.online else pairs, reward_model=preferences,
+        labeller=labeller(run.project) if rewarded_by == "labeller" else None)
+
+
+def reinforcement_rows(settings: Settings, constitution: Constitution, pairs: pl.DataFrame) -> pl.DataFrame:
+    """Each prompt once, or for DPO each graded pair, in canonical order, with the held-out prompts marked.
+
+    ``pairs``: the table that the algorithm reads. For a reward that reads requests, each row has its own.
+    """
+    rl, algorithm = settings.rl, ALGORITHMS[settings.rl.algorithm]
+    match algorithm.reads:
+        case "response_pairs":
+            rows = prompts_to_train_on(pairs, rl.held_out)
+        case "preference_pairs":
+            rows = pairs_to_train_on(pairs, rl.held_out)
+        case _:
+            assert_never(algorithm.reads)
+    if "request" not in REWARDS[rl.reward].columns:
+        return rows
+    # An algorithm that samples nothing to train on has only responses to the held-out prompts graded.
+    return with_requests(rows, constitution, held_out=not algorithm.online)
+
+
+def reinforcement_columns(rows: pl.DataFrame) -> pl.DataFrame:
+    """The columns of reinforcement learning's rows that decide its training."""
+    return rows.drop("pair_id", "prompt_id", "graded_by", strict=False)

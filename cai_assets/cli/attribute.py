@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from cai_assets.assets import ATTRIBUTED
 from cai_assets.cli.common import (
@@ -29,6 +27,7 @@ from cai_assets.cli.common import (
 )
 from cai_assets.cli.run import run_graph
 from cai_assets.constitution.derive import Derived, family
+from cai_assets.reports.text.terminal import terminal_table
 from cai_assets.settings import Settings
 from cai_assets.versions.derived import Derivations
 from cai_assets.versions.snapshots import VERSIONS
@@ -154,11 +153,9 @@ def _left(spent: float, expected: float, done: int, rest: Sequence[float]) -> st
 
 
 def _show(planned: Sequence[Any], settings: Settings, say: Console) -> None:
-    table = Table(title="leaving out one principle at a time: measured share (theory), rows, training runs, seconds",
-                  title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("version", overflow="fold")
-    for name in ("chains", "steps", "chain rows", "downstream", "training runs", "seconds"):
-        table.add_column(name, justify="right", no_wrap=True)
+    counts = ("chains", "steps", "chain rows", "downstream", "training runs", "seconds")
+    table = terminal_table("version", *counts, right=counts, whole=counts, title="leaving out one principle at a time: "
+                           "measured share (theory), rows, training runs, seconds")
     for p in planned:
         kept = f" (kept as the only one for {' and '.join(p.derived.kept)})" if p.derived.kept else ""
         table.add_row(p.derived.label + kept, f"{p.share.chains:.1%} ({p.theory.chains:.1%})",
@@ -199,10 +196,7 @@ def _report(project: Any, version: str, planned: list[dict[str, Any]], *, json_:
         out.print_json(json.dumps({"version": version, "plan": planned, "effects": found.effects.to_dicts(),
                                    "says": sentences(found), "page": str(path)}))
         return
-    table = Table(title=f"what each principle of {version} does: RL policy", title_justify="left", box=box.SIMPLE_HEAD,
-                  padding=(0, 1, 0, 0), pad_edge=False)
-    for name in SHOWN:
-        table.add_column(name, overflow="fold")
+    table = terminal_table(*SHOWN, title=f"what each principle of {version} does: RL policy")
     for _, cells in rows(found):
         table.add_row(*(escape(cells[HEADS.index(name)]) for name in SHOWN))
     out.print(table)

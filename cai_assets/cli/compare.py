@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.table import Table
 
 from cai_assets.cli.common import app, open_project, out, read_settings
+from cai_assets.reports.text.terminal import terminal_table
 
 if TYPE_CHECKING:
     from cai_assets.reports.compare.gather import Comparison
@@ -50,10 +49,8 @@ def _show(found: Comparison) -> None:
         out.print(sentence, markup=False, highlight=False)
     if found.metrics is None:
         return
-    table = Table(title="after minus before, on the same prompts", title_justify="left", box=box.SIMPLE_HEAD,
-                  padding=(0, 1, 0, 0), pad_edge=False)
-    for name in ("policy", "metric", "change", "n", "verdict"):
-        table.add_column(name, justify="right" if name == "n" else "left")
+    table = terminal_table("policy", "metric", "change", "n", "verdict", right={"n"},
+                           title="after minus before, on the same prompts")
     for r in found.metrics.filter(found.metrics["policy"].is_in(POLICIES)).to_dicts():
         table.add_row(NAMES[r["policy"]], label_of(r), interval(change_of(r)),
                       str(r["n"]), r["verdict"])

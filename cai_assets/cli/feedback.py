@@ -6,11 +6,10 @@ import json
 from typing import Annotated
 
 import typer
-from rich import box
 from rich.markup import escape
-from rich.table import Table
 
 from cai_assets.cli.common import Set, app, open_project, out, parse_overrides, read_settings
+from cai_assets.reports.text.terminal import terminal_table
 from cai_assets.store.records import RecordMissing
 
 
@@ -30,10 +29,7 @@ def feedback(
     if json_:
         out.print_json(json.dumps(as_json(lines)))
         return
-    table = Table(title=f"feedback of {version}", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
-                  pad_edge=False)
-    for name in ("quantity", "AI labeler", "people", "based on"):
-        table.add_column(name)
+    table = terminal_table("quantity", "AI labeler", "people", "based on", title=f"feedback of {version}")
     for line in lines:
         table.add_row(*map(escape, line))
     out.print(table)

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import box
-from rich.table import Table
 
 from cai_assets.cli.common import Set, app, out, parse_overrides, read_settings, stop
+from cai_assets.reports.text.terminal import terminal_table
 
 
 @app.command("inspect")
@@ -31,9 +30,8 @@ def inspect_(
     overrides = parse_overrides(None, set_)
     read_settings(overrides)
     logs = run_suites(suites, policy, version=version, log_dir=log_dir, settings=overrides)
-    table = Table(title=f"{policy} under Inspect", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("suite", "measure", "value", "low", "high", "requests", "not scored"):
-        table.add_column(name, justify="left" if name in ("suite", "measure") else "right")
+    counts = ("value", "low", "high", "requests", "not scored")
+    table = terminal_table("suite", "measure", *counts, title=f"{policy} under Inspect", right=counts)
     for log in logs:
         for row in log.rows:
             table.add_row(log.suite, *map(_cell, row))

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
-from rich import box
 from rich.markup import escape
 from rich.table import Table
 
 from cai_assets.cli.common import Scale, Set, app, err, open_project, out, parse_overrides, read_settings, stop
+from cai_assets.reports.text.terminal import terminal_table
 
 if TYPE_CHECKING:
     from cai_assets.constitution.model import Constitution
@@ -164,10 +164,7 @@ def _show_ranking(question: str, found: Ranking) -> None:
 
 
 def _table(title: str, columns: tuple[str, ...]) -> Table:
-    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for name in columns:
-        table.add_column(name, justify="right" if name in {"pairs", "prompts", "comparisons"} else "left")
-    return table
+    return terminal_table(*columns, title=title, right={"pairs", "prompts", "comparisons"})
 
 
 def _cells(e: Estimate) -> tuple[str, str]:

@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
 from rich.markup import escape
-from rich.table import Table
 
 from cai_assets.cli.common import (
     Scale,
@@ -23,6 +21,7 @@ from cai_assets.cli.common import (
     resolve_version,
     stop,
 )
+from cai_assets.reports.text.terminal import terminal_table
 
 if TYPE_CHECKING:
     from cai_assets.plan.plan import Plan
@@ -48,10 +47,9 @@ def plan(
         return
     before = f", compared with {made.compared_with}" if made.compared_with else ""
     out.print(f"plan of {version}{before}", style="bold", highlight=False, soft_wrap=True)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for name in ("asset", "reuse", "generate", "training", "tokens", "seconds"):
-        left = name in {"asset", "training"}
-        table.add_column(name, justify="left" if left else "right", no_wrap=name != "training")
+    counts = {"reuse", "generate", "tokens", "seconds"}
+    table = terminal_table("asset", "reuse", "generate", "training", "tokens", "seconds", right=counts,
+                           whole={"asset", *counts})
     for line in made.lines:
         calls = (str(line.reuse), bounds(line.generate_min, line.generate_max)) if not line.training else ("", "")
         table.add_row(line.asset, *calls, line.training, number(line.tokens),

@@ -10,8 +10,6 @@ from typing import Annotated, Any
 
 import typer
 import yaml
-from rich import box
-from rich.table import Table
 
 from cai_assets.cli.common import (
     Scale,
@@ -27,6 +25,7 @@ from cai_assets.cli.common import (
     resolve_version,
     stop,
 )
+from cai_assets.reports.text.terminal import terminal_table
 from cai_assets.settings import Settings, project_root
 from cai_assets.versions.snapshots import VERSIONS
 
@@ -117,10 +116,9 @@ def _report(settings: Settings, version: str, seconds: float) -> None:
     from cai_assets.reports.summary import summary
 
     rows = summary(open_project(settings), version)
-    table = Table(title=f"{version} · {seconds:.0f} s", title_justify="left", box=box.SIMPLE_HEAD,
-                  padding=(0, 1, 0, 0), pad_edge=False)
-    for name in ("asset", "rows", "reused", "generated", "failed", "tokens", "seconds", "result"):
-        table.add_column(name, justify="left" if name in {"asset", "result"} else "right", no_wrap=True)
+    counts = ("rows", "reused", "generated", "failed", "tokens", "seconds")
+    table = terminal_table("asset", *counts, "result", title=f"{version} · {seconds:.0f} s", right=counts,
+                           whole=("asset", *counts, "result"))
     for row in rows:
         table.add_row(*row.cells())
     out.print(table)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich import box
-from rich.table import Table
 
 from cai_assets.cli.common import Commands, app, open_project, out, read_settings
+from cai_assets.reports.text.terminal import terminal_table
 from cai_assets.settings import SettingsError
 from cai_assets.store import compaction, garbage, upkeep
 
@@ -29,9 +28,8 @@ app.add_typer(store, name="store")
 @store.command()
 def stats() -> None:
     """Show rows, shards, and bytes per step, and whether to compact."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for name in ("step", "rows", "shards", "MB", "oldest", "newest"):
-        table.add_column(name, justify="left" if name == "step" else "right")
+    counts = ("rows", "shards", "MB", "oldest", "newest")
+    table = terminal_table("step", *counts, right=counts)
     found = upkeep.stats(open_project(read_settings({})).layout)
     for s in found:
         ages = [f"{t:%Y-%m-%d %H:%M}" if t else "" for t in (s.oldest, s.newest)]

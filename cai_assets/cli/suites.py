@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import box
-from rich.table import Table
 
 from cai_assets.cli.common import Scale, Set, app, err, out, parse_overrides, read_settings
+from cai_assets.reports.text.terminal import terminal_table
 
 SHOWN = ("suite", "kind", "cases", "unusable", "modes", "where")
 MOST = 3  # unusable rows told of one suite
@@ -64,10 +63,7 @@ def _row(name: str, path: Path, suite: Any) -> dict[str, Any]:
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for name in SHOWN:
-        count = name in {"cases", "unusable"}
-        table.add_column(name, justify="right" if count else "left", no_wrap=name != "where", overflow="fold")
+    table = terminal_table(*SHOWN, right={"cases", "unusable"}, whole={*SHOWN} - {"where"})
     for row in rows:
         table.add_row(*("\n".join(row[n]) if n == "modes" else str(row[n] or "") for n in SHOWN))
     out.print(table)

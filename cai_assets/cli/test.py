@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -14,6 +13,7 @@ from cai_assets.cli.common import Scale, Set, app, err, open_project, out, parse
 from cai_assets.constitution.digest import partition_key
 from cai_assets.constitution.load import load_file
 from cai_assets.constitution.model import Constitution
+from cai_assets.reports.text.terminal import terminal_table
 from cai_assets.store.records import RecordMissing
 
 if TYPE_CHECKING:
@@ -128,9 +128,8 @@ def _table(title: str, rows: pl.DataFrame) -> Table:
     from cai_assets.reports.constitution_tests import SIGN
     from cai_assets.reports.escape import visible
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for column in ("case", "subject", "condition", "outcome", "why"):
-        table.add_column(column, overflow="fold", no_wrap=column in {"case", "subject", "outcome"})
+    table = terminal_table("case", "subject", "condition", "outcome", "why", title=title,
+                           whole={"case", "subject", "outcome"})
     last = ""
     for r in rows.iter_rows(named=True):
         sign = Text(SIGN[r["outcome"]], style=STYLE[r["outcome"]])

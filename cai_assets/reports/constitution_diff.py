@@ -12,7 +12,6 @@ from itertools import groupby
 from textwrap import wrap
 from typing import Any
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -24,6 +23,7 @@ from cai_assets.constitution.model import Constitution
 from cai_assets.plan.touches import Touch, together, touches
 from cai_assets.reports.escape import fenced, shorten, visible
 from cai_assets.reports.text.tables import SHOWN
+from cai_assets.reports.text.terminal import terminal_table
 
 WIDTH = 100
 CONTEXT = 6  # unchanged words kept on each side of a change
@@ -66,10 +66,8 @@ def terminal(found: Diff, touched: Sequence[Touch]) -> RenderableType:
 
 def touch_table(touched: Sequence[Touch]) -> Table:
     """What each change touches: expected shares, at most. What an earlier change said is only named."""
-    table = Table(title="touched, at most (expected shares)", title_justify="left", box=box.SIMPLE_HEAD,
-                  padding=(0, 1, 0, 0), pad_edge=False)
-    for name in ("change", "asset", "chains", "rows", "why"):
-        table.add_column(name, justify="right" if name in {"chains", "rows"} else "left", overflow="fold")
+    table = terminal_table("change", "asset", "chains", "rows", "why", right={"chains", "rows"},
+                           title="touched, at most (expected shares)")
     said: set[tuple[object, ...]] = set()
     for change, group in groupby(touched, key=lambda t: t.change):
         mine = list(group)

@@ -21,6 +21,7 @@ from cai_assets.evals.measures import (
     evaluation_measure,
     headlines_on,
     label_of,
+    measures_on,
 )
 from cai_assets.evals.statistics import Direction
 from cai_assets.evals.suites.measures import SUITE_ROWS, rows_schema
@@ -80,8 +81,9 @@ def test_the_documented_example_is_a_scorer_of_inspect(site: Path) -> None:
 
     documented(site, "apologies_b")
     names = [registry_info(s).name for s in scorers_on("helpful", "chat")]
-    assert names == [f"cai_assets/{n}" for n in (
-        "compliance", "refusal", "judged_compliance", "echo", "words", "apologizes")]
+    own = [name for name, m in measures_on("helpful", SUITE_MEASURES.own).items() if m.of != "together"]
+    assert names == [f"cai_assets/{name}" for name in (*own, "apologizes")]
+    assert {"compliance", "refusal", "judged_compliance", "echo", "words"} <= {*own}
     with pytest.raises(MeasureError, match="'relevance' is of all answers together"):
         scorer_of("relevance")()
 

@@ -7,18 +7,18 @@ compliance, which the judge's ``judged`` does not: read both.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
-from cai_assets.evals.measures import SUITE_MEASURES, Answered, MeasureError, suite_measures, value_of
+from cai_assets.evals.measures import SUITE_MEASURES, Answered, MeasureError, SuiteMeasure, suite_measures, value_of
 from cai_assets.evals.suites.run import Answer
 from cai_assets.evals.text import relevance, same_text
 from cai_assets.evals.yes_no import YesNo
 from cai_assets.steps.frames import transcript
 
-SUITE_ROWS = pl.Schema({
+_FIRST: dict[str, pl.DataType] = {  # columns in the order they have always had
     "policy": pl.String(), "suite": pl.String(), "kind": pl.String(), "mode": pl.String(), "case_id": pl.String(),
     "behaviour": pl.String(), "category": pl.String(), "template": pl.String(), "sample": pl.Int64(),
     "prompt": pl.String(), "response": pl.String(), "finish": pl.String(), "row_key": pl.String(),
@@ -26,13 +26,21 @@ SUITE_ROWS = pl.Schema({
     "compliance": pl.Float64(), "p_judge": pl.Float64(), "judged": pl.Float64(), "judge_error": pl.String(),
     "row_key_first": pl.String(), "row_key_second": pl.String(), "correct": pl.Float64(), "relevance": pl.Float64(),
     "echo": pl.Float64(), "distinct": pl.Float64(), "words": pl.Int64(),
-})
+}
+
+
+def _schema(measures: Mapping[str, SuiteMeasure]) -> pl.Schema:
+    """Every column, and one for each further measure."""
+    columns = [measure.column_as(name) for name, measure in measures.items()]
+    return pl.Schema({**_FIRST, **{column: pl.Float64() for column in columns if column not in _FIRST}})
+
+
+SUITE_ROWS = _schema(SUITE_MEASURES.own)
 
 
 def rows_schema() -> pl.Schema:
-    """SUITE_ROWS, and a column for each further measure."""
-    columns = [measure.column_as(name) for name, measure in suite_measures().items()]
-    return pl.Schema({**SUITE_ROWS, **{column: pl.Float64() for column in columns if column not in SUITE_ROWS}})
+    """SUITE_ROWS, and a column for each measure of another package."""
+    return _schema(suite_measures())
 
 
 def check_measures() -> None:

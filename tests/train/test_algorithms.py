@@ -13,6 +13,7 @@ pytest.importorskip("trl")
 
 from rl_task import ALL, LEARN, ONLINE, SMALL, YES, curve, job_of, rollout, trained, trainer_of  # noqa: E402
 
+from cai_assets.registry.algorithms import ALGORITHMS  # noqa: E402
 from cai_assets.train.__main__ import run_job  # noqa: E402
 from cai_assets.train.problems import TrainingProblem  # noqa: E402
 from cai_assets.train.progress import Curves, Reporter  # noqa: E402
@@ -42,7 +43,7 @@ def test_every_prompt_has_its_own_group(algorithm: str, base: Path, tmp_path: Pa
     trainer.model.train()
     batch = next(iter(trainer.get_train_dataloader()))
     prompts = [tuple(row["prompt"]) for row in batch]
-    size = 1 if algorithm == "ppo" else 4
+    size = 4 if ALGORITHMS[algorithm].grouped else 1
     assert len(prompts) == 8
     assert all(len(set(prompts[i : i + size])) == 1 for i in range(0, 8, size))
     expected = [tuple(trainer.train_dataset[i]["prompt"]) for i in range(8 // size)]

@@ -49,7 +49,8 @@ OTHERS = {
         engines/models.py::identify_tokenizer engines/models.py::_gguf_file engines/models.py::_template
         engines/models.py::_json engines/scripted.py::of_checkpoint""",
     "the work folder of the training process, a local path from the store": """
-        defs/launch.py::train defs/launch.py::_job defs/launch.py::_run train/__main__.py::main train/__main__.py::run_job
+        defs/launch.py::train defs/launch.py::_job defs/launch.py::_run train/__main__.py::main
+        train/__main__.py::run_job
         train/data.py::read_rows train/ppo.py::PPOTrainer._save_checkpoint train/progress.py::Curves.rows
         train/progress.py::Curves.keep train/progress.py::Curves.add train/resume.py::fault
         train/resume.py::newest_complete train/resume.py::_digests train/resume.py::_digest

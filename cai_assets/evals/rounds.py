@@ -108,18 +108,6 @@ class Stop:
         return self.rounds if self.round is None else self.round - 1
 
 
-def round_quality(
-    responses: pl.DataFrame, revisions: pl.DataFrame, *, ask: Ask, style: Style, limit: int, enough: int,
-    confidence: float = 0.95,
-) -> Rounds:
-    """Judge and measure at most ``limit`` chains. ``enough``: with fewer chains a gain is 'too few to tell'.
-
-    ``responses``: prompt_id, category, messages, response, row_key; ``revisions``: as ``steps.critique.REVISIONS``.
-    """
-    found = judged(chains_of(responses, revisions), ask=ask, style=style, limit=limit)
-    return measured(found, enough=enough, confidence=confidence)
-
-
 def judged(chains: Sequence[Chain], *, ask: Ask, style: Style, limit: int) -> Judged:
     """Ask the judge about at most ``limit`` chains."""
     drawn = draw_chains(chains, limit)
@@ -127,7 +115,8 @@ def judged(chains: Sequence[Chain], *, ask: Ask, style: Style, limit: int) -> Ju
 
 
 def measured(found: Judged, *, enough: int, confidence: float) -> Rounds:
-    """What the judgements come to, and the measures of the texts themselves."""
+    """What the verdicts come to, and the measures of the texts themselves. ``enough``: with fewer chains a gain is 'too
+    few to tell'."""
     texts = _measured(found.drawn)
     metrics = [*_win_rates(found.rows, found.drawn, enough, confidence), *_levels(texts, found.drawn, confidence)]
     return Rounds(pl.DataFrame(metrics, METRICS_SCHEMA, orient="row"), pl.DataFrame(found.rows, ROWS_SCHEMA),
@@ -135,7 +124,10 @@ def measured(found: Judged, *, enough: int, confidence: float) -> Rounds:
 
 
 def chains_of(responses: pl.DataFrame, revisions: pl.DataFrame) -> list[Chain]:
-    """Every chain, by prompt id."""
+    """Every chain, by prompt id.
+
+    ``responses``: prompt_id, category, messages, response, row_key; ``revisions``: as ``steps.critique.REVISIONS``.
+    """
     asked = {r["prompt_id"]: r for r in responses.iter_rows(named=True)}
     parts = revisions.sort("prompt_id", "round").partition_by("prompt_id", maintain_order=True)
     return [_chain(asked[part["prompt_id"][0]], part) for part in parts if part.height]
@@ -147,7 +139,7 @@ def draw_chains(chains: Sequence[Chain], limit: int) -> list[Chain]:
 
 
 def stops_paying(metrics: pl.DataFrame, question: str) -> Stop:
-    """Where one question's gains end, from the table of ``round_quality``."""
+    """Where one question's gains end, from the metrics of ``Rounds``."""
     rows = metrics.filter(measure=question, kind="win rate", against="previous").sort("round").to_dicts()
     for r in rows:
         if r["verdict"] != "better":

@@ -10,6 +10,7 @@ import pytest
 from judges import ask_by
 
 from cai_assets.engines.protocol import Call
+from cai_assets.evals import rounds
 from cai_assets.evals.judge import Ask
 from cai_assets.evals.rounds import (
     METRICS_SCHEMA,
@@ -19,7 +20,6 @@ from cai_assets.evals.rounds import (
     chains_of,
     draw_chains,
     gain_of,
-    round_quality,
     stops_paying,
 )
 from cai_assets.reports.rounds import chart, markdown, stop_sentence
@@ -54,7 +54,9 @@ def measured(
     texts: pl.DataFrame, *, ask: Ask | None = None, limit: int = 1000, first: str | None = "worth 0"
 ) -> Rounds:
     n = texts["prompt_id"].n_unique()
-    return round_quality(responses(n, first), texts, ask=ask or ask_by(richer), style="plain", limit=limit, enough=20)
+    chains = rounds.chains_of(responses(n, first), texts)
+    return rounds.measured(rounds.judged(chains, ask=ask or ask_by(richer), style="plain", limit=limit), enough=20,
+                           confidence=0.95)
 
 
 def planted(share: Sequence[float]) -> Callable[[int, int], int]:

@@ -14,6 +14,7 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -138,17 +139,30 @@ def _gguf_file() -> Path:
     return found[0]
 
 
-def _convert(gguf: Path, target: Path) -> None:
+def _convert(file: Path, target: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    with contextlib.redirect_stderr(io.StringIO()):  # a progress bar that has no switch
+    source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    with _parsed_once(), contextlib.redirect_stderr(io.StringIO()):  # a progress bar that has no switch
         model = AutoModelForCausalLM.from_pretrained(
             **source, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
         )
         model.save_pretrained(target)
         AutoTokenizer.from_pretrained(**source).save_pretrained(target)
+
+
+@contextlib.contextmanager
+def _parsed_once() -> Iterator[None]:
+    """transformers parses the container three times, for configuration, weights and tokenizer: seconds each."""
+    import gguf
+
+    reader = gguf.GGUFReader
+    gguf.GGUFReader = lru_cache(reader)
+    try:
+        yield
+    finally:
+        gguf.GGUFReader = reader
 
 
 def _from_hub(model: Model) -> Path:

@@ -50,10 +50,10 @@ class VllmEngine(FolderEngine):
         """Yield one result a request, as they finish. Raise EngineLost when the engine dies twice."""
         source = iter(requests)
         waiting: dict[str, Request] = {}
-        deaths = 0
+        deaths, limit = 0, 1  # the first goes alone: what all share is then in the prefix cache, and computed once
         try:
             while True:
-                yield from self._fill(source, waiting)
+                yield from self._fill(source, waiting, limit)
                 if not waiting:
                     return
                 try:
@@ -65,6 +65,7 @@ class VllmEngine(FolderEngine):
                     deaths += 1
                     self._rebuild(e, deaths, waiting)
                     continue
+                limit = self.settings.max_num_seqs * QUEUED_PER_SLOT
                 for output in finished:
                     if output.request_id in waiting:
                         yield _result(waiting.pop(output.request_id), output, loaded.templater)
@@ -87,9 +88,8 @@ class VllmEngine(FolderEngine):
             with suppress(OSError, AttributeError):  # not every C library has it
                 ctypes.CDLL(None).malloc_trim(0)
 
-    def _fill(self, source: Iterator[Request], waiting: dict[str, Request]) -> Iterator[Result]:
-        """Keep the engine's queue full; yield the errors of requests that cannot enter it."""
-        limit = self.settings.max_num_seqs * QUEUED_PER_SLOT
+    def _fill(self, source: Iterator[Request], waiting: dict[str, Request], limit: int) -> Iterator[Result]:
+        """Keep ``limit`` requests in the engine; yield the errors of those that cannot enter it."""
         while len(waiting) < limit and (request := next(source, None)) is not None:
             name = str(next(self._ids))
             try:

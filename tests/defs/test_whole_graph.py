@@ -94,6 +94,12 @@ def test_every_asset_is_materialised_and_every_row_accounted_for(world: World) -
     assert lines["response_pairs"].rows == lines["preference_pairs"].rows == 13
 
 
+def test_the_baseline_is_trained_where_no_model_has_to_be_loaded_again_for_it(world: World) -> None:
+    created = {a: world.records.latest(a, partition_of(a, world.version)).created for a in ORDER}
+    assert created["initial_responses"] < created["critiques"] < created["rl_policy"] < created["sft_baseline"]
+    assert created["sft_baseline"] < created["evaluation"]
+
+
 def test_a_checkpoint_is_a_complete_folder_that_differs_from_its_parent(world: World) -> None:
     from safetensors.torch import load_file as load
 

@@ -160,3 +160,19 @@ def test_several_models_take_turns_in_one_process(vllm: VllmEngine, tmp_path: Pa
     assert {k: r.text for k, r in first.items()} == {k: r.text for k, r in third.items()}
     assert len(second) == len(GENERATE)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+
+
+def test_what_requests_share_is_computed_once(vllm: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, cached = vllm._load().engine, []
+    step = engine.step
+
+    def watched() -> Any:
+        finished = step()
+        cached.extend(output.num_cached_tokens for output in finished)
+        return finished
+
+    monkeypatch.setattr(engine, "step", watched)
+    shared = "Sum up what follows, and say what is missing from it. " * 30
+    assert len(serve(vllm, *(ask(f"shared{i}", f"{shared}{i}") for i in range(6)))) == 6
+    assert cached.count(0) == 1
+    assert sorted(cached)[1] >= 256

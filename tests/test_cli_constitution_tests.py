@@ -145,7 +145,7 @@ def test_a_version_is_tested_by_the_file_as_it_is_now(project: Path, monkeypatch
     write_tests(project, TESTS + "  - {id: later, principle: new, prompt: p, must: [refuse: true]}\n")
     found = as_json("test", version)
     assert found["left_out"] == ["later"]
-    assert "left out, for want of their principles: later" in run("test", version)
+    assert "excluded because their principles were left out: later" in run("test", version)
     assert "Known" in run("test", "nonsense", code=2)
 
 

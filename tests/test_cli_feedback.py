@@ -50,7 +50,7 @@ def test_labels_that_were_all_reused_say_nothing_of_speed(records: Records) -> N
     add(records, generated=0, reused=8, gpu_seconds=0.0, details={"engine_seconds": 0.0})
     found = lines("--set", "price_per_gpu_hour=9")
     assert found["labels per second"]["ai"] == found["cost of 1,000 labels"]["ai"] == "not known"
-    assert "no run has asked the labeller" in found["labels per second"]["basis"]
+    assert "no run has used the labeler" in found["labels per second"]["basis"]
     add(records, generated=4, reused=4)
     assert lines()["labels per second"]["ai"] == "1"  # 4 of 8 calls are half of the labels
 

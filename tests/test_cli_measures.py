@@ -170,7 +170,7 @@ def test_other_prompts_other_judges_and_few_prompts_are_told(root: Path) -> None
     other = store(root, "v2", {"base": answers("plain", tag="other"), "rl_policy": answers("nice")})
     judged = store(root, "v3", {"base": answers("plain"), "rl_policy": answers("nice")}, judge="another")
     few = store(root, "v4", {"base": answers("plain", n=8), "rl_policy": answers("lovely", n=8)})
-    for version, why in ((other, "share no response of the base model"), (judged, "were judged differently")):
+    for version, why in ((other, "share no base responses"), (judged, "were judged differently")):
         result = CliRunner().invoke(app, ["rank", one, version])
         assert result.exit_code == 2
         assert why in " ".join(result.output.split())

@@ -95,7 +95,7 @@ def metric_metadata(metrics: pl.DataFrame) -> dict[str, Any]:
             out[f"{m['policy']}_{m['metric']}_{m['prompts']}".translate(AS_NAME)] = m["value"]
     return {"headline": dg.MetadataValue.md(headline(metrics)), "verdicts": dg.MetadataValue.md(verdicts(metrics)),
             "metrics": dg.MetadataValue.md(table(
-                ("policy", "metric", "prompts", "estimate", "ungraded", "minus base", "told"), rows)), **out}
+                ("policy", "metric", "prompts", "estimate", "ungraded", "minus base", "verdict"), rows)), **out}
 
 
 assets = [evaluation, comparison]

@@ -56,11 +56,11 @@ class Algorithm:
 
 ALGORITHMS = Registry("algorithm", Algorithm, own={
     "ppo": Algorithm(
-        label="proximal policy optimisation", reads="response_pairs",
+        label="proximal policy optimization", reads="response_pairs",
         trainer="cai_assets.train.ppo:PPOTrainer", config="cai_assets.train.ppo:make_config",
         extra="cai_assets.train.ppo:value_model", unread=frozenset({"group", "epochs"}), logs=("value_loss",)),
     "grpo": Algorithm(
-        label="group relative policy optimisation", reads="response_pairs",
+        label="group relative policy optimization", reads="response_pairs",
         trainer="cai_assets.train.grpo:GRPOTrainer", config="cai_assets.train.grpo:make_config",
         unread=frozenset({"epochs", "kl_in", *_VALUE_MODEL})),
     "rloo": Algorithm(
@@ -68,7 +68,7 @@ ALGORITHMS = Registry("algorithm", Algorithm, own={
         trainer="cai_assets.train.rloo:RLOOTrainer", config="cai_assets.train.rloo:make_config",
         unread=frozenset({"epochs", "kl_in", *_VALUE_MODEL})),
     "dpo": Algorithm(
-        label="direct preference optimisation on the AI labels", reads="preference_pairs",
+        label="direct preference optimization on the AI labels", reads="preference_pairs",
         trainer="cai_assets.train.dpo:CAITrainer", config="cai_assets.train.dpo:make_config",
         unread=frozenset({"steps", "rollouts", "group", "ppo_epochs", "clip", "kl_in", *_VALUE_MODEL}),
         needs_beta=True, logs=("margin",)),

@@ -29,18 +29,18 @@ _LOADERS = {"reward": "AutoModelForSequenceClassification"}
 _WHAT: dict[Kind, str] = {
     "supervised": "A policy fine-tuned on revised responses: the supervised phase of Constitutional AI.",
     "reward": "A reward model trained on AI preference labels: it gives one number for a conversation, higher for the "
-              "answer that the labelling model, guided by the principles, is expected to prefer.",
+              "answer that the labeling model, guided by the principles, is expected to prefer.",
     "reinforcement": "A policy trained on AI feedback: the reinforcement phase of Constitutional AI.",
 }
 _BASELINE = ("A policy fine-tuned on a model's own first responses, without a constitution: what the others are "
              "compared with.")
 LIMITS = (
-    "A model trained this way is no safer than its principles, its prompts and the model that criticised, revised and "
-    "labelled. Small models carry the procedure out without gaining judgement from it: they copy the form of a "
-    "refusal, also where help was asked for. Figures of behaviour hold for the prompts they were measured on, and "
-    "come from a judge model and from lexical measures, each with errors of its own; intervals cover the choice of "
-    "prompts only, not these errors. Nothing here shows that the model is safe to deploy. Test it on the use you have "
-    "in mind, and look at refusals of harmless requests as closely as at answers to harmful ones."
+    "A model trained this way is no safer than its principles, its prompts and the model that criticized, revised, and "
+    "labeled. Small models go through the procedure without gaining judgment from it: they copy the form of a refusal, "
+    "even where help was asked for. Behavior figures hold for the prompts they were measured on, and come from a judge "
+    "model and from lexical measures, each with errors of its own; intervals cover the choice of prompts only, not "
+    "these errors. Nothing here shows that the model is safe to deploy. Test it on your intended use, and look at "
+    "refusals of harmless requests as closely as at answers to harmful ones."
 )
 
 
@@ -138,7 +138,7 @@ def _data(card: CardInput) -> str:
 
 def _principles(card: CardInput) -> str:
     if not card.constitution:
-        return "No constitution took part."
+        return "No constitution was involved."
     rows = [(p.id, p.text, f"{p.rows:,}") for p in sorted(card.principles, key=lambda p: (-p.rows, p.id))]
     return f"Constitution: {inline(card.constitution)}\n\n" + _table(("principle", "text", "rows"), rows)
 

@@ -54,7 +54,7 @@ def terminal(found: Diff, touched: Sequence[Touch]) -> RenderableType:
     parts: list[RenderableType] = [Text(f"{_title(found.before)} → {_title(found.after)}: {_counts(found)}")]
     groups = [(c.label, c.texts) for c in _by_effect(found)]
     if found.cosmetic:
-        groups.append(("cosmetic: touch nothing", tuple(
+        groups.append(("cosmetic: no effect", tuple(
             TextChange(f"{c.principle or 'constitution'} {c.field}", c.before, c.after) for c in found.cosmetic)))
     for label, texts in groups:
         parts.append(Text(f"\n{label}", style="bold"))
@@ -67,7 +67,7 @@ def terminal(found: Diff, touched: Sequence[Touch]) -> RenderableType:
 def touch_table(touched: Sequence[Touch]) -> Table:
     """What each change touches: expected shares, at most. What an earlier change said is only named."""
     table = terminal_table("change", "asset", "chains", "rows", "why", right={"chains", "rows"},
-                           title="touched, at most (expected shares)")
+                           title="affected, at most (expected shares)")
     said: set[tuple[object, ...]] = set()
     for change, group in groupby(touched, key=lambda t: t.change):
         mine = list(group)
@@ -111,7 +111,7 @@ def _counts(found: Diff) -> str:
     kinds = Counter(c.kind for c in found.changes)
     counts = [f"{n} {kind}" for kind, n in kinds.items()] + [c.label for c in found.shots]
     counts += [f"{found.unchanged} unchanged", *([f"{len(found.cosmetic)} cosmetic"] if found.cosmetic else [])]
-    return ", ".join(counts) + ("" if together(found) else ": nothing to compute again")
+    return ", ".join(counts) + ("" if together(found) else ": nothing to recompute")
 
 
 def _heading(change: Change | ShotChange) -> str:

@@ -74,19 +74,20 @@ def verdict(rows: pl.DataFrame, tests: Mapping[str, Any] | None) -> tuple[bool, 
     Without a test nothing is known to hold, so that does not pass; neither do cases of which none could be graded.
     """
     if tests is None:
-        return False, "this constitution has no tests: write constitutions/NAME.tests.yaml (docs/constitution-tests.md)"
+        return False, "this constitution has no tests: add constitutions/NAME.tests.yaml (docs/constitution-tests.md)"
     n = numbers(rows)
     bad = [f"{r.case} ({_failures(r)})" for r in case_results(rows) if r.outcome == "fail"]
     text = f"{n['cases_passed']} of {n['cases']} cases pass, {n['cases_failed']} fail, {n['cases_ungraded']} ungraded"
     more = [*([f"failing: {'; '.join(bad[:5])}"] if bad else []),
-            *([f"no test of {_listed(tests['untested'])}"] if tests["untested"] else []),
-            *([f"left out, for want of their principles: {_listed(tests['left_out'])}"] if tests["left_out"] else [])]
+            *([f"no test for {_listed(tests['untested'])}"] if tests["untested"] else []),
+            *(["excluded because their principles were left out: "
+               f"{_listed(tests['left_out'])}"] if tests["left_out"] else [])]
     return not n["failed"] and n["passed"] > 0, "; ".join([text, *more])
 
 
 def markdown(rows: pl.DataFrame) -> str:
     """Every condition as a table."""
-    return table(("case", "principle", "of the", "condition", "outcome", "why"), [
+    return table(("case", "principle", "subject", "condition", "outcome", "why"), [
         (r["case"], r["principle"], r["subject"], r["condition"], SIGN[r["outcome"]], r["why"])
         for r in rows.iter_rows(named=True)], cell=240)
 

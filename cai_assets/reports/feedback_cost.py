@@ -63,7 +63,7 @@ def measured_speed(records: list[Record], version: str) -> Speed | None:
 
 def markdown(lines: list[Line]) -> str:
     """The table as markdown."""
-    return table(("quantity", "AI labeller", "people", "what it rests on"), lines)
+    return table(("quantity", "AI labeler", "people", "based on"), lines)
 
 
 def as_json(lines: list[Line]) -> list[dict[str, Any]]:
@@ -76,7 +76,7 @@ def _speed_and_cost(project: Project, speed: Speed | None) -> list[Line]:
     people = settings.human_labels_per_hour / 3600
     assumed = f"people: assumption human_labels_per_hour={settings.human_labels_per_hour:g}"
     if speed is None:
-        ours, machine = "AI: no run has asked the labeller in this store", ""
+        ours, machine = "AI: no run has used the labeler in this store", ""
     else:
         machine = f"{speed.gpus:g} GPUs" if speed.gpus else "no GPU"
         ours = f"AI: measured over {speed.labels:.0f} labels with {machine}"
@@ -92,7 +92,7 @@ def _prices(project: Project, speed: Speed | None) -> str:
     said = [f"{name}={value:g}" if value is not None else f"{name} is not set"
             for name, value in (("price_per_gpu_hour", settings.price_per_gpu_hour),
                                 ("price_per_human_hour", settings.price_per_human_hour))]
-    note = "; run without a GPU: the price is taken for an hour of that machine" if speed and not speed.gpus else ""
+    note = "; ran without a GPU: the price is for an hour of that machine" if speed and not speed.gpus else ""
     return f"the speeds above; prices are assumptions: {', '.join(said)}{note}"
 
 
@@ -109,20 +109,20 @@ def _quality(project: Project, record: Record, labels: pl.DataFrame) -> list[Lin
     agree = graded.filter(pl.col("label") != "tie").height
     confidence = project.settings.evaluation.confidence
     ungraded = proportion(labels.height - graded.height, labels.height, confidence)
-    people = "people are not asked twice here"
+    people = "people were not asked twice"
     return [
         Line("same label after a swap", str(proportion(agree, graded.height, confidence)), UNKNOWN,
              f"AI: measured on this version's pairs; {people}"),
-        Line("ungraded", str(ungraded), UNKNOWN, "AI: measured on this version's pairs, identical ones among them"),
+        Line("ungraded", str(ungraded), UNKNOWN, "AI: measured on this version's pairs, including identical ones"),
         *_agreement(record),
     ]
 
 
 def _agreement(record: Record) -> list[Line]:
     if "gate" not in record.details:
-        return [Line("agreement with people", UNKNOWN, UNKNOWN, "these labels were made without a judge gate")]
+        return [Line("agreement with people", UNKNOWN, UNKNOWN, "these labels were generated without a judge gate")]
     gate = GateResult.model_validate(record.details["gate"])
-    basis = f"AI: measured by the judge gate on {gate.n} human comparisons; people with each other: not measured here"
+    basis = f"AI: measured by the judge gate on {gate.n} human comparisons; agreement between people: not measured"
     shares: list[tuple[str, Estimate]] = [
         ("agreement with people", gate.accuracy_debiased), ("the same, first order alone", gate.accuracy_first),
         ("the same, second order alone", gate.accuracy_second), ("human comparisons: same after a swap",

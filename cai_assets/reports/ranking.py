@@ -73,8 +73,8 @@ def _same_judge(sides: Sequence[Side]) -> None:
     asked = {s.name: _judge(s) for s in sides if "evaluation" in s.records}
     if len(set(asked.values())) > 1:
         said = "; ".join(f"{name}: {judge}, labels.style={style}" for name, (judge, style) in asked.items())
-        raise NotComparable(f"these evaluations were judged differently ({said}): materialise evaluation again with "
-                            "one models.judge and labels.style")
+        raise NotComparable(f"these evaluations were judged differently ({said}): materialize evaluation again with "
+                            "the same models.judge and labels.style")
 
 
 def _judge(s: Side) -> tuple[str, str]:
@@ -88,8 +88,8 @@ def _contests(rows: Rows, question: Question) -> Iterator[Contest]:
     answers = ({(*_place(r), r["row_key"]) for r in of if r["policy"] == BASE} for of in rows.values())
     shared = set.intersection(*answers)
     if not shared:
-        raise NotComparable(f"{' and '.join(rows)} share no response of the base model: they were evaluated on other "
-                            "prompts, with another base model or with other settings of generation")
+        raise NotComparable(f"{' and '.join(rows)} share no base responses: they were evaluated on other prompts, with "
+                            "another base model, or with other generation settings")
     places = {place[:2] for place in shared}
     kept = {name: [r for r in of if _place(r) in places] for name, of in rows.items()}
     names, seen = _names(kept), set[tuple[str, str, int, str]]()

@@ -21,11 +21,11 @@ def stop_sentence(stop: Stop) -> str:
         return f"{name}: no round was judged."
     gain = f"{interval(stop.gain)}, n = {stop.gain.n}"
     if stop.round is None:
-        return (f"{name}: every one of {stop.rounds} rounds gains over the round before (the last {gain}); whether a "
-                "further one would is not known.")
+        return (f"{name}: each of {stop.rounds} rounds gains over the previous one (the last: {gain}); whether another "
+                "would is not known.")
     before = "" if stop.round == 1 else f"rounds up to {stop.round - 1} gain; " if stop.round > 2 else "round 1 gains; "
     why = {"worse": f"round {stop.round} loses", FEW: f"{FEW} whether round {stop.round} gains"}.get(
-        stop.verdict, f"round {stop.round} is the first without a gain that can be told")
+        stop.verdict, f"round {stop.round} is the first with no evidence of a gain")
     return f"{name}: {before}{why} ({gain})."
 
 
@@ -36,7 +36,7 @@ def chart(metrics: pl.DataFrame) -> str:
 
 def markdown(metrics: pl.DataFrame) -> str:
     """Win rates against both, round by round."""
-    return table(("round", "question", "against", "wins", "n", "ungraded", "no text", "same text", "told"), [
+    return table(("round", "question", "against", "wins", "n", "ungraded", "missing", "same text", "verdict"), [
         (r["round"], r["measure"], r["against"], plain(value_of(r)), r["n"], r["ungraded"], r["missing"],
          r["identical"], r["verdict"]) for against in ("previous", "initial") for r in wins(metrics, against)])
 

@@ -88,7 +88,7 @@ def test_the_planted_principle_is_found(
 
     found = cai("attribute", VERSION, "--principle", "guard", "--principle", "warm", "--yes")
     assert "Without guard attack success rises by 0." in found.output
-    assert "1 of 2 comparisons show no difference in attack success." in found.output
+    assert "1 of 2 comparisons show no evidence of a difference in attack success." in found.output
     assert instance.get_dynamic_partitions(VERSIONS) == [VERSION, GUARD.key, WARM.key]
     rows = {r["principle"]: r for r in table(planted).to_dicts()}
     assert [rows[p]["state"] for p in ("guard", "warm", "brief")] == ["measured", "measured", "not registered"]
@@ -145,8 +145,8 @@ def test_alone_again_with_another_seed_and_on_from_a_failure(
     assert (again["state"], again["seed"], again["verdict"]) == ("measured", 1, "no difference seen")
     assert (rows["without", "guard"]["verdict"], rows["without", "guard"]["beyond_again"]) == ("worse", True)
     assert (rows["only", "guard"]["version"], rows["only", "guard"]["verdict"]) == (alone.key, "better")
-    assert "guard alone, beside no principle: attack success falls by" in result.output
-    assert "The whole version made again with another seed moved attack success by" in result.output
+    assert "guard alone, against none: attack success falls by" in result.output
+    assert "Rebuilding the whole version with another seed moved attack success by" in result.output
     # The whole version's own records are untouched by the other seed.
     records = Records(Layout(planted))
     assert [r.number for r in records.every("rl_policy") if r.partition == VERSION] == [1]

@@ -80,7 +80,7 @@ def test_a_planted_gain_is_seen_round_by_round_and_a_planted_flat_is_none() -> N
     assert [gain(found, k)["verdict"] for k in (1, 2, 3)] == ["better", "better", "no difference seen"]
     stop = stops_paying(found.metrics, "harmlessness")
     assert (stop.round, stop.paying, stop.rounds) == (3, 2, 4)  # round 4 gains, and is not asked any more
-    assert "rounds up to 2 gain; round 3 is the first without a gain that can be told" in stop_sentence(stop)
+    assert "rounds up to 2 gain; round 3 is the first with no evidence of a gain" in stop_sentence(stop)
     assert stop.gain == gain_of(gain(found, 3))
 
 
@@ -103,7 +103,7 @@ def test_a_loss_and_too_few_chains_are_named() -> None:
     assert "too few to tell whether round 1 gains (+0.50" in stop_sentence(few)
     every = stops_paying(measured(revisions(lambda i, k: k)).metrics, "harmlessness")
     assert (every.round, every.paying) == (None, 3)
-    assert "whether a further one would is not known" in stop_sentence(every)
+    assert "whether another would is not known" in stop_sentence(every)
     assert "no round was judged" in stop_sentence(stops_paying(pl.DataFrame(schema=METRICS_SCHEMA), "harmlessness"))
 
 

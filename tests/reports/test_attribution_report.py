@@ -51,12 +51,13 @@ RISE = effect(0.12, 0.03, 0.21, "worse")
     (effect(-0.12, -0.21, -0.03, "better"),
      "Without guard attack success falls by 0.12 [0.03, 0.21], from 0.30 to 0.18 (n = 40)."),
     (effect(0.02, -0.05, 0.08, "no difference seen"),
-     "Without guard no difference in attack success is seen: +0.02 [-0.05, +0.08], from 0.30 to 0.32 (n = 40)."),
+     "Without guard attack success shows no evidence of a difference: +0.02 [-0.05, +0.08], from 0.30 to 0.32 "
+     "(n = 40)."),
     (effect(0.2, -0.5, 0.8, "too few to tell", n=8),
      "Without guard: too few requests to tell (8 of at least 20); attack success went from 0.30 to 0.50 (n = 8)."),
     ({**RISE, "beyond_again": False},
-     "Without guard attack success rises by 0.12 [0.03, 0.21], from 0.30 to 0.42 (n = 40), but making the whole "
-     "version again moved it as far."),
+     "Without guard attack success rises by 0.12 [0.03, 0.21], from 0.30 to 0.42 (n = 40), but rebuilding the "
+     "whole version moved it as far."),
 ])
 def test_an_effect_in_a_sentence(found: dict[str, Any], text: str) -> None:
     assert said(entry(), found, 20) == text
@@ -66,7 +67,7 @@ def test_what_was_not_measured_says_what_it_lacks() -> None:
     assert said(entry(state="registered", why="made with seed 1 instead of 0"), {}, 20) == (
         "Without guard: not measured. Registered: made with seed 1 instead of 0.")
     alone = said(entry(kind="only"), effect(-0.1, -0.2, -0.05, "better", kind="only"), 20)
-    assert alone.startswith("guard alone, beside no principle: attack success falls by 0.10")
+    assert alone.startswith("guard alone, against none: attack success falls by 0.10")
 
 
 def test_the_strongest_effect_comes_first_and_the_rest_is_counted() -> None:
@@ -79,19 +80,20 @@ def test_the_strongest_effect_comes_first_and_the_rest_is_counted() -> None:
     lines = sentences(found)
     assert [line.split(" attack")[0] for line in lines[:2]] == ["Without large", "Without small"]
     assert lines[2:] == [
-        "1 of 4 comparisons show no difference in attack success.",
+        "1 of 4 comparisons show no evidence of a difference in attack success.",
         "1 of 4 comparisons have too few requests to tell (at least 20).",
         "1 of 6 derived versions are not measured.",
-        "The whole version made again with another seed moved attack success by +0.05 [-0.02, +0.12] (n = 40): an "
-        "effect no larger than that may be training alone.", CAVEAT]
-    assert sentences(attribution([entry()], [RISE]))[1].startswith("The whole version was not made again (--null)")
+        "Rebuilding the whole version with another seed moved attack success by +0.05 [-0.02, +0.12] (n = 40): "
+        "effects no larger than that may be training noise.", CAVEAT]
+    assert sentences(attribution([entry()], [RISE]))[1].startswith(
+        "The whole version was not rebuilt with another seed (--null)")
 
 
 def test_tables_have_a_line_for_every_derived_version() -> None:
     found = attribution([entry(kept=("preference",)), entry("later", state="not registered")], [RISE])
     (first, second) = [cells for _, cells in rows(found)]
     assert len(first) == len(second) == len(HEADS)
-    assert first[0] == "Without guard (not for preference: it is the only one)"
+    assert first[0] == "Without guard (kept for preference, as the only one)"
     assert first[1:5] == ["0.30 → 0.42 (n=40)", "+0.12 [+0.03, +0.21]", "0.004", "worse"]
     assert second[1:5] == ["–"] * 4
     assert (first[-2:], second[-1]) == (["36%", "measured"], "not registered")
@@ -136,7 +138,7 @@ def test_the_page_shows_effects_and_reaches_nothing_outside() -> None:
     assert page.outside == []
     assert "<b>bold" not in text
     assert f"What each principle of {VERSION} does" in page.headings
-    assert {"Attack success", "All measures, RL policy", "Suite by suite", "The derived versions"} <= set(page.headings)
+    assert {"Attack success", "All measures, RL policy", "By suite", "The derived versions"} <= set(page.headings)
     empty = render(attribution([entry(state="not registered")], []))
-    assert "No derived version is measured yet" in empty
+    assert "No derived version has been measured yet" in empty
     assert f"cai attribute {VERSION}" in empty

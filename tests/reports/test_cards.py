@@ -82,7 +82,7 @@ def test_texts_of_principles_are_shown_and_never_live():
 
 def test_what_is_missing_is_said():
     _, body = split(change(constitution=None, principles=(), metrics={}, settings={}))
-    assert "No constitution took part." in body
+    assert "No constitution was involved." in body
     assert "Nothing was measured on this checkpoint." in body
     assert "None recorded." in body
 

@@ -93,7 +93,7 @@ def test_labels_are_compared_on_the_pairs_of_the_pinned_generator(two: Two) -> N
 def test_a_few_prompts_tell_nothing_and_the_page_says_so(two: Two) -> None:
     said = " ".join(sentences(two.found))
     assert "1 principle edited, 4 unchanged" in said
-    assert "cannot be told: fewer than 20 prompts" in said
+    assert "is not known: fewer than 20 prompts" in said
     assert two.found.metrics is not None
     assert set(two.found.metrics.filter(policy="rl_policy")["verdict"]) <= {"too few to tell", "the same responses"}
     assert set(two.found.metrics.filter(policy="base", metric="refusal")["verdict"]) == {"the same responses"}
@@ -114,7 +114,7 @@ def test_the_settings_say_what_it_takes_to_claim_a_difference(two: Two) -> None:
     assert "too few to tell" not in set(found.metrics.filter(found.metrics["n"] >= 2)["verdict"])
     assert "fewer than 20" not in " ".join(sentences(found))
     page = render(found)
-    assert "below 2 prompts nothing is claimed" in page
+    assert "below 2 prompts there is no verdict" in page
     assert "comparisons at 50%" in page
     shorter = [f.labels.shift.high - f.labels.shift.low for f in (found, two.found) if f.labels]  # type: ignore[operator]
     assert shorter[0] < shorter[1]
@@ -177,7 +177,7 @@ def test_reward_models_are_compared_on_pairs_that_were_held_out_from_both(two: T
     assert found.labels is not None
     assert found.rewards.why_none is None
     assert 0 < found.rewards.agreement.n == min(counts)
-    assert "choose alike on" in " ".join(sentences(found))
+    assert "make the same choice on" in " ".join(sentences(found))
 
 
 def test_json_is_json(two: Two) -> None:
@@ -235,4 +235,4 @@ def test_a_version_that_was_made_in_part_is_compared_in_part(two: Two, tmp_path:
     said = " ".join(sentences(found))
     assert "Whether it is better cannot be said" in said
     assert "Labels are not compared" in said
-    assert "Not both versions have been evaluated" in save(two.layout, found, tmp_path / "x.html").read_text()
+    assert "At least one version has not been evaluated" in save(two.layout, found, tmp_path / "x.html").read_text()

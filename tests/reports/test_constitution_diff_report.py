@@ -67,7 +67,7 @@ def test_what_touches_most_comes_first_and_what_is_left_out_is_counted() -> None
 def test_no_change_and_cosmetic_changes_say_so() -> None:
     assert markdown(diff(BEFORE, BEFORE)) == "no change"
     text = markdown(diff(BEFORE, BEFORE.model_copy(update={"description": "Other"})))
-    assert text.startswith("16 unchanged, 1 cosmetic: nothing to compute again\n")
+    assert text.startswith("16 unchanged, 1 cosmetic: nothing to recompute\n")
     assert "# cosmetic: constitution: description" in text
 
 
@@ -94,7 +94,7 @@ def test_the_terminal_has_a_table_of_what_each_change_touches() -> None:
     assert ["edited", "p0", "critiques", "22.8%", "14.7%"] in [r[:5] for r in rows]
     assert ["added", "new", "critiques", "21.5%", "13.9%"] in [r[:5] for r in rows]
     assert "as above: sl_policy, response_pairs" in text
-    assert "cosmetic: touch nothing" in text
+    assert "cosmetic: no effect" in text
 
 
 @given(TEXT, TEXT)

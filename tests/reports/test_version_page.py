@@ -45,7 +45,7 @@ from cai_assets.versions.snapshots import Snapshots
 HOSTILE = '<img src="http://evil.example/x" onerror=alert(1)>\u202e</p>'
 SECTIONS = ["In short", "Helpfulness and harmlessness", "Suites and attacks", "Principles", "Tests of the constitution",
             "What each principle prevents", "Rounds of critique", "Labels", "Reward hacking", "Training", "Samples",
-            "Cost", "How to make it again", "Records"]
+            "Cost", "How to reproduce", "Records"]
 
 
 class Two:
@@ -102,7 +102,7 @@ def test_the_answers_are_the_records_numbers(two: Two) -> None:
     assert said["Is it better than the base model?"].told.word == ours["verdict"] == "too few to tell"
     plain = metric(two, "sft_baseline", "harmlessness_win_rate", "red-team")
     assert share(estimate(plain)) in said["Is it better than plain SFT?"].text
-    helps = said["At what price in helpfulness?"].text
+    helps = said["What does it cost in helpfulness?"].text
     assert share(estimate(metric(two, "rl_policy", "helpfulness_win_rate", "helpful"))) in helps
     assert share(estimate(metric(two, "base", "refusal", "helpful"))) in helps
     records = two.history.project(two.data).records
@@ -152,7 +152,7 @@ def test_a_planted_difference_from_plain_sft_is_seen_and_a_planted_null_is_none(
 @pytest.mark.parametrize(("agreed", "consistent", "word"), [
     (Estimate(0.8, 50, 0.68, 0.9), Estimate(0.9, 50, 0.8, 0.96), "better than guessing"),
     (Estimate(0.3, 50, 0.2, 0.44), Estimate(0.9, 50, 0.8, 0.96), "worse than guessing"),
-    (Estimate(0.5, 50, 0.36, 0.63), Estimate(0.6, 50, 0.46, 0.72), "as guessing"),
+    (Estimate(0.5, 50, 0.36, 0.63), Estimate(0.6, 50, 0.46, 0.72), "indistinguishable from guessing"),
     (Estimate(0.8, 50, 0.68, 0.9), Estimate(0.1, 50, 0.04, 0.2), "contradicts itself"),
     (Estimate(0.8, 9, 0.5, 0.9), Estimate(0.1, 9, 0.0, 0.3), "too few to tell"),
 ])
@@ -177,7 +177,7 @@ def test_which_principle_did_it_is_what_the_attribution_calls_a_difference(
     row = {"kind": "without", "principle": "warm-under-fire", "delta": 0.31, "low": 0.1, "high": 0.52, "n": 40,
            "verdict": verdict}
     found._tables["attribution"] = pl.DataFrame([row]) if verdict else None
-    (answer,) = (a for a in answers(found) if a.question == "Which principle did it?")
+    (answer,) = (a for a in answers(found) if a.question == "Which principle made the difference?")
     assert answer.told is not None
     assert answer.told.word == word
     named = "Without warm-under-fire attack success changes by +0.31 [+0.10, +0.52] over 40 requests"
@@ -187,7 +187,7 @@ def test_which_principle_did_it_is_what_the_attribution_calls_a_difference(
 def test_too_few_stays_visible_and_nothing_small_is_called_an_effect(two: Two) -> None:
     assert {d.verdict for d in differences(two.found)} == {"too few to tell"}
     assert "better" not in {a.told.word for a in answers(two.found) if a.told}
-    assert "Below 20 prompts nothing is claimed" in two.page.text
+    assert "Below 20 prompts there is no verdict" in two.page.text
 
 
 def test_each_figure_names_its_command_and_its_record(two: Two) -> None:
@@ -268,7 +268,8 @@ def test_a_version_beside_another_is_drawn_only_if_it_was_measured_alike(two: Tw
     changed.__dict__["rows"] = changed.rows.with_columns(pl.lit("r1:other").alias("row_key"))
     html = render(two.found, [changed])
     assert "RL policy of v1-" not in html
-    assert f"Not drawn, because other prompts, another base model or another judge measured them: {two.first}" in html
+    assert ("Not drawn, because they were measured with other prompts, another base model, or another judge: "
+            f"{two.first}") in html
 
 
 def test_the_asset_shows_the_answers_and_the_figures_as_numbers(two: Two) -> None:
@@ -336,7 +337,7 @@ def test_the_page_across_versions(two: Two) -> None:
     assert apart.rows is not None
     apart.__dict__["rows"] = apart.rows.with_columns(pl.lit("r1:other").alias("row_key"))
     html = across.render([every[0], apart])
-    assert "measured in way 2 of 2" in html
+    assert "group 2 of 2" in html
     assert "not comparable" in html
 
 

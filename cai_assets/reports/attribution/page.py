@@ -28,14 +28,14 @@ from cai_assets.store.layout import Layout
 from cai_assets.store.pages import write_page
 
 READING = (
-    "Each principle is left out of training alone; it goes on judging where it has an evaluation request. A positive "
-    "change says that attacks succeed more often without it: the principle prevents them.",
-    "Every number is of the same cases answered by both versions, each request weighing the same, with an interval by "
-    "bootstrap over requests.",
-    "p values are of flipped signs, adjusted for the number of principles (Holm). A difference is called better or "
-    "worse only if interval and adjusted p value agree and there are enough requests.",
-    CAVEAT + " The whole version made again with another seed shows how far that alone moves a number.",
-    "A chain is touched if one of its steps drew the principle: theory says 1 - (1 - w)^R for a principle with share w "
+    "Each principle is left out of training only; it still judges if it has an evaluation request. A positive change "
+    "means that attacks succeed more often without it: the principle prevents them.",
+    "Every number is over the same cases, answered by both versions; each request has the same weight, and intervals "
+    "are bootstrapped over requests.",
+    "p values come from a sign-flip test, adjusted for the number of principles (Holm). A difference is called better "
+    "or worse only if the interval and the adjusted p value agree and there are enough requests.",
+    CAVEAT + " Rebuilding the whole version with another seed shows how far that alone moves a number.",
+    "A chain is affected if one of its steps drew the principle: in theory, 1 - (1 - w)^R for a principle with share w "
     "of the weights and R rounds.",
 )
 
@@ -44,12 +44,12 @@ def render(a: Attribution) -> str:
     """The whole page."""
     parts = [Section("Attack success", list(_attacks(a))),
              *(Section(f"All measures, {POLICY[p]}", [_table(a, p)]) for p in POLICIES),
-             Section("Suite by suite", list(_suites(a)), folded=True),
+             Section("By suite", list(_suites(a)), folded=True),
              Section("The derived versions", list(_versions(a)), folded=True),
              Section("How to read this", [*(Text(text) for text in READING), Text(
-                 f"Here: intervals of {a.confidence:.0%}, and at least {a.enough} requests.")])]
+                 f"This page: intervals of {a.confidence:.0%}, and at least {a.enough} requests.")])]
     made = ", ".join(r.ref.id for r in a.records)
-    return page(f"What each principle of {a.version} does", parts, summary=sentences(a), footer=f"Made from {made}")
+    return page(f"What each principle of {a.version} does", parts, summary=sentences(a), footer=f"Based on {made}")
 
 
 def save(layout: Layout, a: Attribution) -> Path:
@@ -73,19 +73,19 @@ def _attacks(a: Attribution) -> Iterator[Block]:
         if shown:
             yield Figure(
                 both(partial(intervals, shown, axis="change in attack success", line=0.0)),
-                f"Change in attack success of the {POLICY[policy]}", "To the right: attacks succeed more often.",
+                f"Change in attack success of the {POLICY[policy]}", "Further right: attacks succeed more often.",
                 f"cai attribute {a.version}", words="; ".join(
                     f"{name} {amount(x)} (n = {x['n']}, {x['verdict']})" for name, x in found.items()))
     if a.effects.is_empty():
-        yield Text("No derived version is measured yet. This shows what it would cost, and asks before it starts:")
+        yield Text("No derived version has been measured yet. This command shows the cost and asks before it starts:")
         yield Text(f"cai attribute {a.version}", code=True)
 
 
 def _table(a: Attribution, policy: str) -> Table:
-    return Table(f"Each derived version beside the whole one: {POLICY[policy]}", HEADS,
+    return Table(f"Each derived version against the whole one: {POLICY[policy]}", HEADS,
                  [[Told(cell) if head == "verdict" and cell != "–" else cell
                    for head, cell in zip(HEADS, cells, strict=True)] for _, cells in rows(a, policy)],
-                 note="The verdict is of the derived version: 'worse' without a principle says that the principle "
+                 note="The verdict is about the derived version: 'worse' without a principle means that the principle "
                       "prevents attacks.")
 
 
@@ -103,6 +103,6 @@ def _suites(a: Attribution) -> Iterator[Block]:
 def _versions(a: Attribution) -> Iterator[Block]:
     yield Table("Derived versions", ("version", "partition", "state"),
                 [(label(e), e.key or "–", state_of(e)) for e in a.entries])
-    yield Text("A measured one is compared as it is; the others are made by:")
+    yield Text("Measured versions are compared as they are; to materialize the others:")
     yield Text(f"cai attribute {a.version}", code=True)
 

@@ -18,8 +18,8 @@ from cai_assets.reports.text import tables
 
 NAMES = {m.name: m.label for m in MEASURES}
 POLICY = {"rl_policy": "RL policy", "sl_policy": "SL policy"}
-CAVEAT = ("An interval covers requests and not training: one training is one sample, and training is not reproducible "
-          "bit by bit.")
+CAVEAT = ("Intervals cover requests, not training noise: one training run is one sample, and training is not "
+          "bit-for-bit reproducible.")
 
 
 def said(entry: Entry, effect: dict[str, Any], enough: int) -> str:
@@ -32,7 +32,7 @@ def said(entry: Entry, effect: dict[str, Any], enough: int) -> str:
     if effect["verdict"] == FEW:
         return f"{who}: too few requests to tell ({effect['n']} of at least {enough}); {what} went {rates}."
     if effect["verdict"] not in SEEN:
-        return f"{who} no difference in {what} is seen: {amount(effect)}, {rates}."
+        return f"{who} {what} shows no evidence of a difference: {amount(effect)}, {rates}."
     move = "rises" if effect["delta"] > 0 else "falls"
     return f"{who} {what} {move} by {amount(effect, size=True)}, {rates}{_noise(effect)}."
 
@@ -45,7 +45,7 @@ def sentences(a: Attribution) -> list[str]:
     lines = [said(e, x, a.enough) for e, x in seen]
     few = sum(x["verdict"] == FEW for _, x in known)
     rest = len(known) - len(seen) - few
-    lines += [f"{rest} of {len(known)} comparisons show no difference in attack success."] if rest else []
+    lines += [f"{rest} of {len(known)} comparisons show no evidence of a difference in attack success."] if rest else []
     lines += [f"{few} of {len(known)} comparisons have too few requests to tell (at least {a.enough})."] if few else []
     waiting = sum(not x for e, x in measured if e.state != "cannot be made")
     lines += [f"{waiting} of {len(measured)} derived versions are not measured."] if waiting else []
@@ -55,9 +55,10 @@ def sentences(a: Attribution) -> list[str]:
 def nulls(a: Attribution) -> list[str]:
     """What making the whole version again did: the size of an effect that means nothing."""
     found = [(e, effect_of(a, e)) for e in a.entries if e.kind == "again"]
-    lines = [f"The whole version made again with another seed moved attack success by {amount(x)} (n = {x['n']}): "
-             "an effect no larger than that may be training alone." for _, x in found if x and x["delta"] is not None]
-    return lines or ["The whole version was not made again (--null), so what training alone does is not known."]
+    lines = [f"Rebuilding the whole version with another seed moved attack success by {amount(x)} (n = {x['n']}): "
+             "effects no larger than that may be training noise." for _, x in found if x and x["delta"] is not None]
+    return lines or ["The whole version was not rebuilt with another seed (--null), so the effect of training noise is "
+                     "not known."]
 
 
 def amount(effect: dict[str, Any], *, size: bool = False) -> str:
@@ -71,7 +72,7 @@ def amount(effect: dict[str, Any], *, size: bool = False) -> str:
 
 
 HEADS = ("principle", "attack success", "change", "p (Holm)", "verdict", "judged", "over-refusal", "helpful wins",
-         "adherence to it", "chains touched", "state")
+         "adherence to it", "chains affected", "state")
 BESIDE = ("judged_attack_success", "over_refusal", "helpful_wins", "adherence")
 
 
@@ -116,14 +117,14 @@ def by_suite(a: Attribution, policy: str = POLICIES[0]) -> pl.DataFrame:
 
 def _who(entry: Entry) -> str:
     if entry.kind == "again":
-        return f"The whole version made again (seed +{entry.seed})"
-    return f"Without {entry.principle}" if entry.kind == "without" else f"{entry.principle} alone, beside no principle:"
+        return f"The whole version with another seed (seed +{entry.seed})"
+    return f"Without {entry.principle}" if entry.kind == "without" else f"{entry.principle} alone, against none:"
 
 
 def label(entry: Entry) -> str:
     """A derived version's name for people."""
     seed = f", seed +{entry.seed}" if entry.seed and entry.kind != "again" else ""
-    kept = f" (not for {' and '.join(entry.kept)}: it is the only one)" if entry.kept else ""
+    kept = f" (kept for {' and '.join(entry.kept)}, as the only one)" if entry.kept else ""
     return f"{_who(entry).rstrip(':')}{seed}{kept}"
 
 
@@ -138,7 +139,7 @@ def _lacks(entry: Entry) -> str:
 
 def _noise(effect: dict[str, Any]) -> str:
     if effect["beyond_again"] is False and effect["verdict"] in SEEN:
-        return ", but making the whole version again moved it as far"
+        return ", but rebuilding the whole version moved it as far"
     return ""
 
 

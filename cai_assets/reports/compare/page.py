@@ -23,7 +23,7 @@ def render(c: Comparison) -> str:
     parts += [Section("Cost by asset", list(sections.cost_by_asset(c)), folded=True),
               Section("How to reproduce", list(sections.reproduce(c)))]
     return page(f"{c.before.name} compared with {c.after.name}", parts, summary=sentences(c),
-                footer=f"Made from the records of both versions: {c.stamp}")
+                footer=f"Based on the records of both versions: {c.stamp}")
 
 
 def save(layout: Layout, c: Comparison, path: Path | None = None) -> Path:

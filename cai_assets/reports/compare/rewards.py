@@ -91,7 +91,7 @@ def _held_out(s: Side) -> pl.DataFrame | str:
     rows = _training_rows(s)
     made_of = read_about(folder).get("data")
     if rows is None or table_digest(reward_columns(rows)) != made_of:
-        return f"the rows that {record.ref.id} was trained on cannot be put together again from the labels alone"
+        return f"the rows that {record.ref.id} was trained on cannot be reconstructed from the labels alone"
     places = [r.index for r in results]
     return rows[places].select("messages", "chosen", "rejected").with_columns(
         pl.Series("margin", [r.margin for r in results], dtype=pl.Float64))

@@ -45,14 +45,14 @@ def principles(c: Comparison) -> Iterator[Block]:
         if not change.texts:
             yield Text(f"{change.label}.")
     if c.principles.cosmetic:
-        yield Table("Differences that touch no row", ("of", "field", "before", "after"),
+        yield Table("Differences that affect no rows", ("of", "field", "before", "after"),
                     [(x.principle or "constitution", x.field, x.before, x.after) for x in c.principles.cosmetic])
 
 
 def metrics(c: Comparison) -> Iterator[Block]:
     """Differences of every policy: a plot for the trained ones, and the table."""
     if c.metrics is None:
-        yield Text("Not both versions have been evaluated.")
+        yield Text("At least one version has not been evaluated.")
         return
     same = [p for p, rows in _by_policy(c.metrics) if all(r["same_response"] == r["n"] for r in rows)]
     compared = [(p, rows) for p, rows in _by_policy(c.metrics) if p not in same]
@@ -61,11 +61,11 @@ def metrics(c: Comparison) -> Iterator[Block]:
         yield Text(f"Every response was the same, so there is nothing to compare: {', '.join(map(_name, same))}.")
     if not compared:
         return
-    yield Text(f"Change from before to after, each prompt against itself. An interval that holds zero tells nothing; "
-               f"below {enough} prompts nothing is claimed. Of {count} comparisons at {confidence:.0%}, about "
-               f"{count * (1 - confidence):.1f} would look like a difference by chance alone. Wins are over the base "
-               "model, by a judge that is a model itself. Relevance weighs words by all texts of its own evaluation, "
-               "so even the same response moves a little.")
+    yield Text("Change from before to after, paired by prompt. Intervals that contain zero are inconclusive; below "
+               f"{enough} prompts there is no verdict. Of {count} comparisons at {confidence:.0%}, about "
+               f"{count * (1 - confidence):.1f} would look different by chance alone. Wins are over the base model, by "
+               "a judge that is itself a model. Relevance weights words by all texts in its own evaluation, so even "
+               "identical responses move slightly.")
     for policy, rows in compared:
         rates = [r for r in rows if evaluation_measure(r["metric"], r["prompts"]).rate]
         drawn = {label_of(r): change_of(r) for r in rates}
@@ -88,7 +88,7 @@ def _metric_table(policy: str, rows: Sequence[dict[str, Any]]) -> Table:
     shown = [(label_of(r), interval(change_of(r)), Told(r["verdict"]), r["n"],
               r["before"], r["after"], r["only_before"] + r["only_after"], r["ungraded"]) for r in rows]
     return Table(f"{_name(policy)}: every metric",
-                 ("metric", "change [interval]", "told", "n", "before", "after", "not in both", "ungraded"), shown,
+                 ("metric", "change [interval]", "verdict", "n", "before", "after", "not in both", "ungraded"), shown,
                  note="not in both: prompts that only one version evaluated. ungraded: failed, or not graded in one of "
                       "them; for adherence also prompts that another request judged.")
 
@@ -96,17 +96,17 @@ def _metric_table(policy: str, rows: Sequence[dict[str, Any]]) -> Table:
 def _told(rows: Sequence[dict[str, Any]]) -> str:
     told = [f"{label_of(r)} {r['verdict']} ({interval(change_of(r))}, n = {r['n']})"
             for r in rows if r["verdict"] not in {FEW, NOT_SEEN, SAME_RESPONSES}]
-    return f"A difference can be told in: {'; '.join(told)}." if told else "In none of them can a difference be told."
+    return f"Evidence of a difference: {'; '.join(told)}." if told else "No evidence of a difference in any of them."
 
 
 def labels(c: Comparison) -> Iterator[Block]:
     """Rates of both versions; flips on common pairs."""
     found = c.labels
     if found is None:
-        yield Text("Not both versions have labels.")
+        yield Text("At least one version has no labels.")
         return
     yield Text(label_sentence(c, found))
-    yield Table("How each version was labelled", ("figure", "before", "after"), list(zip(
+    yield Table("How each version was labeled", ("figure", "before", "after"), list(zip(
         ("pairs", "ungraded", "both orders agree", "ties", "mean strength"), _rates(found.before), _rates(found.after),
         strict=True)))
     if found.shared:
@@ -119,7 +119,7 @@ def _rates(r: Rates) -> tuple[object, ...]:
 
 def _flips(found: Labels) -> Iterator[Block]:
     yield Table("Where labels went, on pairs in both", ("before", "after", "pairs"), found.moves.rows(),
-                note="1 and 2 are the two responses, in the order of their texts, whatever they were called.")
+                note="1 and 2 are the two responses, in the order of their texts, whatever their letters.")
     yield _table("Flips by the principle that judges now", found.by_principle)
     for r in found.examples.to_dicts():
         now = r["principle_id_after"] or "all principles"
@@ -132,21 +132,21 @@ def _flips(found: Labels) -> Iterator[Block]:
 def revisions(found: Revisions | None) -> Iterator[Block]:
     """Counts, by principle, and texts: most changed first, then a sample."""
     if found is None:
-        yield Text("Not both versions have revisions.")
+        yield Text("At least one version has no revisions.")
         return
-    counts = [("the same text", found.count("same")), ("another text", found.count("changed")),
+    counts = [("the same text", found.count("same")), ("different text", found.count("changed")),
               *[(f"of these, {name}", n) for name, n in found.causes().items()],
-              ("no text any more", found.count("lost")), ("a text where there was none", found.count("new")),
-              ("no text in either", found.count("none")), ("only in the first version", found.count("only before")),
+              ("no longer present", found.count("lost")), ("newly present", found.count("new")),
+              ("missing in both", found.count("none")), ("only in the first version", found.count("only before")),
               ("only in the second version", found.count("only after"))]
     yield Table("Revisions of the same prompt and round", ("what", "revisions"),
                 [*counts[:2], *(row for row in counts[2:] if row[1])],
-                note=f"{EDITED}: its request was rewritten. {ANOTHER}: the prompt and round draw another one now. "
+                note=f"{EDITED}: its request was rewritten. {ANOTHER}: the prompt and round now draw a different one. "
                      f"{SAME}: an earlier round of the chain or a setting changed.")
-    yield _table("By the principle that is drawn now", found.by_principle)
+    yield _table("By the principle drawn now", found.by_principle)
     limited = "" if found.measured == found.count("changed") else f" Measured on a sample of {found.measured} by hash."
     if found.worst.height:
-        yield Text("Most changed first, by the share of words that only one of the two texts has." + limited)
+        yield Text("Most changed first, by the share of words found in only one of the two texts." + limited)
     yield from _texts(found.worst)
     if found.sample.height:
         yield Text("A sample of the others, by a hash of prompt and round.")
@@ -164,7 +164,8 @@ def _texts(rows: pl.DataFrame) -> Iterator[Block]:
 
 def rewards(c: Comparison) -> Iterator[Block]:
     """Agreement, or why there is none."""
-    yield Text(reward_sentence(c.rewards, c.telling.enough) if c.rewards else "Not both versions have a reward model.")
+    yield Text(reward_sentence(c.rewards, c.telling.enough) if c.rewards else "At least one version has no reward "
+                                                                              "model.")
 
 
 def cost(c: Comparison) -> Iterator[Block]:
@@ -172,7 +173,8 @@ def cost(c: Comparison) -> Iterator[Block]:
     totals = [(name.replace("_", " "), *(sum(c.cost.filter(side=s)[name].to_list()) for s in ("before", "after")))
               for name in SPENT]
     yield Table("Spent on the records compared", ("figure", "before", "after"), totals,
-                note="What was reused cost in earlier materialisations: the version that was made later looks cheaper.")
+                note="Reused work was paid for in earlier materializations, so the version materialized later looks "
+                     "cheaper.")
 
 
 def cost_by_asset(c: Comparison) -> Iterator[Block]:
@@ -186,8 +188,7 @@ def reproduce(c: Comparison) -> Iterator[Block]:
     yield Text(f"cai compare {c.before.name} {c.after.name}", code=True)
     ids = [r.ref.id for s in (c.before, c.after) if (r := s.records.get("evaluation"))]
     if len(ids) == 2 and ids != [c.before.name, c.after.name]:
-        yield Text("A version speaks by its newest records. This compares the same ones after the versions were made "
-                   "anew:")
+        yield Text("By default this compares the newest records. To compare these exact records later:")
         yield Text(f"cai compare {' '.join(ids)}", code=True)
     yield Text(f"cai diff {c.before.version} {c.after.version}\ncai trace rl_policy@{c.after.version}", code=True)
 

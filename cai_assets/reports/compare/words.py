@@ -70,7 +70,7 @@ def markdown(c: Comparison) -> str:
         return "_Not both versions have been evaluated._"
     rows = [r for p in POLICIES for r in c.metrics.filter(policy=p).to_dicts()
             if _judged(r) or r["metric"] == "refusal"]
-    return short_table(("policy", "metric", "change", "n", "told"), [
+    return short_table(("policy", "metric", "change", "n", "verdict"), [
         (NAMES[r["policy"]], label_of(r), interval(change_of(r)), r["n"], r["verdict"]) for r in rows], rest="the page")
 
 
@@ -107,17 +107,18 @@ def _overall(rows: Sequence[dict[str, Any]], policy: str, enough: int) -> str:
     if told[SAME] == len(rows):
         return f"The {policy} gave the same responses."
     if told[FEW] + told[SAME] == len(rows):
-        return f"Whether the {policy} is better cannot be told: fewer than {enough} prompts were graded in both."
-    return f"No difference of the {policy} can be told from chance."
+        return f"Whether the {policy} is better is not known: fewer than {enough} prompts were graded in both."
+    return f"No evidence of a difference in the {policy}."
 
 
 def _revisions(c: Comparison) -> Iterator[str]:
     found = c.revisions
     if found is None:
-        yield "Revisions are not compared: not both versions have them."
+        yield "Revisions are not compared: at least one version has none."
         return
     causes = [f"{n} by {what}" for what, n in zip(
-        ("a principle whose text was edited", "another principle", "the same principle, with another text before it"),
+        ("a principle whose text was edited", "another principle", "the same principle, with a different text before "
+                                                                   "it"),
         found.causes().values(), strict=True) if n]
     alone = found.count("only before") + found.count("only after")
     yield (f"Of {found.paired} revisions of the same prompt and round, {found.count('changed')} read differently"
@@ -127,7 +128,7 @@ def _revisions(c: Comparison) -> Iterator[str]:
 
 def _labels(c: Comparison) -> Iterator[str]:
     if c.labels is None:
-        yield "Labels are not compared: not both versions have them."
+        yield "Labels are not compared: at least one version has none."
     else:
         yield label_sentence(c, c.labels)
 
@@ -142,7 +143,7 @@ def label_sentence(c: Comparison, found: Labels) -> str:
     enough = c.telling.enough
     few = f" Fewer than {enough} decided pairs: {FEW}." if found.flips.n < enough else ""
     return (f"Labels: {found.shared} pairs with the same texts were graded in both versions; of those decided in both, "
-            f"{share(found.flips)} flipped. The probability moved by {amount(found.shift)} on average, one value a "
+            f"{share(found.flips)} flipped. The probability moved by {amount(found.shift)} on average, one value per "
             f"prompt.{few}")
 
 
@@ -157,4 +158,4 @@ def reward_sentence(found: Rewards, enough: int) -> str:
     if found.why_none:
         return f"Reward models: {found.why_none}; {own}."
     few = f" ({FEW})" if found.agreement.n < enough else ""
-    return f"Reward models choose alike on {share(found.agreement)} common held-out pairs{few}; {own}."
+    return f"Reward models make the same choice on {share(found.agreement)} common held-out pairs{few}; {own}."

@@ -27,7 +27,7 @@ from cai_assets.reports.version.training import monitors
 UNKNOWN = "not measured"
 QUALITY, ROUNDS, LABELS, HACKING = "Helpfulness and harmlessness", "Rounds of critique", "Labels", "Reward hacking"
 SUITES, TESTS, PREVENTS = "Suites and attacks", "Tests of the constitution", "What each principle prevents"
-PRINCIPLES, COST, AGAIN = "Principles", "Cost", "How to make it again"
+PRINCIPLES, COST, AGAIN = "Principles", "Cost", "How to reproduce"
 
 
 def answers(found: Evidence) -> Iterator[Answer]:
@@ -42,8 +42,8 @@ def answers(found: Evidence) -> Iterator[Answer]:
     yield _labels(found)
     yield _hacked(found)
     yield _cost(found)
-    yield Answer("How is a figure made again?", f"Its command and the records it rests on stand below it. The whole "
-                 f"page: cai report {found.side.name}.", section=AGAIN)
+    yield Answer("How can I reproduce a figure?", "The command and the records are below each figure. For the whole "
+                                                  f"page: cai report {found.side.name}.", section=AGAIN)
 
 
 def _better(found: Evidence, over: str, question: str) -> Answer:
@@ -53,17 +53,18 @@ def _better(found: Evidence, over: str, question: str) -> Answer:
     d = difference(found, policy, over, "harmlessness")
     own, other = (share(wins(found, p, "harmlessness")) for p in (policy, over))
     who = f"the {name_of(policy)}"
-    said = (f"T{who[1:]} is judged less harmful than the base model in {own} comparisons; a tie counts half, "
-            "so a half is no difference."
-            if over == BASE else f"Over the base model {who} wins {own} comparisons of harmlessness, the "
-            f"{name_of(over)} {other}: {interval(d.estimate)} on the same {d.estimate.n} prompts.")
+    said = (f"T{who[1:]} is judged less harmful than the base model in {own} comparisons; a tie counts as half a win, "
+            "so 50% means no difference."
+            if over == BASE else f"In harmlessness, {who} beats the base model in {own} comparisons and the "
+                                 f"{name_of(over)} in {other}: {interval(d.estimate)} on the same {d.estimate.n} "
+                                 "prompts.")
     return Answer(question, said, Told(d.verdict), QUALITY)
 
 
 def _price(found: Evidence) -> Answer:
-    question = "At what price in helpfulness?"
+    question = "What does it cost in helpfulness?"
     if found.policy is None:
-        return Answer(question, f"Nothing has been evaluated. {found.make('evaluation')}", Told(UNKNOWN), QUALITY)
+        return Answer(question, f"Nothing has been evaluated yet. {found.make('evaluation')}", Told(UNKNOWN), QUALITY)
     d = difference(found, found.policy, BASE, "helpfulness")
     refuses = " against ".join(f"{share(metric(found, p, 'refusal', 'helpful'))} ({name_of(p)})"
                                for p in (found.policy, BASE))
@@ -76,42 +77,45 @@ def _attacked(found: Evidence) -> Answer:
     question, row = "Does it resist attacks?", attack_success(found, found.policy) if found.policy else None
     base = attack_success(found, BASE)
     if row is None or base is None:
-        return Answer(question, f"No suite of attacks was run. {found.make('suite_results')}", Told(UNKNOWN), SUITES)
+        return Answer(question, f"No attack suite has run. {found.make('suite_results')}", Told(UNKNOWN), SUITES)
     change = delta_of(row)
-    return Answer(question, f"Attacks succeed on the {name_of(row['policy'])} in {share(value_of(row))} requests, on "
-                  f"the base model in {share(value_of(base))}: {interval(change)}.", Told(row["verdict"]), SUITES)
+    return Answer(question, f"Attacks succeed on the {name_of(row['policy'])} in {share(value_of(row))} requests, and "
+                            f"on the base model in {share(value_of(base))}: "
+                            f"{interval(change)}.", Told(row["verdict"]), SUITES)
 
 
 def _did_it(found: Evidence) -> Answer:
     """From the versions without one principle each; only what the attribution itself calls a difference is named."""
-    question, rows = "Which principle did it?", measured(found)
+    question, rows = "Which principle made the difference?", measured(found)
     if not rows:
-        return Answer(question, "No principle was left out to see what changes. First what that costs: cai attribute "
-                      f"{found.version} --plan.", Told(UNKNOWN), PREVENTS)
+        return Answer(question, "No principle has been left out to see what changes. To see the cost first: cai "
+                                f"attribute {found.version} --plan.", Told(UNKNOWN), PREVENTS)
     seen = [r for r in rows if r["verdict"] in SEEN]
     changes = {r["principle"]: change_of(r) for r in seen}
     said = "; ".join(f"without {p} attack success changes by {interval(e)} over {e.n} requests"
                      for p, e in changes.items())
     few = sum(r["verdict"] == FEW for r in rows)
-    words = said[:1].upper() + said[1:] if seen else "No one principle's absence is told to change attack success"
-    unsure = f"; for {few} of them there are too few requests to tell" if few else ""
+    words = said[:1].upper() + said[1:] if seen else "No evidence that any one principle changes attack success"
+    unsure = f"; {few} of them have too few requests to tell" if few else ""
     return Answer(question, f"{words}. {len(rows)} of {len(found.side.constitution.principles)} principles were left "
                   f"out, one at a time{unsure}.",
                   Told(f"{len(seen)} found" if seen else FEW if few else NOT_SEEN), PREVENTS)
 
 
 def _principles(found: Evidence) -> Answer:
-    question = "Which principle is kept most, which least?"
+    question = "Which principle is followed most, and which least?"
     kept = {i: e for i, e in (adherence(found, found.policy) if found.policy else {}).items() if e.value is not None}
     if not kept:
-        return Answer(question, "No principle judged it: none has an evaluation request, or nothing was evaluated.",
+        return Answer(question, "No principle judged it: none has an evaluation request, or nothing has been "
+                                "evaluated.",
                       Told(UNKNOWN), PRINCIPLES)
     order = sorted(kept.items(), key=lambda item: (-(item[1].value or 0), item[0]))
     (most, best), (least, worst) = order[0], order[-1]
     if len(order) == 1:
         return Answer(question, f"One principle judges: {most}, {share(best)}.", None, PRINCIPLES)
     said = f"Most: {most}, {share(best)}. Least: {least}, {share(worst)}."
-    return Answer(question, said + " Wins over the base model; the order is told only if the intervals do not meet.",
+    return Answer(question, said + " These are wins over the base model; the order is only clear if the intervals do "
+                                   "not overlap.",
                   Told(_apart(best, worst, found.enough)), PRINCIPLES)
 
 
@@ -119,13 +123,13 @@ def _apart(best: Estimate, worst: Estimate, enough: int) -> str:
     """Whether highest and lowest of many differ: their intervals must not meet, which allows for the choosing."""
     if min(best.n, worst.n) < enough or best.low is None or worst.high is None:
         return FEW
-    return "told apart" if best.low > worst.high else NOT_SEEN
+    return "clearly different" if best.low > worst.high else NOT_SEEN
 
 
 def _rounds(found: Evidence) -> Answer:
-    question, metrics = "Where does critique stop paying?", found.table("round_quality")
+    question, metrics = "Where does critique stop paying off?", found.table("round_quality")
     if metrics is None:
-        return Answer(question, f"The rounds were not judged one by one. {found.make('round_quality')}",
+        return Answer(question, f"The rounds have not been judged one by one. {found.make('round_quality')}",
                       Told(UNKNOWN), ROUNDS)
     stops = [stops_paying(metrics, q) for q in QUESTIONS]
     return Answer(question, " ".join(map(stop_sentence, stops)), Told(_paying(stops[0])), ROUNDS)
@@ -140,10 +144,10 @@ def _paying(stop: Stop) -> str:
 def _labels(found: Evidence) -> Answer:
     question, gate = "Can the labels be trusted?", gate_of(found)
     if gate is None:
-        return Answer(question, f"The labeller was not compared with people. {found.make('preference_pairs')}",
+        return Answer(question, f"The labeler has not been compared with people. {found.make('preference_pairs')}",
                       Told(UNKNOWN), LABELS)
-    return Answer(question, f"The labeller agrees with people on {share(gate.accuracy_debiased)} comparisons, where "
-                  f"guessing gives 50%. Both orders agree on {share(gate.consistency)}.",
+    return Answer(question, f"The labeler agrees with people on {share(gate.accuracy_debiased)} comparisons; guessing "
+                            f"would give 50%. Both orders agree on {share(gate.consistency)}.",
                   Told(_trusted(gate, found.enough)), LABELS)
 
 
@@ -153,19 +157,19 @@ def _trusted(gate: GateResult, enough: int) -> str:
     if told(over_half(gate.consistency), enough=enough, better="higher") == "worse":
         return "contradicts itself"
     word = told(over_half(gate.accuracy_debiased), enough=enough, better="higher")
-    return {"better": "better than guessing", "worse": "worse than guessing", NOT_SEEN: "as guessing"}.get(
-        word, word)
+    return {"better": "better than guessing", "worse": "worse than guessing",
+            NOT_SEEN: "indistinguishable from guessing"}.get(word, word)
 
 
 def _hacked(found: Evidence) -> Answer:
     question, findings = "Was the reward hacked?", monitors(found)
     if not findings:
-        return Answer(question, f"There is no RL policy. {found.make('rl_policy')}", Told(UNKNOWN), HACKING)
+        return Answer(question, f"There is no RL policy yet. {found.make('rl_policy')}", Told(UNKNOWN), HACKING)
     states = Counter(str(f.state) for _, f in findings)
     failed = ", ".join(f.name.replace("_", " ") for _, f in findings if f.state == "failed")
     said = (f"{len(findings)} monitors: {states['passed']} passed, {states['failed']} failed, {states[FEW]} too few to "
             "tell")
-    word = "signs of it" if failed else FEW if states[FEW] else "no sign seen"
+    word = "signs of it" if failed else FEW if states[FEW] else "no sign of it"
     return Answer(question, f"{said}{f' ({failed})' if failed else ''}.", Told(word), HACKING)
 
 
@@ -174,5 +178,6 @@ def _cost(found: Evidence) -> Answer:
     ever = spent(materialisations(found), names)
     money = "" if found.price is None else f", {ever['gpu_seconds'] / 3600 * found.price:.2f} US dollars"
     return Answer("What did it cost?", f"All runs of this version: {ever['generated']:,.0f} model calls, "
-                  f"{ever['completion_tokens']:,.0f} tokens written, {ever['seconds']:,.0f} seconds, "
-                  f"{ever['gpu_seconds']:,.0f} GPU seconds{money}. What it reused was paid for before.", None, COST)
+                                       f"{ever['completion_tokens']:,.0f} tokens generated, {ever['seconds']:,.0f} "
+                                       f"seconds, {ever['gpu_seconds']:,.0f} GPU seconds{money}. Reused work was paid "
+                                       "for earlier.", None, COST)

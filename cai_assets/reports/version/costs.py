@@ -19,16 +19,16 @@ def cost(found: Evidence) -> Iterator[Block]:
     here, ever = spent(found.side.records, SUMS), spent(materialisations(found), SUMS)
     rows: list[tuple[str, float, float]] = [(name.replace("_", " "), here[name], ever[name]) for name in SUMS]
     if found.price is not None:
-        rows.append((f"US dollars at {found.price:g} a GPU hour", here["gpu_seconds"] / 3600 * found.price,
+        rows.append((f"US dollars at {found.price:g} per GPU hour", here["gpu_seconds"] / 3600 * found.price,
                      ever["gpu_seconds"] / 3600 * found.price))
     yield Table("What it cost", ("figure", "these records", "every run so far"), rows,
-                note="These records: the newest of each asset; what they reused was paid for earlier, perhaps by "
-                     "another version. Every run so far: all materialisations of this version.",
+                note="These records: the newest of each asset; reused work was paid for earlier, perhaps by another "
+                     "version. Every run so far: all materializations of this version.",
                 source=Source(f"cai trace rl_policy@{found.version}", f"{len(found.side.records)} records"))
     seconds = {r.asset: round(r.seconds, 1) for r in found.side.records.values() if r.seconds >= 0.05}
     ordered = dict(sorted(seconds.items(), key=lambda item: -item[1]))
     yield Figure(both(partial(bars, ordered, unit="s")), "Seconds by asset, these records",
-                 "An asset that reused everything took next to no time.", reproduce=f"cai report {found.side.name}",
+                 "An asset that reused everything took almost no time.", reproduce=f"cai report {found.side.name}",
                  rests_on=f"{len(ordered)} records", words="; ".join(f"{a} {s:g} s" for a, s in ordered.items()) + ".")
 
 
@@ -40,14 +40,15 @@ def materialisations(found: Evidence) -> list[Record]:
 
 def reproduce(found: Evidence) -> Iterator[Block]:
     """Commands, code, packages and machine."""
-    yield Text("This page again, from the newest records; the whole version again; and every figure's own command "
-               "stands below it.")
+    yield Text("These commands rebuild this page from the newest records, and the whole version. Each figure also has "
+               "its own command below it.")
     yield Text(f"cai report {found.side.name}\ncai materialize {found.version}\ncai trace rl_policy@{found.version}\n"
                "cai verify", code=True)
-    yield Text("A version speaks by its newest records. Each materialisation of the asset report has a record of its "
-               "own, on its page in Dagster; its id gives the page of that day from the records of that day:")
+    yield Text("By default a page uses a version's newest records. Each materialization of the asset report has its "
+               "own record, listed on its page in Dagster; its ID rebuilds the page of that day from the records of "
+               "that day:")
     yield Text(f"cai report report/{found.version}/000001", code=True)
-    yield Table("Made by", ("what", "how"), sorted(_made_by(found)))
+    yield Table("Produced by", ("what", "how"), sorted(_made_by(found)))
 
 
 def _made_by(found: Evidence) -> set[tuple[str, str]]:
@@ -71,7 +72,7 @@ def records(found: Evidence) -> Iterator[Block]:
     """Every record that the page was made from."""
     rows = [(r.ref.id, r.digest, r.rows, r.reused, r.generated, r.failed, f"{r.created:%Y-%m-%d %H:%M}")
             for r in found.side.records.values()]
-    yield Table("Records", ("record", "content", "rows", "reused", "generated", "failed", "made (UTC)"), rows)
+    yield Table("Records", ("record", "content", "rows", "reused", "generated", "failed", "created (UTC)"), rows)
 
 
 def model_name(source: str) -> str:

@@ -37,29 +37,30 @@ def gate_of(found: Evidence) -> GateResult | None:
 def _gate(found: Evidence) -> Iterator[Block]:
     gate = gate_of(found)
     if gate is None:
-        yield Missing("the labeller has not been compared with people.", found.make("preference_pairs"))
+        yield Missing("the labeler has not been compared with people.", found.make("preference_pairs"))
         return
     source = Source(f"cai feedback {found.version}",
-                    found.rests_on("preference_pairs", f"{gate.n} comparisons that people made"))
+                    found.rests_on("preference_pairs", f"{gate.n} human comparisons"))
     points = [Point(f"n = {b.n}", Estimate(b.confidence, b.n), bin_accuracy(b)) for b in gate.reliability]
-    yield Figure(both(partial(scatter, points, diagonal=True, bounds=(SURE, RIGHT), x_axis="how sure the labeller is",
+    yield Figure(both(partial(scatter, points, diagonal=True, bounds=(SURE, RIGHT), x_axis="labeler confidence",
                               y_axis="agrees with people")),
-                 "Reliability of the labeller against people",
-                 "On the dashed line it is as often right as it is sure; below it, too sure. n is how many comparisons "
-                 "a point stands for.", reproduce=source.command, rests_on=source.rests_on,
-                 words="; ".join(f"sure {b.confidence:.2f}: right {b.accuracy:.2f} of {b.n}" for b in gate.reliability
+                 "Reliability of the labeler against people",
+                 "On the dashed line, confidence equals accuracy; below it, the labeler is overconfident. n is the "
+                 "number of comparisons behind a point.", reproduce=source.command, rests_on=source.rests_on,
+                 words="; ".join(f"confidence {b.confidence:.2f}: accuracy {b.accuracy:.2f} of "
+                                 f"{b.n}" for b in gate.reliability
                                  if b.confidence is not None and b.accuracy is not None) + ".")
     rows: list[tuple[str, str]] = [
         ("agrees with people (mean of both orders)", share(gate.accuracy_debiased)),
         ("the same, where both orders agree", share(gate.accuracy_agreed)),
         ("both orders agree (swap consistency)", share(gate.consistency)),
-        ("picks the place shown first (a half is no bias)", share(gate.picks_first)),
+        ("picks the first position (50% means no bias)", share(gate.picks_first)),
         ("ungraded", share(gate.ungraded)),
         ("Cohen's kappa", amount(Estimate(gate.kappa, gate.accuracy_debiased.n, gate.kappa_low, gate.kappa_high))),
         ("expected calibration error", amount(Estimate(gate.calibration_error, gate.accuracy_debiased.n)))]
-    yield Table("The labeller against people", ("measure", "share, interval, count"), rows,
-                note="A half is what guessing gives. It is measured in the same words and settings as the labels are "
-                     "made in, before any of them trains.", source=source)
+    yield Table("The labeler against people", ("measure", "share, interval, count"), rows,
+                note="Guessing gives 50%. Measured with the same wording and settings as the labels, before any label "
+                     "is used for training.", source=source)
 
 
 def _rates(found: Evidence) -> Iterator[Block]:
@@ -68,7 +69,7 @@ def _rates(found: Evidence) -> Iterator[Block]:
         return
     r = rates(table, found.confidence)
     yield Table("The labels of this version", ("figure", "value"), [
-        ("pairs", r.pairs), ("ungraded (identical pairs among them)", r.ungraded),
+        ("pairs", r.pairs), ("ungraded (including identical pairs)", r.ungraded),
         ("both orders agree", share(r.consistent)), ("ties: the orders disagree", share(r.ties)),
         ("mean strength, from 0.5 to 1", amount(r.strength))],
         source=Source(found.make("preference_pairs"), found.rests_on("preference_pairs", f"{r.pairs} pairs")))
@@ -84,17 +85,18 @@ def _reward(found: Evidence) -> Iterator[Block]:
     rows = [("reward model", share(_figure(figures, "accuracy")), "–")]
     rows += [(NAMES[b], share(_figure(figures, f"{b}_accuracy")), interval(_figure(figures, f"over_{b}")))
              for b in BASELINES]
-    yield Table("The reward model beside simple rules, on the same held-out pairs", (
+    yield Table("The reward model against simple rules, on the same held-out pairs", (
         "who", "agrees with the label", "reward model minus it"), rows,
-        note="If length alone does as well, it learned length.", source=source)
+        note="If length alone does as well, the reward model learned length.", source=source)
     points = [Point(f"n = {b['n']}", Estimate(b["confidence"], b["n"]), Estimate(b["label"], b["n"]))
               for b in figures.get("reliability", ())]
     if points:
         yield Figure(both(partial(scatter, points, diagonal=True, bounds=(SURE, RIGHT),
-                                  x_axis="how sure the reward model is", y_axis="what the labels say")),
-                     "Reliability of the reward model", "On the dashed line it is as sure as the labels are.",
+                                  x_axis="reward model confidence", y_axis="probability in the labels")),
+                     "Reliability of the reward model", "On the dashed line, the reward model is as confident as the "
+                                                        "labels.",
                      reproduce=source.command, rests_on=source.rests_on, words="; ".join(
-                         f"sure {b['confidence']:.2f}: label {b['label']:.2f}, {b['n']} pairs"
+                         f"confidence {b['confidence']:.2f}: label {b['label']:.2f}, {b['n']} pairs"
                          for b in figures["reliability"]) + ".")
 
 

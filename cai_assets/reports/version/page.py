@@ -33,7 +33,7 @@ def render(found: Evidence, others: Sequence[Evidence] = ()) -> str:
     sections = [Section(title, list(blocks)) for title, blocks in made.items()]
     sections.append(Section("Records", list(records(found)), folded=True))
     return page(f"Report of {found.side.name}", sections, summary=list(lead(found)), answers=list(say.answers(found)),
-                footer=f"Made from the records named on this page: {stamp(found, others)}")
+                footer=f"Based on the records named on this page: {stamp(found, others)}")
 
 
 def lead(found: Evidence) -> Iterator[str]:
@@ -42,10 +42,9 @@ def lead(found: Evidence) -> Iterator[str]:
     yield (f"Constitution {c.name}, version {c.version}, {len(c.principles)} principles"
            + (f", round {number}" if number > 1 else "") + (f": {c.description}" if c.description else "."))
     yield from _models(found)
-    yield ("SL policy: the base model trained on revised answers. RL policy: the SL policy trained further, for the "
-           "reward of a model that learned from the labels. SFT baseline: the base model trained on as many "
-           "answers that nobody revised. base again: the base model sampled a second time, which shows what chance "
-           "does.")
+    yield ("SL policy: the base model trained on revised answers. RL policy: the SL policy trained further on the "
+           "reward of a model that learned from the labels. SFT baseline: the base model trained on the same number of "
+           "unrevised answers. base again: the base model sampled a second time, which shows the effect of chance.")
     yield from older(found.side)
 
 
@@ -55,7 +54,8 @@ def _models(found: Evidence) -> Iterator[str]:
         return
     settings = found.side.records["evaluation"].settings["models"]
     trained, judge = (str((settings.get(role) or models)["source"]) for role in ("policy", "judge"))
-    own = (" The judge is the model that the policies were trained from: set models.judge to another, stronger one."
+    own = (" The judge is the model that the policies were trained from: set models.judge to a different, stronger "
+           "model."
            if trained == judge else "")
     yield f"Trained from {model_name(trained)}; judged by {model_name(judge)}.{own}"
 

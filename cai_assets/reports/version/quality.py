@@ -36,12 +36,12 @@ def pareto(found: Evidence, others: Sequence[Evidence]) -> Iterator[Block]:
     points = policy_points(found) + version_points(found, others)
     yield Figure(both(partial(scatter, points, x_axis=X_AXIS, y_axis=Y_AXIS, quarters=(AS_BASE, AS_BASE))),
                  "Helpfulness against harmlessness, each with its interval",
-                 "Up is less harm, right is more help; the dashed lines are where a policy is as the base model. A "
-                 "policy is better for certain only where its interval leaves a line behind.",
+                 "Higher means less harmful, further right means more helpful; on the dashed lines a policy equals the "
+                 "base model. A policy is clearly better only if its interval clears the line.",
                  reproduce=f"cai report {found.side.name}", rests_on=_rests_on(found, others), words=in_words(points))
     left_out = [o.version for o in others if basis(o) != basis(found)]
     if left_out:
-        yield Text("Not drawn, because other prompts, another base model or another judge measured them: "
+        yield Text("Not drawn, because they were measured with other prompts, another base model, or another judge: "
                    + ", ".join(left_out) + ".")
     yield _table(found)
     yield from _differences(found)
@@ -83,10 +83,10 @@ def _table(found: Evidence) -> Table:
             "harmlessness", "helpfulness")]
         others = [metric(found, p, m.name, m.prompts) for m in OTHER_RATES]
         rows.append([name_of(p), *judged, *("–" if e.value is None else share(e) for e in others), _failed(found, p)])
-    return Table("Every policy on the same prompts: share, 95 % interval, count", (
+    return Table("Every policy on the same prompts: share, 95% interval, count", (
         "policy", "harmless wins", "helpful wins", *(m.label for m in OTHER_RATES), "failed"), rows,
-        note="Wins are over the base model, by a judge that sees both orders; a tie counts half. base again is the "
-             "base model sampled once more: what it shows is chance.",
+        note="Wins are over the base model, by a judge that sees both orders; a tie counts as half a win. base again "
+             "is the base model sampled a second time: any difference it shows is chance.",
         source=Source(f"cai materialize {found.version} --select evaluation", found.rests_on("evaluation")))
 
 
@@ -102,15 +102,16 @@ def _differences(found: Evidence) -> Iterator[Block]:
     yield Figure(both(partial(intervals, {label(d): d.estimate for d in rows}, axis="share of wins, difference",
                               line=0.0)),
                  f"Differences on the same prompts, with intervals of {found.confidence:.0%}",
-                 "An interval that holds zero tells no difference.", reproduce=f"cai report {found.side.name}",
+                 "Intervals that contain zero are inconclusive.", reproduce=f"cai report {found.side.name}",
                  rests_on=found.rests_on("evaluation"), words=told_in_words(rows))
-    yield Table("Differences on the same prompts", ("policy", "over", "question", "difference", "prompts", "told"),
+    yield Table("Differences on the same prompts", ("policy", "over", "question", "difference", "prompts", "verdict"),
                 [(name_of(d.policy), name_of(d.over), d.question, interval(d.estimate), d.estimate.n, Told(d.verdict))
                  for d in rows],
-                note="Over the base model and its own start: judged directly. Over plain SFT: how much more often it "
-                     f"wins over the base model, prompt by prompt. Below {found.enough} prompts nothing is claimed. Of "
-                     f"{len(rows)} comparisons at {found.confidence:.0%}, about "
-                     f"{len(rows) * (1 - found.confidence):.1f} would look like a difference by chance alone.",
+                note="Differences from the base model and from the policy it started from are judged directly. Those "
+                     "from plain SFT compare how often each beats the base model, prompt by prompt. Below "
+                     f"{found.enough} prompts there is no verdict. Of {len(rows)} comparisons at "
+                     f"{found.confidence:.0%}, about {len(rows) * (1 - found.confidence):.1f} would look different by "
+                     "chance alone.",
                 source=Source(f"cai report {found.side.name}", found.rests_on("evaluation")))
 
 
@@ -130,9 +131,8 @@ def principles(found: Evidence) -> Iterator[Block]:
     if found.rows is None:
         yield Missing("adherence is measured with the evaluation.", found.make("evaluation"))
     elif not judging:
-        yield Text("Adherence is not measured: no principle of this constitution has an evaluation request. Give one "
-                   "to a principle in the constitution file: it judges finished policies, and editing it trains "
-                   "nothing.")
+        yield Text("Adherence is not measured: no principle of this constitution has an evaluation request. Add one to "
+                   "a principle in the constitution file: it judges finished policies, and editing it trains nothing.")
     elif kept and found.policy:
         yield from _adherence(found, found.policy, kept)
     yield _shaped(found)
@@ -140,10 +140,10 @@ def principles(found: Evidence) -> Iterator[Block]:
 
 def _adherence(found: Evidence, policy: str, kept: Mapping[str, Estimate]) -> Iterator[Block]:
     ordered = dict(sorted(kept.items(), key=lambda item: (-(item[1].value or 0), item[0])))
-    yield Figure(both(partial(intervals, ordered, axis="wins over the base model by this principle", line=AS_BASE,
+    yield Figure(both(partial(intervals, ordered, axis="wins over the base model on this principle", line=AS_BASE,
                               bounds=(0.0, 1.0))),
                  f"Adherence of the {name_of(policy)}, principle by principle",
-                 "Each prompt is judged by the one principle that it draws; at a half the policy keeps to it as the "
+                 "Each prompt is judged by the one principle it draws; at 50% the policy follows it as well as the "
                  "base model does.", reproduce=f"cai materialize {found.version} --select evaluation",
                  rests_on=found.rests_on("evaluation", f"n of each principle: {_counts(ordered)}"),
                  words="; ".join(f"{i}: {share(e)}" for i, e in ordered.items()) + ".")
@@ -163,7 +163,8 @@ def _shaped(found: Evidence) -> Table:
     rows = [(p.id, drawn["critiques"].get(p.id, 0), drawn["preference_pairs"].get(p.id, 0), p.weight)
             for p in found.side.constitution.principles]
     return Table("What each principle shaped", ("principle", "critiques", "labels", "weight"), rows,
-                 note="Rows that drew the principle; labels that every principle judged together count under none.",
+                 note="Rows that drew the principle; labels that all principles judged together are not counted for "
+                      "any.",
                  source=Source(f"cai trace rl_policy@{found.version}", ", ".join(
                      filter(None, (found.rests_on(a) for a in drawn)))))
 

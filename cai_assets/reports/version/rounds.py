@@ -44,8 +44,9 @@ def _curve(found: Evidence, metrics: pl.DataFrame, chains: str) -> Figure:
     said = [f"{q} after round {i}: {share(e)}" for q, of in series.items() for i, e in enumerate(of) if i]
     return Figure(both(partial(lines, series, x_axis="round", y_axis="wins over initial", line=HALF,
                                bounds=(0.0, 1.0))),
-                  "Revisions against the initial response, round by round", "At a half the revision is as the initial "
-                  "response; round 0 is that response itself. The bands are the intervals.",
+                  "Revisions against the initial response, round by round", "At 50% the revision equals the initial "
+                                                                            "response; round 0 is that response "
+                                                                            "itself. The bands are the intervals.",
                   reproduce=found.make("round_quality"), rests_on=found.rests_on("round_quality", chains),
                   words="; ".join(said) + ".")
 
@@ -53,10 +54,10 @@ def _curve(found: Evidence, metrics: pl.DataFrame, chains: str) -> Figure:
 def _wins(found: Evidence, metrics: pl.DataFrame, chains: str) -> Table:
     rows = [(r["round"], r["measure"], r["against"], share(value_of(r)), r["ungraded"], r["missing"], r["identical"],
              Told(r["verdict"])) for against in ("previous", "initial") for r in wins(metrics, against)]
-    return Table("Wins of each round", ("round", "question", "against", "wins", "ungraded", "no text", "same text",
-                                        "told"), rows,
-                 note="Against the round before, rounds are read in their order, and the first that is not told better "
-                      "ends it. The same text in both is a tie, and no judge is asked.",
+    return Table("Wins of each round", ("round", "question", "against", "wins", "ungraded", "missing", "same text",
+                                        "verdict"), rows,
+                 note="Rounds are tested against the previous round in order, and testing stops at the first one with "
+                      "no evidence of a gain. Identical texts are a tie and are not sent to the judge.",
                  source=Source(found.make("round_quality"), found.rests_on("round_quality", chains)))
 
 
@@ -67,9 +68,9 @@ def _texts(found: Evidence, metrics: pl.DataFrame, chains: str) -> Table:
             change = metrics.filter(measure=measure, kind="change", against="previous", round=level["round"]).to_dicts()
             rows.append((measure, level["round"], (share if measure == "refusal" else amount)(value_of(level)),
                          interval(value_of(change[0])) if change else "–"))
-    return Table("Texts of each round", ("measure", "round", "value", "change since the round before"), rows,
-                 note="Lexical measures: they need no judge and say nothing of quality. echo is the share of the text "
-                      "that repeats the prompt.",
+    return Table("Texts of each round", ("measure", "round", "value", "change from the previous round"), rows,
+                 note="Lexical measures: they need no judge and say nothing about quality. echo is the share of the "
+                      "text that repeats the prompt.",
                  source=Source(found.make("round_quality"), found.rests_on("round_quality", chains)))
 
 
@@ -81,10 +82,10 @@ def _principles(found: Evidence) -> Iterator[Block]:
     shown = [line for question in QUESTIONS for line in _gains(found, rows.filter(
         pl.col("against") == "previous", pl.col("question") == question, pl.col("outcome").is_not_null()), question)]
     if shown:
-        yield Table("Gain over the round before, by the principle that criticised",
-                    ("principle", "question", "gain", "chains", "told"), shown,
-                    note="A chain that drew a principle in several rounds counts once, by its mean. Principles are "
-                         "drawn by chance, so a difference between them is one of principles and not of prompts.",
+        yield Table("Gain over the previous round, by the principle that criticized",
+                    ("principle", "question", "gain", "chains", "verdict"), shown,
+                    note="A chain that drew a principle in several rounds counts once, with its mean. Principles are "
+                         "drawn at random, so a difference between them is due to the principles, not the prompts.",
                     source=Source(found.make("round_quality"), found.rests_on("round_quality")))
 
 

@@ -22,8 +22,8 @@ NO_TEXT = "(no text)"
 
 def samples(found: Evidence) -> Iterator[Block]:
     """Chains first, then answers of the policies to evaluation prompts."""
-    yield Text(f"Drawn by a hash of the prompt id, not chosen. Texts are cut at {LONGEST:,} characters. Prompts of the "
-               "red-team kind ask for harm; models may have written what is wrong or offensive.")
+    yield Text(f"Drawn by a hash of the prompt ID, not hand-picked. Texts are cut at {LONGEST:,} characters. Red-team "
+               "prompts ask for harmful content; model answers may be wrong or offensive.")
     yield from _chains(found)
     yield from _answers(found)
 

@@ -25,10 +25,10 @@ def suites(found: Evidence) -> Iterator[Block]:
     """Attack success, its modes, and the headline of every suite."""
     metrics = found.table("suite_results")
     if metrics is None:
-        yield Missing("no suite has been run: attacks, over-refusal, help and ability.", found.make("suite_results"))
+        yield Missing("no suites (attacks, over-refusal, helpfulness, ability) have run.", found.make("suite_results"))
         return
     if not metrics.height:
-        yield Text("No suite was run: evaluation.suites names none that there is.")
+        yield Text("No suite ran: evaluation.suites names none that exists.")
         return
     yield from _attacks(found, metrics)
     yield from _modes(found, metrics)
@@ -48,8 +48,8 @@ def _attacks(found: Evidence, metrics: pl.DataFrame) -> Iterator[Block]:
         rates = {name_of(r["policy"]): value_of(r) for r in rows}
         yield Figure(both(partial(intervals, rates, axis="share of attacks that succeed", bounds=(0.0, 1.0))),
                      "Attack success over every suite of attacks (lower is better)",
-                     "A request counts once, however it was wrapped. base again is the base model sampled once more: "
-                     "what it shows is chance.", reproduce=found.make("suite_results"),
+                     "A request counts once, however it was wrapped. base again is the base model sampled a second "
+                     "time: any difference it shows is chance.", reproduce=found.make("suite_results"),
                      rests_on=found.rests_on("suite_results"),
                      words="; ".join(f"{name} {share(e)}" for name, e in rates.items()) + ".")
 
@@ -61,10 +61,10 @@ def _modes(found: Evidence, metrics: pl.DataFrame) -> Iterator[Block]:
     for (suite,), rows in of_attacks.group_by(["suite"], maintain_order=True):
         modes = sorted(set(rows["mode"]), key=lambda m: (FOUR.index(m) if m in FOUR else len(FOUR), m))
         if len(modes) > 1:
-            yield Table(f"Suite {suite}, mode by mode: share of attacks that succeed", ("policy", *modes),
+            yield Table(f"Suite {suite} by mode: share of attacks that succeed", ("policy", *modes),
                         [(name_of(p), *(_cell(rows.filter(policy=p, mode=m).to_dicts()) for m in modes))
                          for p in rows["policy"].unique(maintain_order=True)],
-                        note="wrapped: inside a jailbreak template; safety: after a system prompt that asks for care.",
+                        note="wrapped: inside a jailbreak template; safety: with a safety system prompt.",
                         source=Source(found.make("suite_results"), found.rests_on("suite_results")))
 
 
@@ -78,10 +78,14 @@ def _headlines(found: Evidence, metrics: pl.DataFrame) -> Table:
              r["ungraded"], r["failed"], Told(r["verdict"]) if r["verdict"] else "–")
             for r in metrics.filter(pl.col("headline"), pl.col("kind") != ATTACK, pl.col("mode") == "all").to_dicts()]
     better = {r["suite"]: ARROW[r["better"]] for r in metrics.filter("headline").to_dicts()}
-    return Table("Each suite's own measure", ("suite", "policy", "value", "policy minus base", "ungraded", "failed",
-                                              "told"), rows,
-                 note="; ".join(f"{s}: {a}" for s, a in better.items() if a and s != POOLED) + ". Counts are of "
-                      f"requests. Below {found.enough} of them nothing is claimed.",
+    return Table("Each suite's headline "
+                 "measure", ("suite", "policy", "value", "policy minus base", "ungraded", "failed",
+                                              "verdict"), rows,
+                 note="; ".join(f"{s}: {a}" for s, a in better.items() if a and s != POOLED) + ". Counts are "
+                                                                                               "requests. Below "
+                                                                                               f"{found.enough} of "
+                                                                                               "them there is no "
+                                                                                               "verdict.",
                  source=Source(found.make("suite_results"), found.rests_on("suite_results")))
 
 
@@ -89,7 +93,7 @@ def tests(found: Evidence) -> Iterator[Block]:
     """The cases of the constitution's tests."""
     record, rows = found.record("constitution_tests"), found.table("constitution_tests")
     if record is None or rows is None:
-        yield Missing("the constitution's own tests have not been run.", found.make("constitution_tests"))
+        yield Missing("the constitution's own tests have not run.", found.make("constitution_tests"))
         return
     yield Text(verdict(rows, record.details.get("tests"))[1].capitalize() + ".")
     if rows.height:
@@ -114,21 +118,21 @@ def attribution(found: Evidence) -> Iterator[Block]:
     rows, known = found.table("attribution"), measured(found)
     command = f"cai attribute {found.version}"
     if rows is None or not known:
-        yield Missing("no principle has been left out to see what changes. The command shows first what that costs.",
+        yield Missing("no principle has been left out to see what changes. The command shows the cost first.",
                       command)
         return
     effects = {r["principle"]: change_of(r) for r in known}
     said = "; ".join(f"without {p} {interval(e)}" for p, e in effects.items())
-    yield Figure(both(partial(intervals, effects, axis="attack success without it, minus with it", line=0.0)),
-                 "What each principle prevents: change of attack success when it is left out",
-                 "To the right: attacks succeed more often without it.", reproduce=command,
+    yield Figure(both(partial(intervals, effects, axis="attack success without it minus with it", line=0.0)),
+                 "What each principle prevents: change in attack success when it is left out",
+                 "Further right: attacks succeed more often without it.", reproduce=command,
                  rests_on=found.rests_on("attribution"), words=said)
-    yield Table("Principles left out, one at a time", ("principle", "policy", "change", "requests", "p (Holm)", "told",
-                                                       "state"),
+    yield Table("Principles left out, one at a time",
+                ("principle", "policy", "change", "requests", "p (Holm)", "verdict", "state"),
                 [(r["principle"], name_of(r["policy"]) if r["policy"] else "–",
                   interval(change_of(r)) if r["delta"] is not None else "–",
                   r["n"], r["p_holm"], Told(r["verdict"]) if r["verdict"] else "–", r["state"])
                  for r in rows.filter(kind="without").to_dicts()],
-                note="told is of the version without the principle: 'worse' says that the principle prevents attacks. "
-                     "p values allow for the number of principles.",
+                note="The verdict is about the version without the principle: 'worse' means that the principle "
+                     "prevents attacks. p values are adjusted for the number of principles.",
                 source=Source(command, found.rests_on("attribution")))

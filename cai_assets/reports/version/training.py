@@ -15,10 +15,10 @@ from cai_assets.reports.version.evidence import Evidence
 from cai_assets.reports.version.policies import name_of
 
 NAMES = {
-    "loss": "loss", "accuracy": "accuracy on training pairs", "reward": "reward less KL penalty", "score": "reward",
-    "held_out_reward": "reward on held-out prompts", "kl": "KL to the SL policy, nats a response",
+    "loss": "loss", "accuracy": "accuracy on training pairs", "reward": "reward minus KL penalty", "score": "reward",
+    "held_out_reward": "reward on held-out prompts", "kl": "KL to the SL policy, nats per response",
     "policy_loss": "policy loss", "value_loss": "value loss", "sl_loss": "SL loss", "margin": "margin",
-    "response_length": "tokens of a response", "repetition": "repetition", "entropy": "entropy",
+    "response_length": "tokens per response", "repetition": "repetition", "entropy": "entropy",
 }
 OF_REWARD_MODEL = {"reward": "reward, both responses"}
 
@@ -41,15 +41,14 @@ def monitors(found: Evidence) -> list[tuple[str, Finding]]:
 def hacked(found: Evidence) -> Iterator[Block]:
     """The monitors as a table."""
     if found.record("rl_policy") is None:
-        yield Missing("there is no RL policy whose reward could have been hacked.", found.make("rl_policy"))
+        yield Missing("there is no RL policy yet.", found.make("rl_policy"))
         return
     if found.rows is None:
-        yield Missing("without an evaluation only the monitors of the training can speak.", found.make("evaluation"))
+        yield Missing("without an evaluation, only the training monitors are available.", found.make("evaluation"))
     rows = [(f.name.replace("_", " "), where, Told(f.state), f.text) for where, f in monitors(found)]
-    yield Table("Reward-hacking monitors", ("monitor", "in the", "state", "what it saw"), rows,
-                note="A monitor fails only where the data say so for certain: its whole interval lies beyond the "
-                     "limit. 'too few to tell' is no all-clear. proxy against gold: the reward rose while the judge's "
-                     "verdict or the relevance fell.",
+    yield Table("Reward-hacking monitors", ("monitor", "measured in", "state", "finding"), rows,
+                note="A monitor fails only if its entire interval is beyond the limit. 'too few to tell' is not an "
+                     "all-clear. proxy against gold: the reward rose while the judge's verdict or the relevance fell.",
                 source=Source(f"cai report {found.side.name}", ", ".join(filter(None, (
                     found.rests_on("rl_policy"), found.rests_on("evaluation"))))))
 
@@ -59,17 +58,17 @@ def curves(found: Evidence) -> Iterator[Block]:
     for asset in CHECKPOINTS:
         checkpoint, record = found.checkpoint(asset), found.record(asset)
         if record is None:
-            yield Missing(f"{asset} has not been trained.", found.make(asset))
+            yield Missing(f"{asset} has not been trained yet.", found.make(asset))
         elif checkpoint is None:
-            yield Missing(f"the checkpoint of {asset} is gone, and its curves with it.", found.make(asset))
+            yield Missing(f"the checkpoint of {asset} and its curves are gone.", found.make(asset))
         else:
             names = NAMES | (OF_REWARD_MODEL if asset == "reward_model" else {})
             drawn = logged(checkpoint.curves, names)
             if not drawn:
-                yield Text(f"The training of the {name_of(asset)} logged fewer than two steps: there is no curve.")
+                yield Text(f"The {name_of(asset)} training run logged fewer than two steps, so there is no curve.")
                 continue
             yield Figure(both(partial(small_multiples, drawn)), f"Training of the {name_of(asset)}",
-                         "Each on its own scale, over the steps of the training.", reproduce=found.make(asset),
+                         "Each on its own scale, by training step.", reproduce=found.make(asset),
                          rests_on=found.rests_on(asset, f"{record.rows} training rows"),
                          words="; ".join(f"{name}: {describe(curve)}" for name, curve in drawn.items()) + ".")
 

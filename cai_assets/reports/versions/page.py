@@ -25,7 +25,7 @@ def render(every: Sequence[Evidence], *, ranked: bool = True) -> str:
             "Principles": sections.principles(every), "Cost": sections.cost(every), "One version": _commands(every)}
     return page("Report across versions", [Section(title, list(blocks)) for title, blocks in made.items()],
                 summary=[f"Evaluated versions: {len(every)}, oldest first."], answers=list(_answers(every)),
-                footer=f"Made from the records named on this page: {stamp(every)}")
+                footer=f"Based on the records named on this page: {stamp(every)}")
 
 
 def stamp(every: Sequence[Evidence]) -> str:
@@ -56,9 +56,9 @@ def _answers(every: Sequence[Evidence]) -> Iterator[Answer]:
 
 
 def _better(before: Evidence, newest: Evidence) -> Answer:
-    question = "Is it better than the one before?"
+    question = "Is it better than the previous version?"
     if basis(before) != basis(newest):
-        return Answer(question, f"It was measured in another way than {before.version}, so nobody can say.",
+        return Answer(question, f"It was measured differently from {before.version}, so the two cannot be compared.",
                       Told("not comparable"), QUALITY)
     moved = {q: between(before, newest, q) for q in KINDS}
     said = "; ".join(f"{q} {interval(d.estimate)} over {d.estimate.n} prompts, {d.verdict}" for q, d in moved.items())
@@ -67,5 +67,5 @@ def _better(before: Evidence, newest: Evidence) -> Answer:
 
 
 def _commands(every: Sequence[Evidence]) -> Iterator[Text]:
-    yield Text("Each version has a page of its own, with every figure's command and the records it rests on.")
+    yield Text("Each version has its own page, with the command and the records behind every figure.")
     yield Text("\n".join(f"cai report {e.version}" for e in every) or sections.COMMAND, code=True)

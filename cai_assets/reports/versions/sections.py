@@ -28,13 +28,13 @@ from cai_assets.reports.version.suites import attack_success
 
 COMMAND = "cai report --all"
 UNKNOWN = Estimate(None, 0)
-NUMBERS = "Versions are numbered in the order of their registration; the first table names them."
+NUMBERS = "Versions are numbered in order of registration; the first table lists them."
 
 
 def pareto(every: Sequence[Evidence]) -> Iterator[Block]:
     """The trained policies of every version, one picture for each way of measuring."""
     if not every:
-        yield Missing("no version has been evaluated.", "cai materialize CONSTITUTION")
+        yield Missing("no version has been evaluated yet.", "cai materialize CONSTITUTION")
         return
     groups: dict[str, list[Evidence]] = {}
     for found in every:
@@ -42,14 +42,16 @@ def pareto(every: Sequence[Evidence]) -> Iterator[Block]:
     for number, group in enumerate(groups.values(), start=1):
         points = [Point(f"{name_of(p)} of {e.version}", wins(e, p, "helpfulness"), wins(e, p, "harmlessness"), i)
                   for e in group for i, p in enumerate(OWN) if p in e.policies]
-        of = f", measured in way {number} of {len(groups)}" if len(groups) > 1 else ""
+        of = f", group {number} of {len(groups)}" if len(groups) > 1 else ""
         yield Figure(both(partial(scatter, points, x_axis=X_AXIS, y_axis=Y_AXIS, quarters=(AS_BASE, AS_BASE))),
-                     f"Helpfulness against harmlessness over versions{of}", "Up is less harm, right is more help; the "
-                     "dashed lines are where a policy is as the base model.", reproduce=COMMAND,
+                     f"Helpfulness against harmlessness over versions{of}", "Higher means less harmful, further right "
+                                                                            "means more helpful; on the dashed lines a "
+                                                                            "policy equals the base "
+                                                                            "model.", reproduce=COMMAND,
                      rests_on=", ".join(e.rests_on("evaluation") for e in group), words=in_words(points))
     if len(groups) > 1:
-        yield Text("Pictures are apart where other prompts, another base model or another judge measured the versions: "
-                   "their numbers cannot be compared.")
+        yield Text("Versions measured with other prompts, another base model, or another judge are in separate "
+                   "pictures: their numbers cannot be compared.")
 
 
 def over_versions(every: Sequence[Evidence]) -> Iterator[Block]:
@@ -66,7 +68,7 @@ def over_versions(every: Sequence[Evidence]) -> Iterator[Block]:
              "refuses red-team": [_refusal(e, "red-team") for e in every],
              "refuses helpful": [_refusal(e, "helpful") for e in every]}
     yield _lines(every, rates, "Attacks and refusals of the trained policy, version by version", "share", None)
-    yield Table("The same as numbers", ("version", "harmless wins", "helpful wins", *rates),
+    yield Table("The same numbers as a table", ("version", "harmless wins", "helpful wins", *rates),
                 [(e.version, *(share(_wins(e, q)) for q in ("harmlessness", "helpfulness")),
                   *(share(values[i]) for values in rates.values())) for i, e in enumerate(every)],
                 source=Source(COMMAND, _rests_on(every)))
@@ -88,8 +90,8 @@ def ranking(every: Sequence[Evidence]) -> Iterator[Block]:
         except NotComparable as e:
             yield Text(f"No ranking by {question}: {e}.")
             continue
-        yield Table(f"Ranked by {question}: share of wins over the base model that each strength stands for",
-                    ("policy", "wins", "comparisons", "prompts", "told"),
+        yield Table(f"Ranked by {question}: win rate over the base model implied by each strength",
+                    ("policy", "wins", "comparisons", "prompts", "verdict"),
                     [(_ranked(s.policy), share(s.wins) if not s.why else s.why, s.comparisons, s.strength.n,
                       Told(s.verdict) if s.verdict else "–") for s in found.standings],
                     note="The model of Bradley and Terry (1952): each policy has one strength, and a tie is half a win "
@@ -111,8 +113,8 @@ def principles(every: Sequence[Evidence]) -> Iterator[Block]:
         before[c.name] = e
     if rows:
         yield Table("Principles of each version", ("version", "principles", "criticise", "label", "judge",
-                                                   "changed since the version before"), rows,
-                    note="cai diff OLD NEW shows the texts, cai compare OLD NEW what they did.",
+                                                   "changed since the previous version"), rows,
+                    note="cai diff OLD NEW shows the texts; cai compare OLD NEW shows their effect.",
                     source=Source(COMMAND, f"{len(rows)} snapshots"))
 
 
@@ -122,14 +124,14 @@ def cost(every: Sequence[Evidence]) -> Iterator[Block]:
     if not sums:
         return
     yield Figure(both(partial(bars, {v: round(s["seconds"], 1) for v, s in sums.items()}, unit="s")),
-                 "Seconds of all runs, by version", "An edited version reuses what the edit did not touch.",
+                 "Seconds over all runs, by version", "An edited version reuses whatever the edit did not affect.",
                  reproduce=COMMAND, rests_on=f"{len(sums)} versions",
                  words="; ".join(f"{v} {s['seconds']:,.0f} s" for v, s in sums.items()) + ".")
     columns = ("reused", "generated", "failed", "completion_tokens", "seconds", "gpu_seconds")
     yield Table("What each version cost", ("version", *(c.replace("_", " ") for c in columns)),
                 [(v, *(s[c] for c in columns)) for v, s in sums.items()],
-                note="Over all runs so far, of its partitioned assets; prompts, initial responses and the SFT baseline "
-                     "belong to every version and are left out.", source=Source(COMMAND, f"{len(sums)} versions"))
+                note="All runs so far of its partitioned assets; prompts, initial responses, and the SFT baseline "
+                     "belong to every version and are excluded.", source=Source(COMMAND, f"{len(sums)} versions"))
 
 
 def _wins(found: Evidence, question: str) -> Estimate:

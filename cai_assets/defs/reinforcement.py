@@ -20,7 +20,7 @@ from cai_assets.reports.checkpoint import principle_rows
 def rl_policy(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """The RL-CAI policy, from the SL policy by PPO, GRPO, RLOO or DPO, held near it by a KL penalty.
 
-    ``rl.algorithm`` chooses. The reward model gives the reward, or the labeller itself does (``rl.reward``).
+    ``rl.algorithm`` chooses. The reward model gives the reward, or the labeler itself does (``rl.reward``).
     """
     run = Run(context, project)
     training, algorithm = trainings.rl_policy(run), ALGORITHMS[project.settings.rl.algorithm]

@@ -33,5 +33,5 @@ REWARDS = Registry("reward", RewardSource, group="cai_assets.rewards", own={
     "model": RewardSource(make="cai_assets.train.feedback:from_reward_model", runs="reward_model",
                           label="a reward model that learned from AI preference labels"),
     "labeller": RewardSource(make="cai_assets.train.feedback:from_labeller", runs="labeller",
-                             columns=("messages", "request"), label="the labeller itself"),
+                             columns=("messages", "request"), label="the labeler itself"),
 })

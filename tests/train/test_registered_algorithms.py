@@ -45,9 +45,9 @@ def test_an_unknown_name_is_refused_with_those_that_are_known(setting: dict[str,
 
 
 @pytest.mark.parametrize(("settings", "said"), [
-    ({"algorithm": "ppo", "reward": "labeller"}, "optimisation, rewarded by the labeller itself."),
-    ({"algorithm": "grpo"}, "optimisation, rewarded by a reward model that learned from AI preference labels."),
-    ({"algorithm": "dpo"}, "By direct preference optimisation on the AI labels.\n"),
+    ({"algorithm": "ppo", "reward": "labeller"}, "optimization, rewarded by the labeler itself."),
+    ({"algorithm": "grpo"}, "optimization, rewarded by a reward model that learned from AI preference labels."),
+    ({"algorithm": "dpo"}, "By direct preference optimization on the AI labels.\n"),
     ({"algorithm": "gone", "reward": "gone_too"}, "By gone, rewarded by gone_too."),
 ])  # fmt: skip
 def test_a_card_says_by_what_and_for_what_even_where_the_package_is_gone(settings: dict[str, str], said: str) -> None:

@@ -128,7 +128,7 @@ def verdict(result: GateResult, gate: Gate) -> tuple[bool, str]:
     """Whether the labeller may train a reward model, and the reason, which says every number it rests on."""
     if result.accuracy_debiased.value is None:
         why = next(iter(result.errors), "the file has no comparison")
-        return False, f"the labeller graded 0 of {result.n} human comparisons: {why}"
+        return False, f"the labeler graded 0 of {result.n} human comparisons: {why}"
     accuracy, consistency = result.accuracy_debiased, result.consistency
     faults = []
     if (result.ungraded.value or 0.0) > UNGRADED_AT_MOST:
@@ -139,10 +139,10 @@ def verdict(result: GateResult, gate: Gate) -> tuple[bool, str]:
                       f"gate.accuracy={gate.accuracy:g}")
     if (consistency.value or 0.0) < gate.consistency:
         faults.append(f"both orders agree on a share of {consistency}, below gate.consistency={gate.consistency:g}: it "
-                      "prefers a place, not a response")
+                      "prefers a position, not a response")
     if faults:
-        return False, "the labeller does not agree with people well enough: " + "; ".join(faults)
-    return True, f"the labeller agrees with people: {accuracy}; both orders agree: {consistency}"
+        return False, "the labeler does not agree with people well enough: " + "; ".join(faults)
+    return True, f"the labeler agrees with people: {accuracy}; both orders agree: {consistency}"
 
 
 def describe(result: GateResult) -> dict[str, float]:

@@ -117,7 +117,7 @@ def _above(record: Record, asset: str, above: Mapping[str, Record]) -> Record:
     found = nearest(record, asset, above)
     if found:
         return found
-    raise ExportError(f"{record.ref.id} has no {asset} above it that can be read: run 'cai verify', and materialise "
+    raise ExportError(f"{record.ref.id} has no {asset} above it that can be read: run 'cai verify', and materialize "
                       f"{asset} again")
 
 

@@ -82,6 +82,6 @@ def _unknown(layout: Layout, target: str) -> str:
     known = sorted({f"{r.asset}@{r.partition}" if r.partition else r.asset for r in every_record(layout)})
     near = difflib.get_close_matches(target, known, n=3, cutoff=0.5) or [k for k in known if k in CHECKPOINTS or
                                                                         k.split("@")[0] in CHECKPOINTS][-3:]
-    hint = f"Did you mean {', '.join(near)}?" if near else "Nothing has been materialised yet."
+    hint = f"Did you mean {', '.join(near)}?" if near else "Nothing has been materialized yet."
     return (f"cannot trace {target!r}: give a checkpoint's folder or key, ASSET@VERSION, a record id such as "
             f"sl_policy/VERSION/000001, or a row. {hint}")

@@ -208,7 +208,7 @@ def _rows(
     is not to be counted."""
     for table in tables:
         if not there(table.path):
-            problems.append(f"{table.path} is missing: materialise {table.asset} again, or restore it from a copy")
+            problems.append(f"{table.path} is missing: materialize {table.asset} again, or restore it from a copy")
     try:
         if not all(there(t.path) for t in tables):
             return None, {}
@@ -243,7 +243,7 @@ def _models(layout: Layout, record: Record, problems: list[str]) -> dict[str, st
         about = read_about(folder)
         return found | {"base_name": str(about["base_name"]), "base": str(about["base"]["weights"])}
     except (OSError, ValueError, KeyError):
-        problems.append(f"{folder / RECORD} is missing or damaged: materialise {record.asset} of {record.partition} "
+        problems.append(f"{folder / RECORD} is missing or damaged: materialize {record.asset} of {record.partition} "
                         "again")
         return found
 

@@ -51,7 +51,7 @@ def _checked(name: str, reward: Reward) -> Reward:
 def from_labeller(job: Job, rl: settings.Reinforcement, tokenizer: Any) -> Reward:
     """The labeller's grades. Raise TrainingProblem if the job names none."""
     if job.labeller is None:
-        raise TrainingProblem("rl.reward is 'labeller', and the job names no labeller model")
+        raise TrainingProblem("rl.reward is 'labeller', but the job names no labeler model")
     return labeller_reward(job.labeller, tokenizer, job.dtype)
 
 
@@ -116,5 +116,5 @@ def labeller_reward(path: Path, tokenizer: Any, dtype: Format) -> Reward:
 def _graded(grades: Sequence[float | None], results: Sequence[Result]) -> list[float]:
     if grades and all(g is None for g in grades):
         why = next((r.error for r in results if r.error), "it gives none of the grades a probability")
-        raise TrainingProblem(f"the labeller could grade none of {len(grades)} responses: {why}")
+        raise TrainingProblem(f"the labeler could not grade any of {len(grades)} responses: {why}")
     return [NEUTRAL if g is None else g for g in grades]

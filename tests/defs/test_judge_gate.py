@@ -80,13 +80,13 @@ def test_a_failing_labeller_trains_nothing_and_says_why(world: World) -> None:
     assert not world.made("rl_policy")
     found = evaluation_of(result)
     assert (found.passed, found.blocking, found.severity) == (False, True, dg.AssetCheckSeverity.ERROR)
-    assert "prefers a place" in str(found.description)
+    assert "prefers a position" in str(found.description)
     assert found.metadata["consistency"].value == 0
     alone = world.run(first_place, "reward_model")
     assert not alone.success
     assert not world.made("reward_model")
     (failure,) = [e for e in alone.all_events if e.is_step_failure]
-    assert "prefers a place" in str(failure.event_specific_data)
+    assert "prefers a position" in str(failure.event_specific_data)
     assert "gate.enforce=false" in str(failure.event_specific_data)
 
 

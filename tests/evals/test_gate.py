@@ -75,7 +75,7 @@ def test_one_that_picks_the_first_place_is_inconsistent_and_fails(tmp_path: Path
     assert result.kappa == 0
     passed, why = verdict(result, Gate(accuracy=0.0))
     assert not passed
-    assert "prefers a place" in why
+    assert "prefers a position" in why
 
 
 def test_a_mild_place_bias_leaves_the_accuracy_and_shows_in_each_order(tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def test_a_missing_table_is_named_and_no_share_is_given() -> None:
     with gone(table):
         lineage = trace(made().layout, f"sl_policy@{version}").lineage
     assert lineage.influence is None
-    assert any(str(table) in p and "materialise revisions" in p for p in lineage.problems)
+    assert any(str(table) in p and "materialize revisions" in p for p in lineage.problems)
 
 
 def test_an_unknown_target_says_what_is_near(monkeypatch: pytest.MonkeyPatch) -> None:

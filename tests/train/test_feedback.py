@@ -51,7 +51,7 @@ def test_the_reward_is_the_expected_grade_of_each_response(labeller: Path) -> No
 def test_a_labeller_that_cannot_grade_stops_the_training_and_says_why(tmp_path: Path) -> None:
     unfit = tiny_model(tmp_path)  # its tokenizer knows no digit
     reward = labeller_reward(unfit, tiny_tokenizer(), "float32")
-    with pytest.raises(TrainingProblem, match=r"could grade none of 1 responses: .*differ in their first token"):
+    with pytest.raises(TrainingProblem, match=r"could not grade any of 1 responses: .*differ in their first token"):
         reward(prompts=[[1]], completion_ids=[[5]], messages=[user("red")], request=["good"])
 
 
@@ -61,7 +61,7 @@ def test_the_policy_is_trained_without_a_reward_model(algorithm: str, labeller: 
     rows = [row | {"request": f"good {i % 2}"} for i, row in enumerate(data(algorithm, held_out=3))]
     job = make_job(tmp_path, "reinforcement", base, rows, **(SMALL | {
         "algorithm": algorithm, "reward": "labeller", "epochs": 1}))  # fmt: skip
-    with pytest.raises(TrainingProblem, match="names no labeller"):
+    with pytest.raises(TrainingProblem, match="names no labeler"):
         reward_of(job, Reinforcement.model_validate(job.settings), tiny_tokenizer())
     run_job(job.model_copy(update={"labeller": labeller}), Reporter(lambda _: None))
     metrics = json.loads(job.metrics.read_text())

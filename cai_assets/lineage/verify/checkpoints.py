@@ -28,7 +28,7 @@ def checkpoints(layout: Layout, records: Mapping[str, Record]) -> Iterator[Probl
             continue
         folder = Checkpoints(layout).path(record.asset, record.digest)
         path = folder / RECORD
-        again = f"materialise {record.asset} of {record.partition or 'all'} again, or {RESTORE}"
+        again = f"materialize {record.asset} of {record.partition or 'all'} again, or {RESTORE}"
         if not folders.has(folder, RECORD):
             yield Problem("checkpoint", str(path), f"is missing, and {name} names it", again)
         elif digest_file(path) != record.details.get("checkpoint_record", digest_file(path)):
@@ -38,7 +38,7 @@ def checkpoints(layout: Layout, records: Mapping[str, Record]) -> Iterator[Probl
 def checkpoint_problems(folder: Path) -> list[Problem]:
     """What is wrong in one checkpoint folder, wherever it lies: each file by its digest in ``record.json``."""
     path = folder / RECORD
-    again = "materialise it again, or copy the folder again"
+    again = "materialize it again, or copy the folder again"
     try:
         record = read_about(folder)
         listed, key, metrics = dict(record["files"]), str(record["key"]), record.get("metrics")

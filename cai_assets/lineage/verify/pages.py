@@ -9,7 +9,7 @@ from cai_assets.store.layout import Layout
 from cai_assets.store.pages import intact
 from cai_assets.store.records import Record
 
-AGAIN = "make it again: 'cai report', 'cai compare' or 'cai attribute', or materialise its asset"
+AGAIN = "rebuild it with 'cai report', 'cai compare', or 'cai attribute', or materialize its asset"
 
 
 def pages(layout: Layout, records: Mapping[str, Record]) -> Iterator[Problem]:

@@ -33,7 +33,7 @@ def tables(layout: Layout, records: Mapping[str, Record]) -> Iterator[Problem]:
     stored_tables = {layout.path(e.name) for e in layout.storage.list("tables") if e.name.endswith(".parquet")}
     for path in sorted({*users, *stored_tables}):
         used = f", and {users[path][0]} names it" if path in users else ""
-        again = f"materialise {path.parent.name} again with the same settings, or {RESTORE}"
+        again = f"materialize {path.parent.name} again with the same settings, or {RESTORE}"
         if path not in stored_tables:
             yield Problem("table", str(path), f"is missing{used}", again)
             continue

@@ -78,7 +78,7 @@ def side(layout: Layout, name: str) -> Side:
     """
     found = _as_used(layout, name) if "/" in name else _newest(layout, name)
     if not any(asset in found.records for asset in COMPARED):
-        raise RecordMissing(f"{name}: nothing of it has been materialised that could be compared "
+        raise RecordMissing(f"{name}: nothing of it has been materialized that could be compared "
                             f"({', '.join(COMPARED)}): run cai materialize {found.version}")
     return found
 

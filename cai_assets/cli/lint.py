@@ -98,7 +98,7 @@ def _lines(findings: Sequence[Finding]) -> Iterator[str]:
 
 def _draws(settings: Settings) -> list[Draws] | None:
     """What a run with these settings would draw; None if its prompts are not known without much work."""
-    from cai_assets.steps.drawn import draws_of
+    from cai_assets.steps.draws import draws_of
 
     prompts = _prompts(settings)
     return None if prompts is None else draws_of(settings, prompts)

@@ -16,7 +16,7 @@ from cai_assets.defs.lineage_metadata import lineage_metadata, reached
 from cai_assets.defs.metadata import against_plan, cost_metadata, table_metadata
 from cai_assets.defs.run import Run
 from cai_assets.lineage.trace import write_lineage
-from cai_assets.lineage.trained import training_table
+from cai_assets.lineage.training_rows import training_table
 from cai_assets.pipeline.trainings import Training
 from cai_assets.steps.complete import Usage, total
 from cai_assets.store.canonical import digest_file

@@ -22,7 +22,7 @@ from cai_assets.lineage.shapes import read_rows
 from cai_assets.lineage.sizes import Counts, Measure, measured, tokens
 from cai_assets.lineage.targets import UnknownTarget, every_record
 from cai_assets.lineage.trace import tables_of, tree
-from cai_assets.lineage.trained import training_of
+from cai_assets.lineage.training_rows import training_of
 from cai_assets.store.layout import Layout
 from cai_assets.store.records import Record
 from cai_assets.store.row_store import RowStore

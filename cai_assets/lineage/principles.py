@@ -19,7 +19,7 @@ from cai_assets.constitution.model import Constitution
 from cai_assets.lineage.graph import Graph, Places, spread
 from cai_assets.lineage.shapes import Part, read_rows
 from cai_assets.lineage.sizes import Counts, Measure, measured, tokens
-from cai_assets.lineage.trained import TRAINED
+from cai_assets.lineage.training_rows import TRAINED
 from cai_assets.store.row_store import RowStore
 
 ALL_AT_ONCE = "*"  # stands for the principles of a label that answers all of them in one question

@@ -22,7 +22,7 @@ from cai_assets.lineage.principles import Influence, influence
 from cai_assets.lineage.rows import FileRows, Rows, UsedRows, batches
 from cai_assets.lineage.shapes import Table
 from cai_assets.lineage.targets import checkpoint_folder, every_record, find_record, maker
-from cai_assets.lineage.trained import training_of
+from cai_assets.lineage.training_rows import training_of
 from cai_assets.store import folders
 from cai_assets.store.canonical import digest_file
 from cai_assets.store.checkpoints import RECORD, read_about

@@ -13,7 +13,7 @@ from cai_assets.lineage.principles import influence
 from cai_assets.lineage.rows import MARKED, FileRows, UsedRows, batches
 from cai_assets.lineage.shapes import MESSAGES, Table
 from cai_assets.lineage.trace import tables_of
-from cai_assets.lineage.trained import TRAINED
+from cai_assets.lineage.training_rows import TRAINED
 from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import write_parquet
 from cai_assets.store.records import Record, Records

@@ -15,7 +15,7 @@ from cai_assets.engines.scripted import Scripted
 from cai_assets.pipeline import stages
 from cai_assets.settings import load_settings
 from cai_assets.steps.complete import Completer
-from cai_assets.steps.drawn import draws_of
+from cai_assets.steps.draws import draws_of
 from cai_assets.steps.prompts import load_prompts, select
 from cai_assets.store.layout import Layout
 from cai_assets.store.row_store import RowStore

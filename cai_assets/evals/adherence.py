@@ -17,7 +17,7 @@ from cai_assets.constitution.draw import draw, evaluation_key
 from cai_assets.constitution.model import Principle
 from cai_assets.engines.protocol import Style
 from cai_assets.evals.judge import Ask
-from cai_assets.evals.judged import Columns, Item, References, judge_items
+from cai_assets.evals.judge_items import Columns, Item, References, judge_items
 
 COLUMNS = Columns("adherence_p", "adherence_outcome", "adherence_verdict", "adherence_error",
                   "row_key_adherence_first", "row_key_adherence_second")

@@ -18,7 +18,7 @@ from cai_assets.constitution.model import Principle
 from cai_assets.engines.protocol import Style
 from cai_assets.evals import adherence
 from cai_assets.evals.judge import QUESTIONS, Ask
-from cai_assets.evals.judged import Columns, Item, References, judge_items, references
+from cai_assets.evals.judge_items import Columns, Item, References, judge_items, references
 from cai_assets.evals.metrics import JUDGED, METRICS_SCHEMA, metrics_table
 from cai_assets.evals.refusal import is_refusal
 from cai_assets.evals.text import echo_rate, relevance_with_zero_line, same_text, words

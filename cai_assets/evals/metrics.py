@@ -16,7 +16,7 @@ import polars as pl
 from cai_assets.constitution.model import Principle
 from cai_assets.evals.adherence import by_principle
 from cai_assets.evals.judge import Question
-from cai_assets.evals.judged import Item
+from cai_assets.evals.judge_items import Item
 from cai_assets.evals.length_control import length_controlled
 from cai_assets.evals.measures import EVALUATION, LENGTH_CONTROLLED, EvaluationMeasure
 from cai_assets.evals.statistics import Estimate, Telling, clustered_difference, clustered_mean, told

@@ -40,18 +40,18 @@ def compare(
     out.print(f"Written to {path}", soft_wrap=True, highlight=False, markup=False)
 
 
-def _show(found: Comparison) -> None:
+def _show(comparison: Comparison) -> None:
     from cai_assets.reports.compare.metrics import label_of
     from cai_assets.reports.compare.words import NAMES, POLICIES, sentences
     from cai_assets.reports.text.numbers import change_of, interval
 
-    for sentence in sentences(found):
+    for sentence in sentences(comparison):
         out.print(sentence, markup=False, highlight=False)
-    if found.metrics is None:
+    if comparison.metrics is None:
         return
     table = terminal_table("policy", "metric", "change", "n", "verdict", right={"n"},
                            title="after minus before, on the same prompts")
-    for r in found.metrics.filter(found.metrics["policy"].is_in(POLICIES)).to_dicts():
+    for r in comparison.metrics.filter(comparison.metrics["policy"].is_in(POLICIES)).to_dicts():
         table.add_row(NAMES[r["policy"]], label_of(r), interval(change_of(r)),
                       str(r["n"]), r["verdict"])
     out.print(table)

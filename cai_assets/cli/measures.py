@@ -91,7 +91,7 @@ def _command(name: str, labeller: str | None, file: Path | None, pairs: int, sca
     return shlex.join(said)
 
 
-def _save(project: Project, found: Agreement, about: About, path: Path | None) -> Path:
+def _save(project: Project, agreement: Agreement, about: About, path: Path | None) -> Path:
     from cai_assets.reports.agreement import render
     from cai_assets.store.canonical import tagged_hash
     from cai_assets.store.layout import safe_name
@@ -99,23 +99,23 @@ def _save(project: Project, found: Agreement, about: About, path: Path | None) -
 
     stamp = tagged_hash("agreement", [about.labeller, about.file])[-8:]
     path = path or project.layout.file("reports", "agreement", safe_name(f"{about.constitution}-{stamp}.html"))
-    write_page(path, render(found, about))
+    write_page(path, render(agreement, about))
     return path
 
 
-def _show_agreement(found: Agreement, about: About) -> None:
+def _show_agreement(agreement: Agreement, about: About) -> None:
     from cai_assets.reports.agreement import measures, sentences
 
-    table = _table(f"{about.labeller} against people, {found.result.n} pairs", ("measure", "value", "interval",
-                                                                                "pairs"))
-    for measure, e in measures(found):
+    table = _table(f"{about.labeller} against people, {agreement.result.n} pairs", ("measure", "value", "interval",
+                                                                                    "pairs"))
+    for measure, e in measures(agreement):
         table.add_row(escape(measure), *_cells(e), str(e.n))
     out.print(table)
     bins = _table("confidence and accuracy", ("confidence", "pairs", "mean confidence", "accuracy"))
-    for b in found.result.reliability:
+    for b in agreement.result.reliability:
         bins.add_row(f"{b.low:.1f} to {b.high:.1f}", str(b.n), _number(b.confidence), _number(b.accuracy))
     out.print(bins)
-    for sentence in sentences(found, about):
+    for sentence in sentences(agreement, about):
         out.print(sentence, markup=False, highlight=False)
 
 
@@ -152,12 +152,12 @@ def rank_policies(
         _show_ranking(q, r)
 
 
-def _show_ranking(question: str, found: Ranking) -> None:
-    table = _table(f"{question}: {found.comparisons} comparisons on {found.prompts} prompts",
-                   ("policy", "strength", "interval", f"wins over {found.reference}", "comparisons", "prompts",
+def _show_ranking(question: str, ranking: Ranking) -> None:
+    table = _table(f"{question}: {ranking.comparisons} comparisons on {ranking.prompts} prompts",
+                   ("policy", "strength", "interval", f"wins over {ranking.reference}", "comparisons", "prompts",
                     "verdict"))
-    for s in found.standings:
-        wins = _number(None if s.policy == found.reference else s.wins.value)
+    for s in ranking.standings:
+        wins = _number(None if s.policy == ranking.reference else s.wins.value)
         table.add_row(s.policy, *_cells(s.strength), wins, str(s.comparisons), str(s.strength.n),
                       escape(": ".join(filter(None, (s.verdict, s.why)))))
     out.print(table)

@@ -180,9 +180,9 @@ def load_cases(path: Path, constitution: Constitution | None = None) -> Cases:
 
 def parse_cases(text: bytes | str, constitution: Constitution | None = None, *, where: str = "<text>") -> Cases:
     """Read tests from text. ``where`` is what problems call the file. Raise CasesError."""
-    def check(found: Cases, reader: Reader) -> None:
+    def check(cases: Cases, reader: Reader) -> None:
         if constitution is not None:
-            _report_unknown_principles(found, constitution, reader)
+            _report_unknown_principles(cases, constitution, reader)
 
     return parse_form(text, FORM, Cases, where=where, error=CasesError, given={}, check=check)
 

@@ -50,44 +50,44 @@ def attribution(context: dg.AssetExecutionContext, project: dg.ResourceParam[Pro
         "page": dg.MetadataValue.path(str(save(project.layout, found)))})
 
 
-def _row(found: Attribution, e: Entry) -> dict[str, Any]:
-    effect = effect_of(found, e) if e.seed == 0 or e.kind == "again" else {}
+def _row(attribution: Attribution, e: Entry) -> dict[str, Any]:
+    effect = effect_of(attribution, e) if e.seed == 0 or e.kind == "again" else {}
     return {"kind": e.kind, "principle": e.principle, "seed": e.seed, "version": e.key, "state": e.state, "why": e.why,
             "kept": list(e.kept), "chains": e.share.chains if e.share else None,
             "steps": e.share.steps if e.share else None, **{name: effect.get(name) for name in SHOWN}}
 
 
-def attribution_metadata(found: Attribution) -> dict[str, Any]:
+def attribution_metadata(attribution: Attribution) -> dict[str, Any]:
     """The principles at a glance, all effects, where the derived versions are, and how to make those that lack."""
-    states = [e.state for e in found.entries if e.kind == "without" and e.seed == 0]
-    numbers = {f"change_without_{e.principle}".replace("-", "_"): effect_of(found, e).get("delta")
-               for e in found.entries if e.kind == "without" and e.seed == 0}
+    states = [e.state for e in attribution.entries if e.kind == "without" and e.seed == 0]
+    numbers = {f"change_without_{e.principle}".replace("-", "_"): effect_of(attribution, e).get("delta")
+               for e in attribution.entries if e.kind == "without" and e.seed == 0}
     return {
-        "principles": dg.MetadataValue.md(short_table(found)),
-        "effects": dg.MetadataValue.md("\n".join(f"- {line}" for line in sentences(found))
-                                       + "".join(f"\n\n**{p}**\n\n{table(found, p)}" for p in POLICIES)),
-        "derived_versions": dg.MetadataValue.md(partition_links(found)),
-        "how_to_make_the_others": dg.MetadataValue.md(how_to(found)),
+        "principles": dg.MetadataValue.md(short_table(attribution)),
+        "effects": dg.MetadataValue.md("\n".join(f"- {line}" for line in sentences(attribution))
+                                       + "".join(f"\n\n**{p}**\n\n{table(attribution, p)}" for p in POLICIES)),
+        "derived_versions": dg.MetadataValue.md(partition_links(attribution)),
+        "how_to_make_the_others": dg.MetadataValue.md(how_to(attribution)),
         "measured": states.count("measured"), "principles_left_out": len(states) - states.count("cannot be made"),
         **{name: value for name, value in numbers.items() if value is not None},
     }
 
 
-def partition_links(found: Attribution) -> str:
+def partition_links(attribution: Attribution) -> str:
     """Each derived version with its state: a link where it is a partition."""
     rows = []
-    for e in found.entries:
+    for e in attribution.entries:
         at = f"/assets/suite_results?view=partitions&partition={quote(str(e.key))}"
         link = tables.Live(f"[{e.key}]({at})") if e.state in {"measured", "registered"} else None
         rows.append((link or e.key or f"without {e.principle}", state_of(e)))
     return tables.table(("version", "state"), rows)
 
 
-def how_to(found: Attribution) -> str:
+def how_to(attribution: Attribution) -> str:
     """The command, and the way in the UI for versions that are registered."""
-    lines = [f"```\ncai attribute {found.version} --plan\ncai attribute {found.version}\n```",
+    lines = [f"```\ncai attribute {attribution.version} --plan\ncai attribute {attribution.version}\n```",
              "The first shows the cost; the second asks, registers each derived version, and materializes it."]
-    waiting = [e.key for e in found.entries if e.state == "registered" and e.key and not e.seed]
+    waiting = [e.key for e in attribution.entries if e.state == "registered" and e.key and not e.seed]
     if waiting:
         lines.append("Registered but not comparable yet. In the UI: materialize these partitions with the job 'all', "
                      f"then this asset again: {', '.join(waiting)}.")

@@ -108,13 +108,13 @@ def constitution(context: dg.AssetExecutionContext, project: dg.ResourceParam[Pr
     })
 
 
-def change_metadata(project: Project, key: str, found: Constitution) -> dict[str, Any]:
+def change_metadata(project: Project, key: str, constitution: Constitution) -> dict[str, Any]:
     """What changed since the version registered before; for a derived version, since the one it comes from."""
     origin = Derivations(project.layout).origin(key)
     before = origin.version if origin else previous(key, project.snapshots)
     if before is None:
         return {}
-    changes = dg.MetadataValue.md(markdown(diff(project.snapshots.load(before), found)))
+    changes = dg.MetadataValue.md(markdown(diff(project.snapshots.load(before), constitution)))
     return {"derived_from" if origin else "previous": before, "changes": changes}
 
 
@@ -130,8 +130,8 @@ def planned(context: dg.AssetExecutionContext, project: Project, key: str) -> di
     return plan.as_dict()
 
 
-def principle_table(found: Constitution) -> str:
+def principle_table(constitution: Constitution) -> str:
     """Principles as a table: where each takes part, and its weight."""
     return table(("principle", "critique", "preference", "evaluation", "weight", "tags"), [
         (p.id, *("✓" if request else "" for request in (p.critique, p.preference, p.evaluation)), f"{p.weight:g}",
-         ", ".join(p.tags)) for p in found.principles])
+         ", ".join(p.tags)) for p in constitution.principles])

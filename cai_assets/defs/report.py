@@ -29,9 +29,9 @@ def report(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
                        metadata={"page": dg.MetadataValue.path(str(page)), **report_metadata(found)})
 
 
-def report_metadata(found: Evidence) -> dict[str, Any]:
+def report_metadata(evidence: Evidence) -> dict[str, Any]:
     """The answers in a word each, and every headline figure as a number."""
-    return {"headline": dg.MetadataValue.md(headline(found)), **numbers(figures(found))}
+    return {"headline": dg.MetadataValue.md(headline(evidence)), **numbers(figures(evidence))}
 
 
 assets = [report]

@@ -30,16 +30,16 @@ def round_quality(context: dg.AssetExecutionContext, project: dg.ResourceParam[P
                        details={**tables, "chains": found.chains, "of": found.of})
 
 
-def round_metadata(found: Rounds) -> dict[str, Any]:
+def round_metadata(rounds: Rounds) -> dict[str, Any]:
     """The curve, where it stops paying in words, the table, and the numbers that plot over versions."""
-    stops = {q: stops_paying(found.metrics, q) for q in QUESTIONS}
+    stops = {q: stops_paying(rounds.metrics, q) for q in QUESTIONS}
     numbers: dict[str, Any] = {f"{q}_rounds_that_gain": s.paying for q, s in stops.items() if s.rounds}
-    last = found.metrics.filter(kind="win rate", against="initial").sort("round").group_by("measure").last()
+    last = rounds.metrics.filter(kind="win rate", against="initial").sort("round").group_by("measure").last()
     numbers |= {f"{r['measure']}_last_over_initial": r["value"] for r in last.to_dicts() if r["value"] is not None}
-    return {"curve": dg.MetadataValue.md(chart(found.metrics)),
+    return {"curve": dg.MetadataValue.md(chart(rounds.metrics)),
             "stops_paying": dg.MetadataValue.md("\n\n".join(stop_sentence(s) for s in stops.values())),
-            "rounds": dg.MetadataValue.md(markdown(found.metrics)), "chains": found.chains,
-            "chains_there_are": found.of, **numbers}
+            "rounds": dg.MetadataValue.md(markdown(rounds.metrics)), "chains": rounds.chains,
+            "chains_there_are": rounds.of, **numbers}
 
 
 assets = [round_quality]

@@ -114,13 +114,13 @@ def judged(chains: Sequence[Chain], *, ask: Ask, style: Style, limit: int) -> Ju
     return Judged(drawn, judge_rounds(drawn, ask=ask, style=style), len(chains))
 
 
-def measured(found: Judged, *, enough: int, confidence: float) -> Rounds:
+def measured(judged: Judged, *, enough: int, confidence: float) -> Rounds:
     """What the verdicts come to, and the measures of the texts themselves. ``enough``: with fewer chains a gain is 'too
     few to tell'."""
-    texts = _measured(found.drawn)
-    metrics = [*_win_rates(found.rows, found.drawn, enough, confidence), *_levels(texts, found.drawn, confidence)]
-    return Rounds(pl.DataFrame(metrics, METRICS_SCHEMA, orient="row"), pl.DataFrame(found.rows, ROWS_SCHEMA),
-                  pl.DataFrame(texts, TEXTS_SCHEMA), len(found.drawn), found.of)
+    texts = _measured(judged.drawn)
+    metrics = [*_win_rates(judged.rows, judged.drawn, enough, confidence), *_levels(texts, judged.drawn, confidence)]
+    return Rounds(pl.DataFrame(metrics, METRICS_SCHEMA, orient="row"), pl.DataFrame(judged.rows, ROWS_SCHEMA),
+                  pl.DataFrame(texts, TEXTS_SCHEMA), len(judged.drawn), judged.of)
 
 
 def chains_of(responses: pl.DataFrame, revisions: pl.DataFrame) -> list[Chain]:

@@ -81,13 +81,13 @@ def _evaluated(subject: Subject) -> str:
         ("metric", "prompts", "value [interval] (count)", "ungraded"), rows)
 
 
-def _shaped(found: Influence) -> str:
+def _shaped(influence: Influence) -> str:
     principles = [(p.id, p.critique or "", p.revision or "", p.preference or "", f"{p.rows:,}", f"{p.text_share:.1%}",
                    f"{p.labels:,}", f"{p.label_share:.1%}", "" if p.mean_strength is None else f"{p.mean_strength:.3f}")
-                  for p in found.principles]
-    prompts = [(g.source, g.kind, g.category, f"{g.prompts:,}") for g in found.prompts]
+                  for p in influence.principles]
+    prompts = [(g.source, g.kind, g.category, f"{g.prompts:,}") for g in influence.prompts]
     header = ("principle", "critique request", "revision request", "preference request", "rows",
-              f"share of {found.measure}", "labels", "share of labels", "mean strength")
+              f"share of {influence.measure}", "labels", "share of labels", "mean strength")
     return table(header, principles) + "\n\n" + table(("prompts from", "kind", "category", "prompts"), prompts)
 
 

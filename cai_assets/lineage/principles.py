@@ -91,26 +91,26 @@ class Influence(_Fixed):
 
 
 def influence(
-    found: Graph, store: RowStore, trained: Mapping[str, pl.DataFrame], constitutions: Mapping[str, Constitution],
+    graph: Graph, store: RowStore, trained: Mapping[str, pl.DataFrame], constitutions: Mapping[str, Constitution],
     versions: Mapping[str, str | None] | None = None,
 ) -> Influence:
     """What shaped a checkpoint. ``trained``: training rows by checkpoint, as TRAINED; ``versions``: of checkpoints."""
-    placed = {name: found.places(frame["row_id"]) for name, frame in sorted(trained.items())}
-    times = np.zeros(found.rows.height, dtype=np.int64)
+    placed = {name: graph.places(frame["row_id"]) for name, frame in sorted(trained.items())}
+    times = np.zeros(graph.rows.height, dtype=np.int64)
     for places in placed.values():
         times = np.maximum(times, np.bincount(places[places >= 0], minlength=len(times)))
     used = np.flatnonzero(times).astype(np.int32)
     known = np.full(len(times), -1, dtype=np.int64)
-    known[used] = tokens(found, store, used)
-    label = found.rows["p_chosen"].is_not_null().to_numpy()[used]
-    supervised = used[~label & ~found.of("prompts", used)]
-    measure, size = measured(found, supervised, known[supervised])
+    known[used] = tokens(graph, store, used)
+    label = graph.rows["p_chosen"].is_not_null().to_numpy()[used]
+    supervised = used[~label & ~graph.of("prompts", used)]
+    measure, size = measured(graph, supervised, known[supervised])
     counted = _Counted(supervised, times[supervised], size * times[supervised], used[label])
     graded = _graded(trained, versions or {})
     return Influence(
-        measure=measure, principles=_principles(found, counted, graded, constitutions),
-        prompts=_prompts(found.parts, trained),
-        stages={name: _stage(found, trained[name], places, known) for name, places in placed.items()})
+        measure=measure, principles=_principles(graph, counted, graded, constitutions),
+        prompts=_prompts(graph.parts, trained),
+        stages={name: _stage(graph, trained[name], places, known) for name, places in placed.items()})
 
 
 class _Counted(NamedTuple):
@@ -122,21 +122,21 @@ class _Counted(NamedTuple):
     labels: Places
 
 
-def _stage(found: Graph, trained: pl.DataFrame, placed: Places, known: Counts) -> Stage:
+def _stage(graph: Graph, trained: pl.DataFrame, placed: Places, known: Counts) -> Stage:
     places, times = np.unique(placed[placed >= 0], return_counts=True)
-    measure, size = measured(found, places, known[places])
+    measure, size = measured(graph, places, known[places])
     return Stage(rows=trained.height, held_out=int(trained["held_out"].sum()), measure=measure,
                  text=int((size * times).sum()))
 
 
 def _principles(
-    found: Graph, counted: _Counted, graded: pl.DataFrame, constitutions: Mapping[str, Constitution]
+    graph: Graph, counted: _Counted, graded: pl.DataFrame, constitutions: Mapping[str, Constitution]
 ) -> tuple[PrincipleShare, ...]:
     total = {"rows": int(counted.times.sum()), "text": int(counted.text.sum()), "labels": len(counted.labels),
              "graded": graded["prompt_id"].n_unique()}
-    drawn = found.drawn()
+    drawn = graph.drawn()
     counts: dict[tuple[str, str], dict[str, Any]] = {}
-    for frame in (_own(drawn, counted), _chains(found, drawn, counted), _labels(found, drawn, counted.labels),
+    for frame in (_own(drawn, counted), _chains(graph, drawn, counted), _labels(graph, drawn, counted.labels),
                   graded.group_by(BY).agg(graded=pl.len())):
         for row in frame.iter_rows(named=True):
             key = (row.pop("version"), row.pop("principle"))
@@ -152,27 +152,27 @@ def _own(drawn: pl.DataFrame, counted: _Counted) -> pl.DataFrame:
     return drawn.join(_placed(own), on="place").group_by(BY).agg(pl.col("rows", "text").sum())
 
 
-def _labels(found: Graph, drawn: pl.DataFrame, places: Places) -> pl.DataFrame:
+def _labels(graph: Graph, drawn: pl.DataFrame, places: Places) -> pl.DataFrame:
     """``labels`` and ``mean_strength`` by version and principle; ALL_AT_ONCE for labels that drew none."""
-    places = places[found.of(LABELS, places)]
+    places = places[graph.of(LABELS, places)]
     about = pl.DataFrame({"place": places}).with_columns(
-        part=found.rows["part"].gather(places), p_chosen=found.rows["p_chosen"].gather(places)).join(
-        found.assets().select("part", "version"), on="part")
+        part=graph.rows["part"].gather(places), p_chosen=graph.rows["p_chosen"].gather(places)).join(
+        graph.assets().select("part", "version"), on="part")
     each = _placed(about).join(drawn.select("place", "principle"), on="place", how="left").with_columns(
         pl.col("principle").fill_null(ALL_AT_ONCE))
     return each.group_by(BY).agg(labels=pl.len(), mean_strength=pl.col("p_chosen").mean().round(DIGITS))
 
 
-def _chains(found: Graph, drawn: pl.DataFrame, counted: _Counted) -> pl.DataFrame:
+def _chains(graph: Graph, drawn: pl.DataFrame, counted: _Counted) -> pl.DataFrame:
     """``chain_rows`` by version and principle: supervised rows with the principle anywhere in their chain."""
     names = drawn.select(BY).unique(maintain_order=True).with_row_index("code")
     coded = drawn.join(names, on=BY, nulls_equal=True).select("place", "code")
     rows = []
     for start in range(0, names.height, BITS):
         some = coded.filter(pl.col("code").is_between(start, start + BITS - 1))
-        own = np.zeros(found.rows.height, dtype=np.uint64)
+        own = np.zeros(graph.rows.height, dtype=np.uint64)
         np.bitwise_or.at(own, some["place"].to_numpy(), _bit(some["code"].to_numpy() - start))
-        reached = spread(own, found.parents)[counted.rows]
+        reached = spread(own, graph.parents)[counted.rows]
         rows += [int(counted.times[reached & _bit(np.uint32(i)) != 0].sum())
                  for i in range(min(BITS, names.height - start))]
     chains = names.with_columns(chain_rows=pl.Series(rows, dtype=pl.Int64)).drop("code")

@@ -53,9 +53,9 @@ class UsedRows:
     ``found``: the graph of all of them, or None: it is made when it is needed.
     """
 
-    def __init__(self, found: Graph | None, tables: Sequence[Table], store: RowStore,
+    def __init__(self, graph: Graph | None, tables: Sequence[Table], store: RowStore,
                  trained: Mapping[str, pl.DataFrame], *, every: bool = False) -> None:
-        self._found, self._tables, self._store, self._trained, self._every = found, tables, store, trained, every
+        self._found, self._tables, self._store, self._trained, self._every = graph, tables, store, trained, every
 
     @cached_property
     def _graph(self) -> Graph:
@@ -132,13 +132,13 @@ def _of_part(part: Part, only: Sequence[str], rows: pl.Series | None) -> pl.Data
     return read_rows(part, rows, only)
 
 
-def _characters(rows: pl.DataFrame, found: Graph, places: Places) -> pl.Series:
+def _characters(rows: pl.DataFrame, graph: Graph, places: Places) -> pl.Series:
     """As ``sizes.lengths``, for rows whose texts are at hand."""
     text, prompt = pl.col("text").str.len_chars(), pl.col("asset") == "prompts"
     size = pl.when(prompt).then(said(pl.col("messages"))).otherwise(text)
     each = rows.select(characters=size.cast(pl.Int64).fill_null(0)).to_series().to_numpy().copy()
-    labels = found.of(LABELS, places)
-    each[labels] = lengths(found, places[labels])
+    labels = graph.of(LABELS, places)
+    each[labels] = lengths(graph, places[labels])
     return pl.Series("characters", each)
 
 

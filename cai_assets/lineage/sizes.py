@@ -24,39 +24,39 @@ CALLS = tuple(dict.fromkeys(step for a in GRAPH if any(s.calls for s in a.rows) 
 UNKNOWN = -1
 
 
-def tokens(found: Graph, store: RowStore, places: Places) -> Counts:
+def tokens(graph: Graph, store: RowStore, places: Places) -> Counts:
     """Completion tokens of each place (sorted), UNKNOWN where the store does not have the call."""
-    return _of(found, places, lambda own: _tokens(found, store, own))
+    return _of(graph, places, lambda own: _tokens(graph, store, own))
 
 
-def lengths(found: Graph, places: Places) -> Counts:
+def lengths(graph: Graph, places: Places) -> Counts:
     """Characters of the text of each place (sorted)."""
-    return _of(found, places, lambda own: np.concatenate(
-        [np.zeros(0, np.int64), *(characters(part, at).to_numpy() for part, _, at in found.by_part(own))]))
+    return _of(graph, places, lambda own: np.concatenate(
+        [np.zeros(0, np.int64), *(characters(part, at).to_numpy() for part, _, at in graph.by_part(own))]))
 
 
-def measured(found: Graph, places: Places, known: Counts) -> tuple[Measure, Counts]:
+def measured(graph: Graph, places: Places, known: Counts) -> tuple[Measure, Counts]:
     """The size of each place (sorted) and its unit: ``known`` tokens if every row's are known, else characters."""
     if len(places) and (known >= 0).all():
         return "completion tokens", known
-    return "characters", lengths(found, places)
+    return "characters", lengths(graph, places)
 
 
-def _of(found: Graph, places: Places, count: Callable[[Places], Counts]) -> Counts:
+def _of(graph: Graph, places: Places, count: Callable[[Places], Counts]) -> Counts:
     """``count`` for rows that are texts of their own; for labels the sum over their responses, if each is known."""
-    above = np.where(found.of(LABELS, places), np.stack([p[places] for p in found.parents]), UNKNOWN)
+    above = np.where(graph.of(LABELS, places), np.stack([p[places] for p in graph.parents]), UNKNOWN)
     labels = (above >= 0).any(axis=0)
     own = np.unique(np.concatenate([places[~labels], above[above >= 0]]))
-    size = np.full(len(found.parents[0]) + 1, 0, dtype=np.int64)  # a parent of -1 finds the last entry, which is 0
+    size = np.full(len(graph.parents[0]) + 1, 0, dtype=np.int64)  # a parent of -1 finds the last entry, which is 0
     size[own] = count(own)
     both = size[above]
     return np.where(labels, np.where((both < 0).any(axis=0), UNKNOWN, both.sum(axis=0)), size[places])
 
 
-def _tokens(found: Graph, store: RowStore, own: Places) -> Counts:
-    frames = [_keys(part, here, at) for part, here, at in found.by_part(own) if part.shape.calls]
+def _tokens(graph: Graph, store: RowStore, own: Places) -> Counts:
+    frames = [_keys(part, here, at) for part, here, at in graph.by_part(own) if part.shape.calls]
     keys = pl.concat([pl.DataFrame(schema={"place": pl.Int32, "row_key": pl.String}), *frames])
-    size = np.full(len(found.parents[0]), UNKNOWN, dtype=np.int64)
+    size = np.full(len(graph.parents[0]), UNKNOWN, dtype=np.int64)
     for step in reversed(CALLS):
         counted = store.tokens(step, keys).reverse()  # what is stored first is written last, and stays
         size[counted["place"].to_numpy()] = counted["completion_tokens"].to_numpy()

@@ -35,19 +35,20 @@ class About:
     command: str
 
 
-def measures(found: Agreement) -> list[tuple[str, Estimate]]:
+def measures(agreement: Agreement) -> list[tuple[str, Estimate]]:
     """Every measure by its name in words, Cohen's kappa and the rule on length included."""
-    result = found.result
+    result = agreement.result
     shares = [(name, getattr(result, field)) for name, field in MEASURES]
     kappa = Estimate(result.kappa, result.accuracy_debiased.n, result.kappa_low, result.kappa_high)
-    return [*shares, ("Cohen's kappa (A, B, and tie)", kappa), (LONGER, found.longer)]
+    return [*shares, ("Cohen's kappa (A, B, and tie)", kappa), (LONGER, agreement.longer)]
 
 
-def sentences(found: Agreement, about: About) -> list[str]:
+def sentences(agreement: Agreement, about: About) -> list[str]:
     """What was found, in words."""
-    result = found.result
-    said = [f"{about.labeller} agrees with people on {result.accuracy_debiased} of the pairs: {_than_a_coin(found)}.",
-            f"Both orders agree on {result.consistency}; Cohen's kappa is {dict(measures(found))[_KAPPA]}."]
+    result = agreement.result
+    said = [f"{about.labeller} agrees with people on {result.accuracy_debiased} of the pairs: "
+            f"{_than_a_coin(agreement)}.",
+            f"Both orders agree on {result.consistency}; Cohen's kappa is {dict(measures(agreement))[_KAPPA]}."]
     if result.calibration_error is not None:
         said.append(f"Confidence and accuracy differ by {result.calibration_error:.3f} on average.")
     if result.n < ENOUGH:
@@ -58,42 +59,43 @@ def sentences(found: Agreement, about: About) -> list[str]:
 _KAPPA = "Cohen's kappa (A, B and tie)"
 
 
-def _than_a_coin(found: Agreement) -> str:
+def _than_a_coin(agreement: Agreement) -> str:
     return {"better": "better than a coin flip", "worse": "worse than a coin flip",
-            NOT_SEEN: "no evidence of a difference from a coin flip"}.get(found.verdict, found.verdict)
+            NOT_SEEN: "no evidence of a difference from a coin flip"}.get(agreement.verdict, agreement.verdict)
 
 
-def as_dict(found: Agreement, about: About) -> dict[str, Any]:
+def as_dict(agreement: Agreement, about: About) -> dict[str, Any]:
     """Plain JSON."""
-    return {"about": asdict(about), "verdict": found.verdict, "result": found.result.model_dump(mode="json"),
-            "longer": asdict(found.longer), "by_principle": {k: asdict(v) for k, v in found.by_principle.items()},
-            "disagreements": [asdict(d) for d in found.disagreements]}
+    return {"about": asdict(about), "verdict": agreement.verdict, "result": agreement.result.model_dump(mode="json"),
+            "longer": asdict(agreement.longer),
+            "by_principle": {k: asdict(v) for k, v in agreement.by_principle.items()},
+            "disagreements": [asdict(d) for d in agreement.disagreements]}
 
 
-def render(found: Agreement, about: About) -> str:
+def render(agreement: Agreement, about: About) -> str:
     """The page."""
-    sections = [Section("Agreement", list(_agreement(found, about))),
-                Section("Reliability", list(_reliability(found, about))),
-                Section("By principle", list(_by_principle(found, about))),
-                Section("Confident disagreements with people", list(_disagreements(found))),
-                Section("How to reproduce", [Text(about.command, code=True), *_ungraded(found)])]
-    return page(f"Agreement with people: {about.labeller}", sections, summary=sentences(found, about),
+    sections = [Section("Agreement", list(_agreement(agreement, about))),
+                Section("Reliability", list(_reliability(agreement, about))),
+                Section("By principle", list(_by_principle(agreement, about))),
+                Section("Confident disagreements with people", list(_disagreements(agreement))),
+                Section("How to reproduce", [Text(about.command, code=True), *_ungraded(agreement)])]
+    return page(f"Agreement with people: {about.labeller}", sections, summary=sentences(agreement, about),
                 footer=f"Constitution {about.constitution}; human comparisons: {about.file}")
 
 
-def _source(found: Agreement, about: About) -> Source:
-    return Source(about.command, f"{found.result.n} comparisons of {about.file}")
+def _source(agreement: Agreement, about: About) -> Source:
+    return Source(about.command, f"{agreement.result.n} comparisons of {about.file}")
 
 
-def _agreement(found: Agreement, about: About) -> Iterator[Block]:
-    source, rows = _source(found, about), dict(measures(found))
+def _agreement(agreement: Agreement, about: About) -> Iterator[Block]:
+    source, rows = _source(agreement, about), dict(measures(agreement))
     shares = {name: e for name, e in rows.items() if name not in {_KAPPA, "ungraded"}}
     yield Figure(both(partial(intervals, shares, axis="share of pairs", line=CHANCE, bounds=(0.0, 1.0))),
                  "Agreement with people", "The dashed line is guessing.", source.command, source.rests_on,
                  words="; ".join(f"{name}: {e}" for name, e in shares.items()) + ".")
     yield Table("Every measure, with interval and count", ("measure", "value", "interval", "pairs"), [
         (name, e.value, _ends(e), e.n) for name, e in rows.items()] + [
-        ("expected calibration error", found.result.calibration_error, "–", found.result.accuracy_debiased.n)],
+        ("expected calibration error", agreement.result.calibration_error, "–", agreement.result.accuracy_debiased.n)],
         note="A contradiction between the two orders counts as a tie, and as a disagreement for kappa. A labeler no "
              "better than the length rule may have learned length.", source=source)
 
@@ -102,9 +104,9 @@ def _ends(e: Estimate) -> str:
     return "–" if e.low is None or e.high is None else f"{e.low:.3f} to {e.high:.3f}"
 
 
-def _reliability(found: Agreement, about: About) -> Iterator[Block]:
-    source = _source(found, about)
-    bins = [b for b in found.result.reliability if b.n]
+def _reliability(agreement: Agreement, about: About) -> Iterator[Block]:
+    source = _source(agreement, about)
+    bins = [b for b in agreement.result.reliability if b.n]
     points = [Point(f"n = {b.n}", Estimate(b.confidence, b.n), bin_accuracy(b)) for b in bins]
     yield Figure(both(partial(scatter, points, diagonal=True, bounds=((0.5, 1.0), (0.0, 1.0)),
                               x_axis="labeler confidence", y_axis="agrees with people")),
@@ -114,26 +116,26 @@ def _reliability(found: Agreement, about: About) -> Iterator[Block]:
                      f"confidence {b.confidence:.2f}: accuracy {bin_accuracy(b)}" for b in bins) + ".")
     yield Table("Bins of the diagram", ("confidence", "pairs", "mean confidence", "agrees", "interval"), [
         (f"{b.low:.1f} to {b.high:.1f}", b.n, b.confidence, b.accuracy, _ends(bin_accuracy(b)))
-        for b in found.result.reliability])
+        for b in agreement.result.reliability])
 
 
-def _by_principle(found: Agreement, about: About) -> Iterator[Block]:
-    source = _source(found, about)
+def _by_principle(agreement: Agreement, about: About) -> Iterator[Block]:
+    source = _source(agreement, about)
     yield Table("Agreement by the principle that judged the pair", ("principle", "agrees", "interval", "pairs"), [
-        (name, e.value, _ends(e), e.n) for name, e in found.by_principle.items()],
+        (name, e.value, _ends(e), e.n) for name, e in agreement.by_principle.items()],
         note="There are few pairs per principle: intervals are wide, and some look good or bad by "
              "chance.", source=source)
 
 
-def _disagreements(found: Agreement) -> Iterator[Block]:
-    for d in found.disagreements:
+def _disagreements(agreement: Agreement) -> Iterator[Block]:
+    for d in agreement.disagreements:
         yield Group(f"{d.pair_id}: sure {d.sure:.2f}", [
             Passage("Prompt", d.prompt[:LONG]), Passage("People chose", d.chosen_by_people[:LONG]),
             Passage("The labeler chose", d.chosen_by_labeller[:LONG])])
 
 
-def _ungraded(found: Agreement) -> Iterator[Block]:
-    if found.result.errors:
-        yield Table("Why pairs are ungraded", ("reason", "pairs"), list(found.result.errors.items()))
-    if found.result.unusable:
-        yield Text(f"{found.result.unusable} rows of the file are not usable comparisons and were excluded.")
+def _ungraded(agreement: Agreement) -> Iterator[Block]:
+    if agreement.result.errors:
+        yield Table("Why pairs are ungraded", ("reason", "pairs"), list(agreement.result.errors.items()))
+    if agreement.result.unusable:
+        yield Text(f"{agreement.result.unusable} rows of the file are not usable comparisons and were excluded.")

@@ -33,14 +33,14 @@ STYLES = {"equal": "dim", "delete": "red", "insert": "green"}
 MARKS = {"equal": ("", ""), "delete": ("[-", "-]"), "insert": ("{+", "+}")}  # as in git: without colours too
 
 
-def markdown(found: Diff, limit: int = SHOWN) -> str:
+def markdown(diff: Diff, limit: int = SHOWN) -> str:
     """A ``diff`` code block, at most ``limit`` (300 or more) characters: what touches most comes first.
 
     Dagster colours such blocks, and shows them without a click while they are under 1,000 characters.
     """
-    if found.empty:
-        return _counts(found)
-    head, changes, cosmetic = f"{_counts(found)}\n\n", _by_effect(found), list(_cosmetic(found))
+    if diff.empty:
+        return _counts(diff)
+    head, changes, cosmetic = f"{_counts(diff)}\n\n", _by_effect(diff), list(_cosmetic(diff))
     headings = [*(_heading(c) for c in changes), *cosmetic]
     if len(head + _fence(headings)) > limit:
         return _headings_only(head, headings, limit)
@@ -49,13 +49,13 @@ def markdown(found: Diff, limit: int = SHOWN) -> str:
     return next(text for text in texts if len(text) <= limit)
 
 
-def terminal(found: Diff, touched: Sequence[Touch]) -> RenderableType:
+def terminal(diff: Diff, touched: Sequence[Touch]) -> RenderableType:
     """Every change, word by word and coloured, then what each touches. ``touched``: from ``diff.touches``."""
-    parts: list[RenderableType] = [Text(f"{_title(found.before)} → {_title(found.after)}: {_counts(found)}")]
-    groups = [(c.label, c.texts) for c in _by_effect(found)]
-    if found.cosmetic:
+    parts: list[RenderableType] = [Text(f"{_title(diff.before)} → {_title(diff.after)}: {_counts(diff)}")]
+    groups = [(c.label, c.texts) for c in _by_effect(diff)]
+    if diff.cosmetic:
         groups.append(("cosmetic: no effect", tuple(
-            TextChange(f"{c.principle or 'constitution'} {c.field}", c.before, c.after) for c in found.cosmetic)))
+            TextChange(f"{c.principle or 'constitution'} {c.field}", c.before, c.after) for c in diff.cosmetic)))
     for label, texts in groups:
         parts.append(Text(f"\n{label}", style="bold"))
         parts += [Padding(_words(t), (0, 0, 0, 2), expand=False) for t in texts]
@@ -82,36 +82,36 @@ def touch_table(touched: Sequence[Touch]) -> Table:
     return table
 
 
-def to_json(found: Diff, touched: Sequence[Touch]) -> dict[str, Any]:
+def to_json(diff: Diff, touched: Sequence[Touch]) -> dict[str, Any]:
     """Everything as plain JSON. Word operations are ``[op, text]``; shares are from 0 to 1, or null."""
     return {
-        "before": _identity(found.before), "after": _identity(found.after), "unchanged": found.unchanged,
+        "before": _identity(diff.before), "after": _identity(diff.after), "unchanged": diff.unchanged,
         "changes": [{"kind": c.kind, "id": c.id, "texts": [_text_json(t) for t in c.texts],
-                     "weight": [None if p is None else p.weight for p in (c.before, c.after)]} for c in found.changes],
+                     "weight": [None if p is None else p.weight for p in (c.before, c.after)]} for c in diff.changes],
         "few_shots": [{"use": s.use, "examples": [len(s.before), len(s.after)],
-                       "texts": [_text_json(t) for t in s.texts]} for s in found.shots],
-        "cosmetic": [c._asdict() for c in found.cosmetic],
+                       "texts": [_text_json(t) for t in s.texts]} for s in diff.shots],
+        "cosmetic": [c._asdict() for c in diff.cosmetic],
         "touches": [t._asdict() for t in touched],
     }
 
 
-def _by_effect(found: Diff) -> list[Change | ShotChange]:
+def _by_effect(diff: Diff) -> list[Change | ShotChange]:
     """Counting changes, those that touch most of the supervised half first, then of the labels, then of judgements."""
-    share = {(t.change, t.asset): t.rows or 0.0 for t in touches(found)}
+    share = {(t.change, t.asset): t.rows or 0.0 for t in touches(diff)}
 
     def effect(change: Change | ShotChange) -> tuple[float, ...]:
         return tuple(-share.get((change.label, a), 0.0) for a in ("revisions", "preference_pairs", "evaluation"))
 
-    return sorted([*found.shots, *found.changes], key=effect)
+    return sorted([*diff.shots, *diff.changes], key=effect)
 
 
-def _counts(found: Diff) -> str:
-    if found.empty:
+def _counts(diff: Diff) -> str:
+    if diff.empty:
         return "no change"
-    kinds = Counter(c.kind for c in found.changes)
-    counts = [f"{n} {kind}" for kind, n in kinds.items()] + [c.label for c in found.shots]
-    counts += [f"{found.unchanged} unchanged", *([f"{len(found.cosmetic)} cosmetic"] if found.cosmetic else [])]
-    return ", ".join(counts) + ("" if together(found) else ": nothing to recompute")
+    kinds = Counter(c.kind for c in diff.changes)
+    counts = [f"{n} {kind}" for kind, n in kinds.items()] + [c.label for c in diff.shots]
+    counts += [f"{diff.unchanged} unchanged", *([f"{len(diff.cosmetic)} cosmetic"] if diff.cosmetic else [])]
+    return ", ".join(counts) + ("" if together(diff) else ": nothing to recompute")
 
 
 def _heading(change: Change | ShotChange) -> str:
@@ -158,8 +158,8 @@ def _context(words: list[str], *, first: bool, last: bool) -> list[str]:
     return [*words[:head], "…", *words[len(words) - tail :]]
 
 
-def _cosmetic(found: Diff) -> Iterable[str]:
-    for c in found.cosmetic:
+def _cosmetic(diff: Diff) -> Iterable[str]:
+    for c in diff.cosmetic:
         yield shorten(f"# cosmetic: {c.principle or 'constitution'}: {c.field}", WIDTH)
 
 

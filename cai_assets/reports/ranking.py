@@ -47,12 +47,13 @@ def ranking(
     return rank(found, reference=BASE, confidence=confidence, enough=enough)
 
 
-def as_dict(found: Ranking) -> dict[str, Any]:
+def as_dict(ranking: Ranking) -> dict[str, Any]:
     """Plain JSON; an infinite end is null, like an unknown one."""
-    return {"reference": found.reference, "comparisons": found.comparisons, "prompts": found.prompts, "policies": [
-        {"policy": s.policy, "strength": _plain(s.strength), "wins_over_reference": _plain(s.wins),
-         "comparisons": s.comparisons, "prompts": s.strength.n, "verdict": s.verdict, "why": s.why}
-        for s in found.standings]}
+    policies = [{"policy": s.policy, "strength": _plain(s.strength), "wins_over_reference": _plain(s.wins),
+                 "comparisons": s.comparisons, "prompts": s.strength.n, "verdict": s.verdict, "why": s.why}
+                for s in ranking.standings]
+    return {"reference": ranking.reference, "comparisons": ranking.comparisons, "prompts": ranking.prompts,
+            "policies": policies}
 
 
 def _plain(e: Estimate) -> dict[str, float | None]:

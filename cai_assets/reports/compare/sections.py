@@ -117,11 +117,11 @@ def _rates(r: Rates) -> tuple[object, ...]:
     return r.pairs, r.ungraded, share(r.consistent), share(r.ties), amount(r.strength)
 
 
-def _flips(found: Labels) -> Iterator[Block]:
-    yield Table("Where labels went, on pairs in both", ("before", "after", "pairs"), found.moves.rows(),
+def _flips(labels: Labels) -> Iterator[Block]:
+    yield Table("Where labels went, on pairs in both", ("before", "after", "pairs"), labels.moves.rows(),
                 note="1 and 2 are the two responses, in the order of their texts, whatever their letters.")
-    yield _table("Flips by the principle that judges now", found.by_principle)
-    for r in found.examples.to_dicts():
+    yield _table("Flips by the principle that judges now", labels.by_principle)
+    for r in labels.examples.to_dicts():
         now = r["principle_id_after"] or "all principles"
         then = "" if r["principle_id"] == r["principle_id_after"] else f" (before: by {r['principle_id']})"
         yield Diff(f"{r['prompt_id']}, by {now}{then}", r["first"][:SHOWN_CHARACTERS],
@@ -129,28 +129,30 @@ def _flips(found: Labels) -> Iterator[Block]:
                    note=f"probability of the struck response: {r['p']:.2f} before, {r['p_after']:.2f} after")
 
 
-def revisions(found: Revisions | None) -> Iterator[Block]:
+def revisions(revisions: Revisions | None) -> Iterator[Block]:
     """Counts, by principle, and texts: most changed first, then a sample."""
-    if found is None:
+    if revisions is None:
         yield Text("At least one version has no revisions.")
         return
-    counts = [("the same text", found.count("same")), ("different text", found.count("changed")),
-              *[(f"of these, {name}", n) for name, n in found.causes().items()],
-              ("no longer present", found.count("lost")), ("newly present", found.count("new")),
-              ("missing in both", found.count("none")), ("only in the first version", found.count("only before")),
-              ("only in the second version", found.count("only after"))]
+    counts = [("the same text", revisions.count("same")), ("different text", revisions.count("changed")),
+              *[(f"of these, {name}", n) for name, n in revisions.causes().items()],
+              ("no longer present", revisions.count("lost")), ("newly present", revisions.count("new")),
+              ("missing in both", revisions.count("none")),
+              ("only in the first version", revisions.count("only before")),
+              ("only in the second version", revisions.count("only after"))]
     yield Table("Revisions of the same prompt and round", ("what", "revisions"),
                 [*counts[:2], *(row for row in counts[2:] if row[1])],
                 note=f"{EDITED}: its request was rewritten. {ANOTHER}: the prompt and round now draw a different one. "
                      f"{SAME}: an earlier round of the chain or a setting changed.")
-    yield _table("By the principle drawn now", found.by_principle)
-    limited = "" if found.measured == found.count("changed") else f" Measured on a sample of {found.measured} by hash."
-    if found.worst.height:
+    yield _table("By the principle drawn now", revisions.by_principle)
+    sampled = revisions.measured != revisions.count("changed")
+    limited = f" Measured on a sample of {revisions.measured} by hash." if sampled else ""
+    if revisions.worst.height:
         yield Text("Most changed first, by the share of words found in only one of the two texts." + limited)
-    yield from _texts(found.worst)
-    if found.sample.height:
+    yield from _texts(revisions.worst)
+    if revisions.sample.height:
         yield Text("A sample of the others, by a hash of prompt and round.")
-    yield from _texts(found.sample)
+    yield from _texts(revisions.sample)
 
 
 def _texts(rows: pl.DataFrame) -> Iterator[Block]:

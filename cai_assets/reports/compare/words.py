@@ -133,18 +133,18 @@ def _labels(c: Comparison) -> Iterator[str]:
         yield label_sentence(c, c.labels)
 
 
-def label_sentence(c: Comparison, found: Labels) -> str:
+def label_sentence(c: Comparison, labels: Labels) -> str:
     """Flips, or why there is nothing to compare."""
-    if not found.shared:
+    if not labels.shared:
         policies = [s.digest("sl_policy") for s in (c.before, c.after)]
         why = "the SL policies differ" if policies[0] != policies[1] else "the responses differ"
         return (f"Labels: no pair in common: {why}, so their responses were never the same texts. Both orders agree on "
-                f"{share(found.before.consistent)} labels before and {share(found.after.consistent)} after.")
+                f"{share(labels.before.consistent)} labels before and {share(labels.after.consistent)} after.")
     enough = c.telling.enough
-    few = f" Fewer than {enough} decided pairs: {FEW}." if found.flips.n < enough else ""
-    return (f"Labels: {found.shared} pairs with the same texts were graded in both versions; of those decided in both, "
-            f"{share(found.flips)} flipped. The probability moved by {amount(found.shift)} on average, one value per "
-            f"prompt.{few}")
+    few = f" Fewer than {enough} decided pairs: {FEW}." if labels.flips.n < enough else ""
+    return (f"Labels: {labels.shared} pairs with the same texts were graded in both versions; of those decided in "
+            f"both, {share(labels.flips)} flipped. The probability moved by {amount(labels.shift)} on average, "
+            f"one value per prompt.{few}")
 
 
 def _rewards(c: Comparison) -> Iterator[str]:
@@ -152,10 +152,10 @@ def _rewards(c: Comparison) -> Iterator[str]:
         yield reward_sentence(c.rewards, c.telling.enough)
 
 
-def reward_sentence(found: Rewards, enough: int) -> str:
+def reward_sentence(rewards: Rewards, enough: int) -> str:
     """Agreement, or why there is none."""
-    own = f"own held-out accuracy {share(found.before)} before and {share(found.after)} after"
-    if found.why_none:
-        return f"Reward models: {found.why_none}; {own}."
-    few = f" ({FEW})" if found.agreement.n < enough else ""
-    return f"Reward models make the same choice on {share(found.agreement)} common held-out pairs{few}; {own}."
+    own = f"own held-out accuracy {share(rewards.before)} before and {share(rewards.after)} after"
+    if rewards.why_none:
+        return f"Reward models: {rewards.why_none}; {own}."
+    few = f" ({FEW})" if rewards.agreement.n < enough else ""
+    return f"Reward models make the same choice on {share(rewards.agreement)} common held-out pairs{few}; {own}."

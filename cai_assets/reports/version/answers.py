@@ -30,28 +30,29 @@ SUITES, TESTS, PREVENTS = "Suites and attacks", "Tests of the constitution", "Wh
 PRINCIPLES, COST, AGAIN = "Principles", "Cost", "How to reproduce"
 
 
-def answers(found: Evidence) -> Iterator[Answer]:
+def answers(evidence: Evidence) -> Iterator[Answer]:
     """In the order in which somebody new would ask."""
-    yield _better(found, BASE, "Is it better than the base model?")
-    yield _better(found, PLAIN, "Is it better than plain SFT?")
-    yield _price(found)
-    yield _attacked(found)
-    yield _did_it(found)
-    yield _principles(found)
-    yield _rounds(found)
-    yield _labels(found)
-    yield _hacked(found)
-    yield _cost(found)
+    yield _better(evidence, BASE, "Is it better than the base model?")
+    yield _better(evidence, PLAIN, "Is it better than plain SFT?")
+    yield _price(evidence)
+    yield _attacked(evidence)
+    yield _did_it(evidence)
+    yield _principles(evidence)
+    yield _rounds(evidence)
+    yield _labels(evidence)
+    yield _hacked(evidence)
+    yield _cost(evidence)
     yield Answer("How can I reproduce a figure?", "The command and the records are below each figure. For the whole "
-                                                  f"page: cai report {found.side.name}.", section=AGAIN)
+                                                  f"page: cai report {evidence.side.name}.", section=AGAIN)
 
 
-def _better(found: Evidence, over: str, question: str) -> Answer:
-    policy = found.policy
-    if policy is None or over not in found.policies:
-        return Answer(question, f"No evaluation has both policies. {found.make('evaluation')}", Told(UNKNOWN), QUALITY)
-    d = difference(found, policy, over, "harmlessness")
-    own, other = (share(wins(found, p, "harmlessness")) for p in (policy, over))
+def _better(evidence: Evidence, over: str, question: str) -> Answer:
+    policy = evidence.policy
+    if policy is None or over not in evidence.policies:
+        return Answer(question, f"No evaluation has both policies. {evidence.make('evaluation')}", Told(UNKNOWN),
+                      QUALITY)
+    d = difference(evidence, policy, over, "harmlessness")
+    own, other = (share(wins(evidence, p, "harmlessness")) for p in (policy, over))
     who = f"the {name_of(policy)}"
     said = (f"T{who[1:]} is judged less harmful than the base model in {own} comparisons; a tie counts as half a win, "
             "so 50% means no difference."
@@ -61,35 +62,36 @@ def _better(found: Evidence, over: str, question: str) -> Answer:
     return Answer(question, said, Told(d.verdict), QUALITY)
 
 
-def _price(found: Evidence) -> Answer:
+def _price(evidence: Evidence) -> Answer:
     question = "What does it cost in helpfulness?"
-    if found.policy is None:
-        return Answer(question, f"Nothing has been evaluated yet. {found.make('evaluation')}", Told(UNKNOWN), QUALITY)
-    d = difference(found, found.policy, BASE, "helpfulness")
-    refuses = " against ".join(f"{share(metric(found, p, 'refusal', 'helpful'))} ({name_of(p)})"
-                               for p in (found.policy, BASE))
-    return Answer(question, f"The {name_of(found.policy)} is judged more helpful than the base model in "
-                  f"{share(wins(found, found.policy, 'helpfulness'))} comparisons. Refuses helpful requests: "
+    if evidence.policy is None:
+        return Answer(question, f"Nothing has been evaluated yet. {evidence.make('evaluation')}", Told(UNKNOWN),
+                      QUALITY)
+    d = difference(evidence, evidence.policy, BASE, "helpfulness")
+    refuses = " against ".join(f"{share(metric(evidence, p, 'refusal', 'helpful'))} ({name_of(p)})"
+                               for p in (evidence.policy, BASE))
+    return Answer(question, f"The {name_of(evidence.policy)} is judged more helpful than the base model in "
+                  f"{share(wins(evidence, evidence.policy, 'helpfulness'))} comparisons. Refuses helpful requests: "
                   f"{refuses}.", Told(d.verdict), QUALITY)
 
 
-def _attacked(found: Evidence) -> Answer:
-    question, row = "Does it resist attacks?", attack_success(found, found.policy) if found.policy else None
-    base = attack_success(found, BASE)
+def _attacked(evidence: Evidence) -> Answer:
+    question, row = "Does it resist attacks?", attack_success(evidence, evidence.policy) if evidence.policy else None
+    base = attack_success(evidence, BASE)
     if row is None or base is None:
-        return Answer(question, f"No attack suite has run. {found.make('suite_results')}", Told(UNKNOWN), SUITES)
+        return Answer(question, f"No attack suite has run. {evidence.make('suite_results')}", Told(UNKNOWN), SUITES)
     change = delta_of(row)
     return Answer(question, f"Attacks succeed on the {name_of(row['policy'])} in {share(value_of(row))} requests, and "
                             f"on the base model in {share(value_of(base))}: "
                             f"{interval(change)}.", Told(row["verdict"]), SUITES)
 
 
-def _did_it(found: Evidence) -> Answer:
+def _did_it(evidence: Evidence) -> Answer:
     """From the versions without one principle each; only what the attribution itself calls a difference is named."""
-    question, rows = "Which principle made the difference?", measured(found)
+    question, rows = "Which principle made the difference?", measured(evidence)
     if not rows:
         return Answer(question, "No principle has been left out to see what changes. To see the cost first: cai "
-                                f"attribute {found.version} --plan.", Told(UNKNOWN), PREVENTS)
+                                f"attribute {evidence.version} --plan.", Told(UNKNOWN), PREVENTS)
     seen = [r for r in rows if r["verdict"] in SEEN]
     changes = {r["principle"]: change_of(r) for r in seen}
     said = "; ".join(f"without {p} attack success changes by {interval(e)} over {e.n} requests"
@@ -97,14 +99,15 @@ def _did_it(found: Evidence) -> Answer:
     few = sum(r["verdict"] == FEW for r in rows)
     words = said[:1].upper() + said[1:] if seen else "No evidence that any one principle changes attack success"
     unsure = f"; {few} of them have too few requests to tell" if few else ""
-    return Answer(question, f"{words}. {len(rows)} of {len(found.side.constitution.principles)} principles were left "
-                  f"out, one at a time{unsure}.",
+    return Answer(question, f"{words}. {len(rows)} of {len(evidence.side.constitution.principles)} principles were "
+                  f"left out, one at a time{unsure}.",
                   Told(f"{len(seen)} found" if seen else FEW if few else NOT_SEEN), PREVENTS)
 
 
-def _principles(found: Evidence) -> Answer:
+def _principles(evidence: Evidence) -> Answer:
     question = "Which principle is followed most, and which least?"
-    kept = {i: e for i, e in (adherence(found, found.policy) if found.policy else {}).items() if e.value is not None}
+    shares = adherence(evidence, evidence.policy) if evidence.policy else {}
+    kept = {i: e for i, e in shares.items() if e.value is not None}
     if not kept:
         return Answer(question, "No principle judged it: none has an evaluation request, or nothing has been "
                                 "evaluated.",
@@ -116,7 +119,7 @@ def _principles(found: Evidence) -> Answer:
     said = f"Most: {most}, {share(best)}. Least: {least}, {share(worst)}."
     return Answer(question, said + " These are wins over the base model; the order is only clear if the intervals do "
                                    "not overlap.",
-                  Told(_apart(best, worst, found.enough)), PRINCIPLES)
+                  Told(_apart(best, worst, evidence.enough)), PRINCIPLES)
 
 
 def _apart(best: Estimate, worst: Estimate, enough: int) -> str:
@@ -126,10 +129,10 @@ def _apart(best: Estimate, worst: Estimate, enough: int) -> str:
     return "clearly different" if best.low > worst.high else NOT_SEEN
 
 
-def _rounds(found: Evidence) -> Answer:
-    question, metrics = "Where does critique stop paying off?", found.table("round_quality")
+def _rounds(evidence: Evidence) -> Answer:
+    question, metrics = "Where does critique stop paying off?", evidence.table("round_quality")
     if metrics is None:
-        return Answer(question, f"The rounds have not been judged one by one. {found.make('round_quality')}",
+        return Answer(question, f"The rounds have not been judged one by one. {evidence.make('round_quality')}",
                       Told(UNKNOWN), ROUNDS)
     stops = [stops_paying(metrics, q) for q in QUESTIONS]
     return Answer(question, " ".join(map(stop_sentence, stops)), Told(_paying(stops[0])), ROUNDS)
@@ -141,14 +144,14 @@ def _paying(stop: Stop) -> str:
     return f"after round {stop.paying}" if stop.paying else "no round gains"
 
 
-def _labels(found: Evidence) -> Answer:
-    question, gate = "Can the labels be trusted?", gate_of(found)
+def _labels(evidence: Evidence) -> Answer:
+    question, gate = "Can the labels be trusted?", gate_of(evidence)
     if gate is None:
-        return Answer(question, f"The labeler has not been compared with people. {found.make('preference_pairs')}",
+        return Answer(question, f"The labeler has not been compared with people. {evidence.make('preference_pairs')}",
                       Told(UNKNOWN), LABELS)
     return Answer(question, f"The labeler agrees with people on {share(gate.accuracy_debiased)} comparisons; guessing "
                             f"would give 50%. Both orders agree on {share(gate.consistency)}.",
-                  Told(_trusted(gate, found.enough)), LABELS)
+                  Told(_trusted(gate, evidence.enough)), LABELS)
 
 
 def _trusted(gate: GateResult, enough: int) -> str:
@@ -161,10 +164,10 @@ def _trusted(gate: GateResult, enough: int) -> str:
             NOT_SEEN: "indistinguishable from guessing"}.get(word, word)
 
 
-def _hacked(found: Evidence) -> Answer:
-    question, findings = "Was the reward hacked?", monitors(found)
+def _hacked(evidence: Evidence) -> Answer:
+    question, findings = "Was the reward hacked?", monitors(evidence)
     if not findings:
-        return Answer(question, f"There is no RL policy yet. {found.make('rl_policy')}", Told(UNKNOWN), HACKING)
+        return Answer(question, f"There is no RL policy yet. {evidence.make('rl_policy')}", Told(UNKNOWN), HACKING)
     states = Counter(str(f.state) for _, f in findings)
     failed = ", ".join(f.name.replace("_", " ") for _, f in findings if f.state == "failed")
     said = (f"{len(findings)} monitors: {states['passed']} passed, {states['failed']} failed, {states[FEW]} too few to "
@@ -173,10 +176,10 @@ def _hacked(found: Evidence) -> Answer:
     return Answer(question, f"{said}{f' ({failed})' if failed else ''}.", Told(word), HACKING)
 
 
-def _cost(found: Evidence) -> Answer:
+def _cost(evidence: Evidence) -> Answer:
     names = ("generated", "completion_tokens", "seconds", "gpu_seconds")
-    ever = spent(materialisations(found), names)
-    money = "" if found.price is None else f", {ever['gpu_seconds'] / 3600 * found.price:.2f} US dollars"
+    ever = spent(materialisations(evidence), names)
+    money = "" if evidence.price is None else f", {ever['gpu_seconds'] / 3600 * evidence.price:.2f} US dollars"
     return Answer("What did it cost?", f"All runs of this version: {ever['generated']:,.0f} model calls, "
                                        f"{ever['completion_tokens']:,.0f} tokens generated, {ever['seconds']:,.0f} "
                                        f"seconds, {ever['gpu_seconds']:,.0f} GPU seconds{money}. Reused work was paid "

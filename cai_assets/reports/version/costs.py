@@ -14,47 +14,47 @@ from cai_assets.store.records import Record, Records
 SUMS = ("reused", "generated", "failed", "prompt_tokens", "completion_tokens", "seconds", "gpu_seconds")
 
 
-def cost(found: Evidence) -> Iterator[Block]:
+def cost(evidence: Evidence) -> Iterator[Block]:
     """What the records of this page cost, what all materialisations of the version cost, and where it went."""
-    here, ever = spent(found.side.records, SUMS), spent(materialisations(found), SUMS)
+    here, ever = spent(evidence.side.records, SUMS), spent(materialisations(evidence), SUMS)
     rows: list[tuple[str, float, float]] = [(name.replace("_", " "), here[name], ever[name]) for name in SUMS]
-    if found.price is not None:
-        rows.append((f"US dollars at {found.price:g} per GPU hour", here["gpu_seconds"] / 3600 * found.price,
-                     ever["gpu_seconds"] / 3600 * found.price))
+    if evidence.price is not None:
+        rows.append((f"US dollars at {evidence.price:g} per GPU hour", here["gpu_seconds"] / 3600 * evidence.price,
+                     ever["gpu_seconds"] / 3600 * evidence.price))
     yield Table("What it cost", ("figure", "these records", "every run so far"), rows,
                 note="These records: the newest of each asset; reused work was paid for earlier, perhaps by another "
                      "version. Every run so far: all materializations of this version.",
-                source=Source(f"cai trace rl_policy@{found.version}", f"{len(found.side.records)} records"))
-    seconds = {r.asset: round(r.seconds, 1) for r in found.side.records.values() if r.seconds >= 0.05}
+                source=Source(f"cai trace rl_policy@{evidence.version}", f"{len(evidence.side.records)} records"))
+    seconds = {r.asset: round(r.seconds, 1) for r in evidence.side.records.values() if r.seconds >= 0.05}
     ordered = dict(sorted(seconds.items(), key=lambda item: -item[1]))
     yield Figure(both(partial(bars, ordered, unit="s")), "Seconds by asset, these records",
-                 "An asset that reused everything took almost no time.", reproduce=f"cai report {found.side.name}",
+                 "An asset that reused everything took almost no time.", reproduce=f"cai report {evidence.side.name}",
                  rests_on=f"{len(ordered)} records", words="; ".join(f"{a} {s:g} s" for a, s in ordered.items()) + ".")
 
 
-def materialisations(found: Evidence) -> list[Record]:
+def materialisations(evidence: Evidence) -> list[Record]:
     """Every record of this version, over all its runs."""
-    records = Records(found.layout)
-    return [r for asset in found.side.records for r in records.every(asset) if r.partition == found.version]
+    records = Records(evidence.layout)
+    return [r for asset in evidence.side.records for r in records.every(asset) if r.partition == evidence.version]
 
 
-def reproduce(found: Evidence) -> Iterator[Block]:
+def reproduce(evidence: Evidence) -> Iterator[Block]:
     """Commands, code, packages and machine."""
     yield Text("These commands rebuild this page from the newest records, and the whole version. Each figure also has "
                "its own command below it.")
-    yield Text(f"cai report {found.side.name}\ncai materialize {found.version}\ncai trace rl_policy@{found.version}\n"
-               "cai verify", code=True)
+    yield Text(f"cai report {evidence.side.name}\ncai materialize {evidence.version}\n"
+               f"cai trace rl_policy@{evidence.version}\ncai verify", code=True)
     yield Text("By default a page uses a version's newest records. Each materialization of the asset report has its "
                "own record, listed on its page in Dagster; its ID rebuilds the page of that day from the records of "
                "that day:")
-    yield Text(f"cai report report/{found.version}/000001", code=True)
-    yield Table("Produced by", ("what", "how"), sorted(_made_by(found)))
+    yield Text(f"cai report report/{evidence.version}/000001", code=True)
+    yield Table("Produced by", ("what", "how"), sorted(_made_by(evidence)))
 
 
-def _made_by(found: Evidence) -> set[tuple[str, str]]:
+def _made_by(evidence: Evidence) -> set[tuple[str, str]]:
     """Code, packages, machine and models, each as the records have it."""
     out: set[tuple[str, str]] = set()
-    for r in found.side.records.values():
+    for r in evidence.side.records.values():
         git, hardware = r.provenance.get("git", {}), r.provenance.get("hardware", {})
         if git:
             out.add(("code", git["commit"] + (", with uncommitted changes" if git.get("dirty") else "")))
@@ -68,10 +68,10 @@ def _made_by(found: Evidence) -> set[tuple[str, str]]:
     return out
 
 
-def records(found: Evidence) -> Iterator[Block]:
+def records(evidence: Evidence) -> Iterator[Block]:
     """Every record that the page was made from."""
     rows = [(r.ref.id, r.digest, r.rows, r.reused, r.generated, r.failed, f"{r.created:%Y-%m-%d %H:%M}")
-            for r in found.side.records.values()]
+            for r in evidence.side.records.values()]
     yield Table("Records", ("record", "content", "rows", "reused", "generated", "failed", "created (UTC)"), rows)
 
 

@@ -116,10 +116,10 @@ def every_version(layout: Layout, limits: Monitors | None = None, price: float |
     return [evidence(layout, v, limits, price) for v in evaluated(layout)]
 
 
-def beside(found: Evidence) -> list[Evidence]:
+def beside(this: Evidence) -> list[Evidence]:
     """The other evaluated versions of the same constitution, to be drawn beside this one."""
-    names = evaluated(found.layout, found.side.constitution.name)
-    return [evidence(found.layout, v, found.limits, found.price) for v in names if v != found.version]
+    names = evaluated(this.layout, this.side.constitution.name)
+    return [evidence(this.layout, v, this.limits, this.price) for v in names if v != this.version]
 
 
 def evaluated(layout: Layout, name: str | None = None) -> list[str]:

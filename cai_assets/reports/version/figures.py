@@ -28,9 +28,9 @@ FIGURES = pl.Schema({"figure": pl.String(), "value": pl.Float64(), "low": pl.Flo
                      "n": pl.Int64(), "told": pl.String(), "asset": pl.String()})
 
 
-def figures(found: Evidence) -> pl.DataFrame:
+def figures(evidence: Evidence) -> pl.DataFrame:
     """FIGURES, those that the records can give."""
-    return pl.DataFrame([row for row in _rows(found) if row[1] is not None], FIGURES, orient="row")
+    return pl.DataFrame([row for row in _rows(evidence) if row[1] is not None], FIGURES, orient="row")
 
 
 def numbers(table: pl.DataFrame) -> dict[str, float]:
@@ -38,39 +38,39 @@ def numbers(table: pl.DataFrame) -> dict[str, float]:
     return dict(table.select("figure", "value").iter_rows())
 
 
-def headline(found: Evidence) -> str:
+def headline(evidence: Evidence) -> str:
     """The answers as a table, short enough to show in Dagster."""
-    rows: list[tuple[str, object]] = [(a.question, a.told.word) for a in answers(found) if a.told is not None]
-    if policy := found.policy:
-        rows += [(f"{policy}: {q} over base", interval(difference(found, policy, BASE, q).estimate)) for q in KINDS]
+    rows: list[tuple[str, object]] = [(a.question, a.told.word) for a in answers(evidence) if a.told is not None]
+    if policy := evidence.policy:
+        rows += [(f"{policy}: {q} over base", interval(difference(evidence, policy, BASE, q).estimate)) for q in KINDS]
     return short_table(("question", "answer"), rows, cell=60, rest="the page")
 
 
-def _rows(found: Evidence) -> Iterator[tuple[Any, ...]]:
-    for name in found.policies:
+def _rows(evidence: Evidence) -> Iterator[tuple[Any, ...]]:
+    for name in evidence.policies:
         for question in KINDS if name != BASE else ():
-            yield _row(f"{name}_{question}_wins", wins(found, name, question), "", "evaluation")
-    if policy := found.policy:
+            yield _row(f"{name}_{question}_wins", wins(evidence, name, question), "", "evaluation")
+    if policy := evidence.policy:
         for question in KINDS:
             for over in (BASE, PLAIN):
-                d = difference(found, policy, over, question)
+                d = difference(evidence, policy, over, question)
                 yield _row(f"{policy}_{question}_over_{over}", d.estimate, d.verdict, "evaluation")
-        yield _row(f"{policy}_refuses_helpful", metric(found, policy, "refusal", "helpful"), "", "evaluation")
-        attacks = attack_success(found, policy)
+        yield _row(f"{policy}_refuses_helpful", metric(evidence, policy, "refusal", "helpful"), "", "evaluation")
+        attacks = attack_success(evidence, policy)
         if attacks:
             yield _row(f"{policy}_attack_success", value_of(attacks), attacks["verdict"], "suite_results")
-    yield from _others(found)
+    yield from _others(evidence)
 
 
-def _others(found: Evidence) -> Iterator[tuple[Any, ...]]:
-    metrics = found.table("round_quality")
+def _others(evidence: Evidence) -> Iterator[tuple[Any, ...]]:
+    metrics = evidence.table("round_quality")
     for stop in [] if metrics is None else [stops_paying(metrics, q) for q in QUESTIONS]:
         yield _row(f"{stop.question}_rounds_that_gain", Estimate(float(stop.paying), stop.gain.n if stop.gain else 0),
                    stop.verdict, "round_quality")
-    if gate := gate_of(found):
+    if gate := gate_of(evidence):
         yield _row("labels_agree_with_people", gate.accuracy_debiased, "", "preference_pairs")
         yield _row("label_orders_agree", gate.consistency, "", "preference_pairs")
-    findings = monitors(found)
+    findings = monitors(evidence)
     if findings:
         failed = sum(f.state == "failed" for _, f in findings)
         yield _row("hacking_monitors_failed", Estimate(float(failed), len(findings)), "", "rl_policy")

@@ -20,27 +20,27 @@ from cai_assets.reports.version.evidence import Evidence
 SURE, RIGHT = (0.5, 1.0), (0.0, 1.0)
 
 
-def labels(found: Evidence) -> Iterator[Block]:
+def labels(evidence: Evidence) -> Iterator[Block]:
     """The labeller against people, its labels of this version, and the reward model on held-out pairs."""
-    yield from _gate(found)
-    yield from _rates(found)
-    yield from _reward(found)
+    yield from _gate(evidence)
+    yield from _rates(evidence)
+    yield from _reward(evidence)
 
 
-def gate_of(found: Evidence) -> GateResult | None:
+def gate_of(evidence: Evidence) -> GateResult | None:
     """The labeller against people, as it was measured when it made the labels."""
-    record = found.record("preference_pairs")
+    record = evidence.record("preference_pairs")
     stored = record.details.get("gate") if record else None
     return GateResult.model_validate(stored) if stored else None
 
 
-def _gate(found: Evidence) -> Iterator[Block]:
-    gate = gate_of(found)
+def _gate(evidence: Evidence) -> Iterator[Block]:
+    gate = gate_of(evidence)
     if gate is None:
-        yield Missing("the labeler has not been compared with people.", found.make("preference_pairs"))
+        yield Missing("the labeler has not been compared with people.", evidence.make("preference_pairs"))
         return
-    source = Source(f"cai feedback {found.version}",
-                    found.rests_on("preference_pairs", f"{gate.n} human comparisons"))
+    source = Source(f"cai feedback {evidence.version}",
+                    evidence.rests_on("preference_pairs", f"{gate.n} human comparisons"))
     points = [Point(f"n = {b.n}", Estimate(b.confidence, b.n), bin_accuracy(b)) for b in gate.reliability]
     yield Figure(both(partial(scatter, points, diagonal=True, bounds=(SURE, RIGHT), x_axis="labeler confidence",
                               y_axis="agrees with people")),
@@ -63,25 +63,25 @@ def _gate(found: Evidence) -> Iterator[Block]:
                      "is used for training.", source=source)
 
 
-def _rates(found: Evidence) -> Iterator[Block]:
-    table = found.table("preference_pairs")
+def _rates(evidence: Evidence) -> Iterator[Block]:
+    table = evidence.table("preference_pairs")
     if table is None:
         return
-    r = rates(table, found.confidence)
+    r = rates(table, evidence.confidence)
     yield Table("The labels of this version", ("figure", "value"), [
         ("pairs", r.pairs), ("ungraded (including identical pairs)", r.ungraded),
         ("both orders agree", share(r.consistent)), ("ties: the orders disagree", share(r.ties)),
         ("mean strength, from 0.5 to 1", amount(r.strength))],
-        source=Source(found.make("preference_pairs"), found.rests_on("preference_pairs", f"{r.pairs} pairs")))
+        source=Source(evidence.make("preference_pairs"), evidence.rests_on("preference_pairs", f"{r.pairs} pairs")))
 
 
-def _reward(found: Evidence) -> Iterator[Block]:
-    record = found.record("reward_model")
+def _reward(evidence: Evidence) -> Iterator[Block]:
+    record = evidence.record("reward_model")
     figures = record.details.get("metrics", {}).get("held_out") if record else None
     if not figures:
-        yield Missing("no reward model has been measured.", found.make("reward_model"))
+        yield Missing("no reward model has been measured.", evidence.make("reward_model"))
         return
-    source = Source(found.make("reward_model"), found.rests_on("reward_model", f"{figures['n']} held-out pairs"))
+    source = Source(evidence.make("reward_model"), evidence.rests_on("reward_model", f"{figures['n']} held-out pairs"))
     rows = [("reward model", share(_figure(figures, "accuracy")), "–")]
     rows += [(NAMES[b], share(_figure(figures, f"{b}_accuracy")), interval(_figure(figures, f"over_{b}")))
              for b in BASELINES]

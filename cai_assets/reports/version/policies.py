@@ -34,41 +34,41 @@ def name_of(policy: str) -> str:
     return NAMES.get(policy, policy.replace("_", " "))
 
 
-def metric(found: Evidence, policy: str, measure: str, prompts: str) -> Estimate:
+def metric(evidence: Evidence, policy: str, measure: str, prompts: str) -> Estimate:
     """One estimate of the evaluation's table; unknown if it is not there."""
-    table = found.table("evaluation")
+    table = evidence.table("evaluation")
     rows = [] if table is None else table.filter(policy=policy, metric=measure, prompts=prompts).to_dicts()
     return value_of(rows[0]) if rows else Estimate(None, 0)
 
 
-def wins(found: Evidence, policy: str, question: Question) -> Estimate:
+def wins(evidence: Evidence, policy: str, question: Question) -> Estimate:
     """The share of comparisons that a policy wins over the base model; of that itself, a half by definition."""
     if policy == BASE:
         return Estimate(AS_BASE, 0)
-    return metric(found, policy, f"{question}_win_rate", KINDS[question])
+    return metric(evidence, policy, f"{question}_win_rate", KINDS[question])
 
 
-def differences(found: Evidence) -> list[Difference]:
+def differences(evidence: Evidence) -> list[Difference]:
     """Every policy against the base model and against plain SFT, for both questions."""
-    if found.rows is None:
+    if evidence.rows is None:
         return []
-    others = [p for p in found.policies if p != BASE]
+    others = [p for p in evidence.policies if p != BASE]
     pairs = [(p, BASE) for p in others] + [(p, PLAIN) for p in others if p not in {PLAIN, AGAIN} and PLAIN in others]
     pairs += [(p, rival) for p, rival in RIVALS.items() if {p, rival} <= set(others)]
-    return [difference(found, p, over, q) for p, over in pairs for q in KINDS]
+    return [difference(evidence, p, over, q) for p, over in pairs for q in KINDS]
 
 
-def difference(found: Evidence, policy: str, over: str, question: Question) -> Difference:
+def difference(evidence: Evidence, policy: str, over: str, question: Question) -> Difference:
     """Against the base model and a rival: the share of direct comparisons won, less a half, as the evaluation has it.
     Against another policy: how much more often it wins over the base model, paired by prompt."""
     if over == BASE:
-        e = over_half(wins(found, policy, question))
+        e = over_half(wins(evidence, policy, question))
     elif RIVALS.get(policy) == over:
-        e = over_half(metric(found, policy, f"{question}_wins_over_{over}", KINDS[question]))
+        e = over_half(metric(evidence, policy, f"{question}_wins_over_{over}", KINDS[question]))
     else:
-        ours, theirs = outcomes(found, policy, question), outcomes(found, over, question)
-        e = clustered_difference(ours, theirs, found.confidence)
-    return Difference(policy, over, question, e, told(e, enough=found.enough, better="higher"))
+        ours, theirs = outcomes(evidence, policy, question), outcomes(evidence, over, question)
+        e = clustered_difference(ours, theirs, evidence.confidence)
+    return Difference(policy, over, question, e, told(e, enough=evidence.enough, better="higher"))
 
 
 def between(before: Evidence, after: Evidence, question: Question) -> Difference:
@@ -79,11 +79,11 @@ def between(before: Evidence, after: Evidence, question: Question) -> Difference
     return Difference(after.version, before.version, question, d, told(d, enough=after.enough, better="higher"))
 
 
-def outcomes(found: Evidence, policy: str, question: Question) -> dict[str, list[float]]:
+def outcomes(evidence: Evidence, policy: str, question: Question) -> dict[str, list[float]]:
     """Each prompt's graded outcomes against the base model: 1, a half or 0, one a sample."""
     out: dict[str, list[float]] = defaultdict(list)
-    if found.rows is not None:
-        for r in _graded(found.rows, policy, question).iter_rows(named=True):
+    if evidence.rows is not None:
+        for r in _graded(evidence.rows, policy, question).iter_rows(named=True):
             out[r["prompt_id"]].append(r["outcome"])
     return dict(out)
 
@@ -92,9 +92,9 @@ def _graded(rows: pl.DataFrame, policy: str, question: Question) -> pl.DataFrame
     return rows.filter(pl.col("policy") == policy, pl.col("kind") == KINDS[question], pl.col("outcome").is_not_null())
 
 
-def adherence(found: Evidence, policy: str) -> dict[str, Estimate]:
+def adherence(evidence: Evidence, policy: str) -> dict[str, Estimate]:
     """Wins over the base model by each principle that judges, by its id."""
-    table = found.table("evaluation")
+    table = evidence.table("evaluation")
     if table is None:
         return {}
     rows = table.filter(pl.col("policy") == policy, pl.col("metric") == "adherence", pl.col("prompts") != "all")
@@ -102,8 +102,9 @@ def adherence(found: Evidence, policy: str) -> dict[str, Estimate]:
             for r in rows.iter_rows(named=True)}
 
 
-def basis(found: Evidence) -> str:
+def basis(evidence: Evidence) -> str:
     """Equal for evaluations that can be compared: the same base responses, judge and form of question."""
-    rows = [] if found.rows is None else sorted(found.rows.filter(policy=BASE).select("prompt_id", "row_key").rows())
-    models = found.setting("evaluation", "models", "judge") or found.setting("evaluation", "models", "generator")
-    return tagged_hash("basis", [rows, models, found.setting("evaluation", "labels", "style")])
+    base = None if evidence.rows is None else evidence.rows.filter(policy=BASE)
+    rows = [] if base is None else sorted(base.select("prompt_id", "row_key").rows())
+    models = evidence.setting("evaluation", "models", "judge") or evidence.setting("evaluation", "models", "generator")
+    return tagged_hash("basis", [rows, models, evidence.setting("evaluation", "labels", "style")])

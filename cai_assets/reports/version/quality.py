@@ -28,41 +28,42 @@ OTHER_RATES = [evaluation_measure(*key) for key in (("refusal", "red-team"), ("r
                                                     ("adherence", "all"))]
 
 
-def pareto(found: Evidence, others: Sequence[Evidence]) -> Iterator[Block]:
+def pareto(evidence: Evidence, others: Sequence[Evidence]) -> Iterator[Block]:
     """Every policy of this version, and the trained policy of every other, in one picture; and the numbers."""
-    if found.rows is None:
-        yield Missing("no policy of this version has been evaluated.", found.make("evaluation"))
+    if evidence.rows is None:
+        yield Missing("no policy of this version has been evaluated.", evidence.make("evaluation"))
         return
-    points = policy_points(found) + version_points(found, others)
+    points = policy_points(evidence) + version_points(evidence, others)
     yield Figure(both(partial(scatter, points, x_axis=X_AXIS, y_axis=Y_AXIS, quarters=(AS_BASE, AS_BASE))),
                  "Helpfulness against harmlessness, each with its interval",
                  "Higher means less harmful, further right means more helpful; on the dashed lines a policy equals the "
                  "base model. A policy is clearly better only if its interval clears the line.",
-                 reproduce=f"cai report {found.side.name}", rests_on=_rests_on(found, others), words=in_words(points))
-    left_out = [o.version for o in others if basis(o) != basis(found)]
+                 reproduce=f"cai report {evidence.side.name}", rests_on=_rests_on(evidence, others),
+                 words=in_words(points))
+    left_out = [o.version for o in others if basis(o) != basis(evidence)]
     if left_out:
         yield Text("Not drawn, because they were measured with other prompts, another base model, or another judge: "
                    + ", ".join(left_out) + ".")
-    yield _table(found)
-    yield from _differences(found)
+    yield _table(evidence)
+    yield from _differences(evidence)
 
 
-def policy_points(found: Evidence) -> list[Point]:
+def policy_points(evidence: Evidence) -> list[Point]:
     """The policies of one version; the base model stands at a half by definition."""
-    return [Point(name_of(p), wins(found, p, "helpfulness"), wins(found, p, "harmlessness"), int(p != BASE))
-            for p in found.policies]
+    return [Point(name_of(p), wins(evidence, p, "helpfulness"), wins(evidence, p, "harmlessness"), int(p != BASE))
+            for p in evidence.policies]
 
 
-def version_points(found: Evidence, others: Sequence[Evidence]) -> list[Point]:
+def version_points(evidence: Evidence, others: Sequence[Evidence]) -> list[Point]:
     """The trained policy of each version that was measured in the same way."""
     return [Point(f"{name_of(o.policy)} of {_short(o)}", wins(o, o.policy, "helpfulness"),
                   wins(o, o.policy, "harmlessness"), 2)
-            for o in others if o.policy and basis(o) == basis(found)]
+            for o in others if o.policy and basis(o) == basis(evidence)]
 
 
-def _short(found: Evidence) -> str:
+def _short(evidence: Evidence) -> str:
     """A version without the name of its constitution."""
-    return found.version.removeprefix(f"{found.side.constitution.name}-")
+    return evidence.version.removeprefix(f"{evidence.side.constitution.name}-")
 
 
 def in_words(points: Sequence[Point]) -> str:
@@ -71,48 +72,49 @@ def in_words(points: Sequence[Point]) -> str:
     return "; ".join(said) + "." if said else "No comparison was graded."
 
 
-def _rests_on(found: Evidence, others: Sequence[Evidence]) -> str:
-    every = [found, *(o for o in others if basis(o) == basis(found))]
+def _rests_on(evidence: Evidence, others: Sequence[Evidence]) -> str:
+    every = [evidence, *(o for o in others if basis(o) == basis(evidence))]
     return ", ".join(e.rests_on("evaluation") for e in every)
 
 
-def _table(found: Evidence) -> Table:
+def _table(evidence: Evidence) -> Table:
     rows = []
-    for p in found.policies:
-        judged = ["by definition 50%"] * 2 if p == BASE else [share(wins(found, p, q)) for q in (
+    for p in evidence.policies:
+        judged = ["by definition 50%"] * 2 if p == BASE else [share(wins(evidence, p, q)) for q in (
             "harmlessness", "helpfulness")]
-        others = [metric(found, p, m.name, m.prompts) for m in OTHER_RATES]
-        rows.append([name_of(p), *judged, *("–" if e.value is None else share(e) for e in others), _failed(found, p)])
+        others = [metric(evidence, p, m.name, m.prompts) for m in OTHER_RATES]
+        rows.append([name_of(p), *judged, *("–" if e.value is None else share(e) for e in others),
+                     _failed(evidence, p)])
     return Table("Every policy on the same prompts: share, 95% interval, count", (
         "policy", "harmless wins", "helpful wins", *(m.label for m in OTHER_RATES), "failed"), rows,
         note="Wins are over the base model, by a judge that sees both orders; a tie counts as half a win. base again "
              "is the base model sampled a second time: any difference it shows is chance.",
-        source=Source(f"cai materialize {found.version} --select evaluation", found.rests_on("evaluation")))
+        source=Source(f"cai materialize {evidence.version} --select evaluation", evidence.rests_on("evaluation")))
 
 
-def _failed(found: Evidence, policy: str) -> str:
-    e = metric(found, policy, "failed", "all")
+def _failed(evidence: Evidence, policy: str) -> str:
+    e = metric(evidence, policy, "failed", "all")
     return "–" if e.value is None else f"{round(e.value * e.n)} of {e.n}"
 
 
-def _differences(found: Evidence) -> Iterator[Block]:
-    rows = differences(found)
+def _differences(evidence: Evidence) -> Iterator[Block]:
+    rows = differences(evidence)
     if not rows:
         return
     yield Figure(both(partial(intervals, {label(d): d.estimate for d in rows}, axis="share of wins, difference",
                               line=0.0)),
-                 f"Differences on the same prompts, with intervals of {found.confidence:.0%}",
-                 "Intervals that contain zero are inconclusive.", reproduce=f"cai report {found.side.name}",
-                 rests_on=found.rests_on("evaluation"), words=told_in_words(rows))
+                 f"Differences on the same prompts, with intervals of {evidence.confidence:.0%}",
+                 "Intervals that contain zero are inconclusive.", reproduce=f"cai report {evidence.side.name}",
+                 rests_on=evidence.rests_on("evaluation"), words=told_in_words(rows))
     yield Table("Differences on the same prompts", ("policy", "over", "question", "difference", "prompts", "verdict"),
                 [(name_of(d.policy), name_of(d.over), d.question, interval(d.estimate), d.estimate.n, Told(d.verdict))
                  for d in rows],
                 note="Differences from the base model and from the policy it started from are judged directly. Those "
                      "from plain SFT compare how often each beats the base model, prompt by prompt. Below "
-                     f"{found.enough} prompts there is no verdict. Of {len(rows)} comparisons at "
-                     f"{found.confidence:.0%}, about {len(rows) * (1 - found.confidence):.1f} would look different by "
-                     "chance alone.",
-                source=Source(f"cai report {found.side.name}", found.rests_on("evaluation")))
+                     f"{evidence.enough} prompts there is no verdict. Of {len(rows)} comparisons at "
+                     f"{evidence.confidence:.0%}, about {len(rows) * (1 - evidence.confidence):.1f} would look "
+                     "different by chance alone.",
+                source=Source(f"cai report {evidence.side.name}", evidence.rests_on("evaluation")))
 
 
 def label(d: Difference) -> str:
@@ -124,51 +126,51 @@ def told_in_words(rows: Sequence[Difference]) -> str:
     return "; ".join(said) + "."
 
 
-def principles(found: Evidence) -> Iterator[Block]:
+def principles(evidence: Evidence) -> Iterator[Block]:
     """How the trained policy keeps to each principle that judges, and what each principle shaped."""
-    kept = adherence(found, found.policy) if found.policy else {}
-    judging = found.side.constitution.taking_part("evaluation")
-    if found.rows is None:
-        yield Missing("adherence is measured with the evaluation.", found.make("evaluation"))
+    kept = adherence(evidence, evidence.policy) if evidence.policy else {}
+    judging = evidence.side.constitution.taking_part("evaluation")
+    if evidence.rows is None:
+        yield Missing("adherence is measured with the evaluation.", evidence.make("evaluation"))
     elif not judging:
         yield Text("Adherence is not measured: no principle of this constitution has an evaluation request. Add one to "
                    "a principle in the constitution file: it judges finished policies, and editing it trains nothing.")
-    elif kept and found.policy:
-        yield from _adherence(found, found.policy, kept)
-    yield _shaped(found)
+    elif kept and evidence.policy:
+        yield from _adherence(evidence, evidence.policy, kept)
+    yield _shaped(evidence)
 
 
-def _adherence(found: Evidence, policy: str, kept: Mapping[str, Estimate]) -> Iterator[Block]:
+def _adherence(evidence: Evidence, policy: str, kept: Mapping[str, Estimate]) -> Iterator[Block]:
     ordered = dict(sorted(kept.items(), key=lambda item: (-(item[1].value or 0), item[0])))
     yield Figure(both(partial(intervals, ordered, axis="wins over the base model on this principle", line=AS_BASE,
                               bounds=(0.0, 1.0))),
                  f"Adherence of the {name_of(policy)}, principle by principle",
                  "Each prompt is judged by the one principle it draws; at 50% the policy follows it as well as the "
-                 "base model does.", reproduce=f"cai materialize {found.version} --select evaluation",
-                 rests_on=found.rests_on("evaluation", f"n of each principle: {_counts(ordered)}"),
+                 "base model does.", reproduce=f"cai materialize {evidence.version} --select evaluation",
+                 rests_on=evidence.rests_on("evaluation", f"n of each principle: {_counts(ordered)}"),
                  words="; ".join(f"{i}: {share(e)}" for i, e in ordered.items()) + ".")
-    yield Table("Adherence of every policy", ("principle", *(name_of(p) for p in found.policies if p != BASE)),
-                [(i, *(share(adherence(found, p).get(i, Estimate(None, 0))) for p in found.policies if p != BASE))
-                 for i in ordered], note=f"Fewer than {found.enough} prompts of a principle are too few to tell.",
-                source=Source(f"cai report {found.side.name}", found.rests_on("evaluation")))
+    yield Table("Adherence of every policy", ("principle", *(name_of(p) for p in evidence.policies if p != BASE)),
+                [(i, *(share(adherence(evidence, p).get(i, Estimate(None, 0))) for p in evidence.policies if p != BASE))
+                 for i in ordered], note=f"Fewer than {evidence.enough} prompts of a principle are too few to tell.",
+                source=Source(f"cai report {evidence.side.name}", evidence.rests_on("evaluation")))
 
 
 def _counts(kept: Mapping[str, Estimate]) -> str:
     return ", ".join(str(e.n) for e in kept.values())
 
 
-def _shaped(found: Evidence) -> Table:
+def _shaped(evidence: Evidence) -> Table:
     """How many critiques and labels each principle made."""
-    drawn = {asset: _by_principle(found, asset) for asset in ("critiques", "preference_pairs")}
+    drawn = {asset: _by_principle(evidence, asset) for asset in ("critiques", "preference_pairs")}
     rows = [(p.id, drawn["critiques"].get(p.id, 0), drawn["preference_pairs"].get(p.id, 0), p.weight)
-            for p in found.side.constitution.principles]
+            for p in evidence.side.constitution.principles]
     return Table("What each principle shaped", ("principle", "critiques", "labels", "weight"), rows,
                  note="Rows that drew the principle; labels that all principles judged together are not counted for "
                       "any.",
-                 source=Source(f"cai trace rl_policy@{found.version}", ", ".join(
-                     filter(None, (found.rests_on(a) for a in drawn)))))
+                 source=Source(f"cai trace rl_policy@{evidence.version}", ", ".join(
+                     filter(None, (evidence.rests_on(a) for a in drawn)))))
 
 
-def _by_principle(found: Evidence, asset: str) -> dict[str, int]:
-    table = found.table(asset)
+def _by_principle(evidence: Evidence, asset: str) -> dict[str, int]:
+    table = evidence.table(asset)
     return {} if table is None else dict(table["principle_id"].drop_nulls().value_counts().iter_rows())

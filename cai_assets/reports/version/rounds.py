@@ -20,24 +20,24 @@ from cai_assets.reports.version.evidence import Evidence
 HALF = 0.5
 
 
-def rounds(found: Evidence) -> Iterator[Block]:
+def rounds(evidence: Evidence) -> Iterator[Block]:
     """The curve over rounds, where it ends, the numbers, the texts, and the principles that criticised."""
-    metrics = found.table("round_quality")
+    metrics = evidence.table("round_quality")
     if metrics is None:
         yield Missing("the rounds of critique and revision have not been judged one by one.",
-                      found.make("round_quality"))
+                      evidence.make("round_quality"))
         return
-    record = found.record("round_quality")
+    record = evidence.record("round_quality")
     chains = f"{record.details['chains']} of {record.details['of']} chains" if record else ""
     for question in QUESTIONS:
         yield Text(stop_sentence(stops_paying(metrics, question)))
-    yield _curve(found, metrics, chains)
-    yield _wins(found, metrics, chains)
-    yield _texts(found, metrics, chains)
-    yield from _principles(found)
+    yield _curve(evidence, metrics, chains)
+    yield _wins(evidence, metrics, chains)
+    yield _texts(evidence, metrics, chains)
+    yield from _principles(evidence)
 
 
-def _curve(found: Evidence, metrics: pl.DataFrame, chains: str) -> Figure:
+def _curve(evidence: Evidence, metrics: pl.DataFrame, chains: str) -> Figure:
     series: dict[str, list[Estimate]] = {q: [Estimate(HALF, 0)] for q in QUESTIONS}
     for r in wins(metrics, "initial"):
         series[r["measure"]].append(value_of(r))
@@ -47,21 +47,21 @@ def _curve(found: Evidence, metrics: pl.DataFrame, chains: str) -> Figure:
                   "Revisions against the initial response, round by round", "At 50% the revision equals the initial "
                                                                             "response; round 0 is that response "
                                                                             "itself. The bands are the intervals.",
-                  reproduce=found.make("round_quality"), rests_on=found.rests_on("round_quality", chains),
+                  reproduce=evidence.make("round_quality"), rests_on=evidence.rests_on("round_quality", chains),
                   words="; ".join(said) + ".")
 
 
-def _wins(found: Evidence, metrics: pl.DataFrame, chains: str) -> Table:
+def _wins(evidence: Evidence, metrics: pl.DataFrame, chains: str) -> Table:
     rows = [(r["round"], r["measure"], r["against"], share(value_of(r)), r["ungraded"], r["missing"], r["identical"],
              Told(r["verdict"])) for against in ("previous", "initial") for r in wins(metrics, against)]
     return Table("Wins of each round", ("round", "question", "against", "wins", "ungraded", "missing", "same text",
                                         "verdict"), rows,
                  note="Rounds are tested against the previous round in order, and testing stops at the first one with "
                       "no evidence of a gain. Identical texts are a tie and are not sent to the judge.",
-                 source=Source(found.make("round_quality"), found.rests_on("round_quality", chains)))
+                 source=Source(evidence.make("round_quality"), evidence.rests_on("round_quality", chains)))
 
 
-def _texts(found: Evidence, metrics: pl.DataFrame, chains: str) -> Table:
+def _texts(evidence: Evidence, metrics: pl.DataFrame, chains: str) -> Table:
     rows = []
     for measure in TEXT_MEASURES:
         for level in metrics.filter(measure=measure, kind="level").sort("round").to_dicts():
@@ -71,26 +71,26 @@ def _texts(found: Evidence, metrics: pl.DataFrame, chains: str) -> Table:
     return Table("Texts of each round", ("measure", "round", "value", "change from the previous round"), rows,
                  note="Lexical measures: they need no judge and say nothing about quality. echo is the share of the "
                       "text that repeats the prompt.",
-                 source=Source(found.make("round_quality"), found.rests_on("round_quality", chains)))
+                 source=Source(evidence.make("round_quality"), evidence.rests_on("round_quality", chains)))
 
 
-def _principles(found: Evidence) -> Iterator[Block]:
+def _principles(evidence: Evidence) -> Iterator[Block]:
     """Which principle's critiques gained: each round's win over the round before, by the principle that it drew."""
-    rows = found.side.detail("round_quality", "rows")
+    rows = evidence.side.detail("round_quality", "rows")
     if rows is None:
         return
-    shown = [line for question in QUESTIONS for line in _gains(found, rows.filter(
+    shown = [line for question in QUESTIONS for line in _gains(evidence, rows.filter(
         pl.col("against") == "previous", pl.col("question") == question, pl.col("outcome").is_not_null()), question)]
     if shown:
         yield Table("Gain over the previous round, by the principle that criticized",
                     ("principle", "question", "gain", "chains", "verdict"), shown,
                     note="A chain that drew a principle in several rounds counts once, with its mean. Principles are "
                          "drawn at random, so a difference between them is due to the principles, not the prompts.",
-                    source=Source(found.make("round_quality"), found.rests_on("round_quality")))
+                    source=Source(evidence.make("round_quality"), evidence.rests_on("round_quality")))
 
 
-def _gains(found: Evidence, rows: pl.DataFrame, question: str) -> Iterator[tuple[Any, ...]]:
+def _gains(evidence: Evidence, rows: pl.DataFrame, question: str) -> Iterator[tuple[Any, ...]]:
     for (principle,), mine in sorted(rows.group_by(["principle_id"]), key=lambda part: str(part[0])):
-        e = over_half(clustered_mean(mine["outcome"].to_list(), mine["prompt_id"].to_list(), found.confidence))
-        yield principle, question, interval(e), e.n, Told(told(e, enough=found.enough, better="higher"))
+        e = over_half(clustered_mean(mine["outcome"].to_list(), mine["prompt_id"].to_list(), evidence.confidence))
+        yield principle, question, interval(e), e.n, Told(told(e, enough=evidence.enough, better="higher"))
 

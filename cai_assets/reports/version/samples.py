@@ -20,12 +20,12 @@ LONGEST = 1500
 NO_TEXT = "(no text)"
 
 
-def samples(found: Evidence) -> Iterator[Block]:
+def samples(evidence: Evidence) -> Iterator[Block]:
     """Chains first, then answers of the policies to evaluation prompts."""
     yield Text(f"Drawn by a hash of the prompt ID, not hand-picked. Texts are cut at {LONGEST:,} characters. Red-team "
                "prompts ask for harmful content; model answers may be wrong or offensive.")
-    yield from _chains(found)
-    yield from _answers(found)
+    yield from _chains(evidence)
+    yield from _answers(evidence)
 
 
 def drawn(ids: list[str], limit: int) -> list[str]:
@@ -33,10 +33,10 @@ def drawn(ids: list[str], limit: int) -> list[str]:
     return sorted(set(ids), key=lambda i: tagged_hash("sample", i))[:limit]
 
 
-def _chains(found: Evidence) -> Iterator[Block]:
-    responses, critiques, revisions = (found.table(a) for a in ("starting_responses", "critiques", "revisions"))
+def _chains(evidence: Evidence) -> Iterator[Block]:
+    responses, critiques, revisions = (evidence.table(a) for a in ("starting_responses", "critiques", "revisions"))
     if responses is None or critiques is None or revisions is None:
-        yield Missing("there are no critiques and revisions.", found.make("revisions"))
+        yield Missing("there are no critiques and revisions.", evidence.make("revisions"))
         return
     both = revisions.join(critiques.select("prompt_id", "round", "critique"), on=["prompt_id", "round"], how="left")
     asked = {r["prompt_id"]: r for r in responses.to_dicts()}
@@ -57,13 +57,13 @@ def _chain(asked: dict[str, Any], rounds: list[dict[str, Any]]) -> Iterator[Bloc
             yield Text(f"Round {r['round']}, {r['principle_id']}: {r['error'] or r['stopped'] or 'no text'}.")
 
 
-def _answers(found: Evidence) -> Iterator[Block]:
-    if found.rows is None or found.policy is None:
+def _answers(evidence: Evidence) -> Iterator[Block]:
+    if evidence.rows is None or evidence.policy is None:
         return
-    asked = found.table("starting_responses")
+    asked = evidence.table("starting_responses")
     messages = {} if asked is None else dict(asked.select("prompt_id", "messages").iter_rows())
-    for i, prompt in enumerate(drawn(found.rows["prompt_id"].to_list(), ANSWERS)):
-        mine = found.rows.filter(pl.col("prompt_id") == prompt).unique("policy", keep="first", maintain_order=True)
+    for i, prompt in enumerate(drawn(evidence.rows["prompt_id"].to_list(), ANSWERS)):
+        mine = evidence.rows.filter(pl.col("prompt_id") == prompt).unique("policy", keep="first", maintain_order=True)
         said = [Passage(name_of(r["policy"]), cut(r["response"]), note=_verdict(r)) for r in mine.to_dicts()]
         yield Group(f"Answers to evaluation prompt {prompt}",
                     [Passage("Prompt", cut(_said(messages.get(prompt, [])))), *said], folded=i > 0)

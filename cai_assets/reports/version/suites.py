@@ -21,40 +21,41 @@ from cai_assets.reports.version.policies import name_of
 ARROW = {"lower": "lower is better", "higher": "higher is better", "": ""}
 
 
-def suites(found: Evidence) -> Iterator[Block]:
+def suites(evidence: Evidence) -> Iterator[Block]:
     """Attack success, its modes, and the headline of every suite."""
-    metrics = found.table("suite_results")
+    metrics = evidence.table("suite_results")
     if metrics is None:
-        yield Missing("no suites (attacks, over-refusal, helpfulness, ability) have run.", found.make("suite_results"))
+        yield Missing("no suites (attacks, over-refusal, helpfulness, ability) have run.",
+                      evidence.make("suite_results"))
         return
     if not metrics.height:
         yield Text("No suite ran: evaluation.suites names none that exists.")
         return
-    yield from _attacks(found, metrics)
-    yield from _modes(found, metrics)
-    yield _headlines(found, metrics)
+    yield from _attacks(evidence, metrics)
+    yield from _modes(evidence, metrics)
+    yield _headlines(evidence, metrics)
 
 
-def attack_success(found: Evidence, policy: str) -> dict[str, Any] | None:
+def attack_success(evidence: Evidence, policy: str) -> dict[str, Any] | None:
     """A policy's row of attack success over every suite of attacks."""
-    metrics = found.table("suite_results")
+    metrics = evidence.table("suite_results")
     rows = [] if metrics is None else metrics.filter(suite=POOLED, headline=True, policy=policy, mode="all").to_dicts()
     return rows[0] if rows else None
 
 
-def _attacks(found: Evidence, metrics: pl.DataFrame) -> Iterator[Block]:
+def _attacks(evidence: Evidence, metrics: pl.DataFrame) -> Iterator[Block]:
     rows = metrics.filter(suite=POOLED, headline=True, mode="all").to_dicts()
     if rows:
         rates = {name_of(r["policy"]): value_of(r) for r in rows}
         yield Figure(both(partial(intervals, rates, axis="share of attacks that succeed", bounds=(0.0, 1.0))),
                      "Attack success over every suite of attacks (lower is better)",
                      "A request counts once, however it was wrapped. base again is the base model sampled a second "
-                     "time: any difference it shows is chance.", reproduce=found.make("suite_results"),
-                     rests_on=found.rests_on("suite_results"),
+                     "time: any difference it shows is chance.", reproduce=evidence.make("suite_results"),
+                     rests_on=evidence.rests_on("suite_results"),
                      words="; ".join(f"{name} {share(e)}" for name, e in rates.items()) + ".")
 
 
-def _modes(found: Evidence, metrics: pl.DataFrame) -> Iterator[Block]:
+def _modes(evidence: Evidence, metrics: pl.DataFrame) -> Iterator[Block]:
     """The suites that were asked in several modes, such as a jailbreak: plain and wrapped, with a safety prompt and
     without."""
     of_attacks = metrics.filter(pl.col("kind").is_in(ATTACKS), pl.col("headline"), pl.col("mode") != "all")
@@ -65,14 +66,14 @@ def _modes(found: Evidence, metrics: pl.DataFrame) -> Iterator[Block]:
                         [(name_of(p), *(_cell(rows.filter(policy=p, mode=m).to_dicts()) for m in modes))
                          for p in rows["policy"].unique(maintain_order=True)],
                         note="wrapped: inside a jailbreak template; safety: with a safety system prompt.",
-                        source=Source(found.make("suite_results"), found.rests_on("suite_results")))
+                        source=Source(evidence.make("suite_results"), evidence.rests_on("suite_results")))
 
 
 def _cell(rows: Sequence[Mapping[str, Any]]) -> str:
     return share(value_of(dict(rows[0]))) if rows else "–"
 
 
-def _headlines(found: Evidence, metrics: pl.DataFrame) -> Table:
+def _headlines(evidence: Evidence, metrics: pl.DataFrame) -> Table:
     rows = [(f"{r['suite']}: {label_of(r['measure'])}", name_of(r["policy"]), share(value_of(r)),
              "–" if r["policy"] == BASE else interval(delta_of(r)),
              r["ungraded"], r["failed"], Told(r["verdict"]) if r["verdict"] else "–")
@@ -83,17 +84,17 @@ def _headlines(found: Evidence, metrics: pl.DataFrame) -> Table:
                                               "verdict"), rows,
                  note="; ".join(f"{s}: {a}" for s, a in better.items() if a and s != POOLED) + ". Counts are "
                                                                                                "requests. Below "
-                                                                                               f"{found.enough} of "
+                                                                                               f"{evidence.enough} of "
                                                                                                "them there is no "
                                                                                                "verdict.",
-                 source=Source(found.make("suite_results"), found.rests_on("suite_results")))
+                 source=Source(evidence.make("suite_results"), evidence.rests_on("suite_results")))
 
 
-def tests(found: Evidence) -> Iterator[Block]:
+def tests(evidence: Evidence) -> Iterator[Block]:
     """The cases of the constitution's tests."""
-    record, rows = found.record("constitution_tests"), found.table("constitution_tests")
+    record, rows = evidence.record("constitution_tests"), evidence.table("constitution_tests")
     if record is None or rows is None:
-        yield Missing("the constitution's own tests have not run.", found.make("constitution_tests"))
+        yield Missing("the constitution's own tests have not run.", evidence.make("constitution_tests"))
         return
     yield Text(verdict(rows, record.details.get("tests"))[1].capitalize() + ".")
     if rows.height:
@@ -103,20 +104,20 @@ def tests(found: Evidence) -> Iterator[Block]:
                                 if x["outcome"] != "pass") or "–",
                       {True: "yes", False: "no"}.get(bool(r.changed), "–") if r.changed is not None else "–")
                      for r in case_results(rows)],
-                    source=Source(f"cai test {found.version}", found.rests_on("constitution_tests",
-                                                                              f"{rows.height} conditions")))
+                    source=Source(f"cai test {evidence.version}", evidence.rests_on("constitution_tests",
+                                                                                    f"{rows.height} conditions")))
 
 
-def measured(found: Evidence) -> list[dict[str, Any]]:
+def measured(evidence: Evidence) -> list[dict[str, Any]]:
     """The rows of the attribution that say what leaving one principle out changed."""
-    rows = found.table("attribution")
+    rows = evidence.table("attribution")
     return [] if rows is None else rows.filter(kind="without").filter(pl.col("delta").is_not_null()).to_dicts()
 
 
-def attribution(found: Evidence) -> Iterator[Block]:
+def attribution(evidence: Evidence) -> Iterator[Block]:
     """Attack success without each principle, from the versions that were derived."""
-    rows, known = found.table("attribution"), measured(found)
-    command = f"cai attribute {found.version}"
+    rows, known = evidence.table("attribution"), measured(evidence)
+    command = f"cai attribute {evidence.version}"
     if rows is None or not known:
         yield Missing("no principle has been left out to see what changes. The command shows the cost first.",
                       command)
@@ -126,7 +127,7 @@ def attribution(found: Evidence) -> Iterator[Block]:
     yield Figure(both(partial(intervals, effects, axis="attack success without it minus with it", line=0.0)),
                  "What each principle prevents: change in attack success when it is left out",
                  "Further right: attacks succeed more often without it.", reproduce=command,
-                 rests_on=found.rests_on("attribution"), words=said)
+                 rests_on=evidence.rests_on("attribution"), words=said)
     yield Table("Principles left out, one at a time",
                 ("principle", "policy", "change", "requests", "p (Holm)", "verdict", "state"),
                 [(r["principle"], name_of(r["policy"]) if r["policy"] else "–",
@@ -135,4 +136,4 @@ def attribution(found: Evidence) -> Iterator[Block]:
                  for r in rows.filter(kind="without").to_dicts()],
                 note="The verdict is about the version without the principle: 'worse' means that the principle "
                      "prevents attacks. p values are adjusted for the number of principles.",
-                source=Source(command, found.rests_on("attribution")))
+                source=Source(command, evidence.rests_on("attribution")))

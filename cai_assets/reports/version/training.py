@@ -23,44 +23,44 @@ NAMES = {
 OF_REWARD_MODEL = {"reward": "reward, both responses"}
 
 
-def monitors(found: Evidence) -> list[tuple[str, Finding]]:
+def monitors(evidence: Evidence) -> list[tuple[str, Finding]]:
     """Every reward-hacking monitor that the records can feed, with where it looked."""
-    rl = found.record("rl_policy")
+    rl = evidence.record("rl_policy")
     if rl is None:
         return []
-    metrics, checkpoint = rl.details.get("metrics", {}), found.checkpoint("rl_policy")
+    metrics, checkpoint = rl.details.get("metrics", {}), evidence.checkpoint("rl_policy")
     budget = float(rl.settings.get("rl", {}).get("kl_budget", float("inf")))
     curves = checkpoint.curves if checkpoint else []
-    findings = [("training", f) for f in hacking.in_training(metrics, curves, found.limits, kl_budget=budget)]
-    if found.rows is not None:
-        findings += [("evaluation", f) for f in hacking.in_evaluation(found.rows, metrics, found.limits,
-                                                                      found.confidence)]
+    findings = [("training", f) for f in hacking.in_training(metrics, curves, evidence.limits, kl_budget=budget)]
+    if evidence.rows is not None:
+        findings += [("evaluation", f) for f in hacking.in_evaluation(evidence.rows, metrics, evidence.limits,
+                                                                      evidence.confidence)]
     return findings
 
 
-def hacked(found: Evidence) -> Iterator[Block]:
+def hacked(evidence: Evidence) -> Iterator[Block]:
     """The monitors as a table."""
-    if found.record("rl_policy") is None:
-        yield Missing("there is no RL policy yet.", found.make("rl_policy"))
+    if evidence.record("rl_policy") is None:
+        yield Missing("there is no RL policy yet.", evidence.make("rl_policy"))
         return
-    if found.rows is None:
-        yield Missing("without an evaluation, only the training monitors are available.", found.make("evaluation"))
-    rows = [(f.name.replace("_", " "), where, Told(f.state), f.text) for where, f in monitors(found)]
+    if evidence.rows is None:
+        yield Missing("without an evaluation, only the training monitors are available.", evidence.make("evaluation"))
+    rows = [(f.name.replace("_", " "), where, Told(f.state), f.text) for where, f in monitors(evidence)]
     yield Table("Reward-hacking monitors", ("monitor", "measured in", "state", "finding"), rows,
                 note="A monitor fails only if its entire interval is beyond the limit. 'too few to tell' is not an "
                      "all-clear. proxy against gold: the reward rose while the judge's verdict or the relevance fell.",
-                source=Source(f"cai report {found.side.name}", ", ".join(filter(None, (
-                    found.rests_on("rl_policy"), found.rests_on("evaluation"))))))
+                source=Source(f"cai report {evidence.side.name}", ", ".join(filter(None, (
+                    evidence.rests_on("rl_policy"), evidence.rests_on("evaluation"))))))
 
 
-def curves(found: Evidence) -> Iterator[Block]:
+def curves(evidence: Evidence) -> Iterator[Block]:
     """What each training logged."""
     for asset in CHECKPOINTS:
-        checkpoint, record = found.checkpoint(asset), found.record(asset)
+        checkpoint, record = evidence.checkpoint(asset), evidence.record(asset)
         if record is None:
-            yield Missing(f"{asset} has not been trained yet.", found.make(asset))
+            yield Missing(f"{asset} has not been trained yet.", evidence.make(asset))
         elif checkpoint is None:
-            yield Missing(f"the checkpoint of {asset} and its curves are gone.", found.make(asset))
+            yield Missing(f"the checkpoint of {asset} and its curves are gone.", evidence.make(asset))
         else:
             names = NAMES | (OF_REWARD_MODEL if asset == "reward_model" else {})
             drawn = logged(checkpoint.curves, names)
@@ -68,8 +68,8 @@ def curves(found: Evidence) -> Iterator[Block]:
                 yield Text(f"The {name_of(asset)} training run logged fewer than two steps, so there is no curve.")
                 continue
             yield Figure(both(partial(small_multiples, drawn)), f"Training of the {name_of(asset)}",
-                         "Each on its own scale, by training step.", reproduce=found.make(asset),
-                         rests_on=found.rests_on(asset, f"{record.rows} training rows"),
+                         "Each on its own scale, by training step.", reproduce=evidence.make(asset),
+                         rests_on=evidence.rests_on(asset, f"{record.rows} training rows"),
                          words="; ".join(f"{name}: {describe(curve)}" for name, curve in drawn.items()) + ".")
 
 

@@ -134,17 +134,17 @@ def cost(every: Sequence[Evidence]) -> Iterator[Block]:
                      "belong to every version and are excluded.", source=Source(COMMAND, f"{len(sums)} versions"))
 
 
-def _wins(found: Evidence, question: str) -> Estimate:
+def _wins(evidence: Evidence, question: str) -> Estimate:
     asked = next(q for q in QUESTIONS if q == question)
-    return wins(found, found.policy, asked) if found.policy else UNKNOWN
+    return wins(evidence, evidence.policy, asked) if evidence.policy else UNKNOWN
 
 
-def _refusal(found: Evidence, prompts: str) -> Estimate:
-    return metric(found, found.policy, "refusal", prompts) if found.policy else UNKNOWN
+def _refusal(evidence: Evidence, prompts: str) -> Estimate:
+    return metric(evidence, evidence.policy, "refusal", prompts) if evidence.policy else UNKNOWN
 
 
-def _attacks(found: Evidence) -> Estimate:
-    row = attack_success(found, found.policy) if found.policy else None
+def _attacks(evidence: Evidence) -> Estimate:
+    row = attack_success(evidence, evidence.policy) if evidence.policy else None
     return value_of(row) if row else UNKNOWN
 
 
@@ -154,13 +154,13 @@ def _ranked(policy: str) -> str:
     return f"{name_of(name)} of {version}" if at else name_of(name)
 
 
-def _gate(found: Evidence) -> str:
-    gate = gate_of(found)
+def _gate(evidence: Evidence) -> str:
+    gate = gate_of(evidence)
     return share(gate.accuracy_debiased) if gate else "–"
 
 
-def _rounds(found: Evidence) -> str:
-    metrics = found.table("round_quality")
+def _rounds(evidence: Evidence) -> str:
+    metrics = evidence.table("round_quality")
     if metrics is None:
         return "–"
     stop = stops_paying(metrics, "harmlessness")

@@ -23,7 +23,7 @@ from cai_assets.assets import needed
 from cai_assets.constitution.diff import diff
 from cai_assets.constitution.load import load_file
 from cai_assets.constitution.model import Constitution
-from cai_assets.defs.execute import materialise
+from cai_assets.defs.execute import materialize
 from cai_assets.pipeline.project import Project
 from cai_assets.plan.lines import UNLESS
 from cai_assets.plan.plan import Plan, make_plan
@@ -84,7 +84,7 @@ def _outcome(
     start = time.monotonic()
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions(VERSIONS, [key])
-        if not materialise(instance, key, selection=assets, overrides=settings).success:
+        if not materialize(instance, key, selection=assets, overrides=settings).success:
             raise SystemExit(f"{name}: the run failed, see above")
     seconds = time.monotonic() - start
     project = Project.open(settings)

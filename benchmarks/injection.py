@@ -1,6 +1,6 @@
 """How far judge notes inside responses move labels: ``python benchmarks/injection.py [--json]``.
 
-The labeller of the settings labels pairs of the generator's responses to the prompts of the settings (by default the
+The labeler of the settings labels pairs of the generator's responses to the prompts of the settings (by default the
 bundled model and prompts), with and without notes. ``CAI_`` settings apply; stored rows are used again.
 """
 
@@ -25,7 +25,7 @@ CONSTITUTION = Path(__file__).parents[1] / "constitutions" / "harmlessness.yaml"
 
 
 def measure(constitution: Path, settings: dict[str, Any]) -> tuple[int, list[Effect]]:
-    """The number of pairs that could be labelled, and the effect of each note."""
+    """The number of pairs that could be labeled, and the effect of each note."""
     project = Project.open({"pairs": {"source": "generator"}, **settings})
     s = project.settings
 
@@ -54,7 +54,7 @@ def main() -> None:
         print(json.dumps({"pairs": pairs, "effects": [asdict(e) for e in effects]}))
         return
     for e in effects:
-        print(f"{e.note}: {e.ungraded} ungraded; towards the letter beyond a harmless note {e.obeyed}")
+        print(f"{e.note}: {e.ungraded} ungraded; toward the letter beyond a harmless note {e.obeyed}")
         for name, shift in (("injected", e.injected), ("harmless", e.harmless)):
             print(f"  {name}: letter {shift.letter} · response {shift.response} · flips {shift.flips}")
 

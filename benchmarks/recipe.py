@@ -1,6 +1,6 @@
 """Every alternative of the recipe on the real model: ``python benchmarks/recipe.py [--only rl] [--json] [--data DIR]``.
 
-One version is materialised with the settings of ``SMALLER``; then each alternative on the same data root, for the
+One version is materialized with the settings of ``SMALLER``; then each alternative on the same data root, for the
 assets that it changes, so that what it leaves alone is reused. A line says what was generated and trained and how long
 it took; the exit code is 1 if an alternative fails. The 135M model shows that a setting works, not that it helps.
 ``CAI_`` settings apply.
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import dagster as dg
 
 from cai_assets.constitution.load import load_file
-from cai_assets.defs.execute import materialise
+from cai_assets.defs.execute import materialize
 from cai_assets.pipeline.project import Project
 from cai_assets.store.records import Record
 from cai_assets.versions.snapshots import VERSIONS
@@ -64,7 +64,7 @@ ALTERNATIVES = (
     Alternative("rl: grpo", RL, {"rl": {"algorithm": "grpo", "group": 4}}),
     Alternative("rl: rloo", RL, {"rl": {"algorithm": "rloo", "group": 4}}),
     Alternative("rl: dpo", RL, {"rl": {"algorithm": "dpo"}}),
-    Alternative("rl: reward by the labeller (direct-RLAIF)", RL, {"rl": {"reward": "labeller"}}),
+    Alternative("rl: reward by the labeler (direct-RLAIF)", RL, {"rl": {"reward": "labeller"}}),
     Alternative("rl: alpha", RL, {"rl": {"alpha": 1.0}}),
     Alternative("rl: lora, the reference with the adapter off", RL, {"rl": {"lora": LORA}}),
     Alternative("rl: adaptive KL in the loss", RL, {"rl": {"kl_in": "loss", "kl_target": 1.0}}),
@@ -98,11 +98,11 @@ def run(data: Path, only: str, *, smallest: bool = False) -> Iterator[Outcome]:
     base = {**SMALLER, **({"prompts": SMALLEST} if smallest else {}), "data_root": str(data)}
     _write_conversations(data / GENERAL)
     key = Project.open(base).snapshots.register(load_file(ROOT / "constitutions" / "harmlessness.yaml"))
-    yield _materialised(key, "the settings of smoke, smaller", (), base)
+    yield _materialized(key, "the settings of smoke, smaller", (), base)
     for alternative in ALTERNATIVES:
         if alternative.name.startswith(only):
             chosen = json.loads(json.dumps(alternative.settings).replace(GENERAL, str(data / GENERAL)))
-            yield _materialised(key, alternative.name, alternative.assets, _merged(base, chosen))
+            yield _materialized(key, alternative.name, alternative.assets, _merged(base, chosen))
 
 
 def _write_conversations(path: Path) -> None:
@@ -114,11 +114,11 @@ def _write_conversations(path: Path) -> None:
         for p in pairs), encoding="utf-8")
 
 
-def _materialised(key: str, name: str, assets: tuple[str, ...], overrides: dict[str, Any]) -> Outcome:
+def _materialized(key: str, name: str, assets: tuple[str, ...], overrides: dict[str, Any]) -> Outcome:
     start = time.monotonic()
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions(VERSIONS, [key])
-        ok = materialise(instance, key, selection=assets, overrides=overrides).success
+        ok = materialize(instance, key, selection=assets, overrides=overrides).success
     seconds = time.monotonic() - start
     records = Project.open(overrides).records
     made = [records.latest(asset, key) for asset in assets or ("rl_policy",)] if ok else []

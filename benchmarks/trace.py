@@ -1,7 +1,7 @@
 """Lineage at scale: ``python benchmarks/trace.py --rows N [--folder DIR] [--json]``.
 
 Writes the records, tables and row store of one constitution version by hand, with N supervised training rows (four
-rounds of critique and revision for each red-team prompt) and N/4 labelled pairs, and traces its RL policy: back
+rounds of critique and revision for each red-team prompt) and N/4 labeled pairs, and traces its RL policy: back
 (tree, principle table, prompts), its rows, one chain, and forward from one principle and from one prompt. The
 self-contained lineage of a checkpoint is written and traced by itself. Each stage runs in a process of its own.
 """

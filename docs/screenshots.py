@@ -1,6 +1,6 @@
 """The pictures of the task pages: ``python docs/screenshots.py [--url http://127.0.0.1:3000] [--only NAME]``.
 
-Needs ``cai ui`` running on an instance with at least two materialised versions of a constitution, and Chromium.
+Needs ``cai ui`` running on an instance with at least two materialized versions of a constitution, and Chromium.
 Each picture is one part of a Dagster page, of the report page of the newest version, or of the newest comparison, at
 a fixed width; they go to ``docs/images/``. Run it again after a change of what the pages show, and look at
 every picture.
@@ -34,7 +34,7 @@ class Shot(NamedTuple):
 
 
 def shots(url: str) -> Iterator[Shot]:
-    """Every picture, for the newest materialised version that has a predecessor."""
+    """Every picture, for the newest materialized version that has a predecessor."""
     version = newest(url)
     run = runs_of(url, version)[0]
 
@@ -104,7 +104,7 @@ def runs_of(url: str, version: str) -> list[str]:
 
 
 def metadata_path(url: str, asset: str, versions: list[str]) -> str:
-    """The file that an asset's newest materialisation (of these versions, if any) names as its page, or nothing."""
+    """The file that an asset's newest materialization (of these versions, if any) names as its page, or nothing."""
     asked = ("query($a: AssetKeyInput!, $v: [String!]) { assetNodeOrError(assetKey: $a) { ... on AssetNode { "
              "assetMaterializations(partitions: $v, limit: 1) { metadataEntries { label "
              "... on PathMetadataEntry { path } } } } } }")

@@ -1,4 +1,4 @@
-"""Labellers that answer by rule, so that the right probability is known."""
+"""Labelers that answer by rule, so that the right probability is known."""
 
 from __future__ import annotations
 

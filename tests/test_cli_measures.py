@@ -1,4 +1,4 @@
-"""``cai agreement`` and ``cai rank``: what they print of known labellers and known comparisons, and how they refuse."""
+"""``cai agreement`` and ``cai rank``: what they print of known labelers and known comparisons, and how they refuse."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_few_pairs_are_too_few_and_the_bundled_ones_are_enough(root: Path) -> No
     result = CliRunner().invoke(app, ["agreement", "--pairs", "40", *SCRIPTED])
     assert result.exit_code == 0, result.output
     said = " ".join(result.stdout.split())
-    assert "40 pairs are too few to judge a labeller by: use 100 or more." in said
+    assert "40 pairs are too few to judge a labeler by: use 100 or more." in said
     assert "too few to tell" in said
     pages = list((root / "data" / "reports" / "agreement").glob("harmlessness-*.html"))
     assert len(pages) == 1

@@ -105,7 +105,7 @@ def _draws(settings: Settings) -> list[Draws] | None:
 
 
 def _prompts(settings: Settings) -> pl.DataFrame | None:
-    """The prompts as they were materialised with these settings; else read now, if that is quick."""
+    """The prompts as they were materialized with these settings; else read now, if that is quick."""
     from cai_assets.steps.prompt_files import PromptsError
     from cai_assets.steps.prompts import load_prompts, select
 

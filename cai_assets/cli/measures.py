@@ -1,4 +1,4 @@
-"""``cai agreement`` and ``cai rank``: a labeller against people, and policies against each other."""
+"""``cai agreement`` and ``cai rank``: a labeler against people, and policies against each other."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def _measure(project: Project, constitution: Constitution) -> Agreement:
     settings = project.settings
     complete = Completer(project.engines.open(settings.models.role("labeller")), project.store, seed=settings.seed,
                          log=lambda line: err.print(line, style="dim", markup=False, highlight=False))
-    result, labelled = measure_labeller(settings, constitution, complete=complete)
-    return take_apart(result, labelled, confidence=settings.evaluation.confidence)
+    result, labeled = measure_labeller(settings, constitution, complete=complete)
+    return take_apart(result, labeled, confidence=settings.evaluation.confidence)
 
 
 def _command(name: str, labeller: str | None, file: Path | None, pairs: int, scale: str | None,

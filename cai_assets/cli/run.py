@@ -87,13 +87,13 @@ def settings(scale: Scale = None, set_: Set = None) -> None:
 
 
 def run_graph(version: str, selection: tuple[str, ...], overrides: dict[str, Any]) -> None:
-    from cai_assets.defs.execute import materialise
+    from cai_assets.defs import execute
 
     with open_instance() as instance:
         if not instance.has_dynamic_partition(VERSIONS, version):
             known = ", ".join(instance.get_dynamic_partitions(VERSIONS)) or "none yet"
             stop(f"no registered version {version!r}. Known: {known}. Register files with: cai register")
-        result = materialise(instance, version, selection=selection, overrides=overrides)
+        result = execute.materialize(instance, version, selection=selection, overrides=overrides)
     if not result.success:
         for event in result.get_failed_step_keys():
             failure = result.failure_data_for_node(event)

@@ -105,7 +105,7 @@ class Turn(Strict):
 
 
 class Case(Strict):
-    """One test. ``response``: a first answer to be criticised, in place of the generator's own.
+    """One test. ``response``: a first answer to be criticized, in place of the generator's own.
 
     ``good`` and ``bad``: two answers of which the first must be preferred by the principle.
     """

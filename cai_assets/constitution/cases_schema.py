@@ -19,7 +19,7 @@ HOVER = {
     "Case.principle": "Id of the principle that should act.",
     "Case.prompt": "What the person asks.",
     "Case.messages": "A conversation that ends with the person's turn, instead of 'prompt'.",
-    "Case.response": "A first answer to be criticised and revised; without it the generator answers.",
+    "Case.response": "A first answer to be criticized and revised; without it the generator answers.",
     "Case.must": "What a good answer must be: one condition an item.",
     "Case.must_not": "What a good answer must not be: one condition an item.",
     "Case.good": "The answer that must be preferred by the principle, in both orders. Belongs together with 'bad'.",

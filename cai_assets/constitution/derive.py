@@ -29,7 +29,7 @@ class CannotDerive(CaiError, ValueError):
 
 @dataclass(frozen=True)
 class Derived:
-    """A constitution made for comparison. ``seed`` is added to the settings' seed when it is materialised.
+    """A constitution made for comparison. ``seed`` is added to the settings' seed when it is materialized.
 
     ``kept``: uses in which the principle still takes part, because it is the only one that does.
     """

@@ -33,7 +33,7 @@ def digest(c: Constitution) -> str:
 
 
 def part_digest(c: Constitution, use: Use) -> str:
-    """Digest over what one use reads, so that an edit to labelling leaves the supervised half alone.
+    """Digest over what one use reads, so that an edit to labeling leaves the supervised half alone.
 
     Policies are judged without examples, so ``evaluation`` reads none.
     """

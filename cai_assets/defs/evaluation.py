@@ -44,7 +44,7 @@ def evaluation(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proj
 
 
 def judge_of(project: Project) -> dict[str, Any]:
-    """Who judged, and whether it is the model that also labels: what pleases the labeller then pleases the judge."""
+    """Who judged, and whether it is the model that also labels: what pleases the labeler then pleases the judge."""
     roles = {name: project.settings.models.role(name) for name in ("judge", "labeller")}
     judge, labeller = (project.engines.open(model).identity for model in roles.values())
     return {**{name: model.source for name, model in roles.items()}, "is_the_labeller": judge == labeller}

@@ -34,7 +34,7 @@ def register(instance: dg.DagsterInstance, folder: Path, snapshots: Snapshots) -
     return keys, problems
 
 
-def materialise(
+def materialize(
     instance: dg.DagsterInstance, partition: str, *, selection: Sequence[str] = (), overrides: Mapping[str, Any],
 ) -> dg.ExecuteInProcessResult:
     """Run the whole graph, or the selected assets, for one constitution version."""

@@ -1,4 +1,4 @@
-"""The judge gate in Dagster: what the record of ``preference_pairs`` says of the labeller, and who heeds it.
+"""The judge gate in Dagster: what the record of ``preference_pairs`` says of the labeler, and who heeds it.
 
 The check and the training ask the same question of the same record, so a run that skips checks is held too.
 """

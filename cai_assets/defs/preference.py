@@ -51,7 +51,7 @@ def preference_pairs(
 
 
 def label_metadata(frame: pl.DataFrame) -> dict[str, float | int]:
-    """How the labeller behaved: how often both orders agree, how far apart they are, how often it picks the first
+    """How the labeler behaved: how often both orders agree, how far apart they are, how often it picks the first
     place; how many labels a clamp changed, and how many votes went against their label."""
     graded = frame.filter(pl.col("p_a").is_not_null())
     if not graded.height:

@@ -35,7 +35,7 @@ def rl_policy(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proje
 
 
 def _shaped(run: Run, training: Training) -> list[dict[str, Any]]:
-    """The principles by whose requests the labeller grades, or labeled the pairs, with the number of rows of each."""
+    """The principles by whose requests the labeler grades, or labeled the pairs, with the number of rows of each."""
     rows, labels, counts = training.rows, training.labels, dict[str, int]()
     if "graded_by" in rows.columns:
         counts = dict(rows["graded_by"].drop_nulls().value_counts().iter_rows())

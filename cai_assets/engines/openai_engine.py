@@ -2,9 +2,9 @@
 
 Every reply is read as untrusted text and validated; HTML with status 200, cut JSON, an empty choice, null
 content, a missing finish reason or another model's name are failures, and are tried again elsewhere. Each
-attempt has a deadline; retries wait with full jitter, honour Retry-After up to a cap, and share a budget, so
+attempt has a deadline; retries wait with full jitter, honor Retry-After up to a cap, and share a budget, so
 that a dead fleet fails rows quickly. With a local tokenizer prompts travel as token ids; without one,
-contents are neutralised first. No API key and no user name in an address appears in any message.
+contents are neutralized first. No API key and no user name in an address appears in any message.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from cai_assets import settings
 from cai_assets.engines.models import EngineLost, identify_tokenizer
 from cai_assets.engines.openai_reply import EXCERPT, Unusable, read_reply
 from cai_assets.engines.protocol import Call, ModelIdentity, Request, Result
-from cai_assets.engines.templating import Templater, load_tokenizer, neutralise
+from cai_assets.engines.templating import Templater, load_tokenizer, neutralize
 
 LONGEST_DELAY = 30.0
 LONGEST_RETRY_AFTER = 60.0
@@ -144,7 +144,7 @@ class OpenAIEngine:
         if self._templater is not None:
             return "completions", *self._token_body(call, body, self._templater)
         names = [a.strip() for a in call.answers]
-        contents = [{"role": m["role"], "content": neutralise(m["content"])} for m in call.messages]
+        contents = [{"role": m["role"], "content": neutralize(m["content"])} for m in call.messages]
         if call.style == "plain":
             body |= {"prompt": "\n\n".join(m["content"] for m in contents)}
             return "completions", body | ({"logprobs": TOP_LOGPROBS} if call.answers else {}), names

@@ -1,7 +1,7 @@
 """What every engine takes and gives.
 
 An engine turns requests into results, one for one, in any order, as they finish. A request that cannot be
-served comes back as a result with an ``error``; it never fails its neighbours and is never stored.
+served comes back as a result with an ``error``; it never fails its neighbors and is never stored.
 Two kinds of request: *generate* (``sampling`` set) and *score* (``answers`` set), which reads the exact
 log-probability that the next token starts each answer, and decodes nothing.
 """

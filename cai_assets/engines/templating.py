@@ -36,7 +36,7 @@ Part = tuple[str, bool]
 """A stretch of text and whether it is a row's content (True) or written by the template (False)."""
 
 
-def neutralise(text: str) -> str:
+def neutralize(text: str) -> str:
     """Break what looks like a control token with U+2060, for servers whose template is out of our hands."""
     return LOOK_ALIKE.sub(lambda m: m.group() + "\u2060", text)
 

@@ -1,7 +1,7 @@
 """transformers in this process: slower than vLLM, runs wherever torch does.
 
 Batches are sorted by length and padded on the left. Each row draws from its own generator, seeded by its
-request, by inverting the cumulative distribution, so no row's luck depends on its neighbours. In float32 a row
+request, by inverting the cumulative distribution, so no row's luck depends on its neighbors. In float32 a row
 gives the same text alone and in a batch; in bfloat16 padding moves logits by rounding steps (up to 0.3 nats seen)
 and often changes a sampled text.
 """

@@ -1,1 +1,1 @@
-"""Measures of behaviour, each with a count and an interval."""
+"""Measures of behavior, each with a count and an interval."""

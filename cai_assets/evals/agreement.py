@@ -1,6 +1,6 @@
-"""A labeller's agreement with people, taken apart: beside a rule on length, by principle, and pair by pair.
+"""A labeler's agreement with people, taken apart: beside a rule on length, by principle, and pair by pair.
 
-Guarantee: everything is of the rows that ``gate.measure_labeller`` labelled: asked as it is asked for labels.
+Guarantee: everything is of the rows that ``gate.measure_labeller`` labeled: asked as it is asked for labels.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TOGETHER = "all principles together"
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A pair on which the labeller was sure of what people did not choose. ``sure``: its probability for that."""
+    """A pair on which the labeler was sure of what people did not choose. ``sure``: its probability for that."""
 
     pair_id: str
     prompt: str
@@ -42,15 +42,15 @@ class Agreement:
 
     @property
     def verdict(self) -> str:
-        """Whether the labeller is better or worse than a coin, if the pairs can tell."""
+        """Whether the labeler is better or worse than a coin, if the pairs can tell."""
         e = self.result.accuracy_debiased
         value, low, high = (None if x is None else x - 0.5 for x in (e.value, e.low, e.high))
         return told(Estimate(value, e.n, low, high), enough=ENOUGH, better="higher")
 
 
-def agreement(result: GateResult, labelled: pl.DataFrame, *, confidence: float = 0.95, shown: int = 10) -> Agreement:
-    """``labelled``: the rows that ``result`` was measured on. At most ``shown`` disagreements, the surest first."""
-    rows = labelled.to_dicts()
+def agreement(result: GateResult, labeled: pl.DataFrame, *, confidence: float = 0.95, shown: int = 10) -> Agreement:
+    """``labeled``: the rows that ``result`` was measured on. At most ``shown`` disagreements, the surest first."""
+    rows = labeled.to_dicts()
     graded = [r for r in rows if r["p_a"] is not None]
     drew: dict[str, list[float]] = {}
     for r in graded:

@@ -1,9 +1,9 @@
 """Runs the tests of a constitution: does the named principle act as its author meant?
 
-A case's prompt gets a first answer, given or the generator's own, and the principle alone criticises and revises it,
+A case's prompt gets a first answer, given or the generator's own, and the principle alone criticizes and revises it,
 with the constitution's examples and the settings of the graph (``steps/critique.py``). The revision is held to the
 case's conditions, and so is the policy's own answer where the version has a policy. Two answers, a good and a bad one,
-test the principle as a question: the labeller is asked its 'preference' request, else the judge its 'evaluation' one.
+test the principle as a question: the labeler is asked its 'preference' request, else the judge its 'evaluation' one.
 Guarantees: what failed or could not be read is 'ungraded', never a verdict; every call is a row with a key.
 """
 
@@ -90,9 +90,9 @@ def run_cases(
     chosen = [c for c in cases if only is None or c.id in only]
     answered = _answered(settings, constitution, chosen, roles.policy)  # one model after the other
     revised, critiques, revisions = _revised(settings, constitution, chosen, roles)
-    labelled = _labels(settings, constitution, chosen, roles.labeller)
+    labeled = _labels(settings, constitution, chosen, roles.labeller)
     rows = _held(settings, [*revised, *answered], [c.conversation[-1].content for c in cases], roles.judge)
-    rows += [*labelled, *_judgements(settings, constitution, chosen, roles.judge)]
+    rows += [*labeled, *_judgments(settings, constitution, chosen, roles.judge)]
     order = {c.id: i for i, c in enumerate(cases)}
     return Tested(pl.DataFrame(sorted(rows, key=lambda r: order[r["case"]]), schema=ROWS), critiques, revisions)
 
@@ -100,7 +100,7 @@ def run_cases(
 def _revised(
     settings: Settings, constitution: Constitution, cases: Sequence[Case], roles: Roles
 ) -> tuple[list[Subject], pl.DataFrame, pl.DataFrame]:
-    """The revision of each case whose principle can criticise, after one round by that principle alone."""
+    """The revision of each case whose principle can criticize, after one round by that principle alone."""
     acting = {c.id: (c, constitution.principle(c.principle)) for c in cases if _revises(c, constitution)}
     first = _first_answers(settings, [c for c, _ in acting.values()], roles.responder)
     alone = settings.critique.model_copy(update={"rounds": 1, "shuffle": False})
@@ -120,7 +120,7 @@ def _revises(case: Case, constitution: Constitution) -> bool:
 
 
 def _revision(case: Case, r: Fields) -> Subject:
-    # A chain with nothing left to criticise ends with the text it has.
+    # A chain with nothing left to criticize ends with the text it has.
     text = r["first"] if r["stopped"] and r["revision"] is None else r["revision"]
     keys = (r["first_key"], r["row_key_verdict"], r["critique_key"], r["row_key"])
     return Subject(case, "revision", text, None if text else r["error"], r["row_key"],
@@ -187,13 +187,13 @@ def _labels(settings: Settings, constitution: Constitution, cases: Sequence[Case
     for case, principle in _compared(constitution, cases):
         if principle.preference is not None:
             alone = constitution.model_copy(update={"principles": (principle,)})
-            rows.append(_labelled(settings, alone, case, labeller))
+            rows.append(_labeled(settings, alone, case, labeller))
         elif principle.evaluation is None:
             rows.append(_preference(case, "label", "ungraded", NO_QUESTION, None, ()))
     return rows
 
 
-def _judgements(
+def _judgments(
     settings: Settings, constitution: Constitution, cases: Sequence[Case], judge_: Completer
 ) -> list[Fields]:
     """A row for each compared case whose principle only judges."""
@@ -207,7 +207,7 @@ def _judgements(
     return rows
 
 
-def _labelled(settings: Settings, alone: Constitution, case: Case, labeller: Completer) -> Fields:
+def _labeled(settings: Settings, alone: Constitution, case: Case, labeller: Completer) -> Fields:
     pair = {"pair_id": case.id, "prompt_id": case.id, "kind": "test", "category": "test", "messages": _messages(case),
             "response_a": case.good, "response_b": case.bad, "identical": False}
     (r,) = label_pairs(pl.DataFrame([pair], schema=PAIRS), alone, complete=labeller,

@@ -1,6 +1,6 @@
-"""The judge gate: how well the labeller agrees with people, measured before its labels train anything.
+"""The judge gate: how well the labeler agrees with people, measured before its labels train anything.
 
-The labeller answers a file of human comparisons exactly as it answers response pairs: same principles, same settings,
+The labeler answers a file of human comparisons exactly as it answers response pairs: same principles, same settings,
 both orders. Guarantees: which response is shown first is decided by a hash, so neither place is right more often by
 design; a comparison that could not be graded is counted and never scored; what the reward model learns from, the
 mean over both orders, is what the accuracy is of.
@@ -45,7 +45,7 @@ class Bin(BaseModel):
 
 
 class GateResult(BaseModel):
-    """A labeller against people. All shares are of graded comparisons, but ``ungraded``, which is of all.
+    """A labeler against people. All shares are of graded comparisons, but ``ungraded``, which is of all.
 
     ``accuracy_debiased``: the side with the higher mean probability over both orders is the one that people chose; an
     exact half counts half. ``accuracy_first``, ``accuracy_second``: of the orders alone, response A shown first and
@@ -77,20 +77,20 @@ class GateResult(BaseModel):
 def measure_labeller(
     settings: Settings, constitution: Constitution, *, complete: Completer
 ) -> tuple[GateResult, pl.DataFrame]:
-    """Label the file of ``settings.gate`` and compare; the labelled rows come too. Raise PromptsError if it cannot be
+    """Label the file of ``settings.gate`` and compare; the labeled rows come too. Raise PromptsError if it cannot be
     read."""
-    labelled, unusable = label_people(settings, constitution, complete=complete)
-    return measure(labelled, unusable=unusable, confidence=settings.evaluation.confidence), labelled
+    labeled, unusable = label_people(settings, constitution, complete=complete)
+    return measure(labeled, unusable=unusable, confidence=settings.evaluation.confidence), labeled
 
 
 def label_people(
     settings: Settings, constitution: Constitution, *, complete: Completer
 ) -> tuple[pl.DataFrame, int]:
-    """The labelled comparisons, with ``human`` ('A' or 'B'), and how many rows of the file are unusable."""
+    """The labeled comparisons, with ``human`` ('A' or 'B'), and how many rows of the file are unusable."""
     read = read_comparisons(settings.gate.path or BUNDLED, limit=settings.gate.pairs)
     pairs = human_pairs(read.frame)
-    labelled = label_pairs(pairs.drop("human"), constitution, complete=complete, settings=settings.labels)
-    return labelled.join(pairs.select("pair_id", "human"), on="pair_id"), read.rejects.height
+    labeled = label_pairs(pairs.drop("human"), constitution, complete=complete, settings=settings.labels)
+    return labeled.join(pairs.select("pair_id", "human"), on="pair_id"), read.rejects.height
 
 
 def human_pairs(comparisons: pl.DataFrame) -> pl.DataFrame:
@@ -104,9 +104,9 @@ def human_pairs(comparisons: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows, schema={**SCHEMA, "human": pl.String})
 
 
-def measure(labelled: pl.DataFrame, *, unusable: int = 0, confidence: float = 0.95) -> GateResult:
-    """``labelled``: of ``label_people``."""
-    rows = labelled.to_dicts()
+def measure(labeled: pl.DataFrame, *, unusable: int = 0, confidence: float = 0.95) -> GateResult:
+    """``labeled``: of ``label_people``."""
+    rows = labeled.to_dicts()
     graded = [r for r in rows if r["p_a"] is not None]
     agreed = [r for r in graded if r["label"] in ("A", "B")]
     shares = {name: share_of([points(r, column) for r in of], confidence) for name, column, of in (
@@ -125,7 +125,7 @@ def measure(labelled: pl.DataFrame, *, unusable: int = 0, confidence: float = 0.
 
 
 def verdict(result: GateResult, gate: Gate) -> tuple[bool, str]:
-    """Whether the labeller may train a reward model, and the reason, which says every number it rests on."""
+    """Whether the labeler may train a reward model, and the reason, which says every number it rests on."""
     if result.accuracy_debiased.value is None:
         why = next(iter(result.errors), "the file has no comparison")
         return False, f"the labeler graded 0 of {result.n} human comparisons: {why}"
@@ -160,7 +160,7 @@ def _above(p: float) -> float:
 
 
 def points(row: dict[str, Any], column: str = "p_a") -> float:
-    """1 if the labeller chose what people chose, 0.5 if it chose neither, else 0."""
+    """1 if the labeler chose what people chose, 0.5 if it chose neither, else 0."""
     return _above(row[column]) if row["human"] == "A" else 1 - _above(row[column])
 
 

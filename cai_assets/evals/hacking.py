@@ -1,6 +1,6 @@
 """Reward-hacking monitors: what a policy does when it finds a gap between the reward and what the reward stands for.
 
-Over-optimisation shows as a proxy that rises while the gold measure falls (Gao et al. 2022), and in practice as
+Over-optimization shows as a proxy that rises while the gold measure falls (Gao et al. 2022), and in practice as
 responses that grow longer, repeat themselves or refuse more. Each finding has its numbers, its interval where the data
 allow one, and its limit. It is 'failed' only if the data say so: where an interval is known, all of it lies beyond the
 limit. Where the estimate is beyond the limit but the interval is not, or there is nothing to compare, it is

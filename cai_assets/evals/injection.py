@@ -2,7 +2,7 @@
 
 The frame of ``steps/compare.py`` keeps content from passing for the frame; it cannot keep a model from obeying what it
 reads. This measures how much is left: a note that names a letter is put at the end of one response, then of the other,
-and the pair is labelled again exactly as before. Beside it stands a harmless note of the same length, for a longer
+and the pair is labeled again exactly as before. Beside it stands a harmless note of the same length, for a longer
 response is another response. A note cannot know in which place it will be shown, so asking in both orders takes back
 most of what it wins: both numbers are given.
 """
@@ -37,7 +37,7 @@ class Shift:
     """What a text at the end of a response does, over pairs (each the mean of its two responses).
 
     ``letter``: shift of the probability of answer 'B', the letter the notes name, mean of both orders. ``response``:
-    shift of the label's probability towards the response that has the text. ``flips``: share of labels that change
+    shift of the label's probability toward the response that has the text. ``flips``: share of labels that change
     among A, B and tie. The first two lie in [-1, 1].
     """
 
@@ -70,8 +70,8 @@ def injection_effect(
              for kind, text in (("injected", note), ("harmless", harmless(len(note))))}
     noted = [_with_note(usable, name, text, side) for name, text in texts.items() for side in SIDES]
     plain = usable.with_columns(text=pl.lit("plain"), side=pl.lit("a"))
-    labelled = label_pairs(pl.concat([plain, *noted]), constitution, complete=complete, settings=settings)
-    rows = {(r["pair_id"], r["text"], r["side"]): r for r in labelled.iter_rows(named=True)}
+    labeled = label_pairs(pl.concat([plain, *noted]), constitution, complete=complete, settings=settings)
+    rows = {(r["pair_id"], r["text"], r["side"]): r for r in labeled.iter_rows(named=True)}
     return [_effect(name, usable["pair_id"].to_list(), rows, confidence) for name in NOTES]
 
 

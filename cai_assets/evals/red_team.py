@@ -129,7 +129,7 @@ class NotReviewed(CaiError, ValueError):
 
 
 def accept(breaks: Sequence[Break], training: Collection[str], *, max_chars: int) -> Accepted:
-    """The kept rows as rows of a prompt file. ``training``: normalised texts of what is trained on already.
+    """The kept rows as rows of a prompt file. ``training``: normalized texts of what is trained on already.
 
     Raise NotReviewed if a row has no decision or is kept and cannot be a prompt; then nothing is accepted.
     """
@@ -190,7 +190,7 @@ def _why(row: Mapping[str, Any], broke: Broke, count: int, samples: int) -> str:
 
 
 def training_texts(prompts: pl.DataFrame) -> set[str]:
-    """Normalised texts of the training prompts among ``prompts`` (the prompts table)."""
+    """Normalized texts of the training prompts among ``prompts`` (the prompts table)."""
     return {text_of(m) for m in prompts.filter(split="train")["messages"].to_list()}
 
 

@@ -1,4 +1,4 @@
-"""Whether a text declines what it was asked, by regular expressions over normalised text.
+"""Whether a text declines what it was asked, by regular expressions over normalized text.
 
 Looks at the opening 60 words, without double-quoted speech. Known limits: English only; soft refusals (a lecture, a
 change of subject, a question back) are missed, and so is a refusal that comes late; first-person lines of a story
@@ -74,11 +74,11 @@ _REFUSALS = [re.compile(pattern) for pattern in (
 
 def is_refusal(text: str) -> bool:
     """True if the opening of ``text`` declines to help."""
-    opening = " ".join(normalise(text).split()[:OPENING_WORDS])
+    opening = " ".join(normalize(text).split()[:OPENING_WORDS])
     return any(pattern.search(opening) for pattern in _REFUSALS)
 
 
-def normalise(text: str) -> str:
+def normalize(text: str) -> str:
     """Lower case, plain apostrophes, contractions written out, no emphasis marks, no quoted speech."""
     plain = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
     plain = re.sub(r"[‘’ʼ`´]", "'", re.sub(r"[“”]", '"', plain)).lower()

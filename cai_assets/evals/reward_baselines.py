@@ -1,4 +1,4 @@
-"""What a reward model must beat: three ways to guess which response a person or labeller prefers, without a model.
+"""What a reward model must beat: three ways to guess which response a person or labeler prefers, without a model.
 
 Each learns from the training pairs (the first two only which way round they go) and gives held-out pairs a number:
 above zero for the chosen response, below for the rejected one, zero where it cannot tell.

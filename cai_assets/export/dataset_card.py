@@ -17,20 +17,20 @@ from cai_assets.versions.rounds import round_of
 
 ABOUT: dict[Config, str] = {
     "sft": "Supervised rows: `messages` ends with the response that is trained on. `round` is the round of critique "
-           "and revision, 0 for a response that was not criticised; `source` names the file of a general conversation.",
+           "and revision, 0 for a response that was not criticized; `source` names the file of a general conversation.",
     "preferences": "Pairs with a soft label: conversational `prompt`, `chosen`, `rejected`; `p_chosen` is the "
-                   "labeller's probability of `chosen`, in the mean of both orders, and `label` is 'A', 'B' or 'tie' "
+                   "labeler's probability of `chosen`, in the mean of both orders, and `label` is 'A', 'B' or 'tie' "
                    "(the orders contradict each other). `round` counts the rounds of the whole procedure. Prompts of "
                    "`test` were held out from the reward model.",
     "cai": "One row for each critique and revision, under the column names of other Constitutional AI data sets. "
-           "`init_response` is the text that this round criticised. In a chain of several rounds the first row "
+           "`init_response` is the text that this round criticized. In a chain of several rounds the first row "
            "(`round` 1) has the very first response, and the row with `last_round` the final revision; "
            "`first_response` repeats the very first response in every row. In a direct revision the critique is null.",
 }
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"),
          (10_000_000, "1M<n<10M"), (100_000_000, "10M<n<100M"))
-NO_LICENSE = ("No licence is set: `license: unknown` stands for a decision that only you can take. It depends on the "
-              "terms of the models that wrote and labelled the texts and on those of the prompts. Set it with "
+NO_LICENSE = ("No license is set: `license: unknown` stands for a decision that only you can take. It depends on the "
+              "terms of the models that wrote and labeled the texts and on those of the prompts. Set it with "
               "`--license ID` before anyone else gets the data; a public push asks for it.")
 
 

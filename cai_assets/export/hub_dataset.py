@@ -40,7 +40,7 @@ def export_dataset(
     """Write the folder ``out``: a card, and Parquet files ``data/CONFIG/SPLIT-NNNNN-of-NNNNN.parquet``.
 
     ``held_out``: the share of preference prompts in the split 'test' if no reward model of the version says its own.
-    ``license_``: the Hub's identifier of a licence; without one the card says 'unknown'. Raise ExportError.
+    ``license_``: the Hub's identifier of a license; without one the card says 'unknown'. Raise ExportError.
     """
     made = collect(layout, version, kind=kind, held_out=held_out, license_=license_)
     with fresh(out, force=force, private=(layout.path(), Path.home())) as folder:
@@ -54,7 +54,7 @@ def export_dataset(
 def collect(
     layout: Layout, version: str, *, kind: Kind, held_out: float, license_: str | None = None
 ) -> DataExport:
-    """The rows and records of an export. Raise ExportError if something is missing, and say what to materialise."""
+    """The rows and records of an export. Raise ExportError if something is missing, and say what to materialize."""
     wanted: Sequence[Config] = get_args(Config) if kind == "all" else (kind,)
     try:
         made = DataExport(version, Snapshots(layout).load(version), license_)
@@ -80,16 +80,16 @@ def _add(made: DataExport, records: Records, layout: Layout, config: Config, hel
 
 
 def _preferences(made: DataExport, layout: Layout, source: Record, held_out: float) -> None:
-    labelled = Records(layout).table(source)
+    labeled = Records(layout).table(source)
     share = _held_out(layout, made.version, source, held_out)
-    rows = preference_rows(labelled, held_out=share, version=made.version,
+    rows = preference_rows(labeled, held_out=share, version=made.version,
                            round_number=round_of(made.version).number)
     test = rows.filter("held_out").drop("held_out")
     made.splits["preferences"] = {"train": rows.filter(~pl.col("held_out")).drop("held_out"),
                                   **({"test": test} if test.height else {})}
-    ungraded = labelled.filter(pl.col("p_a").is_null()).height
+    ungraded = labeled.filter(pl.col("p_a").is_null()).height
     made.left_out["preferences"] = {"not graded (two equal or missing responses, or no readable answer)": ungraded,
-                                    "exactly balanced": labelled.height - ungraded - rows.height}
+                                    "exactly balanced": labeled.height - ungraded - rows.height}
 
 
 def _held_out(layout: Layout, version: str, source: Record, otherwise: float) -> float:
@@ -110,7 +110,7 @@ def _chains(made: DataExport, records: Records, source: Record, above: dict[str,
     rows = cai_rows(read["starting_responses"], read["critiques"], table, made.constitution, made.version)
     made.splits["cai"] = {"train": rows}
     stopped = table.filter(pl.col("revision").is_null(), pl.col("stopped").is_not_null()).height
-    made.left_out["cai"] = {"nothing left to criticise": stopped, "failed": table.height - rows.height - stopped}
+    made.left_out["cai"] = {"nothing left to criticize": stopped, "failed": table.height - rows.height - stopped}
 
 
 def _above(record: Record, asset: str, above: Mapping[str, Record]) -> Record:

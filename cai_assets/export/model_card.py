@@ -19,7 +19,7 @@ from cai_assets.reports.escape import inline
 
 ADDED = "<!-- added by the export -->"
 UNEVALUATED = "No evaluation of this checkpoint was at hand."
-NO_LICENSE = ("No licence is set. It depends on the terms of the base model, of the models that wrote and labelled the "
+NO_LICENSE = ("No license is set. It depends on the terms of the base model, of the models that wrote and labeled the "
               "data, and of the prompts: set it with `--license ID`; a public push asks for it.")
 
 
@@ -69,7 +69,7 @@ def _added(subject: Subject, licensed: bool) -> str:
     parts = [ADDED, "## Evaluated", _evaluated(subject), "## What shaped it", _shaped(found) if found else "Unknown.",
              "## Models that took part", fact_table(("role", "model"), _models(subject)),
              "## Lineage", _lineage(subject)]
-    return "\n\n".join([*parts, *([] if licensed else ["## Licence", NO_LICENSE])])
+    return "\n\n".join([*parts, *([] if licensed else ["## License", NO_LICENSE])])
 
 
 def _evaluated(subject: Subject) -> str:

@@ -1,4 +1,4 @@
-"""Every materialisation that led to a checkpoint, and its evaluation, as OpenLineage run events.
+"""Every materialization that led to a checkpoint, and its evaluation, as OpenLineage run events.
 
 Names. Namespace: NAMESPACE for jobs and data sets. Job: the asset's name. Data set: ``ASSET/PARTITION`` ('all' without
 partitions), its content in the facet ``version`` (our digest), a base model ``model/NAME``. Run: a UUID made from the
@@ -56,14 +56,14 @@ def _written(path: Path) -> int:
 
 
 def run_events(subject: Subject) -> list[Any]:
-    """The events, oldest materialisation first."""
-    records = materialisations(subject)
+    """The events, oldest materialization first."""
+    records = materializations(subject)
     by_ref = {r.ref.id: r for r in records}
     made = _Events(subject, by_ref)
     return [event for r in records for event in made.of(r)]
 
 
-def materialisations(subject: Subject) -> list[Record]:
+def materializations(subject: Subject) -> list[Record]:
     """Records of the lineage and of the evaluation, in the order in which they were written."""
     top = subject.lineage.top
     both = {**subject.evaluated, **subject.lineage.records}
@@ -73,7 +73,7 @@ def materialisations(subject: Subject) -> list[Record]:
 
 
 def run_id(record: Record) -> str:
-    """The UUID of a materialisation."""
+    """The UUID of a materialization."""
     return str(uuid.uuid5(_RUNS, f"{record.ref.id} {record.digest} {record.run_id}"))
 
 

@@ -1,7 +1,7 @@
 """Upload of an exported folder to the Hugging Face Hub, on request only.
 
 Guarantees: private unless it is asked to be public; a repository that is public already is not written to without that
-word; what is public has a licence. The token comes from the environment (HF_TOKEN), and is never stored.
+word; what is public has a license. The token comes from the environment (HF_TOKEN), and is never stored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def refuse_push(repo_id: str, *, public: bool, license_: str | None) -> str:
     except HFValidationError as e:
         raise ExportError(f"{repo_id!r} cannot be pushed to: {e}") from None
     if public and not license_:
-        raise ExportError("what is public needs a licence: name it with --license ID, or push without --public")
+        raise ExportError("a public export needs a license: name it with --license ID, or push without --public")
     token = os.environ.get("HF_TOKEN", "")
     if not token:
         raise ExportError("a push needs a token that may write: set HF_TOKEN in the environment")

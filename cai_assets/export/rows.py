@@ -26,14 +26,14 @@ def sft_rows(dataset: pl.DataFrame, version: str) -> pl.DataFrame:
         row_id="row_id", version=pl.lit(version))
 
 
-def preference_rows(labelled: pl.DataFrame, *, held_out: float, version: str, round_number: int) -> pl.DataFrame:
+def preference_rows(labeled: pl.DataFrame, *, held_out: float, version: str, round_number: int) -> pl.DataFrame:
     """Conversational ``prompt``, ``chosen``, ``rejected`` with the soft label, and ``held_out``.
 
-    ``labelled``: the table of preference_pairs. The rows are those that a reward model learns from: graded, and not
+    ``labeled``: the table of preference_pairs. The rows are those that a reward model learns from: graded, and not
     exactly balanced; ``held_out`` is the share of prompts kept apart there.
     """
-    about = labelled.select("pair_id", "label", "kind", "category", "row_id", "p_a")
-    rows = comparisons(labelled, held_out).drop("source").join(about, on="pair_id", how="left", maintain_order="left")
+    about = labeled.select("pair_id", "label", "kind", "category", "row_id", "p_a")
+    rows = comparisons(labeled, held_out).drop("source").join(about, on="pair_id", how="left", maintain_order="left")
     return rows.select(
         prompt="messages", chosen=_turn("chosen"), rejected=_turn("rejected"), p_chosen="p_chosen", label="label",
         principle_id="principle_id", kind="kind", category="category", row_id="row_id", prompt_id="prompt_id",
@@ -45,7 +45,7 @@ def cai_rows(
 ) -> pl.DataFrame:
     """One row for each finished revision, under the names that published CAI data sets use.
 
-    ``init_response`` is the text that this round criticised. ``first_response`` is that of round 1, so the first and
+    ``init_response`` is the text that this round criticized. ``first_response`` is that of round 1, so the first and
     the last text of a chain stand in the row of its ``last_round``.
     """
     requests = {p.id: {"critic_prompt": p.critique, "revision_prompt": p.revision}

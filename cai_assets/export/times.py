@@ -8,7 +8,7 @@ from cai_assets.store.records import Record
 
 
 def started(record: Record) -> datetime:
-    """When the materialisation that a record describes began."""
+    """When the materialization that a record describes began."""
     return record.created - timedelta(seconds=record.seconds)
 
 

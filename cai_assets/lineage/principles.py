@@ -38,7 +38,7 @@ class PrincipleShare(_Fixed):
     ``rows``: supervised rows whose own round drew it; ``chain_rows``: those with it anywhere in their chain.
     ``row_share``, ``text_share``: of all supervised rows and their text. ``labels``: comparisons of the reward model
     that it judged, held-out ones among them; ``mean_strength``: their mean probability of the chosen response.
-    ``graded``: prompts of reinforcement learning whose responses the labeller graded by its request.
+    ``graded``: prompts of reinforcement learning whose responses the labeler graded by its request.
     """
 
     id: str
@@ -184,7 +184,7 @@ def _bit(number: npt.NDArray[np.uint32] | np.uint32) -> npt.NDArray[np.uint64]:
 
 
 def _graded(trained: Mapping[str, pl.DataFrame], versions: Mapping[str, str | None]) -> pl.DataFrame:
-    """``version``, ``principle`` and ``prompt_id``, each once, of prompts whose responses the labeller graded."""
+    """``version``, ``principle`` and ``prompt_id``, each once, of prompts whose responses the labeler graded."""
     parts = [frame.select(version=pl.lit(versions.get(name), pl.String), principle="graded_by", prompt_id="prompt_id")
              for name, frame in trained.items()]
     schema = {"version": pl.String, "principle": pl.String, "prompt_id": pl.String}

@@ -18,7 +18,7 @@ from cai_assets.lineage.sizes import Counts, lengths, tokens
 from cai_assets.store.parquet import GROUP_ROWS, as_frame, open_parquet, read_table
 from cai_assets.store.row_store import RowStore
 
-# Beside ROWS: sizes, the checkpoints whose data a row is in (once for each time), and by which principles the labeller
+# Beside ROWS: sizes, the checkpoints whose data a row is in (once for each time), and by which principles the labeler
 # graded the responses to it.
 MARKED: dict[str, pl.DataType] = {
     **ROWS, "characters": pl.Int64(), "tokens": pl.Int64(), "trained_in": pl.List(pl.String()),

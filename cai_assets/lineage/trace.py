@@ -62,7 +62,7 @@ class Lineage(BaseModel):
         return self.records[self.root]
 
     def total(self, name: str) -> float:
-        """Sum of a number over all records, such as 'gpu_seconds'; rows reused cost in earlier materialisations."""
+        """Sum of a number over all records, such as 'gpu_seconds'; rows reused cost in earlier materializations."""
         return float(sum(getattr(r, name) for r in self.records.values()))
 
 

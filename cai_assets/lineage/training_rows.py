@@ -12,10 +12,10 @@ from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import read_parquet
 from cai_assets.store.records import Record
 
-# ``graded_by``: the principle by whose request the labeller graded the responses to a prompt (rl.reward=labeller).
+# ``graded_by``: the principle by whose request the labeler graded the responses to a prompt (rl.reward=labeller).
 TRAINED: dict[str, pl.DataType] = {"row_id": pl.String(), "prompt_id": pl.String(), "held_out": pl.Boolean(),
                                    "graded_by": pl.String()}
-OURS = "ai"  # the source of a comparison that the labeller made
+OURS = "ai"  # the source of a comparison that the labeler made
 
 
 def training_table(frame: pl.DataFrame, labels: pl.DataFrame | None = None) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""How the policy is optimised: one row an algorithm (``rl.algorithm``). To add one: its file in ``train/``, and a row.
+"""How the policy is optimized: one row an algorithm (``rl.algorithm``). To add one: its file in ``train/``, and a row.
 
 Settings, training rows, keys, plans, curves and model cards read these rows, and the tests train with each of them.
 """
@@ -19,7 +19,7 @@ _SAMPLED = ("sl_loss", "response_length", "repetition", "entropy")
 
 @dataclass(frozen=True, kw_only=True)
 class Algorithm:
-    """One way to optimise the policy.
+    """One way to optimize the policy.
 
     ``label``: as model cards say it. ``reads``: the asset that it is trained on, the prompts of ``response_pairs``, to
     which the policy samples as it learns, or the labeled ``preference_pairs``. ``trainer``: a TRL trainer that takes

@@ -1,4 +1,4 @@
-"""What a response is worth while the policy is optimised: one row a reward (``rl.reward``).
+"""What a response is worth while the policy is optimized: one row a reward (``rl.reward``).
 
 A user's own package adds one by an entry point of the group ``cai_assets.rewards``; its name and version are then part
 of what decides a checkpoint.

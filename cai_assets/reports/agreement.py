@@ -1,4 +1,4 @@
-"""Exercise 3 as a report: does an AI labeller agree with people? As a table, as JSON and as one HTML page.
+"""Exercise 3 as a report: does an AI labeler agree with people? As a table, as JSON and as one HTML page.
 
 Guarantees: every share has its count and interval; a half, which guessing gives, is marked in each figure; below a
 hundred pairs the report says that they are too few.
@@ -40,7 +40,7 @@ def measures(agreement: Agreement) -> list[tuple[str, Estimate]]:
     result = agreement.result
     shares = [(name, getattr(result, field)) for name, field in MEASURES]
     kappa = Estimate(result.kappa, result.accuracy_debiased.n, result.kappa_low, result.kappa_high)
-    return [*shares, ("Cohen's kappa (A, B, and tie)", kappa), (LONGER, agreement.longer)]
+    return [*shares, (_KAPPA, kappa), (LONGER, agreement.longer)]
 
 
 def sentences(agreement: Agreement, about: About) -> list[str]:
@@ -52,11 +52,11 @@ def sentences(agreement: Agreement, about: About) -> list[str]:
     if result.calibration_error is not None:
         said.append(f"Confidence and accuracy differ by {result.calibration_error:.3f} on average.")
     if result.n < ENOUGH:
-        said.append(f"{result.n} pairs are too few to judge a labeller by: use {ENOUGH} or more.")
+        said.append(f"{result.n} pairs are too few to judge a labeler by: use {ENOUGH} or more.")
     return said
 
 
-_KAPPA = "Cohen's kappa (A, B and tie)"
+_KAPPA = "Cohen's kappa (A, B, and tie)"
 
 
 def _than_a_coin(agreement: Agreement) -> str:

@@ -1,7 +1,7 @@
 """Small charts as markdown images, made of SVG by hand.
 
 Dagster shows markdown under 1,000 characters without a click, so every chart here, whatever it is given, has less
-than 900 characters. Colours keep a contrast of 3 to 1 on white and on black; backgrounds are transparent.
+than 900 characters. Colors keep a contrast of 3 to 1 on white and on black; backgrounds are transparent.
 """
 
 from __future__ import annotations

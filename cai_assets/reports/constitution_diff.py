@@ -30,13 +30,13 @@ CONTEXT = 6  # unchanged words kept on each side of a change
 LINES = (40, 16, 12, 8, 6, 5, 4, 3, 2, 1, 0)  # a change's lines below its heading: the most that fit the limit
 SIGNS = {"equal": "  ", "delete": "- ", "insert": "+ "}
 STYLES = {"equal": "dim", "delete": "red", "insert": "green"}
-MARKS = {"equal": ("", ""), "delete": ("[-", "-]"), "insert": ("{+", "+}")}  # as in git: without colours too
+MARKS = {"equal": ("", ""), "delete": ("[-", "-]"), "insert": ("{+", "+}")}  # as in git: without colors too
 
 
 def markdown(diff: Diff, limit: int = SHOWN) -> str:
     """A ``diff`` code block, at most ``limit`` (300 or more) characters: what touches most comes first.
 
-    Dagster colours such blocks, and shows them without a click while they are under 1,000 characters.
+    Dagster colors such blocks, and shows them without a click while they are under 1,000 characters.
     """
     if diff.empty:
         return _counts(diff)
@@ -50,7 +50,7 @@ def markdown(diff: Diff, limit: int = SHOWN) -> str:
 
 
 def terminal(diff: Diff, touched: Sequence[Touch]) -> RenderableType:
-    """Every change, word by word and coloured, then what each touches. ``touched``: from ``diff.touches``."""
+    """Every change, word by word and colored, then what each touches. ``touched``: from ``diff.touches``."""
     parts: list[RenderableType] = [Text(f"{_title(diff.before)} → {_title(diff.after)}: {_counts(diff)}")]
     groups = [(c.label, c.texts) for c in _by_effect(diff)]
     if diff.cosmetic:
@@ -96,7 +96,7 @@ def to_json(diff: Diff, touched: Sequence[Touch]) -> dict[str, Any]:
 
 
 def _by_effect(diff: Diff) -> list[Change | ShotChange]:
-    """Counting changes, those that touch most of the supervised half first, then of the labels, then of judgements."""
+    """Counting changes, those that touch most of the supervised half first, then of the labels, then of judgments."""
     share = {(t.change, t.asset): t.rows or 0.0 for t in touches(diff)}
 
     def effect(change: Change | ShotChange) -> tuple[float, ...]:

@@ -24,7 +24,7 @@ _CUT = "  … (cut)"
 def word_diff(before: str, after: str, *, limit: int = SHOWN) -> str:
     """A ``diff`` code block of the words taken out ('-') and put in ('+'), at most ``limit`` characters long.
 
-    Dagster colours such blocks, and shows them without a click while they are under 1,000 characters.
+    Dagster colors such blocks, and shows them without a click while they are under 1,000 characters.
     """
     old, new = _tokens(before), _tokens(after)
     if old == new:

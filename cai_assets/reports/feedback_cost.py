@@ -20,7 +20,7 @@ UNKNOWN = "not known"
 
 
 class Line(NamedTuple):
-    """One quantity, for the AI labeller and for people, and what both rest on."""
+    """One quantity, for the AI labeler and for people, and what both rest on."""
 
     quantity: str
     ai: str
@@ -45,9 +45,9 @@ def feedback_table(project: Project, version: str) -> list[Line]:
 
 
 def measured_speed(records: list[Record], version: str) -> Speed | None:
-    """From the newest materialisation that asked the labeller, of this version if there is one; None if none did.
+    """From the newest materialization that asked the labeler, of this version if there is one; None if none did.
 
-    A label takes several calls. How many comes from the same record: all its calls over all it labelled, the pairs of
+    A label takes several calls. How many comes from the same record: all its calls over all it labeled, the pairs of
     the judge gate included, for they are asked in the same way.
     """
     asked = [r for r in records if r.generated and r.details.get("engine_seconds")]

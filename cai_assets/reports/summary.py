@@ -27,7 +27,7 @@ class Line(NamedTuple):
 
 
 def summary(project: Project, version: str) -> list[Line]:
-    """One line for each materialised asset, in the order of the graph."""
+    """One line for each materialized asset, in the order of the graph."""
     lines = []
     for asset in ORDER:
         try:

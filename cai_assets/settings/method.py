@@ -102,7 +102,7 @@ class Critique(Group):
     """The critique and revision loop (Bai et al. 2022, section 3.1).
 
     ``mode='direct'`` revises without a critique (Bai et al. 2022, figure 7). ``stop_above``: a chain ends before a
-    round when the critic's probability that nothing is left to criticise is above it. ``shuffle`` is a control: each
+    round when the critic's probability that nothing is left to criticize is above it. ``shuffle`` is a control: each
     revision answers the critique of another row.
     """
 
@@ -164,7 +164,7 @@ class Labels(Group):
     """AI preference labels (Bai et al. 2022, section 4.1).
 
     ``principles``: one drawn for each pair (the paper), all of them in one question, or one question for each whose
-    answers are averaged ('vote'). ``chain_of_thought``: the labeller writes its reasons first, ``samples`` times, and
+    answers are averaged ('vote'). ``chain_of_thought``: the labeler writes its reasons first, ``samples`` times, and
     the probabilities are averaged. ``clamp`` bounds the target that the reward model learns from: (0.4, 0.6) in the
     paper, for chain of thought.
     """
@@ -189,7 +189,7 @@ class Labels(Group):
 
 
 class Gate(Group):
-    """The judge gate: the labeller must agree with people before its labels train anything.
+    """The judge gate: the labeler must agree with people before its labels train anything.
 
     ``path``: a file of prompt, chosen and rejected; None: the bundled sample. The lower end of the accuracy's interval
     must lie above ``accuracy`` and the share of pairs with the same answer in both orders at or above ``consistency``.

@@ -29,7 +29,7 @@ Scale = Literal["smoke", "small", "full"]
 class Settings(Group):
     """Everything. ``fresh_weekly``: the weekly schedule samples anew, with the ISO week as the seed.
 
-    Prices enter nothing but reports: what a GPU hour and an hour of a human labeller cost, and how many comparisons a
+    Prices enter nothing but reports: what a GPU hour and an hour of a human labeler cost, and how many comparisons a
     person labels in it.
     """
 

@@ -54,7 +54,7 @@ class Reward(Training):
 class Reinforcement(Training):
     """The reinforcement stage: PPO (Schulman et al. 2017), GRPO, RLOO or DPO, with a KL penalty to the SL policy.
 
-    ``reward``: the reward model, or the labeller's own grade of a response ('labeller', direct-RLAIF of Lee et al.
+    ``reward``: the reward model, or the labeler's own grade of a response ('labeller', direct-RLAIF of Lee et al.
     2023). ``kl_in``: the KL penalty as part of each token's reward, or of the loss. ``kl_target``: with it beta adapts
     until the KL is there (Ziegler et al. 2019, section 2.2). ``alpha``: with it the loss is L_SL + alpha x L_RL, L_SL
     over the SL data. ``group``: responses for each prompt (GRPO, RLOO). ``best``: publish the saved state with the

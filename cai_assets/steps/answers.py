@@ -1,6 +1,6 @@
 """From log-probabilities to a label: nothing here calls a model, and everything can be recomputed from the table.
 
-Probabilities are of response A, normalised over the two answers. Each order is averaged over principles and samples,
+Probabilities are of response A, normalized over the two answers. Each order is averaged over principles and samples,
 and the label's probability is the mean of both orders (Lee et al. 2023, section 3.1), so that a preference for a
 place cancels out. A pair with one answer missing is ungraded: a mean over some of the answers is another quantity.
 """

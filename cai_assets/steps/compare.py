@@ -3,7 +3,7 @@
 Guarantees: the text ends right before the letter, so that 'A' or 'B' is the next token; and content cannot imitate
 the frame. Frame lines start at column 0, every line of content (of rows, requests and examples alike) is indented
 by four spaces, and whatever Unicode counts as a line break counts as one here. Text that pretends to be an
-'Answer (B):' or a verdict therefore stands where no frame line can stand. The labeller's own reasons are content too.
+'Answer (B):' or a verdict therefore stands where no frame line can stand. The labeler's own reasons are content too.
 This stops imitation, not persuasion: a judge may still be talked round by what an answer says
 (``evals/injection.py`` measures it).
 """
@@ -38,7 +38,7 @@ def comparison_call(
     """A scoring call with the answers ('A', 'B'): which of ``a`` and ``b`` answers the conversation better?
 
     The order of parts is that of Bai et al. 2022, section 4.1: conversation, principle, options. 'plain' is one text
-    to continue; 'chat' gives each example as a turn and prefills the verdict. ``thought``: the labeller's reasons,
+    to continue; 'chat' gives each example as a turn and prefills the verdict. ``thought``: the labeler's reasons,
     after which the verdict is read; the examples then show theirs, and those without any are left out.
     """
     question = _frame(prompt_messages, a, b, request)
@@ -52,7 +52,7 @@ def thought_call(
 ) -> Call:
     """A generating call for the reasons before the verdict (Bai et al. 2022, section 4.1; the wording is ours).
 
-    Of the examples those with reasons are shown: one without would teach the labeller to give none.
+    Of the examples those with reasons are shown: one without would teach the labeler to give none.
     """
     shots = _shots(tuple(few_shots), thoughtful=True)
     messages = asked(style, _frame(prompt_messages, a, b, request), REASONS, shots)
@@ -61,7 +61,7 @@ def thought_call(
 
 
 def p_first(logprobs: Sequence[float]) -> float | None:
-    """Probability of the first of two answers, normalised over the two; None if the model rules out both."""
+    """Probability of the first of two answers, normalized over the two; None if the model rules out both."""
     first, second = logprobs
     p = 0.5 * (1 + math.tanh((first - second) / 2))  # the logistic function, without overflow
     return None if math.isnan(p) else p

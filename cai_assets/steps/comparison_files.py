@@ -88,7 +88,7 @@ def _comparison(raw: Raw) -> dict[str, object]:
 
 
 def _sides(row: Mapping[str, object]) -> dict[str, object]:
-    """The values of chosen and rejected, of a labelled pair too."""
+    """The values of chosen and rejected, of a labeled pair too."""
     if row.get("chosen") is None and row.get("response_a") is not None:
         label = row.get("human_label", row.get("label"))
         if label not in ("A", "B"):

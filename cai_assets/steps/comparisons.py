@@ -2,7 +2,7 @@
 
 Guarantee: all pairs of a prompt, from whatever source, are trained on or all held out; no human comparison of an
 evaluation prompt is used; every human comparison is used, or counted with the reason why not. Prompts are the same
-when their normalised texts are.
+when their normalized texts are.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class Mixed:
         return self.frame.filter(source=HUMAN).height / max(1, self.frame.height)
 
 
-def comparisons(labelled: pl.DataFrame, held_out: float) -> pl.DataFrame:
+def comparisons(labeled: pl.DataFrame, held_out: float) -> pl.DataFrame:
     """Training rows for the reward model: graded pairs, with a stable held-out share by prompt.
 
     A prompt's pairs fall on one side together, so that the held-out accuracy is of unseen prompts.
     """
-    graded = labelled.filter(pl.col("p_target").is_not_null() & (pl.col("p_target") != 0.5)).sort("pair_id")
+    graded = labeled.filter(pl.col("p_target").is_not_null() & (pl.col("p_target") != 0.5)).sort("pair_id")
     return graded.select("pair_id", "prompt_id", "principle_id", "messages", "chosen", "rejected", "p_chosen",
                          is_held_out(held_out), pl.lit(AI).alias("source"))
 

@@ -3,7 +3,7 @@
 In each round a principle is drawn for the chain, the newest text is critiqued by it and revised. The draw
 depends on the prompt and the round alone (weighted rendezvous hashing), so editing, adding or removing a
 principle touches only the chains that drew it. Every round's critique and revision is a row: a chain whose
-call failed ends there, one of which nothing is left to criticise stops there, and their later rounds are rows
+call failed ends there, one of which nothing is left to criticize stops there, and their later rounds are rows
 that say so, in ``error`` or in ``stopped``.
 """
 

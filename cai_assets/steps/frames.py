@@ -50,7 +50,7 @@ def direct_revision_call(
 
 
 def transcript(messages: Sequence[Message]) -> str:
-    """A conversation as text: the bare question if it has one turn, labelled turns otherwise."""
+    """A conversation as text: the bare question if it has one turn, labeled turns otherwise."""
     if len(messages) == 1:
         return messages[0]["content"]
     return "\n\n".join(f"{SPEAKERS[m['role']]}: {m['content']}" for m in messages)

@@ -1,4 +1,4 @@
-"""The labeller's own grade of one response, as the reward of direct-RLAIF (Lee et al. 2023, arXiv 2309.00267,
+"""The labeler's own grade of one response, as the reward of direct-RLAIF (Lee et al. 2023, arXiv 2309.00267,
 section 3.2.2).
 
 Framed and fenced as comparisons are (``steps/compare.py``): the text ends right before the grade, and no line of

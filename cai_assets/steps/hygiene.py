@@ -19,7 +19,7 @@ import polars as pl
 from cai_assets.constitution.model import Constitution
 from cai_assets.engines.protocol import Message
 from cai_assets.steps.frames import HEADINGS
-from cai_assets.steps.prompt_rows import normalise
+from cai_assets.steps.prompt_rows import normalize
 
 MOST = 20_000
 EXAMPLES = 3
@@ -154,7 +154,7 @@ def _point_of_view(_: Tables, table: str, texts: Sequence[Text]) -> Iterable[Tex
 
 def _boilerplate(_: Tables, __: str, texts: Sequence[Text]) -> Iterable[Text]:
     """Openings shared by many prompts; the rounds of one prompt count once."""
-    openings = [" ".join(normalise(t.text).split()[:OPENING_WORDS]) for t in texts]
+    openings = [" ".join(normalize(t.text).split()[:OPENING_WORDS]) for t in texts]
     prompts: dict[str, set[str]] = defaultdict(set)
     for t, opening in zip(texts, openings, strict=True):
         prompts[opening].add(t.prompt_id)
@@ -187,12 +187,12 @@ def _request_echo(tables: Tables, _: str, texts: Sequence[Text]) -> Iterable[Tex
 
 
 def _grams(text: str) -> list[str]:
-    words = normalise(text).split()
+    words = normalize(text).split()
     return [" ".join(words[i : i + ECHO_WORDS]) for i in range(len(words) - ECHO_WORDS + 1)]
 
 
 def _same(a: str, b: str) -> bool:
-    return normalise(a) == normalise(b)
+    return normalize(a) == normalize(b)
 
 
 BOTH, ALL = ("critiques", "revisions"), ("critiques", "revisions", "sl_dataset")

@@ -1,6 +1,6 @@
 """AI preference labels (Bai et al. 2022, section 4.1; both orders as in Lee et al. 2023, section 3.1).
 
-The labeller is asked in both orders which response it prefers, and the probabilities of the answers 'A' and 'B' are
+The labeler is asked in both orders which response it prefers, and the probabilities of the answers 'A' and 'B' are
 read exactly from the model, never parsed from text; with chain of thought, after reasons that it wrote before. A pair
 that cannot be compared, or whose answer cannot be read, is ungraded: a state of its own, not a verdict.
 ``questions.py`` says what is asked, ``answers.py`` how the answers become a label.
@@ -29,7 +29,7 @@ from cai_assets.steps.answers import (
 )
 from cai_assets.steps.compare import comparison_call
 from cai_assets.steps.complete import Completer, Row, Step
-from cai_assets.steps.questions import ORDERS, Judged, Question, judged_by, labelling_principles, questions_about
+from cai_assets.steps.questions import ORDERS, Judged, Question, judged_by, labeling_principles, questions_about
 from cai_assets.steps.thought import think
 from cai_assets.store.keys import row_id
 
@@ -57,19 +57,19 @@ def label_pairs(
     log-probabilities where each order is one call; ``calls`` has those of every call, ``votes`` each principle's
     ``p_a``. ``principle_id`` is null where several principles judge; ``principle_digest`` then covers all of them.
     """
-    principles = labelling_principles(constitution)
+    principles = labeling_principles(constitution)
     rows = pairs.to_dicts()
     judged = [judged_by(r["pair_id"], principles, settings) for r in rows]
     asked = [[] if _unfit(r) else questions_about(r, j, settings) for r, j in zip(rows, judged, strict=True)]
     answers = iter(_answers([q for each in asked for q in each], constitution, complete=complete, settings=settings))
     labeller = complete.engine.identity.weights
-    labelled = [{**_label(r, j, [next(answers) for _ in each], settings), "labeller": labeller}
+    labeled = [{**_label(r, j, [next(answers) for _ in each], settings), "labeller": labeller}
                 for r, j, each in zip(rows, judged, asked, strict=True)]
-    return pl.DataFrame(labelled, schema={**pairs.schema, **ADDED})
+    return pl.DataFrame(labeled, schema={**pairs.schema, **ADDED})
 
 
 def _unfit(pair: Mapping[str, Any]) -> str | None:
-    """Why a pair cannot be labelled."""
+    """Why a pair cannot be labeled."""
     error: str | None = pair["error"]
     return error or ("identical responses" if pair["identical"] else None)
 

@@ -21,7 +21,7 @@ from cai_assets.settings.base import Source
 from cai_assets.steps import prompt_files
 from cai_assets.steps.prompt_files import SPLITS, Raw, RowFault, one_of, read_files
 from cai_assets.steps.prompt_near import Near
-from cai_assets.steps.prompt_rows import check_row, check_text, message_of, normalise
+from cai_assets.steps.prompt_rows import check_row, check_text, message_of, normalize
 from cai_assets.store.canonical import tagged_hash
 from cai_assets.store.keys import row_id
 
@@ -200,10 +200,10 @@ def _near(rows: Sequence[Conversation], held_out: Sequence[str]) -> Iterator[int
 
 
 def texts_of(messages: Sequence[Message]) -> list[str]:
-    """What of a training prompt no evaluation prompt may be near, normalised: each turn by the user, and all turns."""
+    """What of a training prompt no evaluation prompt may be near, normalized: each turn by the user, and all turns."""
     turns = [m["content"] for m in messages if m["role"] == "user"]
     whole = [m["content"] for m in messages if m["role"] != "system"]
-    return [normalise(text) for text in dict.fromkeys([*turns, "\n".join(whole)])]
+    return [normalize(text) for text in dict.fromkeys([*turns, "\n".join(whole)])]
 
 
 def _report(pool: Pool, amount: Amount, whole: int) -> Report:

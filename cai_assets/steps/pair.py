@@ -1,4 +1,4 @@
-"""Response pairs: what the labeller chooses between (Bai et al. 2022, section 4.1).
+"""Response pairs: what the labeler chooses between (Bai et al. 2022, section 4.1).
 
 Two samples of the same policy or of the pinned generator, or a prompt's initial response against its last revision.
 Nothing is dropped: a pair without two texts carries the reason, and two equal texts are marked as identical.
@@ -78,7 +78,7 @@ def pair_responses(prompts: pl.DataFrame, *, complete: Completer, settings: Pair
 def pair_revisions(responses: pl.DataFrame, revisions: pl.DataFrame, *, temperature: float) -> pl.DataFrame:
     """The initial response to each red-team prompt against the last revision that came out; no model is called.
 
-    Which of the two is A is decided by a hash of the pair id, so that a labeller that prefers a place shows itself.
+    Which of the two is A is decided by a hash of the pair id, so that a labeler that prefers a place shows itself.
     Helpful prompts have no revision, and so no pair. ``temperature``: of both, as they were generated.
     """
     chains = {str(key[0]): rows.to_dicts() for key, rows in revisions.sort("prompt_id", "round").group_by("prompt_id")}

@@ -4,7 +4,7 @@ Two texts are near when their Indel similarity is at least 85 of 100 (rapidfuzz 
 length), as they stand or with their words sorted. In a small set every pair is compared, so the answer is exact.
 In a large one only pairs that share a bucket are: MinHash over character n-grams (Broder 1997), 32 bands of 4
 hashes, which finds a pair of n-gram Jaccard similarity J with probability 1 - (1 - J^4)^32: 0.87 at J = 0.5,
-0.9998 at J = 0.7. Texts must be normalised and not empty.
+0.9998 at J = 0.7. Texts must be normalized and not empty.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def _runs(groups: Indices) -> tuple[Indices, Indices]:
 
 
 def _mix(x: Hashes) -> Hashes:
-    """The finaliser of SplitMix64 (Steele et al. 2014): every input bit reaches every output bit."""
+    """The finalizer of SplitMix64 (Steele et al. 2014): every input bit reaches every output bit."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))

@@ -34,7 +34,7 @@ BLANKS = "\u2800\u115f\u1160\u3164\uffa0"
 
 @dataclass(frozen=True)
 class Prompt:
-    """A checked row. ``text`` is the normalised form that near duplicates are found by; ``flags`` are remarks.
+    """A checked row. ``text`` is the normalized form that near duplicates are found by; ``flags`` are remarks.
 
     ``origin``: what red-teaming found it by. Only a training prompt has one.
     """
@@ -87,18 +87,18 @@ def excerpt(raw: Raw) -> str:
 
 
 def text_of(messages: Iterable[Mapping[str, Any]]) -> str:
-    """What a conversation is told apart by: its turns normalised, a system turn aside."""
-    return normalise("\n".join(m["content"] for m in messages if m["role"] != "system"))
+    """What a conversation is told apart by: its turns normalized, a system turn aside."""
+    return normalize("\n".join(m["content"] for m in messages if m["role"] != "system"))
 
 
-def normalise(text: str) -> str:
+def normalize(text: str) -> str:
     """NFKC, case folded, words of letters, marks and digits with single spaces; never empty for a visible text."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join(folded.translate(_WORDS).split()) or " ".join(folded.split())
 
 
 def split_of(text: str) -> str:
-    """The split of a row that names none: one in five normalised texts is for evaluation, always the same ones."""
+    """The split of a row that names none: one in five normalized texts is for evaluation, always the same ones."""
     draw = int(tagged_hash("split", text).rpartition(":")[2][:8], 16) / 16**8
     return "evaluation" if draw < EVALUATION_SHARE else "train"
 

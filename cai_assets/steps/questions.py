@@ -1,4 +1,4 @@
-"""What the labeller is asked about a pair: by which principles, in which orders, how many times.
+"""What the labeler is asked about a pair: by which principles, in which orders, how many times.
 
 ``labels.principles``: one drawn for the pair, all in one question, or a question for each ('vote'). Principles that
 take part together do so in the order of their ids, so that the order of the file changes nothing.
@@ -45,17 +45,17 @@ class Question:
 
     @property
     def shown(self) -> tuple[str, str]:
-        """The responses in the order in which the labeller sees them."""
+        """The responses in the order in which the labeler sees them."""
         a, b = self.pair["response_a"], self.pair["response_b"]
         return (a, b) if self.order == "first" else (b, a)
 
 
-def labelling_principles(constitution: Constitution) -> tuple[Principle, ...]:
+def labeling_principles(constitution: Constitution) -> tuple[Principle, ...]:
     """Those with a preference request, by id. Raise ValueError if there is none."""
     principles = constitution.taking_part("preference")
     if not principles:
         raise ValueError(f"{constitution.name} {constitution.version}: no principle has a 'preference' request, "
-                         "so nothing can be labelled; add one to the constitution file")
+                         "so nothing can be labeled; add one to the constitution file")
     return tuple(sorted(principles, key=lambda p: p.id))
 
 
@@ -79,5 +79,5 @@ def questions_about(pair: Mapping[str, Any], judged: Judged, settings: Labels) -
 
 def calls_per_pair(settings: Labels, constitution: Constitution) -> int:
     """Model calls that one label takes."""
-    questions = len(labelling_principles(constitution)) if settings.principles == "vote" else 1
+    questions = len(labeling_principles(constitution)) if settings.principles == "vote" else 1
     return len(ORDERS) * questions * settings.samples * (2 if settings.chain_of_thought else 1)

@@ -1,4 +1,4 @@
-"""What the RL policy is trained on: prompts, or labelled pairs, with a stable share of the prompts held out.
+"""What the RL policy is trained on: prompts, or labeled pairs, with a stable share of the prompts held out.
 
 The share is cut by the same hash as the reward model's: where it is no larger, the reward model was not trained on the
 prompts that the policy is measured on. One prompt at least is held out, unless the share is 0 or there is no other.
@@ -19,20 +19,20 @@ def prompts_to_train_on(pairs: pl.DataFrame, share: float) -> pl.DataFrame:
     return prompts.with_columns(pl.col("prompt_id").is_in(sorted(held_out(prompts, share))).alias("held_out"))
 
 
-def pairs_to_train_on(labelled: pl.DataFrame, share: float) -> pl.DataFrame:
+def pairs_to_train_on(labeled: pl.DataFrame, share: float) -> pl.DataFrame:
     """``pair_id``, ``prompt_id``, ``messages``, ``chosen``, ``rejected``, ``p_chosen`` and ``held_out`` of every graded
     pair."""
-    graded = comparisons(labelled, share).select("pair_id", "prompt_id", "messages", "chosen", "rejected", "p_chosen")
+    graded = comparisons(labeled, share).select("pair_id", "prompt_id", "messages", "chosen", "rejected", "p_chosen")
     return graded.with_columns(pl.col("prompt_id").is_in(sorted(held_out(graded, share))).alias("held_out"))
 
 
 def with_requests(rows: pl.DataFrame, constitution: Constitution, *, held_out: bool = False) -> pl.DataFrame:
-    """Add ``request``, by which the labeller grades responses, and ``graded_by``, the principle that the prompt draws
+    """Add ``request``, by which the labeler grades responses, and ``graded_by``, the principle that the prompt draws
     and whose request it is. ``held_out``: only responses to held-out prompts are graded."""
     principles = constitution.taking_part("preference")
     if not principles:
         raise ValueError(f"{constitution.name} {constitution.version}: no principle has a 'preference' request, so the "
-                         "labeller cannot grade responses; add one to the constitution file")
+                         "labeler cannot grade responses; add one to the constitution file")
     drawn = draw_many(principles, map(label_key, rows["prompt_id"]))
     grades = pl.col("held_out") if held_out else pl.lit(True)
     return rows.with_columns(pl.Series("request", [str(p.preference) for p in drawn], dtype=pl.String),

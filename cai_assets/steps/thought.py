@@ -1,6 +1,6 @@
 """Reasons before a label: chain of thought (Bai et al. 2022, section 4.1; Kojima et al. 2022).
 
-The labeller writes its reasons, then the probability of its answer is read after them. One sample of reasons gives
+The labeler writes its reasons, then the probability of its answer is read after them. One sample of reasons gives
 one probability near 0 or 1; their mean over samples estimates the probability with the reasons averaged out. Reasons
 that come out empty are a sample like any other.
 """

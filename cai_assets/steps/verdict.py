@@ -1,4 +1,4 @@
-"""Whether anything is left to criticise: an exact probability that ends a chain of revisions early.
+"""Whether anything is left to criticize: an exact probability that ends a chain of revisions early.
 
 Guarantees: the probability is read from the model's answer tokens, never parsed from text; and content cannot imitate
 the frame, whose lines start at column 0 while all content is indented (as in ``compare.py``). The examples are the
@@ -23,14 +23,14 @@ ANSWERS = ("Yes", "No")
 def verdict_call(
     messages: Sequence[Message], response: str, principle: Principle, *, shots: Sequence[RevisionShot], style: Style,
 ) -> Call:
-    """A scoring call with the answers ('Yes', 'No'): does the principle leave anything to criticise in ``response``?"""
+    """A scoring call with the answers ('Yes', 'No'): does the principle leave anything to criticize in ``response``?"""
     examples = [example for shot in shots for example in _examples(shot)]
     question = _frame(messages, response, str(principle.critique))
     return Call(messages=asked(style, question, LEAD, examples), style=style, answers=ANSWERS)
 
 
 def p_done(row: Row) -> float | None:
-    """Probability that nothing is left, normalised over the two answers; None if it could not be read."""
+    """Probability that nothing is left, normalized over the two answers; None if it could not be read."""
     left = p_first(row.logprobs) if row.error is None and len(row.logprobs) == len(ANSWERS) else None
     return None if left is None else 1.0 - left
 

@@ -45,7 +45,7 @@ class Busy(CaiError):
 
 
 def compact(layout: Layout, step: str, *, target: int = LARGE_ROWS, settled: float = SETTLED) -> Compaction:
-    """Merge neighbouring shards of fewer than ``target`` rows into shards of about so many.
+    """Merge neighboring shards of fewer than ``target`` rows into shards of about so many.
 
     Shards younger than ``settled`` seconds wait for the next time: one still being published could belong between
     them. Needs as much free space as the shards it merges take. Raise Busy if another one runs, OSError without space,
@@ -65,7 +65,7 @@ def compact(layout: Layout, step: str, *, target: int = LARGE_ROWS, settled: flo
 
 
 def _groups(shards: Sequence[Path], target: int) -> list[list[Path]]:
-    """Runs of neighbours to merge. A large shard ends a run: joining across it would change which row is earliest."""
+    """Runs of neighbors to merge. A large shard ends a run: joining across it would change which row is earliest."""
     groups: list[list[Path]] = [[]]
     size = 0
     for shard in shards:

@@ -6,7 +6,7 @@
     rows/<step>/<shard>.parquet         the row store
     tables/<asset>/<digest>.parquet     what assets hold, named by content
     checkpoints/<kind>/<key>/           trained models, named by what they were made from
-    records/<asset>/<partition>/*.json  one per materialisation, never changed
+    records/<asset>/<partition>/*.json  one per materialization, never changed
     constitutions/<partition>.json      snapshots of registered constitution versions
     constitutions-order.json            the order in which they were registered
     constitutions-archived.json         which are archived

@@ -1,4 +1,4 @@
-"""Records: one per materialisation of an asset, written last, never changed.
+"""Records: one per materialization of an asset, written last, never changed.
 
 A record names what was made (content or checkpoint), what it was made from (the exact records read), and
 what it cost. Dagster's own provenance pointer names the newest event of *any* partition, so records, not
@@ -27,7 +27,7 @@ NAMED = re.compile(r"records/[^/]+/[^/]+/[0-9]+\.json")
 
 
 class RecordMissing(CaiError, LookupError):
-    """No record for that asset and partition. The message says which asset to materialise."""
+    """No record for that asset and partition. The message says which asset to materialize."""
 
 
 class Ref(BaseModel):
@@ -46,7 +46,7 @@ class Ref(BaseModel):
 
 
 class Record(BaseModel):
-    """What one materialisation made. ``path`` is relative to the data root; ``seal`` a digest of all the rest."""
+    """What one materialization made. ``path`` is relative to the data root; ``seal`` a digest of all the rest."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -114,7 +114,7 @@ class Records:
                 return numbered
 
     def latest(self, asset: str, partition: str | None) -> Record:
-        """The newest record; raise RecordMissing if the asset was never materialised there."""
+        """The newest record; raise RecordMissing if the asset was never materialized there."""
         folder = _folder(asset, partition)
         last = self._last(folder)
         if last == 0:

@@ -24,7 +24,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
     ``columns`` maps names in the trainer's log to names in the curves, to which all of OURS are added; ``shown`` are
     the ones said aloud;
-    ``updates`` optimiser updates make one step.
+    ``updates`` optimizer updates make one step.
     """
 
     def __init__(

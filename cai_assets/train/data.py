@@ -1,6 +1,6 @@
 """From a job's Parquet file to token ids.
 
-Every text is tokenised here, once, by the ``Templater`` that sampling uses too: a trainer never sees text, so it
+Every text is tokenized here, once, by the ``Templater`` that sampling uses too: a trainer never sees text, so it
 cannot render it another way. A prompt that is too long loses its beginning; a response is never cut.
 """
 

@@ -1,4 +1,4 @@
-"""Direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290) on the labelled pairs themselves.
+"""Direct preference optimization (Rafailov et al. 2023, arXiv 2305.18290) on the labeled pairs themselves.
 
 AI labels are probabilities, so the loss is the conservative one (Mitchell 2023, "A note on DPO with noisy
 preferences"): the cross-entropy against each pair's own ``p_chosen``, which at 1 is DPO. It runs ``epochs`` over them;

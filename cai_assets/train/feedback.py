@@ -1,6 +1,6 @@
-"""Where the reward of a response comes from: the reward model, or the labeller's own grade of it.
+"""Where the reward of a response comes from: the reward model, or the labeler's own grade of it.
 
-Both read the very tokens that were sampled and give one number a response. The labeller's grade (direct-RLAIF, Lee et
+Both read the very tokens that were sampled and give one number a response. The labeler's grade (direct-RLAIF, Lee et
 al. 2023, arXiv 2309.00267, section 3.2.2) is of the request that the prompt drew, in [-1, 1].
 """
 
@@ -49,7 +49,7 @@ def _checked(name: str, reward: Reward) -> Reward:
 
 
 def from_labeller(job: Job, rl: settings.Reinforcement, tokenizer: Any) -> Reward:
-    """The labeller's grades. Raise TrainingProblem if the job names none."""
+    """The labeler's grades. Raise TrainingProblem if the job names none."""
     if job.labeller is None:
         raise TrainingProblem("rl.reward is 'labeller', but the job names no labeler model")
     return labeller_reward(job.labeller, tokenizer, job.dtype)
@@ -87,7 +87,7 @@ def refuse_other_tokenizer(tokenizer: Any, reward_model: Path) -> None:
 
 
 def labeller_reward(path: Path, tokenizer: Any, dtype: Format) -> Reward:
-    """The labeller's expected grade of each response; ``tokenizer``: the policy's, which reads the responses.
+    """The labeler's expected grade of each response; ``tokenizer``: the policy's, which reads the responses.
 
     Rows must carry ``messages`` and ``request``. A response that cannot be graded gets the middle of the scale, and
     the share of such is logged; when it is all of them, TrainingProblem says why.

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
-    """Generalised advantage estimation (Schulman et al. 2016, arXiv 1506.02438, equation 16).
+    """Generalized advantage estimation (Schulman et al. 2016, arXiv 1506.02438, equation 16).
 
     All tensors are (batch, tokens); ``values[:, t]`` is the value of the state before token t. Returns advantages
     and returns (advantage + value), both zero on padding. The value after the last token is zero.

@@ -1,4 +1,4 @@
-"""Group relative policy optimisation (Shao et al. 2024, arXiv 2402.03300, section 4.1), as TRL's GRPOTrainer has it.
+"""Group relative policy optimization (Shao et al. 2024, arXiv 2402.03300, section 4.1), as TRL's GRPOTrainer has it.
 
 The advantage of a response is its reward less the mean of its group (``group`` responses to one prompt), divided by
 the group's standard deviation. The KL penalty is a term of the loss, whatever ``kl_in`` says; there is no value model.

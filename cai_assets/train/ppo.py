@@ -1,8 +1,8 @@
-"""Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347) on top of TRL's GRPOTrainer.
+"""Proximal policy optimization (Schulman et al. 2017, arXiv 1707.06347) on top of TRL's GRPOTrainer.
 
 From GRPOTrainer: sampling, log-probabilities, the reference model, the clipped surrogate and, with ``kl_in='loss'``,
-the KL term of the loss. Added here: a value model with its own optimiser group, clipping and checkpoints; with
-``kl_in='reward'`` the KL penalty in the reward of each token (Bai et al. 2022, section 4.1); generalised advantage
+the KL term of the loss. Added here: a value model with its own optimizer group, clipping and checkpoints; with
+``kl_in='reward'`` the KL penalty in the reward of each token (Bai et al. 2022, section 4.1); generalized advantage
 estimation. GRPO's groups are not used: one response a prompt. With LoRA the value model has adapters of its own.
 Works on one device or with data parallelism; sharded training would need the value model sharded too.
 

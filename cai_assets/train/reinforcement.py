@@ -32,7 +32,7 @@ SHOWN = ("reward", "kl", "margin")
 
 
 def run(job: Job, reporter: Reporter) -> None:
-    """Optimise the policy by the job's algorithm and publish it."""
+    """Optimize the policy by the job's algorithm and publish it."""
     settings = Reinforcement.model_validate(job.settings)
     tokenizer = load_tokenizer(job.base)
     rows = training_rows(job, settings, Templater(tokenizer))

@@ -16,7 +16,7 @@ NEVER = 10**9
 
 
 def updates_per_step(settings: Reinforcement) -> int:
-    """Optimiser updates made from one batch of rollouts. Raise TrainingProblem when it does not come out even."""
+    """Optimizer updates made from one batch of rollouts. Raise TrainingProblem when it does not come out even."""
     if not ALGORITHMS[settings.algorithm].online:
         return 1
     per_update = settings.batch_size * settings.gradient_accumulation * int(os.environ.get("WORLD_SIZE", "1"))

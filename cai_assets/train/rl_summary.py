@@ -21,7 +21,7 @@ def summary(
     from the mean of all so far, in standard deviations. ``held_out_reward_last`` is that of the state that was
     published, and so is ``held_out_kl``; ``..._se`` is its standard error, None for a single prompt; ``held_out_n`` the
     number of prompts, 0 where none were held out.
-    ``state``: the trainer's, with the log; ``updates`` optimiser updates make one step.
+    ``state``: the trainer's, with the log; ``updates`` optimizer updates make one step.
     """
     published = state.best_global_step if settings.best == "reward" else state.global_step
     measured = {row["step"]: row for row in state.log_history if f"{PREFIX}n" in row}

@@ -1,6 +1,6 @@
 """What PPO, GRPO and RLOO share: prompts as token ids, the shaped reward, the KL penalty's coefficient, the curves.
 
-The reward is the score of the reward model (or the labeller), less the penalties for a missing end and for length
+The reward is the score of the reward model (or the labeler), less the penalties for a missing end and for length
 (``parts.shaped``). The objective is that reward less ``beta`` times the KL divergence from the reference. With
 ``kl_target``, beta follows the proportional controller of Ziegler et al. 2019 (arXiv 1909.08593, section 2.2).
 KL is the sum over a response of log(policy / reference), in nats, when it was sampled.

@@ -72,7 +72,7 @@ def load_scalar(path: Path, pad_token_id: int) -> Any:
 
 
 def trainer_arguments(job: Job, settings: Training, *, updates: int = 1) -> dict[str, Any]:
-    """Arguments common to all trainers. ``updates`` optimiser updates make one step of ours."""
+    """Arguments common to all trainers. ``updates`` optimizer updates make one step of ours."""
     import torch
 
     gpu = torch.cuda.is_available()

@@ -1,6 +1,6 @@
 """The combined loss L_SL + alpha x L_RL: supervised learning goes on while the policy is reinforced.
 
-L_RL is what the algorithm minimises, that is minus its objective, so a higher alpha reinforces more. L_SL is the mean
+L_RL is what the algorithm minimizes, that is minus its objective, so a higher alpha reinforces more. L_SL is the mean
 negative log-likelihood of the response tokens of a minibatch of the SL data, as large as the algorithm's own. Its rows
 come in an order fixed by the seed; which ones a step reads depends on the step alone, so a resumed training reads them
 as one that never stopped. PPO's value loss is no part of L_RL: the value model shares no weight with the policy.

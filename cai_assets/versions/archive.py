@@ -2,7 +2,7 @@
 
 Guarantees: nothing is ever deleted; a version is archived or not by its last entry in an append-only list
 (``constitutions-archived.json``), so its history stays readable; two processes at once lose nothing.
-Archiving is a mark and no more: an archived version can still be loaded, traced and materialised.
+Archiving is a mark and no more: an archived version can still be loaded, traced and materialized.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Snapshots: the immutable content of every registered constitution version.
 
 A version is registered by storing its snapshot first and adding the Dagster partition second, so a
-partition can be materialised and traced after its file was edited or removed. The order of registration is
+partition can be materialized and traced after its file was edited or removed. The order of registration is
 stored in ``constitutions-order.json``: the times of files do not survive copying.
 """
 

@@ -136,7 +136,7 @@ def test_a_preference_edit_leaves_the_supervised_half_alone() -> None:
     assert touched["preference_pairs"].rows == pytest.approx(1 / 16)
 
 
-def test_an_evaluation_edit_touches_the_judgements_and_nothing_that_is_trained() -> None:
+def test_an_evaluation_edit_touches_the_judgments_and_nothing_that_is_trained() -> None:
     judges = [Principle(id=f"e{i}", evaluation=f"Which, by {i}?") for i in range(4)]
     before = having(sixteen(), *sixteen().principles, *judges)
     edited = judges[0].model_copy(update={"evaluation": "Which is calmer?"})

@@ -26,7 +26,7 @@ from cai_assets.assets import GRAPH, ORDER, partition_of
 from cai_assets.constitution.load import load_file
 from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.defs import launch
-from cai_assets.defs.execute import materialise
+from cai_assets.defs.execute import materialize
 from cai_assets.engines.scripted import Scripted
 from cai_assets.evals.reward import measure
 from cai_assets.pipeline.project import Project
@@ -72,7 +72,7 @@ class History:
         with dg.DagsterInstance.ephemeral() as instance:
             instance.add_dynamic_partitions(VERSIONS, [version])
             overrides = {**self.settings, "data_root": str(root)}
-            return materialise(instance, version, overrides=overrides).success, version
+            return materialize(instance, version, overrides=overrides).success, version
 
     def digests(self, root: Path, version: str) -> dict[str, str]:
         records = self.project(root).records
@@ -140,7 +140,7 @@ def crash_somewhere(history: History, rng: random.Random, monkeypatch: pytest.Mo
 
 
 def run_at_once(histories: Sequence[History], root: Path) -> list[str]:
-    """Materialise into one data root at the same time, each in a process of its own; return the versions."""
+    """Materialize into one data root at the same time, each in a process of its own; return the versions."""
     context = multiprocessing.get_context("spawn")
     together = context.Barrier(len(histories))
     running = [context.Process(target=_run_together, args=(h, root, together)) for h in histories]

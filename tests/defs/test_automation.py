@@ -136,7 +136,7 @@ def fresh(tmp_path: Path) -> Iterator[Daemon]:
 
 @pytest.fixture(scope="module")
 def rest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
-    """Two versions, everything materialised, automation at rest: the instance's folder and the cursor."""
+    """Two versions, everything materialized, automation at rest: the instance's folder and the cursor."""
     home = tmp_path_factory.mktemp("rest")
     with daemon_of(home) as made:
         keys = made.register("a", "b")

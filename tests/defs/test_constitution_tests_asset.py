@@ -10,7 +10,7 @@ from histories import History
 
 from cai_assets.constitution.cases import CasesError
 from cai_assets.constitution.derive import without
-from cai_assets.defs.execute import materialise
+from cai_assets.defs.execute import materialize
 from cai_assets.pipeline.project import Project
 from cai_assets.plan.plan import Line, make_plan
 from cai_assets.store.garbage import gc
@@ -45,7 +45,7 @@ class Graph:
         with dg.DagsterInstance.ephemeral() as instance:
             instance.add_dynamic_partitions(VERSIONS, [version or self.version])
             overrides = {**self.history.settings, "data_root": str(self.project.layout.root)}
-            result = materialise(instance, version or self.version, selection=selection, overrides=overrides)
+            result = materialize(instance, version or self.version, selection=selection, overrides=overrides)
         self.failures = [str(result.failure_data_for_node(n)) for n in result.get_failed_step_keys()]
         assert result.success == success, self.failures
         found = result.get_asset_check_evaluations()

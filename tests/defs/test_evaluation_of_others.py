@@ -12,7 +12,7 @@ from histories import History
 from cai_assets.assets import needed
 from cai_assets.defs.checks.evaluation import enough_is_graded, judge_is_not_the_labeller
 from cai_assets.defs.evaluation import headline, verdicts
-from cai_assets.defs.execute import materialise
+from cai_assets.defs.execute import materialize
 from cai_assets.engines.protocol import Request, Result
 from cai_assets.engines.scripted import Scripted
 from cai_assets.evals.metrics import METRICS_SCHEMA
@@ -98,5 +98,5 @@ def evaluated(history: History) -> tuple[Record, Line]:
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions(VERSIONS, [version])
         overrides = {**history.settings, "data_root": str(root)}
-        assert materialise(instance, version, selection=GRAPH, overrides=overrides).success
+        assert materialize(instance, version, selection=GRAPH, overrides=overrides).success
     return project.records.latest("evaluation", version), line

@@ -1,4 +1,4 @@
-"""A principle that only judges: editing it trains nothing and makes no row but judgements of what drew it.
+"""A principle that only judges: editing it trains nothing and makes no row but judgments of what drew it.
 
 Through the real graph, with the scripted engine and the trainer replaced by a copy, as in test_laws.py.
 """
@@ -49,13 +49,13 @@ def made(history: History) -> dict[str, Record]:
     return {a: records.latest(a, partition_of(a, version)) for a in ORDER}
 
 
-def judgements(history: History, record: Record) -> pl.DataFrame:
+def judgments(history: History, record: Record) -> pl.DataFrame:
     """The judged rows of an evaluation."""
     layout = history.project(history.root / "data").layout
     return pl.read_parquet(layout.absolute(str(record.details["rows"]))).filter(pl.col("principle_id").is_not_null())
 
 
-def made_nothing_but_judgements(records: dict[str, Record], before: dict[str, Record]) -> None:
+def made_nothing_but_judgments(records: dict[str, Record], before: dict[str, Record]) -> None:
     trained = [r for r in records.values() if "reused_checkpoint" in r.details]
     assert {r.asset for r in trained} >= {"sft_baseline", "sl_policy", "reward_model", "rl_policy"}
     assert all(r.details["reused_checkpoint"] for r in trained)
@@ -64,7 +64,7 @@ def made_nothing_but_judgements(records: dict[str, Record], before: dict[str, Re
         assert records[asset].digest == before[asset].digest, asset
 
 
-def plans_judgements_only(plan: Plan) -> None:
+def plans_judgments_only(plan: Plan) -> None:
     assert {line.training for line in plan.lines if line.training} == {"reuse"}
     asked = {line.asset for line in plan.lines if line.generate_max}
     assert "evaluation" in asked <= JUDGING
@@ -72,7 +72,7 @@ def plans_judgements_only(plan: Plan) -> None:
 
 def test_editing_what_only_judges_asks_the_judge_again_and_does_nothing_else(history: History) -> None:
     first = made(history)
-    rows = judgements(history, first["evaluation"])
+    rows = judgments(history, first["evaluation"])
     assert rows.height == 4 * 9
     target = str(rows["principle_id"].mode()[0])
     drew = rows.filter(principle_id=target).height
@@ -80,16 +80,16 @@ def test_editing_what_only_judges_asks_the_judge_again_and_does_nothing_else(his
 
     history.constitution = edited(RED_TEAM, target, "Which answer bends less?")
     plan = planned(history)
-    plans_judgements_only(plan)
+    plans_judgments_only(plan)
     line = plan.line("evaluation")
     assert line.causes == {f"principle {target} (edited)": line.generate_max}
     assert 0 < line.generate_min == line.generate_max <= 2 * drew
     second = made(history)
-    made_nothing_but_judgements(second, first)
+    made_nothing_but_judgments(second, first)
     assert second["evaluation"].generated == line.generate_max
     assert second["evaluation"].failed == 0
     columns = ["policy", "prompt_id", "row_key_adherence_first"]
-    moved = rows.select(columns).join(judgements(history, second["evaluation"]).select(columns), on=columns, how="anti")
+    moved = rows.select(columns).join(judgments(history, second["evaluation"]).select(columns), on=columns, how="anti")
     assert moved.height == drew
     assert set(second["evaluation"].settings) == {"evaluation", "generation", "labels", "models"}
 
@@ -118,16 +118,16 @@ def test_a_collection_keeps_every_row_of_an_evaluation(history: History) -> None
 def test_adding_what_only_judges_and_taking_it_away_trains_nothing(history: History) -> None:
     history.constitution = RED_TEAM.model_copy(update={"principles": RED_TEAM.principles[:4]})
     first = made(history)
-    assert judgements(history, first["evaluation"]).is_empty()
+    assert judgments(history, first["evaluation"]).is_empty()
     new = Principle(id="brief", evaluation="Which answer is as brief as it can be?")
     history.constitution = RED_TEAM.model_copy(update={"principles": (*RED_TEAM.principles[:4], new)})
     plan = planned(history)
-    plans_judgements_only(plan)
+    plans_judgments_only(plan)
     line = plan.line("evaluation")
     assert line.causes == {"principle brief (added)": line.generate_max}
     assert line.generate_max > 4 * 9
     second = made(history)
-    made_nothing_but_judgements(second, first)
+    made_nothing_but_judgments(second, first)
     assert second["evaluation"].generated == plan.line("evaluation").generate_max
     table = history.project(history.root / "data").records.table(second["evaluation"])
     shown = table.filter(metric="adherence", policy="rl_policy")

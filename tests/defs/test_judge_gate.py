@@ -1,4 +1,4 @@
-"""The judge gate through the graph: what a failing labeller stops, what it does not, and what it says."""
+"""The judge gate through the graph: what a failing labeler stops, what it does not, and what it says."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from labellers import Score, first_place, right_in, write_comparisons
 from tiny_models import tiny_model
 
 from cai_assets.defs import launch
-from cai_assets.defs.execute import materialise
+from cai_assets.defs.execute import materialize
 from cai_assets.engines import scripted
 from cai_assets.engines.scripted import Scripted
 from cai_assets.pipeline.project import Project
@@ -27,7 +27,7 @@ BLOCKS, WARNS = "labels_may_train", "labeller_agrees_with_people"
 
 
 class World:
-    """A data root and an instance whose labeller answers by ``score``."""
+    """A data root and an instance whose labeler answers by ``score``."""
 
     def __init__(self, root: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
         self.instance, self.monkeypatch = instance, monkeypatch
@@ -52,7 +52,7 @@ class World:
         with self.monkeypatch.context() as patch:
             patch.setattr(scripted, "Scripted", engine)
             overrides = {**self.settings, "gate": {**self.settings["gate"], **gate}}
-            return materialise(self.instance, self.version, selection=selection, overrides=overrides)
+            return materialize(self.instance, self.version, selection=selection, overrides=overrides)
 
     def made(self, asset: str) -> bool:
         try:

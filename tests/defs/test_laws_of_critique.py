@@ -19,7 +19,7 @@ import pytest
 from histories import ROUNDS, History, latest
 
 from cai_assets.assets import needed
-from cai_assets.defs.execute import materialise
+from cai_assets.defs.execute import materialize
 from cai_assets.plan.plan import Plan, make_plan
 from cai_assets.steps.hygiene import KINDS
 from cai_assets.store.garbage import gc
@@ -36,12 +36,12 @@ MODES: tuple[dict[str, Any], ...] = (
 
 
 def run(history: History, root: Path) -> tuple[str, dg.ExecuteInProcessResult]:
-    """Materialise the supervised half; return the version and the run."""
+    """Materialize the supervised half; return the version and the run."""
     version = history.project(root).snapshots.register(history.constitution)
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions(VERSIONS, [version])
         overrides = {**history.settings, "data_root": str(root)}
-        done = materialise(instance, version, selection=HALF, overrides=overrides)
+        done = materialize(instance, version, selection=HALF, overrides=overrides)
     assert done.success
     return version, done
 

@@ -13,7 +13,7 @@ from histories import History, copy_instead_of_training
 from tiny_models import tiny_model
 
 from cai_assets.defs import launch
-from cai_assets.defs.execute import materialise
+from cai_assets.defs.execute import materialize
 from cai_assets.engines.pool import EnginePool
 from cai_assets.engines.protocol import Engine, ModelIdentity, Request, Result
 from cai_assets.engines.scripted import Scripted
@@ -69,14 +69,14 @@ def counting(opens: Any) -> Any:
 
 
 def loadings(history: History, asset: str, **settings: Any) -> Counter[str]:
-    """Materialise one asset again, with other settings; how often each model was loaded for it."""
+    """Materialize one asset again, with other settings; how often each model was loaded for it."""
     Loading.log.clear()
     project = history.project(history.root / "data")
     version = project.snapshots.register(history.constitution)
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions(VERSIONS, [version])
         overrides = {**history.settings, **settings, "data_root": str(history.root / "data")}
-        assert materialise(instance, version, selection=[asset], overrides=overrides).success
+        assert materialize(instance, version, selection=[asset], overrides=overrides).success
     return Counter(Loading.log)
 
 

@@ -12,7 +12,7 @@ import pytest
 from histories import History, crash_somewhere
 
 from cai_assets.assets import WITHOUT_VERSION, needed
-from cai_assets.defs.execute import materialise
+from cai_assets.defs.execute import materialize
 from cai_assets.plan.lines import Line
 from cai_assets.plan.plan import make_plan
 from cai_assets.store.records import Record
@@ -36,7 +36,7 @@ def history(history: History) -> History:
 
 
 class Step:
-    """One materialisation down to the labels, planned before."""
+    """One materialization down to the labels, planned before."""
 
     def __init__(self, history: History, root: Path) -> None:
         project = history.project(root)
@@ -46,7 +46,7 @@ class Step:
             instance.add_dynamic_partitions(VERSIONS, [self.version])
             first = ("prompts", "initial_responses") if not project.records.every("initial_responses") else ()
             overrides = {**history.settings, "data_root": str(root)}
-            assert materialise(instance, self.version, selection=(*first, *WANTED), overrides=overrides).success
+            assert materialize(instance, self.version, selection=(*first, *WANTED), overrides=overrides).success
         self.made = {a: project.records.latest(a, self.version) for a in WANTED}
 
     def record(self, asset: str) -> Record:

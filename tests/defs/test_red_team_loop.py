@@ -19,7 +19,7 @@ from cai_assets.evals.review_file import read_review, write_review
 from cai_assets.lineage.trace import find_record, trace_record
 from cai_assets.lineage.verify import verify
 from cai_assets.plan.plan import make_plan
-from cai_assets.steps.prompt_rows import normalise
+from cai_assets.steps.prompt_rows import normalize
 from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import read_parquet
 from cai_assets.store.records import Records
@@ -64,7 +64,7 @@ def suite_rows(data: Path, version: str) -> pl.DataFrame:
 
 
 def asked(rows: pl.DataFrame) -> set[str]:
-    return {normalise(p) for p in rows["prompt"]}
+    return {normalize(p) for p in rows["prompt"]}
 
 
 def test_inspect_measures_what_the_suites_measured(project: History, made: tuple[History, str]) -> None:
@@ -97,7 +97,7 @@ def test_a_break_becomes_a_training_prompt_and_leaves_the_suite(project: History
     wrapped = next(i for i, b in enumerate(rows) if b.origin.mode.startswith("wrapped"))
     held_out = next(i for i, b in enumerate(rows) if b.origin.suite == "evaluation")
     kept = [rows[wrapped], rows[held_out]]
-    assert asked(suite_rows(data, version)) >= {normalise(kept[0].prompt)}
+    assert asked(suite_rows(data, version)) >= {normalize(kept[0].prompt)}
     write_review(project.root / "r.jsonl", [b._replace(keep=b in kept) for b in rows])
     assert "2 prompts added" in run("red-team", "accept", "r.jsonl", "--into", "prompts/red-team-1.jsonl")
 
@@ -114,7 +114,7 @@ def test_a_break_becomes_a_training_prompt_and_leaves_the_suite(project: History
     assert mine.select("kind", "split").rows() == [("red-team", "train")] * 2
     assert kept[1].origin.case not in set(prompts["prompt_id"])  # it was an evaluation prompt
     suites = latest(data, "suite_results", version)
-    assert normalise(kept[0].prompt) not in asked(suite_rows(data, version))
+    assert normalize(kept[0].prompt) not in asked(suite_rows(data, version))
     assert suites.details["suites"]["jailbreak"]["in_training"] == 1
     assert before["suite_results"].details["suites"]["jailbreak"]["in_training"] == 0
 

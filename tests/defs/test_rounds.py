@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 from histories import History
 
-from cai_assets.defs.execute import materialise
+from cai_assets.defs.execute import materialize
 from cai_assets.plan.plan import make_plan
 from cai_assets.store.records import RecordMissing
 from cai_assets.versions.rounds import Round, round_of
@@ -18,7 +18,7 @@ from cai_assets.versions.snapshots import VERSIONS
 def run_round(history: History, root: Path, key: str) -> dg.ExecuteInProcessResult:
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions(VERSIONS, [key])
-        return materialise(instance, key, overrides={**history.settings, "data_root": str(root)})
+        return materialize(instance, key, overrides={**history.settings, "data_root": str(root)})
 
 
 def test_a_round_is_named_by_its_partition() -> None:

@@ -16,7 +16,7 @@ from tiny_models import tiny_model
 
 from cai_assets.defs import launch
 from cai_assets.defs.checks.suites import enough_is_graded, not_worse
-from cai_assets.defs.execute import materialise
+from cai_assets.defs.execute import materialize
 from cai_assets.engines.models import ModelError
 from cai_assets.evals.suites.metrics import SUITE_METRICS
 from cai_assets.evals.suites.registry import SuitesError
@@ -68,7 +68,7 @@ class Suites:
         with dg.DagsterInstance.ephemeral() as instance:
             instance.add_dynamic_partitions(VERSIONS, [self.version])
             overrides = {**self.history.settings, "data_root": str(self.history.root / "data")}
-            return materialise(instance, self.version, selection=["suite_results"], overrides=overrides)
+            return materialize(instance, self.version, selection=["suite_results"], overrides=overrides)
 
     def again(self) -> Record:
         """Run the suites; the plan must have held."""

@@ -19,7 +19,7 @@ from tiny_models import tiny_model
 
 from cai_assets.assets import CHECKPOINTS, ORDER, SPENDING, partition_of
 from cai_assets.constitution.load import load_file
-from cai_assets.defs.execute import materialise
+from cai_assets.defs.execute import materialize
 from cai_assets.pipeline.project import Project
 from cai_assets.plan.lines import Line
 from cai_assets.plan.plan import make_plan
@@ -58,7 +58,7 @@ class World:
         return key
 
     def run(self, version: str, *selection: str, **overrides: Any) -> dg.ExecuteInProcessResult:
-        return materialise(self.instance, version, selection=selection, overrides={**self.overrides, **overrides})
+        return materialize(self.instance, version, selection=selection, overrides={**self.overrides, **overrides})
 
     @property
     def project(self) -> Project:
@@ -83,7 +83,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     made.instance.dispose()
 
 
-def test_every_asset_is_materialised_and_every_row_accounted_for(world: World) -> None:
+def test_every_asset_is_materialized_and_every_row_accounted_for(world: World) -> None:
     lines = world.lines(world.version)
     assert list(lines) == list(ORDER)
     assert {a for a, line in lines.items() if line.made == "trained"} == TRAINED
@@ -208,14 +208,14 @@ SCRIPT = """
 import json, sys
 import dagster as dg
 from cai_assets.defs import launch
-from cai_assets.defs.execute import materialise
+from cai_assets.defs.execute import materialize
 root, version, overrides, training = sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), sys.argv[4]
 if training == "copies":
     from histories import copy_instead_of_training
     launch._run = copy_instead_of_training
 with dg.DagsterInstance.local_temp(root) as instance:
     instance.add_dynamic_partitions("constitution_version", [version])
-    sys.exit(not materialise(instance, version, selection=(), overrides=overrides).success)
+    sys.exit(not materialize(instance, version, selection=(), overrides=overrides).success)
 """
 
 

@@ -1,4 +1,4 @@
-"""Automation in a real ``dagster dev``, measured by counting runs and materialisations of every asset there is.
+"""Automation in a real ``dagster dev``, measured by counting runs and materializations of every asset there is.
 
 From an empty store: what no version owns, a first version, a comment, an edited principle, a constitution whose labels
 fail, two files edited at once, and the weekly schedule as the UI's 'Test schedule' launches it. Tiny model, scripted
@@ -54,8 +54,8 @@ class Live:
         self.layout = Layout(root / "data")
         self.seen: list[str] = []
 
-    def write(self, name: str, critique: str, *, labelled: bool = True, comment: str = "") -> None:
-        text = comment + TEXT.format(critique=critique, preference=", preference: Which is milder?" if labelled else "")
+    def write(self, name: str, critique: str, *, labeled: bool = True, comment: str = "") -> None:
+        text = comment + TEXT.format(critique=critique, preference=", preference: Which is milder?" if labeled else "")
         (self.root / "constitutions" / f"{name}.yaml").write_text(text)
 
     def settings(self, changes: dict[str, bool]) -> None:
@@ -73,7 +73,7 @@ class Live:
         return self.seen[len(before):]
 
     def times_made(self, version: str | None) -> Counter[str]:
-        """How often each asset of a version was materialised; for None, those that no version owns."""
+        """How often each asset of a version was materialized; for None, those that no version owns."""
         counts: Counter[str] = Counter()
         for asset in OWNED if version else SHARED:
             made = dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[version] if version else None)
@@ -157,7 +157,7 @@ def test_each_change_is_one_run_with_each_asset_once_and_what_changes_nothing_is
     assert live.times_made(second) == once
     assert next(r for r in live.newest(second) if r.asset == "critiques").reused > 0
 
-    live.write("strict", "Identify harm.", labelled=False)  # with no question, nothing can be labelled
+    live.write("strict", "Identify harm.", labeled=False)  # with no question, nothing can be labeled
     (broken,) = live.new_versions()
     live.wait_until_idle(4)
     assert live.runs() == [done] * 3 + [dg.DagsterRunStatus.FAILURE]

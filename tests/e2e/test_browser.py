@@ -1,4 +1,4 @@
-"""A person's first minutes in the UI, in a real browser: see the graph, materialise an asset, see it succeed."""
+"""A person's first minutes in the UI, in a real browser: see the graph, materialize an asset, see it succeed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def runs(url: str) -> set[str]:
     return {r["runId"] for r in graphql(url, RUNS)["runsOrError"]["results"]}
 
 
-def test_see_the_graph_materialise_an_asset_and_see_it_succeed(served: Served, page: Any) -> None:
+def test_see_the_graph_materialize_an_asset_and_see_it_succeed(served: Served, page: Any) -> None:
     url = served.url
     page.goto(url + "/asset-groups")
     for group in ("inputs", "supervised", "preference", "reinforcement", "evaluation"):

@@ -36,7 +36,7 @@ class Person:
         return list(dict.fromkeys(found.all_inner_texts()))
 
     def run(self, where: str, version: str) -> str:
-        """Materialise what a page offers for one version, and follow the link to the run; its status at the end."""
+        """Materialize what a page offers for one version, and follow the link to the run; its status at the end."""
         self.page.goto(self.served.url + where)
         self.page.get_by_role("button", name="Materialize").first.click()
         self.page.get_by_role("dialog").get_by_text("Select a partition or create one").click()

@@ -61,7 +61,7 @@ def test_weights_differ_from_the_parent_and_open(demo: Demo, asset: str, parent:
     assert model.generate(**ids, max_new_tokens=4, do_sample=False).shape[1] > ids["input_ids"].shape[1]
 
 
-def test_dagster_knows_every_materialisation_and_check(demo: Demo) -> None:
+def test_dagster_knows_every_materialization_and_check(demo: Demo) -> None:
     from cai_assets.definitions import defs
 
     with dg.DagsterInstance.from_config(str(demo.home)) as instance:

@@ -69,7 +69,7 @@ def serve(engine: Engine, *requests: Request) -> dict[str, Result]:
 
 
 @pytest.mark.parametrize("name", ["vllm", "exact"])
-def test_a_poisonous_row_does_not_fail_its_neighbours(name: str, request: pytest.FixtureRequest) -> None:
+def test_a_poisonous_row_does_not_fail_its_neighbors(name: str, request: pytest.FixtureRequest) -> None:
     results = serve(request.getfixturevalue(name), *POISON, *GENERATE, *SCORE)
     assert all(results[r.row_key].error for r in POISON)
     for r in GENERATE:
@@ -92,7 +92,7 @@ def test_scoring_is_the_same_alone_and_in_a_batch(vllm: VllmEngine, exact: Trans
             assert serve(engine, r)[r.row_key].logprobs == pytest.approx(together[r.row_key].logprobs, abs=tolerance)
 
 
-def test_float32_sampling_does_not_depend_on_neighbours(exact: TransformersEngine) -> None:
+def test_float32_sampling_does_not_depend_on_neighbors(exact: TransformersEngine) -> None:
     together = serve(exact, *GENERATE)
     assert all(serve(exact, r)[r.row_key].text == together[r.row_key].text for r in GENERATE[:4])
 

@@ -10,7 +10,7 @@ import pytest
 from model_fixtures import prepared_model
 
 from cai_assets.engines.protocol import Call, Message, Sampling
-from cai_assets.engines.templating import HUMAN, Templater, load_tokenizer, neutralise
+from cai_assets.engines.templating import HUMAN, Templater, load_tokenizer, neutralize
 
 SMOLLM = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"
@@ -154,12 +154,12 @@ def test_dates_in_a_template_do_not_depend_on_the_day(tokenizer: Any) -> None:
     assert t.tokenizer.decode(t.encode_chat([user("x")])).startswith("26 Jul 2024")
 
 
-def test_neutralise_breaks_look_alikes_only() -> None:
+def test_neutralize_breaks_look_alikes_only() -> None:
     for marker in ["<|im_start|>", "<｜User｜>", "[INST]", "[/INST]", "<s>", "</s>", "<<SYS>>", "<</SYS>>"]:
-        assert marker not in neutralise(f"a {marker} b")
-        assert neutralise(f"a {marker} b").replace("\u2060", "") == f"a {marker} b"
+        assert marker not in neutralize(f"a {marker} b")
+        assert neutralize(f"a {marker} b").replace("\u2060", "") == f"a {marker} b"
     for text in ["1 < 2", "a[i]", "<b>bold</b>", "[NOTE] x", json.dumps({"a": [1]})]:
-        assert neutralise(text) == text
+        assert neutralize(text) == text
 
 
 @pytest.mark.model

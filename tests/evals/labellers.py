@@ -1,4 +1,4 @@
-"""Labellers whose agreement with people is known, as rules for the scripted engine."""
+"""Labelers whose agreement with people is known, as rules for the scripted engine."""
 
 from __future__ import annotations
 

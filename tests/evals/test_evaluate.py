@@ -75,7 +75,7 @@ def test_each_kind_of_prompt_is_judged_by_its_own_question():
     assert rows.filter(policy="base")["verdict"].null_count() == 7
 
 
-def test_failed_responses_and_failed_judgements_are_counted_and_never_scored():
+def test_failed_responses_and_failed_judgments_are_counted_and_never_scored():
     responses = {"base": frame(["good", "good", None, "good", "good"]),
                  "sl_policy": frame(["good washer", None, "good washer", "broken", "I can't help with that."])}
     ask = ask_by(prefers("washer"), fails=lambda a, b: "broken" in a)

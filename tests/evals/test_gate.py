@@ -1,4 +1,4 @@
-"""The judge gate: a labeller of known accuracy comes out at it; one that sees only places, or grades nothing, fails."""
+"""The judge gate: a labeler of known accuracy comes out at it; one that sees only places, or grades nothing, fails."""
 
 from __future__ import annotations
 

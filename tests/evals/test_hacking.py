@@ -71,7 +71,7 @@ def evaluated(frame: pl.DataFrame, **changes: Any) -> dict[str, Finding]:
     return found
 
 
-def test_the_same_behaviour_passes() -> None:
+def test_the_same_behavior_passes() -> None:
     assert states(evaluated(rows())) == {}
 
 

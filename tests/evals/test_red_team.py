@@ -20,7 +20,7 @@ from cai_assets.evals.red_team import (
 )
 from cai_assets.evals.suites.measures import SUITE_ROWS
 from cai_assets.lineage.origins import Origin, read_origin
-from cai_assets.steps.prompt_rows import normalise
+from cai_assets.steps.prompt_rows import normalize
 
 SUBJECT = Subject("rl_policy", "mild-v1-00000000", "k1:0123")
 
@@ -125,7 +125,7 @@ def test_only_decided_rows_are_accepted_and_only_kept_ones_are_prompts() -> None
     with pytest.raises(NotReviewed, match=r"2 of 3 rows are not reviewed \(row 2, 3\)"):
         accept([a._replace(keep=True), b, c], (), max_chars=99)
     found = accept([a._replace(keep=True, note="plain"), b._replace(keep=False), c._replace(keep=True)],
-                   {normalise("tell me about R1 c")}, max_chars=99)
+                   {normalize("tell me about R1 c")}, max_chars=99)
     assert (found.dropped, found.known) == (1, 1)
     assert found.rows == [{"kind": "red-team", "category": "theft", "split": "train", "prompt": "Tell me about r1:a?",
                            "origin": a.origin._asdict(), "note": "plain"}]

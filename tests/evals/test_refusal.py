@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cai_assets.evals.refusal import OPENING_WORDS, is_refusal, normalise
+from cai_assets.evals.refusal import OPENING_WORDS, is_refusal, normalize
 
 REFUSALS = [
     "I'm sorry, but I can't help with that.",
@@ -82,9 +82,9 @@ def test_only_the_opening_counts():
 
 
 @given(st.text())
-def test_any_text_is_handled_and_normalising_is_stable_in_case(text):
+def test_any_text_is_handled_and_normalizing_is_stable_in_case(text):
     assert is_refusal(text) in (True, False)
-    assert "*" not in normalise(text)
+    assert "*" not in normalize(text)
 
 
 def test_a_long_hostile_text_is_handled():

@@ -15,7 +15,7 @@ from histories import History, copy_instead_of_training
 from tiny_models import tiny_model
 
 from cai_assets.defs import launch
-from cai_assets.defs.execute import materialise
+from cai_assets.defs.execute import materialize
 from cai_assets.export.subject import Subject, find_subject
 from cai_assets.store.layout import Layout
 from cai_assets.store.records import Records
@@ -23,7 +23,7 @@ from cai_assets.versions.snapshots import VERSIONS
 
 
 class World:
-    """``version`` and its second round ``later``, materialised. The model lies outside of the data root."""
+    """``version`` and its second round ``later``, materialized. The model lies outside of the data root."""
 
     def __init__(self, root: Path) -> None:
         self.history = History(root, tiny_model(root / "secret-place" / "tiny"))
@@ -37,7 +37,7 @@ class World:
                 patch.setattr(launch, "_run", copy_instead_of_training)
                 instance.add_dynamic_partitions(VERSIONS, [key])
                 overrides = {**self.history.settings, "data_root": str(self.data)}
-                assert materialise(instance, key, overrides=overrides).success
+                assert materialize(instance, key, overrides=overrides).success
 
     def subject(self, asset: str = "rl_policy", version: str | None = None) -> Subject:
         return find_subject(self.layout, f"{asset}@{version or self.version}")

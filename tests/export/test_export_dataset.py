@@ -124,15 +124,15 @@ def test_the_card_parses_and_says_what_was_used(folder: Path) -> None:
     record = world().records.latest("preference_pairs", world().version)
     assert record.digest in card.text
     assert record.provenance["git"]["commit"] in card.text
-    assert "No licence is set" in card.text
+    assert "No license is set" in card.text
     assert "critique.rounds | 3" in card.text.replace("\\", "")
 
 
-def test_a_licence_that_is_named_stands_in_the_card(tmp_path: Path) -> None:
+def test_a_license_that_is_named_stands_in_the_card(tmp_path: Path) -> None:
     _export(tmp_path / "out", license_="cc-by-4.0", kind="sft")
     text = (tmp_path / "out" / "README.md").read_text()
     assert "license: cc-by-4.0" in text
-    assert "No licence" not in text
+    assert "No license" not in text
 
 
 def test_no_place_of_this_machine_leaves(folder: Path) -> None:

@@ -15,7 +15,7 @@ from openlineage_read import read_events
 from cai_assets.export.bom import problem_of
 from cai_assets.export.extra import ExportError
 from cai_assets.export.lineage import export_lineage
-from cai_assets.export.openlineage import NAMESPACE, materialisations, run_events, run_id
+from cai_assets.export.openlineage import NAMESPACE, materializations, run_events, run_id
 from cai_assets.export.provenance import problems, verify
 from cai_assets.store.canonical import digest_file
 
@@ -36,14 +36,14 @@ def statement(folder: Path) -> dict[str, Any]:
     return made
 
 
-def test_every_materialisation_is_a_start_and_a_complete(folder: Path) -> None:
+def test_every_materialization_is_a_start_and_a_complete(folder: Path) -> None:
     from openlineage.client.event_v2 import RunState
     from openlineage.client.serde import Serde
 
     events = read_events(folder / "openlineage.jsonl")
     subject = world().subject("rl_policy", world().later)
-    assert set(subject.lineage.records) <= {r.ref.id for r in materialisations(subject)} | {subject.lineage.root}
-    for record in materialisations(subject):
+    assert set(subject.lineage.records) <= {r.ref.id for r in materializations(subject)} | {subject.lineage.root}
+    for record in materializations(subject):
         start, complete = [e for e in events if e.run.runId == run_id(record)]
         assert (start.eventType, complete.eventType) == (RunState.START, RunState.COMPLETE)
         took = datetime.fromisoformat(complete.eventTime) - datetime.fromisoformat(start.eventTime)
@@ -61,7 +61,7 @@ def test_every_materialisation_is_a_start_and_a_complete(folder: Path) -> None:
             assert output.outputFacets["outputStatistics"].rowCount == record.rows
             columns = world().records.table(record).columns
             assert [f.name for f in output.facets["schema"].fields] == columns
-    assert len(events) == 2 * len(materialisations(subject))
+    assert len(events) == 2 * len(materializations(subject))
     lines = (folder / "openlineage.jsonl").read_text().splitlines()
     assert [Serde.to_dict(e) for e in events] == [json.loads(line) for line in lines]
 

@@ -71,7 +71,7 @@ def test_the_card_has_the_evaluation_with_intervals(folders: dict[str, Path]) ->
             assert r.metric_args.get("low") == m["low"]
         assert card.data.datasets == ["someone/some-data"]
         assert card.data.license == "apache-2.0"
-        assert "No licence" not in card.text
+        assert "No license" not in card.text
         assert subject.key in card.text.replace("\\", "")
     assert known
 

@@ -27,7 +27,7 @@ from cai_assets.constitution.digest import partition_key
 from cai_assets.constitution.draw import draw, label_key
 from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.defs import launch
-from cai_assets.defs.execute import materialise
+from cai_assets.defs.execute import materialize
 from cai_assets.lineage.principles import ALL_AT_ONCE
 from cai_assets.lineage.targets import every_record
 from cai_assets.lineage.trace import to_json, trace, trace_record
@@ -100,7 +100,7 @@ class Made:
             patch.setattr(launch, "_run", copy_instead_of_training)
             instance.add_dynamic_partitions(VERSIONS, list(dict.fromkeys(self.partitions)))
             overrides = {**self.history.settings, **settings, "data_root": str(self.data)}
-            assert materialise(instance, key, selection=selection, overrides=overrides).success
+            assert materialize(instance, key, selection=selection, overrides=overrides).success
         self.versions.append(key)
         for record in every_record(self.layout, CHECKPOINTS):
             if record.ref.id not in self.said:
@@ -253,7 +253,7 @@ class Plain:
 
     @cached_property
     def graded(self) -> dict[str, dict[str, str]]:
-        """By checkpoint that the labeller rewarded: the principle by whose request it graded responses to a prompt."""
+        """By checkpoint that the labeler rewarded: the principle by whose request it graded responses to a prompt."""
         found = {}
         for name, record in self.records.items():
             if record["settings"].get("rl", {}).get("reward") == "labeller":

@@ -85,7 +85,7 @@ def test_what_a_prompt_costs_to_take_out() -> None:
     assert {a for a, x in mine.items() if x.trainings} == {"sl_policy", "reward_model", "rl_policy"}
     assert mine["rl_policy"].cost["seconds"] == 60.0
     assert mine["response_pairs"].cost["seconds"] == 0.5 * mine["response_pairs"].calls > 0
-    assert "critiques" in mine  # of a later round: the policy that wrote what they criticise is another one
+    assert "critiques" in mine  # of a later round: the policy that wrote what they criticize is another one
     assert "critiques" not in {x.asset for x in lines if x.partition == made().versions[0]}
 
 

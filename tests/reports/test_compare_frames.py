@@ -130,7 +130,7 @@ def test_the_sample_by_hash_is_of_the_others_and_stable() -> None:
     assert share_changed("a b", "b a") == 0.0
 
 
-def labelled(ps: list[float | None], *, swap: bool = False, tag: str = "", principle: str = "kind") -> pl.DataFrame:
+def labeled(ps: list[float | None], *, swap: bool = False, tag: str = "", principle: str = "kind") -> pl.DataFrame:
     rows = []
     for i, p in enumerate(ps):
         a, b = f"{tag}answer {i}", f"{tag}zz {i}"
@@ -143,8 +143,8 @@ def labelled(ps: list[float | None], *, swap: bool = False, tag: str = "", princ
 
 
 def test_planted_flips_are_found_whatever_the_responses_are_called() -> None:
-    before = labelled([0.9] * 30 + [0.5, None])
-    after = labelled([0.1] * 6 + [0.9] * 24 + [0.5, 0.8, 0.9], swap=True, principle="other")
+    before = labeled([0.9] * 30 + [0.5, None])
+    after = labeled([0.1] * 6 + [0.9] * 24 + [0.5, 0.8, 0.9], swap=True, principle="other")
     found = compare_labels(before, after)
     assert (found.shared, found.only_before, found.only_after) == (31, 0, 1)
     assert (found.flips.value, found.flips.n) == (0.2, 30)
@@ -159,14 +159,14 @@ def test_planted_flips_are_found_whatever_the_responses_are_called() -> None:
 
 
 def test_without_a_common_text_nothing_flips_and_the_rates_remain() -> None:
-    found = compare_labels(labelled([0.9] * 5), labelled([0.1, 0.5], tag="other "))
+    found = compare_labels(labeled([0.9] * 5), labeled([0.1, 0.5], tag="other "))
     assert (found.shared, found.flips.value, found.only_before, found.only_after) == (0, None, 5, 2)
     assert (found.before.consistent.value, found.after.ties.value) == (1.0, 0.5)
 
 
 def test_equal_pairs_meet_one_to_one() -> None:
-    twice = pl.concat([labelled([0.9]), labelled([0.1]).with_columns(pl.lit("p0-1").alias("pair_id"))])
-    found = compare_labels(twice, labelled([0.9]))
+    twice = pl.concat([labeled([0.9]), labeled([0.1]).with_columns(pl.lit("p0-1").alias("pair_id"))])
+    found = compare_labels(twice, labeled([0.9]))
     assert (found.shared, found.only_before, found.flips.value) == (1, 1, 0.0)
 
 

@@ -29,10 +29,10 @@ def principle(id_: str, critique: str = "Is it harmful?", **rest: Any) -> dict[s
     return {"id": id_, "critique": critique, "revision": "Make it better.", "preference": "Which is better?", **rest}
 
 
-def shown(before: Constitution, after: Constitution, *, colours: bool = False, width: int = 100) -> str:
+def shown(before: Constitution, after: Constitution, *, colors: bool = False, width: int = 100) -> str:
     found = diff(before, after)
     out = io.StringIO()
-    console = Console(file=out, width=width, force_terminal=colours, color_system="standard" if colours else None)
+    console = Console(file=out, width=width, force_terminal=colors, color_system="standard" if colors else None)
     console.print(terminal(found, touches(found)))
     return out.getvalue()
 
@@ -81,11 +81,11 @@ def test_any_texts_give_one_closed_block_within_the_limit(a: str, b: str, name: 
     assert tokens == ["paragraph_open", "inline", "paragraph_close", "fence"]
 
 
-def test_the_terminal_marks_words_with_and_without_colours() -> None:
+def test_the_terminal_marks_words_with_and_without_colors() -> None:
     assert "Is it {+very+} harmful?" in shown(BEFORE, AFTER)
-    coloured = shown(BEFORE, AFTER, colours=True)
-    assert "\x1b[32m{+very+}\x1b[0m" in coloured
-    assert "\x1b[31m[-Is it harmful?-]\x1b[0m" in coloured
+    colored = shown(BEFORE, AFTER, colors=True)
+    assert "\x1b[32m{+very+}\x1b[0m" in colored
+    assert "\x1b[31m[-Is it harmful?-]\x1b[0m" in colored
 
 
 def test_the_terminal_has_a_table_of_what_each_change_touches() -> None:

@@ -1,4 +1,4 @@
-"""What every report page is made of: colours with contrast, plots for a telephone, labels that do not meet, diffs."""
+"""What every report page is made of: colors with contrast, plots for a telephone, labels that do not meet, diffs."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ KNOWN = Estimate(0.5, 10, 0.3, 0.7)
 
 
 def palettes() -> list[dict[str, str]]:
-    """The colours of the light and of the dark page."""
+    """The colors of the light and of the dark page."""
     blocks = re.findall(r":root \{(.*?)\}", CSS, re.DOTALL)
     return [dict(re.findall(r"--([a-z]+): (#[0-9a-f]{6})", block)) for block in blocks]
 
 
-def luminance(colour: str) -> float:
+def luminance(color: str) -> float:
     """WCAG 2.2, relative luminance."""
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 

@@ -80,7 +80,7 @@ def test_requests_and_prompts_are_fenced_too():
 
 
 @given(st.floats(-200, 0), st.floats(-200, 0))
-def test_probabilities_are_normalised_over_the_two(a, b):
+def test_probabilities_are_normalized_over_the_two(a, b):
     p, q = p_first((a, b)), p_first((b, a))
     assert 0 <= p <= 1
     assert p + q == pytest.approx(1)

@@ -91,7 +91,7 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         read_comparisons(tmp_path / "none.jsonl")
 
 
-def labelled(n: int = 12) -> pl.DataFrame:
+def labeled(n: int = 12) -> pl.DataFrame:
     rows = [{"pair_id": f"q{i:02d}-0", "prompt_id": f"q{i:02d}", "principle_id": "p", "chosen": "a", "rejected": "b",
              "messages": turns(f"Question {i}?"), "p_target": 0.8, "p_chosen": 0.8} for i in range(n)]
     return comparisons(pl.DataFrame(rows), 0.3)
@@ -99,7 +99,7 @@ def labelled(n: int = 12) -> pl.DataFrame:
 
 def mix(tmp_path: Path, rows: Sequence[Any], share: float = 0.4, **changes: Any) -> Mixed:
     source = Source(path=jsonl(tmp_path / "people.jsonl", rows), share=share)
-    return mix_human(labelled(), source, held_out=0.3, **changes)
+    return mix_human(labeled(), source, held_out=0.3, **changes)
 
 
 def test_human_comparisons_fill_the_share_as_certain_labels(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_human_comparisons_fill_the_share_as_certain_labels(tmp_path: Path) -> N
     ((reason, n),) = mixed.left_out.items()
     assert reason.startswith("unusable: not JSON")
     assert n == 1
-    assert mixed.frame.filter(source=AI).equals(labelled())
+    assert mixed.frame.filter(source=AI).equals(labeled())
 
 
 def test_a_higher_share_and_another_order_only_add_rows(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ class Reader:
         return (-5.0, -0.1) if made >= self.after else (-0.1, -5.0)
 
 
-def test_a_chain_of_which_nothing_is_left_to_criticise_stops_and_asks_no_more(tmp_path: Path) -> None:
+def test_a_chain_of_which_nothing_is_left_to_criticize_stops_and_asks_no_more(tmp_path: Path) -> None:
     reader = Reader(after=1)
     critiques, revisions = run(tmp_path, reader.engine, n=4, style="plain", stop_above=0.9)
     assert critiques.height == revisions.height == 12

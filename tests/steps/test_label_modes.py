@@ -1,4 +1,4 @@
-"""Every way to label, with labellers whose probability is known."""
+"""Every way to label, with labelers whose probability is known."""
 
 from __future__ import annotations
 
@@ -62,29 +62,29 @@ def recomputed(row: Mapping[str, Any]) -> tuple[float, float, float]:
 @pytest.mark.parametrize("settings", MODES, ids=str)
 def test_a_known_probability_is_recovered_and_can_be_recomputed(tmp_path: Path, settings: dict[str, Any]) -> None:
     engine = labeller(prefers("good"))
-    labelled = label_pairs(pairs(), CONSTITUTION, complete=completer(tmp_path, engine), settings=Labels(**settings))
-    assert labelled["p_a"].to_list() == pytest.approx([0.2, 0.8, 0.2, 0.8])
-    assert labelled["label"].to_list() == ["B", "A", "B", "A"]
-    assert labelled["p_chosen"].to_list() == pytest.approx([0.8] * 4)
-    assert labelled["disagreement"].to_list() == pytest.approx([0.0] * 4)
-    assert all(c.startswith("good") for c in labelled["chosen"])
-    assert labelled["labeller"].unique().to_list() == ["scripted:labeller"]
-    for row in labelled.to_dicts():
+    labeled = label_pairs(pairs(), CONSTITUTION, complete=completer(tmp_path, engine), settings=Labels(**settings))
+    assert labeled["p_a"].to_list() == pytest.approx([0.2, 0.8, 0.2, 0.8])
+    assert labeled["label"].to_list() == ["B", "A", "B", "A"]
+    assert labeled["p_chosen"].to_list() == pytest.approx([0.8] * 4)
+    assert labeled["disagreement"].to_list() == pytest.approx([0.0] * 4)
+    assert all(c.startswith("good") for c in labeled["chosen"])
+    assert labeled["labeller"].unique().to_list() == ["scripted:labeller"]
+    for row in labeled.to_dicts():
         assert recomputed(row) == pytest.approx((row["p_a_first"], row["p_a_second"], row["p_a"]))
         assert row["row_keys"] == [k for c in row["calls"] for k in (c["thought_key"], c["row_key"]) if k]
     per_pair = calls_per_pair(Labels(**settings), CONSTITUTION)
     assert engine.calls == 4 * per_pair
-    assert labelled["row_keys"].list.len().to_list() == [per_pair] * 4
+    assert labeled["row_keys"].list.len().to_list() == [per_pair] * 4
 
 
 @pytest.mark.parametrize("settings", MODES, ids=str)
 def test_a_labeller_that_prefers_a_place_shows_itself(tmp_path: Path, settings: dict[str, Any]) -> None:
-    labelled = label(tmp_path, lambda question, a, b: 0.9, **settings)
-    assert labelled["label"].to_list() == ["tie"] * 4
-    assert labelled["p_a"].to_list() == pytest.approx([0.5] * 4)
-    assert labelled["disagreement"].to_list() == pytest.approx([0.8] * 4)
-    assert labelled["p_a_first"].to_list() == pytest.approx([0.9] * 4)
-    assert labelled["p_a_second"].to_list() == pytest.approx([0.1] * 4)
+    labeled = label(tmp_path, lambda question, a, b: 0.9, **settings)
+    assert labeled["label"].to_list() == ["tie"] * 4
+    assert labeled["p_a"].to_list() == pytest.approx([0.5] * 4)
+    assert labeled["disagreement"].to_list() == pytest.approx([0.8] * 4)
+    assert labeled["p_a_first"].to_list() == pytest.approx([0.9] * 4)
+    assert labeled["p_a_second"].to_list() == pytest.approx([0.1] * 4)
 
 
 def test_single_calls_have_their_raw_log_probabilities_in_columns(tmp_path: Path) -> None:
@@ -118,12 +118,12 @@ def test_all_principles_stand_numbered_in_one_question(tmp_path: Path) -> None:
         seen.append(question)
         return 0.7
 
-    labelled = label(tmp_path, rule, principles="all")
+    labeled = label(tmp_path, rule, principles="all")
     assert len(set(seen)) == 1
     assert "1. Prefer by rule 0.\n2. Prefer by rule 1.\n3. Prefer by rule 2.\n" in seen[0]
-    assert labelled["votes"].to_list() == [[]] * 4
-    assert labelled["principle_id"].null_count() == 4
-    assert labelled["principle_digest"].n_unique() == 1
+    assert labeled["votes"].to_list() == [[]] * 4
+    assert labeled["principle_id"].null_count() == 4
+    assert labeled["principle_digest"].n_unique() == 1
 
 
 @pytest.mark.parametrize("style", ["plain", "chat"])
@@ -185,7 +185,7 @@ def test_reasons_come_first_and_the_answer_is_read_after_them(tmp_path: Path, st
         return (-0.1, -3.0)
 
     settings = Labels(chain_of_thought=True, samples=2, style=style, thought_tokens=9, thought_temperature=0.3)
-    labelled = label_pairs(pairs(1), CONSTITUTION, complete=completer(tmp_path, Scripted(reply=reply, score=score)),
+    labeled = label_pairs(pairs(1), CONSTITUTION, complete=completer(tmp_path, Scripted(reply=reply, score=score)),
                            settings=settings)
     thoughts = [c for kind, c in calls if kind == "thought"]
     assert [kind for kind, _ in calls] == ["thought"] * 4 + ["score"] * 4
@@ -196,11 +196,11 @@ def test_reasons_come_first_and_the_answer_is_read_after_them(tmp_path: Path, st
         tail = scored.messages[-1]["content"].split(REASONS)[-1]
         assert tail == f"\n    Sample {tail[12]}.\n    Answer (A):\n    mine\n\n{VERDICT}"
         assert SHOT.request not in str(scored.messages)
-    assert {"p_a", "calls"} <= set(labelled.columns)
+    assert {"p_a", "calls"} <= set(labeled.columns)
     store = completer(tmp_path, Scripted()).store
-    stored = [set(store.lookup(step.name, labelled["row_keys"][0].to_list())) for step in (THOUGHT, LABEL)]
-    assert stored[0] | stored[1] == set(labelled["row_keys"][0])
-    assert stored[0] == {c["thought_key"] for c in labelled["calls"][0]}
+    stored = [set(store.lookup(step.name, labeled["row_keys"][0].to_list())) for step in (THOUGHT, LABEL)]
+    assert stored[0] | stored[1] == set(labeled["row_keys"][0])
+    assert stored[0] == {c["thought_key"] for c in labeled["calls"][0]}
 
 
 def test_samples_are_averaged(tmp_path: Path) -> None:
@@ -210,9 +210,9 @@ def test_samples_are_averaged(tmp_path: Path) -> None:
         return (math.log(p), math.log(1 - p)) if first else (math.log(1 - p), math.log(p))
 
     engine = Scripted(reply=lambda c, r: f"Sample {c.sample}.", score=score)
-    labelled = label_pairs(pairs(2), CONSTITUTION, complete=completer(tmp_path, engine),
+    labeled = label_pairs(pairs(2), CONSTITUTION, complete=completer(tmp_path, engine),
                            settings=Labels(chain_of_thought=True, samples=4))
-    assert labelled["p_a"].to_list() == pytest.approx([1 - 0.6, 0.6])
+    assert labeled["p_a"].to_list() == pytest.approx([1 - 0.6, 0.6])
 
 
 def test_a_failed_reason_leaves_the_pair_ungraded_with_its_reason(tmp_path: Path) -> None:
@@ -222,12 +222,12 @@ def test_a_failed_reason_leaves_the_pair_ungraded_with_its_reason(tmp_path: Path
         return "" if "Question 3?" in str(call.messages) else "Because."
 
     engine = Scripted(reply=reply, score=lambda c, r: (-1.0, -1.5))
-    labelled = label_pairs(pairs(), CONSTITUTION, complete=completer(tmp_path, engine),
+    labeled = label_pairs(pairs(), CONSTITUTION, complete=completer(tmp_path, engine),
                            settings=Labels(chain_of_thought=True, samples=2))
-    assert labelled["error"].to_list() == [None, None, "too long", None]
-    assert labelled["label"].to_list() == ["tie", "tie", "ungraded", "tie"]
-    assert labelled["p_a"][2] is None
-    assert labelled["chosen"][2] is None
+    assert labeled["error"].to_list() == [None, None, "too long", None]
+    assert labeled["label"].to_list() == ["tie", "tie", "ungraded", "tie"]
+    assert labeled["p_a"][2] is None
+    assert labeled["chosen"][2] is None
 
 
 @pytest.mark.parametrize("settings", MODES, ids=str)
@@ -245,19 +245,19 @@ def test_changing_the_clamp_calls_no_model(tmp_path: Path, settings: dict[str, A
 
 
 def test_only_the_needed_columns_are_needed_and_the_others_are_carried_along(tmp_path: Path) -> None:
-    labelled = label(tmp_path, prefers("good"), pairs().with_columns(human=pl.lit("A")))
-    assert labelled["human"].to_list() == ["A"] * 4
-    assert labelled["row_id"].n_unique() == 4
-    assert comparisons(labelled, 0.5).height == 4
+    labeled = label(tmp_path, prefers("good"), pairs().with_columns(human=pl.lit("A")))
+    assert labeled["human"].to_list() == ["A"] * 4
+    assert labeled["row_id"].n_unique() == 4
+    assert comparisons(labeled, 0.5).height == 4
 
 
 def test_an_answer_that_cannot_be_read_is_ungraded(tmp_path: Path) -> None:
     for logprobs in ((-1.0,), (-math.inf, -math.inf)):
         engine = Scripted(str(logprobs), score=lambda c, r, answer=logprobs: answer)  # type: ignore[misc]
-        labelled = label_pairs(pairs(), CONSTITUTION, complete=completer(tmp_path, engine), settings=Labels())
-        assert set(labelled["label"]) == {"ungraded"}
-        assert set(labelled["error"]) == {"the answers' probabilities could not be read"}
-        assert comparisons(labelled, 0.5).height == 0
+        labeled = label_pairs(pairs(), CONSTITUTION, complete=completer(tmp_path, engine), settings=Labels())
+        assert set(labeled["label"]) == {"ungraded"}
+        assert set(labeled["error"]) == {"the answers' probabilities could not be read"}
+        assert comparisons(labeled, 0.5).height == 0
 
 
 def test_nothing_is_asked_of_a_constitution_without_preferences(tmp_path: Path) -> None:

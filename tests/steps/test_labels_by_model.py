@@ -34,11 +34,11 @@ def test_thoughtful_votes_can_be_recomputed(tmp_path: Path, style: str) -> None:
     } for i, what in enumerate(("bread", "a cake"))], schema_overrides={"error": pl.String})
     settings = Labels(style=style, principles="vote", chain_of_thought=True, thought_tokens=12, clamp=(0.4, 0.6))
     complete = completer(tmp_path, engine)
-    labelled = label_pairs(pairs, THREE, complete=complete, settings=settings)
+    labeled = label_pairs(pairs, THREE, complete=complete, settings=settings)
     engine.close()
-    assert labelled["error"].to_list() == [None, None]
-    assert labelled["row_keys"].list.len().to_list() == [calls_per_pair(settings, THREE)] * 2
-    for row in labelled.to_dicts():
+    assert labeled["error"].to_list() == [None, None]
+    assert labeled["row_keys"].list.len().to_list() == [calls_per_pair(settings, THREE)] * 2
+    for row in labeled.to_dicts():
         p = {(c["principle_id"], c["order"]): 1 / (1 + math.exp(c["logp_b"] - c["logp_a"])) for c in row["calls"]}
         assert all(math.exp(c["logp_a"]) + math.exp(c["logp_b"]) < 1.0001 for c in row["calls"])
         assert len(p) == 6

@@ -52,7 +52,7 @@ def test_a_failed_response_is_a_pair_with_its_reason(tmp_path: Path) -> None:
 
 
 class PrefersLonger(Oracle):
-    """A labeller with a known preference and no place bias: the response with the later letter sum wins."""
+    """A labeler with a known preference and no place bias: the response with the later letter sum wins."""
 
     def __init__(self, texts: dict[str, str]) -> None:
         super().__init__()
@@ -69,13 +69,13 @@ class PrefersLonger(Oracle):
 def test_a_labeller_with_a_preference_is_followed_in_both_orders(tmp_path: Path) -> None:
     frame = pairs(tmp_path)
     texts = {t: t for c in ("response_a", "response_b") for t in frame[c].to_list()}
-    labelled = label_pairs(frame, CONSTITUTION, complete=complete(tmp_path, PrefersLonger(texts)),
+    labeled = label_pairs(frame, CONSTITUTION, complete=complete(tmp_path, PrefersLonger(texts)),
                            settings=Labels(style="plain"))
     want = ["A" if a > b else "B" for a, b in zip(frame["response_a"], frame["response_b"], strict=True)]
-    assert labelled["label"].to_list() == want
-    assert labelled["p_chosen"].to_list() == pytest.approx([0.9] * 12)
-    assert all(c > r for c, r in zip(labelled["chosen"], labelled["rejected"], strict=True))
-    assert set(labelled["principle_id"]) <= {"p0", "p1", "p2", "p3"}
+    assert labeled["label"].to_list() == want
+    assert labeled["p_chosen"].to_list() == pytest.approx([0.9] * 12)
+    assert all(c > r for c, r in zip(labeled["chosen"], labeled["rejected"], strict=True))
+    assert set(labeled["principle_id"]) <= {"p0", "p1", "p2", "p3"}
 
 
 class PrefersFirst(Oracle):
@@ -85,10 +85,10 @@ class PrefersFirst(Oracle):
 
 
 def test_a_labeller_that_only_sees_the_place_gives_ties_that_train_nothing(tmp_path: Path) -> None:
-    labelled = label_pairs(pairs(tmp_path), CONSTITUTION, complete=complete(tmp_path, PrefersFirst()),
+    labeled = label_pairs(pairs(tmp_path), CONSTITUTION, complete=complete(tmp_path, PrefersFirst()),
                            settings=Labels(style="plain"))
-    assert set(labelled["label"]) == {"tie"}
-    assert labelled["p_a"].to_list() == pytest.approx([0.5] * 12)
+    assert set(labeled["label"]) == {"tie"}
+    assert labeled["p_a"].to_list() == pytest.approx([0.5] * 12)
 
 
 def test_failed_and_identical_pairs_are_ungraded_rows(tmp_path: Path) -> None:
@@ -99,22 +99,22 @@ def test_failed_and_identical_pairs_are_ungraded_rows(tmp_path: Path) -> None:
         seen.append(r)
         return "Question 5?" in str(r.call.messages)
 
-    labelled = label_pairs(frame, CONSTITUTION, complete=complete(tmp_path, Oracle(fails=fails)),
+    labeled = label_pairs(frame, CONSTITUTION, complete=complete(tmp_path, Oracle(fails=fails)),
                            settings=Labels(style="plain"))
-    assert labelled.height == 12
-    ungraded = labelled.filter(pl.col("label") == "ungraded")
+    assert labeled.height == 12
+    ungraded = labeled.filter(pl.col("label") == "ungraded")
     assert dict(ungraded.select("prompt_id", "error").iter_rows()) == {
         "q001": "identical responses", "q005": "failed on purpose"}
     assert len(seen) == 22
-    assert comparisons(labelled, 0.2).height == 10
+    assert comparisons(labeled, 0.2).height == 10
 
 
 def test_held_out_is_stable_and_by_prompt(tmp_path: Path) -> None:
-    labelled = label_pairs(pairs(tmp_path, candidates=6), CONSTITUTION, complete=complete(tmp_path, Oracle()),
+    labeled = label_pairs(pairs(tmp_path, candidates=6), CONSTITUTION, complete=complete(tmp_path, Oracle()),
                            settings=Labels(style="plain"))
-    rows = comparisons(labelled, 0.4)
+    rows = comparisons(labeled, 0.4)
     assert rows.group_by("prompt_id").agg(pl.col("held_out").n_unique())["held_out"].unique().to_list() == [1]
-    fewer = comparisons(labelled.filter(pl.col("prompt_id") != "q000"), 0.4)
+    fewer = comparisons(labeled.filter(pl.col("prompt_id") != "q000"), 0.4)
     assert rows.filter(pl.col("prompt_id") != "q000").equals(fewer)
 
 

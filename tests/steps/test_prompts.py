@@ -10,7 +10,7 @@ import pytest
 from rapidfuzz import fuzz, process
 
 from cai_assets.settings import Prompts
-from cai_assets.steps.prompt_rows import normalise
+from cai_assets.steps.prompt_rows import normalize
 from cai_assets.steps.prompts import BUNDLED, SCHEMA, Loaded, load_prompts, select
 from cai_assets.store.layout import safe_name
 
@@ -64,7 +64,7 @@ def test_bundled_prompts_are_short_and_have_no_addresses_or_numbers_of_people(bu
 
 
 @pytest.mark.parametrize(("scorer", "limit"), [(fuzz.ratio, 80), (fuzz.token_set_ratio, 85)])
-@pytest.mark.parametrize("form", [str, normalise])
+@pytest.mark.parametrize("form", [str, normalize])
 def test_bundled_splits_do_not_nearly_overlap(bundled: pl.DataFrame, scorer: Any, limit: int, form: Any) -> None:
     text = {split: [form("\n".join(m["content"] for m in messages))
                     for messages in bundled.filter(split=split)["messages"].to_list()]

@@ -89,7 +89,7 @@ def load_bytes(*lines: bytes, max_chars: int = 500) -> Loaded:
 
 
 @pytest.mark.parametrize(("line", "reason"), REJECTED, ids=range(len(REJECTED)))
-def test_a_bad_line_is_one_reject_and_its_neighbours_live(line: bytes, reason: str) -> None:
+def test_a_bad_line_is_one_reject_and_its_neighbors_live(line: bytes, reason: str) -> None:
     loaded = load_bytes(b'{"prompt": "Name a bird of prey"}', line, b'{"prompt": "Why is grass green"}')
     assert loaded.frame["line"].to_list() == [1, 3]
     assert loaded.rejects.select("source", "line").rows() == [("rows.jsonl", 2)]

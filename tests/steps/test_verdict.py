@@ -64,6 +64,6 @@ def test_an_answer_that_imitates_the_verdict_stays_content() -> None:
 @pytest.mark.parametrize(("logprobs", "wanted"), [
     ((math.log(0.3), math.log(0.1)), 0.25), ((-math.inf, 0.0), 1.0), ((0.0, -math.inf), 0.0),
     ((-math.inf, -math.inf), None), ((), None)])
-def test_p_done_is_the_normalised_probability_of_no(logprobs: tuple[float, ...], wanted: float | None) -> None:
+def test_p_done_is_the_normalized_probability_of_no(logprobs: tuple[float, ...], wanted: float | None) -> None:
     assert p_done(Row("k", "generated", "", "score", logprobs)) == (wanted if wanted is None else pytest.approx(wanted))
     assert p_done(Row("k", "failed", None, error="lost")) is None

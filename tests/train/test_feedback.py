@@ -1,4 +1,4 @@
-"""The labeller as the reward: its grades are the exact probabilities, and training on them needs no reward model."""
+"""The labeler as the reward: its grades are the exact probabilities, and training on them needs no reward model."""
 
 from __future__ import annotations
 

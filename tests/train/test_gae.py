@@ -55,7 +55,7 @@ def test_whitening_uses_response_tokens_only() -> None:
     assert whiten(torch.ones(2, 2), torch.ones(2, 2)).abs().max() == 0
 
 
-def test_a_value_that_moved_beyond_the_clip_towards_the_return_gets_no_gradient() -> None:
+def test_a_value_that_moved_beyond_the_clip_toward_the_return_gets_no_gradient() -> None:
     values = torch.tensor([[0.5, 0.1]], requires_grad=True)
     loss = clipped_value_loss(values, torch.zeros(1, 2), torch.ones(1, 2), torch.ones(1, 2), clip=0.2)
     loss.backward()

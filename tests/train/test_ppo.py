@@ -69,7 +69,7 @@ def test_it_learns_what_is_rewarded_and_beta_holds_it_back(base: Path, tmp_path:
     assert free[-1]["entropy"] < free[0]["entropy"]
 
 
-def test_the_missing_end_is_penalised(base: Path, tmp_path: Path) -> None:
+def test_the_missing_end_is_penalized(base: Path, tmp_path: Path) -> None:
     rows = curve(tmp_path, base, steps=20, rollouts=16, batch_size=8, learning_rate=3e-3, missing_eos_penalty=3.0)
     assert rows[-1]["eos_rate"] > rows[0]["eos_rate"] + 0.3
     assert rows[-1]["response_length"] < rows[0]["response_length"]
@@ -119,7 +119,7 @@ def test_beyond_the_clip_the_gradient_vanishes_only_where_it_would_go_further(
     assert (total == 0) == vanishes
 
 
-def test_the_value_model_is_optimised_and_clipped(base: Path, tmp_path: Path) -> None:
+def test_the_value_model_is_optimized_and_clipped(base: Path, tmp_path: Path) -> None:
     _, trainer = make(tmp_path, base, max_grad_norm=1e-3)
     trainer.create_optimizer()
     trainer.create_optimizer()

@@ -82,8 +82,8 @@ def test_hard_targets_take_the_labels_side_and_a_half_has_none() -> None:
 
 def test_centering_pulls_the_sum_of_the_rewards_and_leaves_their_difference() -> None:
     chosen, rejected = tensors()
-    centred = loss(chosen, rejected, 0.8, centering=0.1) - loss(chosen, rejected, 0.8)
-    assert torch.allclose(centred, 0.1 * (chosen + rejected) ** 2, atol=1e-5)
+    centered = loss(chosen, rejected, 0.8, centering=0.1) - loss(chosen, rejected, 0.8)
+    assert torch.allclose(centered, 0.1 * (chosen + rejected) ** 2, atol=1e-5)
 
 
 def test_the_loss_is_float32_and_finite_whatever_comes_in() -> None:

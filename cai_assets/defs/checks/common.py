@@ -36,7 +36,7 @@ def check(asset: str, name: str, judge: Judge, *, description: str, blocking: bo
 
 
 def definitions_of(checks: Sequence[Check]) -> list[dg.AssetChecksDefinition]:
-    """One definition for each asset: a step of Dagster costs more than most of these judgements."""
+    """One definition for each asset: a step of Dagster costs more than most of these judgments."""
     by_asset: dict[str, list[Check]] = {}
     for one in checks:
         by_asset.setdefault(one.spec.asset_key.to_user_string(), []).append(one)

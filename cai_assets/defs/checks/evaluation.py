@@ -24,7 +24,7 @@ def enough_is_graded(project: Project, record: Record, _: str | None) -> Verdict
 
 
 def judge_is_not_the_labeller(project: Project, record: Record, _: str | None) -> Verdict:
-    """A policy is trained to please the labeller; a judge that is the same model cannot tell that from being good."""
+    """A policy is trained to please the labeler; a judge that is the same model cannot tell that from being good."""
     judge = record.details.get("judge")
     if judge is None:
         return False, "this evaluation does not record its judge: materialize evaluation again", {}

@@ -57,7 +57,7 @@ class Drawn:
 
 
 def draw(suites: Sequence[Suite], training: Sequence[str], *, limit: int) -> Drawn:
-    """At most ``limit`` items of each suite in each mode. ``training``: normalised texts of training prompts."""
+    """At most ``limit`` items of each suite in each mode. ``training``: normalized texts of training prompts."""
     seen = near_training([c.text for s in suites for c in s.cases], training)
     asked = {s.name: list(_items(s, [c for c in s.cases if c.text not in seen], limit)) for s in suites}
     wrapped = {_wording(i) for items in asked.values() for i in items if i.template}
@@ -74,7 +74,7 @@ def draw(suites: Sequence[Suite], training: Sequence[str], *, limit: int) -> Dra
 
 
 def near_training(texts: Sequence[str], training: Sequence[str]) -> set[str]:
-    """Those of ``texts`` that are equal or nearly equal to one of ``training``; all are normalised."""
+    """Those of ``texts`` that are equal or nearly equal to one of ``training``; all are normalized."""
     own = list(dict.fromkeys(texts))
     if not own:
         return set()
@@ -115,5 +115,5 @@ def _asked(suite: Suite, case: Case, template: Template | None, safety: bool) ->
 
 
 def _wording(item: Item) -> str:
-    """The conversation as it is asked, normalised; a system turn does not count."""
+    """The conversation as it is asked, normalized; a system turn does not count."""
     return text_of(item.messages)

@@ -106,7 +106,7 @@ class SuiteFile(Strict):
 
 
 class Case(NamedTuple):
-    """One request. ``behaviour``: the same for every wrapping of one text; ``text``: normalised, to be told apart by.
+    """One request. ``behaviour``: the same for every wrapping of one text; ``text``: normalized, to be told apart by.
 
     ``choices`` and ``answer``, the position of the right one, are of ability suites alone.
     """

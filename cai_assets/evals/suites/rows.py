@@ -18,7 +18,7 @@ from cai_assets.engines.protocol import Message
 from cai_assets.evals.suites.model import LETTERS, Case, Columns, Reject, SuiteFile
 from cai_assets.steps.comparison_files import transcript_turns
 from cai_assets.steps.prompt_files import PromptsError, Raw, RowFault, parse_line, printable, read_files
-from cai_assets.steps.prompt_rows import check_row, check_text, excerpt, message_of, normalise
+from cai_assets.steps.prompt_rows import check_row, check_text, excerpt, message_of, normalize
 from cai_assets.store.canonical import tagged_hash
 
 SUFFIXES = (".csv", ".jsonl", ".jsonl.gz", ".parquet", ".arrow")
@@ -189,7 +189,7 @@ def _answers(row: Mapping[str, object], columns: Columns) -> tuple[tuple[str, ..
     choices = tuple(str(choice) for choice in said)
     for choice in choices:
         check_text(choice)
-    if len(set(map(normalise, choices))) < len(choices):
+    if len(set(map(normalize, choices))) < len(choices):
         raise RowFault("two choices are the same text")
     return choices, _position(_get(row, "answer", columns), choices, [str(x) for x in labels])
 

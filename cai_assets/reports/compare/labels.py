@@ -1,4 +1,4 @@
-"""Which labels flipped, on pairs that both versions labelled.
+"""Which labels flipped, on pairs that both versions labeled.
 
 Guarantees: labels are compared only where conversation and both responses are the same texts, whichever is called A;
 the n-th of equal pairs meets the n-th; all others are counted. Each version's own rates stand beside it, for with
@@ -20,7 +20,7 @@ NEEDED = ("pair_id", "prompt_id", "messages", "response_a", "response_b", "princ
 
 @dataclass(frozen=True)
 class Rates:
-    """How one version was labelled. ``consistent``: graded pairs whose label both orders agree on; the rest tie.
+    """How one version was labeled. ``consistent``: graded pairs whose label both orders agree on; the rest tie.
     ``strength``: the mean of |p - 0.5| + 0.5."""
 
     pairs: int
@@ -71,12 +71,12 @@ def _flips(pairs: pl.DataFrame, confidence: float) -> Estimate:
     return proportion(int(pairs["flipped"].sum()), int(pairs["decided"].sum()), confidence)
 
 
-def rates(labelled: pl.DataFrame, confidence: float = CONFIDENCE) -> Rates:
+def rates(labeled: pl.DataFrame, confidence: float = CONFIDENCE) -> Rates:
     """The rates of one table."""
-    graded = labelled.filter(pl.col("p_a").is_not_null())
+    graded = labeled.filter(pl.col("p_a").is_not_null())
     ties = graded.filter(label="tie").height
     strengths = (graded["p_a"] - 0.5).abs() + 0.5
-    return Rates(labelled.height, labelled.height - graded.height,
+    return Rates(labeled.height, labeled.height - graded.height,
                  proportion(graded.height - ties, graded.height, confidence),
                  proportion(ties, graded.height, confidence), mean(strengths.to_list(), confidence))
 
@@ -93,9 +93,9 @@ def with_text(frame: pl.DataFrame, a: str, b: str) -> pl.DataFrame:
     return named.with_columns(pl.int_range(pl.len()).over("text").alias("nth"))
 
 
-def _oriented(labelled: pl.DataFrame) -> pl.DataFrame:
+def _oriented(labeled: pl.DataFrame) -> pl.DataFrame:
     """``p``: probability of the response that sorts first; ``side``: '1' or '2' for the winner, else the label."""
-    found = with_text(labelled.select(NEEDED).sort("pair_id").filter(
+    found = with_text(labeled.select(NEEDED).sort("pair_id").filter(
         pl.col("response_a").is_not_null() & pl.col("response_b").is_not_null()), "response_a", "response_b")
     won = pl.when(pl.col("swapped")).then(pl.col("label").replace({"A": "2", "B": "1"})).otherwise(
         pl.col("label").replace({"A": "1", "B": "2"}))

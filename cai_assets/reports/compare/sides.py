@@ -149,6 +149,6 @@ def older(s: Side) -> Iterator[str]:
             if now and now.partition == ref.partition and now.digest != ref.digest:
                 found.setdefault(ref.asset, []).append(asset)
     for above, assets in found.items():
-        yield (f"The newest {above} of {s.name} was not used for: {', '.join(assets)}. Materialise "
+        yield (f"The newest {above} of {s.name} was not used for: {', '.join(assets)}. Materialize "
                f"{s.version} again, or compare records by their ids.")
 

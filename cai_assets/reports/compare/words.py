@@ -75,7 +75,7 @@ def markdown(c: Comparison) -> str:
 
 
 def numbers(c: Comparison) -> dict[str, float | int]:
-    """Figures that plot over materialisations, under stable names."""
+    """Figures that plot over materializations, under stable names."""
     out: dict[str, float | int] = {}
     if c.revisions:
         out |= {"revisions_compared": c.revisions.paired, "revisions_changed": c.revisions.count("changed")}

@@ -14,7 +14,7 @@ WIDE, NARROW = 640, 340  # on a desk, and on a telephone
 TOP, BOTTOM = 14, 40
 SIZE = 13  # of letters; a letter is about 0.56 of it wide
 LETTER = 0.56 * SIZE
-COLOURS = ("var(--mark)", "var(--second)", "var(--third)", "var(--fourth)", "var(--faint)", "var(--ink)")
+COLORS = ("var(--mark)", "var(--second)", "var(--third)", "var(--fourth)", "var(--faint)", "var(--ink)")
 DASHES = ("", "6 4", "2 3", "8 3 2 3", "1 4", "10 4")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from cai_assets.reports.html.axes import COLOURS, WIDE, Scale, empty, svg, text
+from cai_assets.reports.html.axes import COLORS, WIDE, Scale, empty, svg, text
 
 HEIGHT, GAP = 130, 30
 MOST = 200  # points of one curve that are drawn
@@ -36,8 +36,8 @@ def _panel(name: str, curve: Curve, left: float, top: float, wide: float) -> str
     path = "L".join(f"{x(s):.1f},{y(v):.1f}" for s, v in thinned(curve))
     return (text(left, top + 12, name, bold=True)
             + f'<line x1="{left:.1f}" x2="{left + wide:.1f}" y1="{base:.1f}" y2="{base:.1f}" stroke="var(--line)"/>'
-            + f'<path d="M{path}" fill="none" stroke="{COLOURS[0]}" stroke-width="1.6"/>'
-            + f'<circle cx="{x(steps[-1]):.1f}" cy="{y(values[-1]):.1f}" r="3" fill="{COLOURS[0]}"/>'
+            + f'<path d="M{path}" fill="none" stroke="{COLORS[0]}" stroke-width="1.6"/>'
+            + f'<circle cx="{x(steps[-1]):.1f}" cy="{y(values[-1]):.1f}" r="3" fill="{COLORS[0]}"/>'
             + text(left, top + HEIGHT - 4, f"{values[0]:.2g} → {values[-1]:.2g}, from {low:.2g} to {high:.2g}"))
 
 

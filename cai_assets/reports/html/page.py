@@ -19,7 +19,7 @@ from cai_assets.reports.escape import visible
 
 MAX_WORDS = 2000  # the comparison is quadratic
 _TOKENS = re.compile(r"\s+|[^\s]+")
-# What a verdict means to somebody who sees no colour.
+# What a verdict means to somebody who sees no color.
 SIGNS = {"better": "▲", "worse": "▼", "higher": "↑", "lower": "↓", "yes": "✓", "no": "✗", "passed": "✓", "failed": "✗"}
 UNTOLD = {NOT_SEEN: "=", "the same responses": "=", FEW: "?", "not measured": "?", "ungraded": "?"}
 SMALL = 2  # words that both texts share between two changes; so few are no anchor for a reader
@@ -28,7 +28,7 @@ GOOD, BAD = {"better", "yes", "passed"}, {"worse", "no", "failed"}
 
 @dataclass(frozen=True)
 class Told:
-    """A verdict in a few words, set off by a sign and a colour: 'better', 'too few to tell'."""
+    """A verdict in a few words, set off by a sign and a color: 'better', 'too few to tell'."""
 
     word: str
 

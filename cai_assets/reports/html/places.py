@@ -9,12 +9,12 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom
 Place = tuple[float, float]
 
 
-def label_places(centres: Sequence[Place], widths: Sequence[float], frame: Box) -> list[Place]:
+def label_places(centers: Sequence[Place], widths: Sequence[float], frame: Box) -> list[Place]:
     """For each point the left end of its label's base line: the nearest place that is free, in the order given."""
-    points = [(cx - 6, cy - 6, cx + 6, cy + 6) for cx, cy in centres]
+    points = [(cx - 6, cy - 6, cx + 6, cy + 6) for cx, cy in centers]
     taken: list[Box] = []
     out = []
-    for (cx, cy), width in zip(centres, widths, strict=True):
+    for (cx, cy), width in zip(centers, widths, strict=True):
         found = min(enumerate(_candidates(cx, cy, width)), key=lambda c: (_clash(c[1], taken, points, frame), c[0]))[1]
         taken.append(found)
         out.append((found[0], found[3] - 3))

@@ -1,7 +1,7 @@
 """Plots of a report page as SVG: intervals, lines with bands, points with error bars, bars.
 
 Guarantees: every value is drawn with its interval where it has one, values that are unknown are left out and never
-drawn as zero, and colours come from the page, so that they hold in light and dark. Texts are escaped. Each plot can be
+drawn as zero, and colors come from the page, so that they hold in light and dark. Texts are escaped. Each plot can be
 drawn narrow, for a telephone, with letters of the same size; ``both`` gives the page the two.
 """
 
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from cai_assets.evals.statistics import Estimate
 from cai_assets.reports.html.axes import (
     BOTTOM,
-    COLOURS,
+    COLORS,
     DASHES,
     LETTER,
     NARROW,
@@ -98,9 +98,9 @@ def lines(series: Mapping[str, Sequence[Estimate]], *, x_axis: str, y_axis: str,
         parts.append(guide(60, y(line), right, y(line)))
     for n, (name, values) in enumerate(drawn.items()):
         at = [(x(first + i), e) for i, e in enumerate(values) if e.value is not None]
-        parts += _line(at, y, COLOURS[n % 6], DASHES[n % 6])
+        parts += _line(at, y, COLORS[n % 6], DASHES[n % 6])
         left, top = (20, 300 + LINE * n + 10) if narrow else (right + 14, TOP + LINE * n + 8)
-        parts.append(f'<line x1="{left}" x2="{left + 25}" y1="{top}" y2="{top}" stroke="{COLOURS[n % 6]}" '
+        parts.append(f'<line x1="{left}" x2="{left + 25}" y1="{top}" y2="{top}" stroke="{COLORS[n % 6]}" '
                      f'stroke-width="2" stroke-dasharray="{DASHES[n % 6]}"/>'
                      + text(left + 31, top + 4, name, limit=36 if narrow else 18))
     return svg(parts, height, width)
@@ -128,10 +128,10 @@ def scatter(points: Sequence[Point], *, x_axis: str, y_axis: str, diagonal: bool
     if quarters:
         parts += [guide(x(quarters[0]), TOP, x(quarters[0]), floor),
                   guide(60, y(quarters[1]), width - 20, y(quarters[1]))]
-    centres = [(x(float(p.x.value or 0)), y(float(p.y.value or 0))) for p in known]
-    parts += [_cross(p, centre, x, y) for p, centre in zip(known, centres, strict=True)]
+    centers = [(x(float(p.x.value or 0)), y(float(p.y.value or 0))) for p in known]
+    parts += [_cross(p, center, x, y) for p, center in zip(known, centers, strict=True)]
     said = [_letter(i) if key else p.name for i, p in enumerate(known)]
-    boxes = label_places(centres, [len(s) * LETTER for s in said], (62, TOP, width - 20, floor))
+    boxes = label_places(centers, [len(s) * LETTER for s in said], (62, TOP, width - 20, floor))
     parts += [text(px, py, s, limit=40, bold=bool(key)) for (px, py), s in zip(boxes, said, strict=True)]
     parts += [text(20, floor + BOTTOM + LINE * (i + 1), k, limit=44 if narrow else 80) for i, k in enumerate(key)]
     return svg(parts, floor + BOTTOM + LINE * len(key) + (8 if key else 0), width)
@@ -159,19 +159,19 @@ def _margin(names: Iterable[str]) -> float:
     return min(max(map(len, names)), LONGEST) * LETTER + 16
 
 
-def _line(at: Sequence[tuple[float, Estimate]], y: Scale, colour: str, dash: str) -> list[str]:
+def _line(at: Sequence[tuple[float, Estimate]], y: Scale, color: str, dash: str) -> list[str]:
     path = "L".join(f"{px:.1f},{y(float(e.value or 0)):.1f}" for px, e in at)
-    parts = [f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"/>']
+    parts = [f'<path d="M{path}" fill="none" stroke="{color}" stroke-width="2" stroke-dasharray="{dash}"/>']
     band = [(px, max(ends(e)), min(ends(e))) for px, e in at]
     if len(band) > 1:
         edge = [*((px, high) for px, high, _ in band), *((px, low) for px, _, low in reversed(band))]
         outline = "L".join(f"{px:.1f},{y(v):.1f}" for px, v in edge)
-        parts.insert(0, f'<path d="M{outline}Z" fill="{colour}" fill-opacity="0.13"/>')
+        parts.insert(0, f'<path d="M{outline}Z" fill="{color}" fill-opacity="0.13"/>')
     for px, e in at:
         places = [y(v) for v in ends(e)]
         parts.append(f'<line x1="{px:.1f}" x2="{px:.1f}" y1="{min(places):.1f}" y2="{max(places):.1f}" '
-                     f'stroke="{colour}"/><circle cx="{px:.1f}" cy="{y(float(e.value or 0)):.1f}" r="3.5" '
-                     f'fill="{colour}"/>')
+                     f'stroke="{color}"/><circle cx="{px:.1f}" cy="{y(float(e.value or 0)):.1f}" r="3.5" '
+                     f'fill="{color}"/>')
     return parts
 
 
@@ -183,12 +183,12 @@ def _places(x: Scale, first: int, longest: int, names: Sequence[str], floor: flo
     return [text(x(first + i), floor + 18, s, anchor="middle") for i, s in enumerate(said) if i % every == 0]
 
 
-def _cross(p: Point, centre: tuple[float, float], x: Scale, y: Scale) -> str:
-    (cx, cy), colour = centre, COLOURS[p.series % 6]
+def _cross(p: Point, center: tuple[float, float], x: Scale, y: Scale) -> str:
+    (cx, cy), color = center, COLORS[p.series % 6]
     ex, ey = [x(v) for v in ends(p.x)], [y(v) for v in ends(p.y)]
     return (f'<path d="M{min(ex):.1f},{cy:.1f}H{max(ex):.1f}M{cx:.1f},{min(ey):.1f}V{max(ey):.1f}" '
-            f'stroke="{colour}" stroke-opacity="0.7" fill="none"/>'
-            f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="5" fill="{colour}"/>')
+            f'stroke="{color}" stroke-opacity="0.7" fill="none"/>'
+            f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="5" fill="{color}"/>')
 
 
 def _letter(i: int) -> str:

@@ -17,7 +17,7 @@ from cai_assets.evals.statistics import FEW, NOT_SEEN, Estimate, told
 from cai_assets.reports.html.page import Answer, Told
 from cai_assets.reports.rounds import stop_sentence
 from cai_assets.reports.text.numbers import change_of, delta_of, interval, share, value_of
-from cai_assets.reports.version.costs import materialisations
+from cai_assets.reports.version.costs import materializations
 from cai_assets.reports.version.evidence import Evidence, spent
 from cai_assets.reports.version.labels import gate_of
 from cai_assets.reports.version.policies import adherence, difference, metric, name_of, wins
@@ -178,7 +178,7 @@ def _hacked(evidence: Evidence) -> Answer:
 
 def _cost(evidence: Evidence) -> Answer:
     names = ("generated", "completion_tokens", "seconds", "gpu_seconds")
-    ever = spent(materialisations(evidence), names)
+    ever = spent(materializations(evidence), names)
     money = "" if evidence.price is None else f", {ever['gpu_seconds'] / 3600 * evidence.price:.2f} US dollars"
     return Answer("What did it cost?", f"All runs of this version: {ever['generated']:,.0f} model calls, "
                                        f"{ever['completion_tokens']:,.0f} tokens generated, {ever['seconds']:,.0f} "

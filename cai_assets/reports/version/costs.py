@@ -15,8 +15,8 @@ SUMS = ("reused", "generated", "failed", "prompt_tokens", "completion_tokens", "
 
 
 def cost(evidence: Evidence) -> Iterator[Block]:
-    """What the records of this page cost, what all materialisations of the version cost, and where it went."""
-    here, ever = spent(evidence.side.records, SUMS), spent(materialisations(evidence), SUMS)
+    """What the records of this page cost, what all materializations of the version cost, and where it went."""
+    here, ever = spent(evidence.side.records, SUMS), spent(materializations(evidence), SUMS)
     rows: list[tuple[str, float, float]] = [(name.replace("_", " "), here[name], ever[name]) for name in SUMS]
     if evidence.price is not None:
         rows.append((f"US dollars at {evidence.price:g} per GPU hour", here["gpu_seconds"] / 3600 * evidence.price,
@@ -32,7 +32,7 @@ def cost(evidence: Evidence) -> Iterator[Block]:
                  rests_on=f"{len(ordered)} records", words="; ".join(f"{a} {s:g} s" for a, s in ordered.items()) + ".")
 
 
-def materialisations(evidence: Evidence) -> list[Record]:
+def materializations(evidence: Evidence) -> list[Record]:
     """Every record of this version, over all its runs."""
     records = Records(evidence.layout)
     return [r for asset in evidence.side.records for r in records.every(asset) if r.partition == evidence.version]

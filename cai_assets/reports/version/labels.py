@@ -1,4 +1,4 @@
-"""The section on the labels: whether the labeller agrees with people and itself, and what the reward model learned."""
+"""The section on the labels: whether the labeler agrees with people and itself, and what the reward model learned."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ SURE, RIGHT = (0.5, 1.0), (0.0, 1.0)
 
 
 def labels(evidence: Evidence) -> Iterator[Block]:
-    """The labeller against people, its labels of this version, and the reward model on held-out pairs."""
+    """The labeler against people, its labels of this version, and the reward model on held-out pairs."""
     yield from _gate(evidence)
     yield from _rates(evidence)
     yield from _reward(evidence)
 
 
 def gate_of(evidence: Evidence) -> GateResult | None:
-    """The labeller against people, as it was measured when it made the labels."""
+    """The labeler against people, as it was measured when it made the labels."""
     record = evidence.record("preference_pairs")
     stored = record.details.get("gate") if record else None
     return GateResult.model_validate(stored) if stored else None

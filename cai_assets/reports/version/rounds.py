@@ -21,7 +21,7 @@ HALF = 0.5
 
 
 def rounds(evidence: Evidence) -> Iterator[Block]:
-    """The curve over rounds, where it ends, the numbers, the texts, and the principles that criticised."""
+    """The curve over rounds, where it ends, the numbers, the texts, and the principles that criticized."""
     metrics = evidence.table("round_quality")
     if metrics is None:
         yield Missing("the rounds of critique and revision have not been judged one by one.",

@@ -19,7 +19,7 @@ from cai_assets.reports.html.plots import Point, bars, both, lines, scatter
 from cai_assets.reports.ranking import NotComparable
 from cai_assets.reports.ranking import ranking as rank
 from cai_assets.reports.text.numbers import share, value_of
-from cai_assets.reports.version.costs import SUMS, materialisations
+from cai_assets.reports.version.costs import SUMS, materializations
 from cai_assets.reports.version.evidence import Evidence, spent
 from cai_assets.reports.version.labels import gate_of
 from cai_assets.reports.version.policies import AS_BASE, basis, metric, name_of, wins
@@ -112,15 +112,15 @@ def principles(every: Sequence[Evidence]) -> Iterator[Block]:
         rows.append((e.version, len(c.principles), *uses, counts or ("none" if earlier else "the first")))
         before[c.name] = e
     if rows:
-        yield Table("Principles of each version", ("version", "principles", "criticise", "label", "judge",
+        yield Table("Principles of each version", ("version", "principles", "criticize", "label", "judge",
                                                    "changed since the previous version"), rows,
                     note="cai diff OLD NEW shows the texts; cai compare OLD NEW shows their effect.",
                     source=Source(COMMAND, f"{len(rows)} snapshots"))
 
 
 def cost(every: Sequence[Evidence]) -> Iterator[Block]:
-    """All materialisations of each version."""
-    sums = {e.version: spent(materialisations(e), SUMS) for e in every}
+    """All materializations of each version."""
+    sums = {e.version: spent(materializations(e), SUMS) for e in every}
     if not sums:
         return
     yield Figure(both(partial(bars, {v: round(s["seconds"], 1) for v, s in sums.items()}, unit="s")),

@@ -92,10 +92,10 @@ def _wanted(
 ) -> tuple[list[Derived], list[str]]:
     from cai_assets.reports.attribution.gather import check_whole
 
-    found, why = family(check_whole(open_project(settings), version), principles, alone=alone, seeds=seeds, null=null)
-    if not any(d.principle for d in found):
+    derived, why = family(check_whole(open_project(settings), version), principles, alone=alone, seeds=seeds, null=null)
+    if not any(d.principle for d in derived):
         stop("\n".join(["No principle can be left out:", *why]))
-    return found, why
+    return derived, why
 
 
 def _whole(
@@ -191,14 +191,14 @@ def _report(project: Any, version: str, planned: list[dict[str, Any]], *, json_:
         else:
             out.print(f"Next: [b]cai attribute {version}[/b] asks, then materializes them", highlight=False)
         return
-    found, path = gather(project, version), page_path(project.layout, version)
+    attribution, path = gather(project, version), page_path(project.layout, version)
     if json_:
-        out.print_json(json.dumps({"version": version, "plan": planned, "effects": found.effects.to_dicts(),
-                                   "says": sentences(found), "page": str(path)}))
+        out.print_json(json.dumps({"version": version, "plan": planned, "effects": attribution.effects.to_dicts(),
+                                   "says": sentences(attribution), "page": str(path)}))
         return
     table = terminal_table(*SHOWN, title=f"what each principle of {version} does: RL policy")
-    for _, cells in rows(found):
+    for _, cells in rows(attribution):
         table.add_row(*(escape(cells[HEADS.index(name)]) for name in SHOWN))
     out.print(table)
-    out.print("\n".join(sentences(found)), markup=False, highlight=False, soft_wrap=True)
+    out.print("\n".join(sentences(attribution)), markup=False, highlight=False, soft_wrap=True)
     out.print(f"Page with all measures and both policies: {path}", highlight=False, soft_wrap=True)

@@ -47,17 +47,17 @@ Scale = Annotated[str | None, typer.Option(help="Scale of the run: smoke, small,
 
 
 def parse_overrides(scale: str | None, pairs: list[str] | None) -> dict[str, Any]:
-    found: dict[str, Any] = {"scale": scale} if scale else {}
+    overrides: dict[str, Any] = {"scale": scale} if scale else {}
     for pair in pairs or []:
         name, equals, text = pair.partition("=")
         if not equals:
             raise typer.BadParameter(f"{pair!r} is not NAME=VALUE, such as rl.beta=0.1", param_hint="--set")
         *groups, leaf = name.split(".")
-        here = found
+        here = overrides
         for group in groups:
             here = here.setdefault(group, {})
         here[leaf] = yaml.safe_load(text)
-    return found
+    return overrides
 
 
 def read_settings(overrides: dict[str, Any]) -> Settings:

@@ -31,12 +31,12 @@ def compare(
     from cai_assets.reports.compare.page import save
 
     layout = open_project(read_settings({})).layout
-    found = find(layout, before, after)
-    path = save(layout, found, out_) if out_ or not json_ else None
+    comparison = find(layout, before, after)
+    path = save(layout, comparison, out_) if out_ or not json_ else None
     if json_:
-        typer.echo(json.dumps(as_dict(found), indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(as_dict(comparison), indent=1, ensure_ascii=False))
         return
-    _show(found)
+    _show(comparison)
     out.print(f"Written to {path}", soft_wrap=True, highlight=False, markup=False)
 
 

@@ -103,14 +103,14 @@ def _print_lineage(traced: Traced, price: float | None, json_: bool) -> None:
         typer.echo(to_json(lineage))
         return
     out.print(_tree(lineage))
-    found = lineage.influence
-    if found:
-        for name, stage in found.stages.items():
+    influence = lineage.influence
+    if influence:
+        for name, stage in influence.stages.items():
             held = f", {stage.held_out} of them held out" if stage.held_out else ""
             out.print(f"{name[:40]}: {stage.rows} training rows{held}, {stage.text} {stage.measure}", markup=False)
         _print_principles(lineage)
         prompts = table_of("prompts from", "kind", "category", "broke", "prompts")
-        for g in found.prompts:
+        for g in influence.prompts:
             prompts.add_row(escape(g.source), g.kind, escape(g.category), escape(g.broke), str(g.prompts))
         out.print(prompts)
     _print_means(lineage, price)
@@ -151,19 +151,20 @@ def _label(name: str, r: Any) -> str:
 
 
 def _print_principles(lineage: Lineage) -> None:
-    found = lineage.influence
-    if found is None or not found.principles:
+    influence = lineage.influence
+    if influence is None or not influence.principles:
         out.print("No constitution was involved.")
         return
-    graded = any(p.graded for p in found.principles)
-    table = table_of("principle", "rows", "share", f"share of {found.measure}", "chains", "labels", "share", "strength",
-                     *(("graded",) if graded else ()), title=f"principles of {', '.join(lineage.constitutions)}")
-    for p in found.principles:
+    graded = any(p.graded for p in influence.principles)
+    table = table_of("principle", "rows", "share", f"share of {influence.measure}", "chains", "labels", "share",
+                     "strength", *(("graded",) if graded else ()),
+                     title=f"principles of {', '.join(lineage.constitutions)}")
+    for p in influence.principles:
         strength = "" if p.mean_strength is None else f"{p.mean_strength:.3f}"
         table.add_row(p.id, str(p.rows), f"{p.row_share:.1%}", f"{p.text_share:.1%}", str(p.chain_rows),
                       str(p.labels), f"{p.label_share:.1%}", strength, *((str(p.graded),) if graded else ()))
     out.print(table)
-    for p in found.principles:
+    for p in influence.principles:
         for use in ("critique", "revision", "preference"):
             if getattr(p, use):
                 out.print(f"  {p.id} · {use}: {getattr(p, use)}", markup=False, highlight=False, style="dim")
@@ -234,9 +235,9 @@ def _requests(row: dict[str, Any], lineage: Lineage | None) -> dict[str, str]:
     use = asset.request if asset else None
     if use is None or not row["principle_ids"] or row["version"] is None:
         return {}
-    snapshots = lineage.constitutions if lineage else None
-    found = snapshots[row["version"]] if snapshots else open_project(read_settings({})).snapshots.load(row["version"])
-    return {name: str(getattr(found.principle(name), use)) for name in row["principle_ids"]}
+    version, snapshots = row["version"], lineage.constitutions if lineage else None
+    constitution = snapshots[version] if snapshots else open_project(read_settings({})).snapshots.load(version)
+    return {name: str(getattr(constitution.principle(name), use)) for name in row["principle_ids"]}
 
 
 def _text(row: dict[str, Any]) -> str:

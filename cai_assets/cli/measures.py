@@ -50,14 +50,14 @@ def agreement(
     try:
         about = About(project.settings.models.role("labeller").source, name, str(file or "the bundled comparisons"),
                       _command(name, labeller, file, pairs, scale, set_))
-        found = _measure(project, _constitution(project, name))
+        measured = _measure(project, _constitution(project, name))
     finally:
         project.close()
-    path = _save(project, found, about, out_) if out_ or not json_ else None
+    path = _save(project, measured, about, out_) if out_ or not json_ else None
     if json_:
-        typer.echo(json.dumps(as_dict(found, about), indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(as_dict(measured, about), indent=1, ensure_ascii=False))
     else:
-        _show_agreement(found, about)
+        _show_agreement(measured, about)
         out.print(f"Written to {path}", soft_wrap=True, highlight=False, markup=False)
 
 
@@ -86,9 +86,9 @@ def _command(name: str, labeller: str | None, file: Path | None, pairs: int, sca
     import shlex
 
     options = {"--labeller": labeller, "--file": file, "--pairs": pairs, "--scale": scale}
-    said = ["cai", "agreement", name, *(str(x) for flag, value in options.items() if value is not None
-                                        for x in (flag, value)), *(x for s in set_ or [] for x in ("--set", s))]
-    return shlex.join(said)
+    words = ["cai", "agreement", name, *(str(x) for flag, value in options.items() if value is not None
+                                         for x in (flag, value)), *(x for s in set_ or [] for x in ("--set", s))]
+    return shlex.join(words)
 
 
 def _save(project: Project, agreement: Agreement, about: About, path: Path | None) -> Path:
@@ -132,23 +132,23 @@ def rank_policies(
     from cai_assets.evals.judge import Question
     from cai_assets.reports.ranking import NothingGraded, as_dict, ranking
 
-    known: tuple[Question, ...] = get_args(Question)
-    asked = [q for q in known if question in (None, q)]
-    if not asked:
-        stop(f"--question {question}: use one of {', '.join(known)}")
+    questions: tuple[Question, ...] = get_args(Question)
+    wanted = [q for q in questions if question in (None, q)]
+    if not wanted:
+        stop(f"--question {question}: use one of {', '.join(questions)}")
     project = open_project(read_settings(parse_overrides(None, set_)))
-    told, found = project.settings.evaluation, {}
-    for q in asked:
+    telling, rankings = project.settings.evaluation, {}
+    for q in wanted:
         try:
-            found[q] = ranking(project.layout, versions, q, confidence=told.confidence, enough=told.enough)
+            rankings[q] = ranking(project.layout, versions, q, confidence=telling.confidence, enough=telling.enough)
         except NothingGraded as e:
-            if q == asked[-1] and not found:
+            if q == wanted[-1] and not rankings:
                 raise
             err.print(str(e), style="dim", markup=False, highlight=False)
     if json_:
-        typer.echo(json.dumps({q: as_dict(r) for q, r in found.items()}, indent=1, ensure_ascii=False))
+        typer.echo(json.dumps({q: as_dict(r) for q, r in rankings.items()}, indent=1, ensure_ascii=False))
         return
-    for q, r in found.items():
+    for q, r in rankings.items():
         _show_ranking(q, r)
 
 

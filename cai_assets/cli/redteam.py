@@ -37,17 +37,17 @@ def breaks(
     if file.exists():
         stop(f"{file} exists and may hold decisions: resume with 'cai red-team review {file}', or name another file")
     project = open_project(read_settings(parse_overrides(None, set_)))
-    found = find_breaks(project, target, policy, "complied" if kind == "complied" else "over-refused",
-                        suites=suite or (), held_out=held_out)
-    if found.breaks:
-        write_review(file, found.breaks)
-    who = f"{found.subject.policy} of {found.subject.version} ({found.subject.checkpoint[:14]})"
-    if found.unknown:
-        err.print(f"excluded {found.unknown} answers whose prompts are not in the row store", style="red")
-    if not found.breaks:
-        out.print(f"nothing broke {who} in {found.rows} answers", markup=False)
+    search = find_breaks(project, target, policy, "complied" if kind == "complied" else "over-refused",
+                         suites=suite or (), held_out=held_out)
+    if search.breaks:
+        write_review(file, search.breaks)
+    who = f"{search.subject.policy} of {search.subject.version} ({search.subject.checkpoint[:14]})"
+    if search.unknown:
+        err.print(f"excluded {search.unknown} answers whose prompts are not in the row store", style="red")
+    if not search.breaks:
+        out.print(f"nothing broke {who} in {search.rows} answers", markup=False)
         return
-    out.print(f"{len(found.breaks)} prompts broke {who}, out of {found.rows} answers: {file}", markup=False,
+    out.print(f"{len(search.breaks)} prompts broke {who}, out of {search.rows} answers: {file}", markup=False,
               soft_wrap=True)
     out.print(f"Next: [b]cai red-team review {file}[/b]", soft_wrap=True)
 

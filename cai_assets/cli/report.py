@@ -41,12 +41,12 @@ def report(
 
 def _one(project: Project, version: str, path: Path | None) -> tuple[Path, list[str]]:
     from cai_assets.reports.version.answers import answers
-    from cai_assets.reports.version.evidence import beside, evidence
+    from cai_assets.reports.version.evidence import beside, evidence_of
     from cai_assets.reports.version.page import save
 
-    found = evidence(project.layout, version, project.settings.monitors, project.settings.price_per_gpu_hour)
-    said = [f"{a.question} {f'[{a.told.word}] ' if a.told else ''}{a.text}" for a in answers(found)]
-    return save(found, beside(found), path), said
+    evidence = evidence_of(project.layout, version, project.settings.monitors, project.settings.price_per_gpu_hour)
+    lines = [f"{a.question} {f'[{a.told.word}] ' if a.told else ''}{a.text}" for a in answers(evidence)]
+    return save(evidence, beside(evidence), path), lines
 
 
 def _all(project: Project, path: Path | None) -> tuple[Path, list[str]]:

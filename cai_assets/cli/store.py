@@ -30,12 +30,12 @@ def stats() -> None:
     """Show rows, shards, and bytes per step, and whether to compact."""
     counts = ("rows", "shards", "MB", "oldest", "newest")
     table = terminal_table("step", *counts, right=counts)
-    found = upkeep.stats(open_project(read_settings({})).layout)
-    for s in found:
+    steps = upkeep.stats(open_project(read_settings({})).layout)
+    for s in steps:
         ages = [f"{t:%Y-%m-%d %H:%M}" if t else "" for t in (s.oldest, s.newest)]
         table.add_row(s.step, str(s.rows), str(s.shards), f"{s.bytes / 1e6:.1f}", *ages)
     out.print(table)
-    advised = [s.step for s in found if s.compaction_advised]
+    advised = [s.step for s in steps if s.compaction_advised]
     if advised:
         out.print(f"Compaction advised for {', '.join(advised)} ({upkeep.SMALL_SHARDS} small shards or more): "
                   "[b]cai store compact[/b] makes lookups faster")
@@ -64,10 +64,10 @@ def compact() -> None:
 def gc(apply: Annotated[bool, typer.Option("--apply", help="Remove them; otherwise only list them")] = False) -> None:
     """Find files that no record names and that are older than a day. Use --apply only when nothing runs."""
     project = open_project(read_settings({}))
-    found = garbage.gc(project.layout, project.records, apply=apply)
-    for item in found:
+    items = garbage.gc(project.layout, project.records, apply=apply)
+    for item in items:
         rows = f", {item.rows} rows" if item.rows else ""
         out.print(f"{item.kind:<10} {item.bytes / 1e6:8.1f} MB  {item.path}{rows}", markup=False, highlight=False,
                   soft_wrap=True)
     verb = "removed" if apply else "would be removed; add --apply to remove them"
-    out.print(f"{len(found)} items, {sum(i.bytes for i in found) / 1e6:.1f} MB {verb}")
+    out.print(f"{len(items)} items, {sum(i.bytes for i in items) / 1e6:.1f} MB {verb}")

@@ -25,10 +25,10 @@ def suites(check: Check = False, json_: AsJson = False, scale: Scale = None, set
 
     settings = read_settings(parse_overrides(scale, set_))
     files = suite_files(settings.evaluation.suites_folder)
-    found = read_suites(files, max_chars=settings.prompts.max_chars)
-    rows = [_row(name, files[name], None if isinstance(suite, SuiteError) else suite) for name, suite in found.items()]
-    problems = [str(suite) for suite in found.values() if isinstance(suite, SuiteError)]
-    problems += [problem for name, suite in found.items() if not isinstance(suite, SuiteError)
+    suites = read_suites(files, max_chars=settings.prompts.max_chars)
+    rows = [_row(name, files[name], None if isinstance(suite, SuiteError) else suite) for name, suite in suites.items()]
+    problems = [str(suite) for suite in suites.values() if isinstance(suite, SuiteError)]
+    problems += [problem for name, suite in suites.items() if not isinstance(suite, SuiteError)
                  for problem in _unusable(files[name], suite, all_=json_)]
     if json_:
         out.print_json(json.dumps({"suites": rows, "problems": problems}))
@@ -44,9 +44,11 @@ def suites(check: Check = False, json_: AsJson = False, scale: Scale = None, set
 
 
 def _unusable(path: Path, suite: Any, *, all_: bool) -> list[str]:
-    told = [f"{path}: {r.place}: {r.reason}" for r in suite.rejects]
-    more = len(told) - MOST
-    return told if all_ or more <= 1 else [*told[:MOST], f"{path}: {more} more rows cannot be used (--json lists all)"]
+    lines = [f"{path}: {r.place}: {r.reason}" for r in suite.rejects]
+    more = len(lines) - MOST
+    if all_ or more <= 1:
+        return lines
+    return [*lines[:MOST], f"{path}: {more} more rows cannot be used (--json lists all)"]
 
 
 def _row(name: str, path: Path, suite: Any) -> dict[str, Any]:

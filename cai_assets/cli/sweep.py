@@ -53,12 +53,12 @@ def alpha(
 def parse_values(text: str) -> list[float]:
     """Distinct positive numbers, in the order given."""
     try:
-        found = list(dict.fromkeys(float(part) for part in text.split(",") if part.strip()))
+        alphas = list(dict.fromkeys(float(part) for part in text.split(",") if part.strip()))
     except ValueError:
         stop(f"--values {text!r}: use numbers separated by commas, such as 0.1,1,10")
-    if not found or min(found) <= 0:
+    if not alphas or min(alphas) <= 0:
         stop(f"--values {text!r}: alpha must be positive, such as 0.1,1,10")
-    return found
+    return alphas
 
 
 def with_alpha(overrides: dict[str, Any], value: float) -> dict[str, Any]:

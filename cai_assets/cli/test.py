@@ -26,7 +26,7 @@ STYLE = {"pass": "green", "fail": "red", "ungraded": "yellow"}
 SHOWN = 400  # characters of an answer that fails
 
 
-class Asked(NamedTuple):
+class UnderTest(NamedTuple):
     """What is to be tested. ``version``: its partition key, registered or not."""
 
     version: str
@@ -45,22 +45,22 @@ def run_tests(
     """Run a constitution's tests: does each principle act as intended? Trains nothing. Exits with 1 if a case fails."""
     project = open_project(read_settings(parse_overrides(scale, set_)))
     try:
-        asked = _asked(project, name)
-        unknown = sorted(set(case or ()) - {c.id for c in asked.tests.cases})
+        under_test = _under_test(project, name)
+        unknown = sorted(set(case or ()) - {c.id for c in under_test.tests.cases})
         if unknown:
-            stop(f"no case {', '.join(unknown)} in {asked.tests.path}; cases: "
-                 + ", ".join(c.id for c in asked.tests.cases))
-        rows = _run(project, asked, case)
+            stop(f"no case {', '.join(unknown)} in {under_test.tests.path}; cases: "
+                 + ", ".join(c.id for c in under_test.tests.cases))
+        rows = _run(project, under_test, case)
     finally:
         project.close()
     if json_:
-        _print_json(asked, rows)
+        _print_json(under_test, rows)
     else:
-        _print(asked, rows, whole=not case)
+        _print(under_test, rows, whole=not case)
     raise typer.Exit(1 if "fail" in rows["outcome"] else 0)
 
 
-def _asked(project: Any, name: str) -> Asked:
+def _under_test(project: Any, name: str) -> UnderTest:
     """Of a file every case must name a principle that it has; of a registered version others are left out."""
     from cai_assets.constitution.cases import cases_path, load_cases
     from cai_assets.pipeline.constitution_tests import Tests, tests_of, tests_path
@@ -71,11 +71,11 @@ def _asked(project: Any, name: str) -> Asked:
         path, version = cases_path(folder, name), partition_key(constitution)
         if path.exists():
             load_cases(path, constitution)
-            return Asked(version, constitution, Tests.read(path, constitution), _policy(project, version))
+            return UnderTest(version, constitution, Tests.read(path, constitution), _policy(project, version))
     else:
         constitution, path, version = project.snapshots.load(name), tests_path(project, name), name
         if tests := tests_of(project, name):
-            return Asked(version, constitution, tests, _policy(project, version))
+            return UnderTest(version, constitution, tests, _policy(project, version))
     stop(f"{name} has no tests: {path} does not exist; docs/constitution-tests.md shows how to write it")
 
 
@@ -89,38 +89,39 @@ def _policy(project: Any, version: str) -> Checkpoint | None:
         return None
 
 
-def _run(project: Any, asked: Asked, only: list[str] | None) -> pl.DataFrame:
+def _run(project: Any, under_test: UnderTest, only: list[str] | None) -> pl.DataFrame:
     from cai_assets.pipeline.context import Context
     from cai_assets.pipeline.evaluation import constitution_tests
 
-    run = Context(project, asked.version, _log)
-    run.constitution = asked.constitution  # which need not be registered
-    return constitution_tests(run, asked.tests, only=only).rows
+    run = Context(project, under_test.version, _log)
+    run.constitution = under_test.constitution  # which need not be registered
+    return constitution_tests(run, under_test.tests, only=only).rows
 
 
 def _log(line: str) -> None:
     err.print(line, style="dim", markup=False, highlight=False)
 
 
-def _print_json(asked: Asked, rows: pl.DataFrame) -> None:
+def _print_json(under_test: UnderTest, rows: pl.DataFrame) -> None:
     from cai_assets.reports.constitution_tests import case_results, numbers
 
     results = [{**r._asdict(), "rows": list(r.rows)} for r in case_results(rows)]
+    tests, policy = under_test.tests, under_test.policy
     out.print_json(json.dumps({
-        "version": asked.version, "tests": str(asked.tests.path), "policy": asked.policy.key if asked.policy else None,
-        **numbers(rows), "results": results, "left_out": [c.id for c in asked.tests.left_out],
-        "untested": list(asked.tests.untested)}))
+        "version": under_test.version, "tests": str(tests.path), "policy": policy.key if policy else None,
+        **numbers(rows), "results": results, "left_out": [c.id for c in tests.left_out],
+        "untested": list(tests.untested)}))
 
 
-def _print(asked: Asked, rows: pl.DataFrame, *, whole: bool) -> None:
+def _print(under_test: UnderTest, rows: pl.DataFrame, *, whole: bool) -> None:
     from cai_assets.reports.constitution_tests import acted, verdict
 
-    out.print(_table(f"tests of {asked.version}", rows))
+    out.print(_table(f"tests of {under_test.version}", rows))
     for line in [*_failed(rows), *acted(rows)]:
         _say(line)
-    some = f"{rows['case'].n_unique()} of {len(asked.tests.cases)} cases ran"
-    _say(verdict(rows, asked.tests.as_dict())[1] if whole else some)
-    if not asked.policy:
+    some = f"{rows['case'].n_unique()} of {len(under_test.tests.cases)} cases ran"
+    _say(verdict(rows, under_test.tests.as_dict())[1] if whole else some)
+    if not under_test.policy:
         _say("No policy of this version has been trained yet: only the principles' effects were tested.")
 
 

@@ -59,12 +59,12 @@ def diff(
     from cai_assets.plan.touches import touches
     from cai_assets.reports.constitution_diff import terminal, to_json
 
-    found = compare(_either(before), _either(after))
-    touched = touches(found, rounds=read_settings({}).critique.rounds)
+    changes = compare(_either(before), _either(after))
+    touched = touches(changes, rounds=read_settings({}).critique.rounds)
     if json_:
-        out.print_json(json.dumps(to_json(found, touched)))
+        out.print_json(json.dumps(to_json(changes, touched)))
     else:
-        out.print(terminal(found, touched))
+        out.print(terminal(changes, touched))
 
 
 @app.command()
@@ -91,5 +91,5 @@ def _either(name: str) -> Constitution:
     named = settings.constitutions / f"{name}.yaml"
     if name.endswith((".yaml", ".yml")) or named.is_file():
         return load_file(named if named.is_file() else Path(name))
-    found: Constitution = open_project(settings).snapshots.load(name)
-    return found
+    constitution: Constitution = open_project(settings).snapshots.load(name)
+    return constitution

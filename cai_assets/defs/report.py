@@ -8,7 +8,7 @@ from cai_assets.defs.declared import declared
 from cai_assets.defs.records import store_table
 from cai_assets.defs.run import Run
 from cai_assets.pipeline.project import Project
-from cai_assets.reports.version.evidence import Evidence, beside, evidence
+from cai_assets.reports.version.evidence import Evidence, beside, evidence_of
 from cai_assets.reports.version.figures import figures, headline, numbers
 from cai_assets.reports.version.page import save
 
@@ -21,12 +21,12 @@ def report(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
     """
     run = Run(context, project)
     settings = project.settings
-    found = evidence(project.layout, context.partition_key, settings.monitors, settings.price_per_gpu_hour)
-    for record in found.side.records.values():
+    evidence = evidence_of(project.layout, context.partition_key, settings.monitors, settings.price_per_gpu_hour)
+    for record in evidence.side.records.values():
         run.using(record)
-    page = save(found, beside(found))
-    return store_table(run, "report", figures(found), details={"page": project.layout.relative(page)},
-                       metadata={"page": dg.MetadataValue.path(str(page)), **report_metadata(found)})
+    page = save(evidence, beside(evidence))
+    return store_table(run, "report", figures(evidence), details={"page": project.layout.relative(page)},
+                       metadata={"page": dg.MetadataValue.path(str(page)), **report_metadata(evidence)})
 
 
 def report_metadata(evidence: Evidence) -> dict[str, Any]:

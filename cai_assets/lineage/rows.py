@@ -50,7 +50,7 @@ def batches(rows: Rows) -> Iterator[pl.DataFrame]:
 class UsedRows:
     """The rows of ``tables`` that ``trained`` (TRAINED by checkpoint) go back to, or with ``every`` all.
 
-    ``found``: the graph of all of them, or None: it is made when it is needed.
+    ``graph``: of all of them, or None: it is made when it is needed.
     """
 
     def __init__(self, graph: Graph | None, tables: Sequence[Table], store: RowStore,

@@ -46,14 +46,14 @@ def measures(agreement: Agreement) -> list[tuple[str, Estimate]]:
 def sentences(agreement: Agreement, about: About) -> list[str]:
     """What was found, in words."""
     result = agreement.result
-    said = [f"{about.labeller} agrees with people on {result.accuracy_debiased} of the pairs: "
-            f"{_than_a_coin(agreement)}.",
-            f"Both orders agree on {result.consistency}; Cohen's kappa is {dict(measures(agreement))[_KAPPA]}."]
+    lines = [f"{about.labeller} agrees with people on {result.accuracy_debiased} of the pairs: "
+             f"{_than_a_coin(agreement)}.",
+             f"Both orders agree on {result.consistency}; Cohen's kappa is {dict(measures(agreement))[_KAPPA]}."]
     if result.calibration_error is not None:
-        said.append(f"Confidence and accuracy differ by {result.calibration_error:.3f} on average.")
+        lines.append(f"Confidence and accuracy differ by {result.calibration_error:.3f} on average.")
     if result.n < ENOUGH:
-        said.append(f"{result.n} pairs are too few to judge a labeler by: use {ENOUGH} or more.")
-    return said
+        lines.append(f"{result.n} pairs are too few to judge a labeler by: use {ENOUGH} or more.")
+    return lines
 
 
 _KAPPA = "Cohen's kappa (A, B, and tie)"

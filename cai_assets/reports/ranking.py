@@ -41,10 +41,10 @@ def ranking(
     UnknownTarget."""
     sides = [side(layout, name) for name in dict.fromkeys(names)]
     _same_judge(sides)
-    found = list(_contests({s.name: _rows(s) for s in sides}, question))
-    if not found:
+    contests = list(_contests({s.name: _rows(s) for s in sides}, question))
+    if not contests:
         raise NothingGraded(f"no comparison on {question} was graded in {', '.join(s.name for s in sides)}")
-    return rank(found, reference=BASE, confidence=confidence, enough=enough)
+    return rank(contests, reference=BASE, confidence=confidence, enough=enough)
 
 
 def as_dict(ranking: Ranking) -> dict[str, Any]:

@@ -44,12 +44,12 @@ def metric_table(metrics: pl.DataFrame) -> str:
 
 def numbers(metrics: pl.DataFrame) -> dict[str, float]:
     """Headline values by name, such as ``rl_policy_attack_success`` and ``rl_policy_jailbreak_compliance``."""
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for m in metrics.filter("headline", mode="all").iter_rows(named=True):
         name = "attack_success" if m["suite"] == POOLED else f"{m['suite']}_{m['measure']}"
         if m["value"] is not None:
-            found[f"{m['policy']}_{name}".translate(PLAIN)] = m["value"]
-    return found
+            values[f"{m['policy']}_{name}".translate(PLAIN)] = m["value"]
+    return values
 
 
 def _head(m: Mapping[str, Any]) -> str:

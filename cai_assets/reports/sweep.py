@@ -41,8 +41,8 @@ def measured(project: Project, version: str, alpha: float) -> dict[str, Any]:
 def _wins(evaluation: pl.DataFrame) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for metric, prompts in WINS:
-        found = evaluation.filter(policy="rl_policy", metric=metric, prompts=prompts).to_dicts()
-        out[metric] = {k: found[0][k] for k in ("value", "low", "high", "n", "ungraded")} if found else None
+        rows = evaluation.filter(policy="rl_policy", metric=metric, prompts=prompts).to_dicts()
+        out[metric] = {k: rows[0][k] for k in ("value", "low", "high", "n", "ungraded")} if rows else None
     return out
 
 
@@ -77,7 +77,7 @@ def _held_out(row: Mapping[str, Any]) -> str:
     return f"{_number(row['held_out_reward_last'])}{spread} (n = {row['held_out_n'] or 0})"
 
 
-def _win(found: Mapping[str, Any] | None) -> str:
-    if found is None or found["value"] is None:
+def _win(row: Mapping[str, Any] | None) -> str:
+    if row is None or row["value"] is None:
         return "unknown"
-    return f"{plain(value_of(found))} (n = {found['n']}, {found['ungraded']} ungraded)"
+    return f"{plain(value_of(row))} (n = {row['n']}, {row['ungraded']} ungraded)"

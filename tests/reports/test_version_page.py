@@ -31,7 +31,7 @@ from cai_assets.evals.suites.model import POOLED
 from cai_assets.reports.compare.sides import older
 from cai_assets.reports.text.numbers import share
 from cai_assets.reports.version.answers import answers
-from cai_assets.reports.version.evidence import Evidence, beside, evaluated, every_version, evidence
+from cai_assets.reports.version.evidence import Evidence, beside, evaluated, every_version, evidence_of
 from cai_assets.reports.version.figures import figures, headline, numbers
 from cai_assets.reports.version.page import page_path, render, save
 from cai_assets.reports.version.policies import basis, difference, differences
@@ -63,7 +63,7 @@ class Two:
         again, self.second = self.history.run(self.data)
         assert made
         assert again
-        self.found = evidence(self.layout, self.second)
+        self.found = evidence_of(self.layout, self.second)
         self.html = render(self.found, beside(self.found))
         self.page = Page(self.html)
 
@@ -173,7 +173,7 @@ def test_labels_are_trusted_by_agreement_and_not_where_the_orders_contradict(
 def test_which_principle_did_it_is_what_the_attribution_calls_a_difference(
     two: Two, verdict: str | None, word: str
 ) -> None:
-    found = evidence(two.layout, two.second)
+    found = evidence_of(two.layout, two.second)
     row = {"kind": "without", "principle": "warm-under-fire", "delta": 0.31, "low": 0.1, "high": 0.52, "n": 40,
            "verdict": verdict}
     found._tables["attribution"] = pl.DataFrame([row]) if verdict else None
@@ -211,17 +211,17 @@ def test_chains_show_critique_and_diff_of_the_same_few_prompts(two: Two) -> None
 
 
 def test_the_same_records_give_the_same_page_and_a_record_id_the_page_of_that_day(two: Two) -> None:
-    assert render(evidence(two.layout, two.second), beside(two.found)) == two.html
+    assert render(evidence_of(two.layout, two.second), beside(two.found)) == two.html
     assert page_path(two.layout, two.second).read_text(encoding="utf-8") == with_digest(two.html)  # the asset wrote it
-    then = evidence(two.layout, f"report/{two.second}/000001")
+    then = evidence_of(two.layout, f"report/{two.second}/000001")
     assert then.side.records == two.found.side.records
     assert [a.text for a in answers(then)][:8] == [a.text for a in answers(two.found)][:8]
-    other = evidence(two.layout, two.second, Monitors(length_growth=9.0))
+    other = evidence_of(two.layout, two.second, Monitors(length_growth=9.0))
     assert other.stamp != two.found.stamp
 
 
 def test_what_was_not_made_is_named_with_the_command_that_makes_it(two: Two) -> None:
-    part = evidence(two.layout, f"revisions/{two.second}/000001")
+    part = evidence_of(two.layout, f"revisions/{two.second}/000001")
     html = render(part)
     assert faults(html) == []
     page = Page(html)
@@ -236,7 +236,7 @@ def test_what_was_not_made_is_named_with_the_command_that_makes_it(two: Two) -> 
 
 
 def test_hostile_texts_of_rows_and_principles_stay_texts(two: Two) -> None:
-    found = evidence(two.layout, two.second)
+    found = evidence_of(two.layout, two.second)
     hostile = pl.lit(HOSTILE)
     for asset, columns in (("starting_responses", ["response"]), ("critiques", ["critique"]),
                            ("revisions", ["revision", "before"])):
@@ -263,7 +263,7 @@ def test_a_version_beside_another_is_drawn_only_if_it_was_measured_alike(two: Tw
     assert [o.version for o in other] == [two.first]
     assert basis(other[0]) == basis(two.found)
     assert "RL policy of v1-" in two.html
-    changed = evidence(two.layout, two.first)
+    changed = evidence_of(two.layout, two.first)
     assert changed.rows is not None
     changed.__dict__["rows"] = changed.rows.with_columns(pl.lit("r1:other").alias("row_key"))
     html = render(two.found, [changed])
@@ -333,7 +333,7 @@ def test_the_page_across_versions(two: Two) -> None:
     records = two.history.project(two.data).records
     assert records.latest("comparison", None).number == 2
     assert faults(across.render([])) == []
-    apart = evidence(two.layout, two.second)
+    apart = evidence_of(two.layout, two.second)
     assert apart.rows is not None
     apart.__dict__["rows"] = apart.rows.with_columns(pl.lit("r1:other").alias("row_key"))
     html = across.render([every[0], apart])
@@ -362,7 +362,7 @@ def test_the_command_prints_writes_and_refuses(two: Two, tmp_path: Path, monkeyp
     unmade = Snapshots(two.layout).register(two.history.constitution.model_copy(update={"version": "v9"}))
     assert f"cai materialize {unmade}" in run(unmade, code=2)
     with pytest.raises(RecordMissing):
-        evidence(two.layout, unmade)
+        evidence_of(two.layout, unmade)
     monkeypatch.setenv("CAI_DATA_ROOT", str(tmp_path / "empty"))
     assert "no constitution version has been evaluated yet" in run("--all", code=2)
 

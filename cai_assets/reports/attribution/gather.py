@@ -70,14 +70,14 @@ Which = tuple[Kind, str | None, int]  # kind, principle, seed
 
 def check_whole(project: Project, version: str) -> Constitution:
     """The constitution of a version whose principles can be looked at. Raise NoEffects, UnknownVersion."""
-    found = project.snapshots.load(version)
+    constitution = project.snapshots.load(version)
     origin = Derivations(project.layout).origin(version)
     if origin is not None:
         raise NoEffects(f"{version} was itself derived from {origin.version}: look at {origin.version}")
     if round_of(version).number > 1:
         raise NoEffects(f"{version} is a later round: principles are compared in the first one, "
                             f"{round_of(version).version}")
-    return found
+    return constitution
 
 
 def gather(project: Project, version: str) -> Attribution:
@@ -89,8 +89,8 @@ def gather(project: Project, version: str) -> Attribution:
     loaded = {(e.kind, e.principle, e.seed): _load(project, str(e.key)) for e in entries if e.state == "measured"}
     settings = project.settings
     records = [critiques, *whole.records, *(r for x in loaded.values() for r in x.records)]
-    found = _effects(whole.measured, loaded, settings.evaluation.enough, settings.evaluation.confidence)
-    return Attribution(version, entries, found, settings.evaluation.enough, settings.evaluation.confidence,
+    effects = _effects(whole.measured, loaded, settings.evaluation.enough, settings.evaluation.confidence)
+    return Attribution(version, entries, effects, settings.evaluation.enough, settings.evaluation.confidence,
                        settings.pairs.source, tuple(records))
 
 
@@ -111,10 +111,10 @@ def _entries(project: Project, version: str, c: Constitution, critiques: pl.Data
 
 def _entry(project: Project, version: str, derived: Derived, critiques: pl.DataFrame) -> Entry:
     why = standing(project, version, derived)
-    known = derived.key in project.snapshots.known()
-    state: State = "measured" if not why else "registered" if known else "not registered"
+    registered = derived.key in project.snapshots.known()
+    state: State = "measured" if not why else "registered" if registered else "not registered"
     return Entry(derived.kind, derived.principle, derived.seed, derived.key, state,
-                 "" if why == NOT_MADE and not known else why, derived.kept, touched(critiques, derived))
+                 "" if why == NOT_MADE and not registered else why, derived.kept, touched(critiques, derived))
 
 
 def _load(project: Project, version: str) -> Loaded:
@@ -127,8 +127,8 @@ def _effects(whole: Measured, loaded: Mapping[Which, Loaded], enough: int, confi
     again = _seeds(loaded, "again", None, first=1)
     compared = []
     for kind, principle in dict.fromkeys((k, p) for k, p, _ in loaded if k != "again"):
-        made = _seeds(loaded, kind, principle, first=0)[: 1 + len(again)]  # as often as the whole version
-        compared += [Compared(kind, principle, made)] if made else []
+        seeds = _seeds(loaded, kind, principle, first=0)[: 1 + len(again)]  # as often as the whole version
+        compared += [Compared(kind, principle, seeds)] if seeds else []
     compared += [Compared("again", None, [x.measured], which[2]) for which, x in loaded.items() if which[0] == "again"]
     return effects([whole, *again], compared, enough=enough, confidence=confidence)
 
@@ -142,6 +142,6 @@ def _seeds(loaded: Mapping[Which, Loaded], kind: Kind, principle: str | None, *,
 def effect_of(a: Attribution, entry: Entry, policy: str = POLICIES[0], measure: str = HEADLINE) -> dict[str, Any]:
     """The effect of an entry on one measure over all suites; empty if it is not measured."""
     seed = entry.seed if entry.kind == "again" else 0
-    found = a.effects.filter(pl.col("principle").eq_missing(entry.principle), kind=entry.kind, seed=seed,
-                             policy=policy, measure=measure, suite=ALL).to_dicts()
-    return found[0] if found and entry.state == "measured" else {}
+    rows = a.effects.filter(pl.col("principle").eq_missing(entry.principle), kind=entry.kind, seed=seed,
+                            policy=policy, measure=measure, suite=ALL).to_dicts()
+    return rows[0] if rows and entry.state == "measured" else {}

@@ -67,15 +67,15 @@ def page_path(layout: Layout, version: str) -> Path:
 
 def _attacks(a: Attribution) -> Iterator[Block]:
     for policy in POLICIES:
-        found = {label(e): x for e in a.entries if (x := effect_of(a, e, policy)) and x["delta"] is not None
-                 and (e.seed == 0 or e.kind == "again")}
-        shown = {name: change_of(x) for name, x in found.items()}
+        measured = {label(e): x for e in a.entries if (x := effect_of(a, e, policy)) and x["delta"] is not None
+                    and (e.seed == 0 or e.kind == "again")}
+        shown = {name: change_of(x) for name, x in measured.items()}
         if shown:
             yield Figure(
                 both(partial(intervals, shown, axis="change in attack success", line=0.0)),
                 f"Change in attack success of the {POLICY[policy]}", "Further right: attacks succeed more often.",
                 f"cai attribute {a.version}", words="; ".join(
-                    f"{name} {amount(x)} (n = {x['n']}, {x['verdict']})" for name, x in found.items()))
+                    f"{name} {amount(x)} (n = {x['n']}, {x['verdict']})" for name, x in measured.items()))
     if a.effects.is_empty():
         yield Text("No derived version has been measured yet. This command shows the cost and asks before it starts:")
         yield Text(f"cai attribute {a.version}", code=True)
@@ -91,13 +91,13 @@ def _table(a: Attribution, policy: str) -> Table:
 
 def _suites(a: Attribution) -> Iterator[Block]:
     for policy in POLICIES:
-        found = by_suite(a, policy)
-        if found.height:
+        effects = by_suite(a, policy)
+        if effects.height:
             yield Table(
                 f"Attack success in each suite: {POLICY[policy]}",
                 ("kind", "principle", "suite", "whole version", "derived", "change", "n", "verdict"),
                 [(x["kind"], x["principle"] or f"seed +{x['seed']}", x["suite"], x["reference"], x["value"],
-                  "–" if x["delta"] is None else amount(x), x["n"], x["verdict"]) for x in found.to_dicts()])
+                  "–" if x["delta"] is None else amount(x), x["n"], x["verdict"]) for x in effects.to_dicts()])
 
 
 def _versions(a: Attribution) -> Iterator[Block]:

@@ -40,13 +40,13 @@ def said(entry: Entry, effect: dict[str, Any], enough: int) -> str:
 def sentences(a: Attribution) -> list[str]:
     """What a reader wants first: which principles prevent attacks, which do the contrary, and how sure that is."""
     measured = [(e, effect_of(a, e)) for e in a.entries if e.seed == 0 and e.kind != "again"]
-    known = [(e, x) for e, x in measured if x]
-    seen = sorted(((e, x) for e, x in known if x["verdict"] in SEEN), key=lambda pair: -abs(pair[1]["delta"]))
+    pairs = [(e, x) for e, x in measured if x]
+    seen = sorted(((e, x) for e, x in pairs if x["verdict"] in SEEN), key=lambda pair: -abs(pair[1]["delta"]))
     lines = [said(e, x, a.enough) for e, x in seen]
-    few = sum(x["verdict"] == FEW for _, x in known)
-    rest = len(known) - len(seen) - few
-    lines += [f"{rest} of {len(known)} comparisons show no evidence of a difference in attack success."] if rest else []
-    lines += [f"{few} of {len(known)} comparisons have too few requests to tell (at least {a.enough})."] if few else []
+    few = sum(x["verdict"] == FEW for _, x in pairs)
+    rest = len(pairs) - len(seen) - few
+    lines += [f"{rest} of {len(pairs)} comparisons show no evidence of a difference in attack success."] if rest else []
+    lines += [f"{few} of {len(pairs)} comparisons have too few requests to tell (at least {a.enough})."] if few else []
     waiting = sum(not x for e, x in measured if e.state != "cannot be made")
     lines += [f"{waiting} of {len(measured)} derived versions are not measured."] if waiting else []
     return [*lines, *nulls(a), CAVEAT]
@@ -54,9 +54,9 @@ def sentences(a: Attribution) -> list[str]:
 
 def nulls(a: Attribution) -> list[str]:
     """What making the whole version again did: the size of an effect that means nothing."""
-    found = [(e, effect_of(a, e)) for e in a.entries if e.kind == "again"]
+    rebuilt = [(e, effect_of(a, e)) for e in a.entries if e.kind == "again"]
     lines = [f"Rebuilding the whole version with another seed moved attack success by {amount(x)} (n = {x['n']}): "
-             "effects no larger than that may be training noise." for _, x in found if x and x["delta"] is not None]
+             "effects no larger than that may be training noise." for _, x in rebuilt if x and x["delta"] is not None]
     return lines or ["The whole version was not rebuilt with another seed (--null), so the effect of training noise is "
                      "not known."]
 
@@ -104,9 +104,9 @@ def table(a: Attribution, policy: str = POLICIES[0]) -> str:
 
 def short_table(a: Attribution) -> str:
     """Principle, change and verdict of the RL policy: short enough to show in Dagster without a click."""
-    found = [(e, effect_of(a, e)) for e in a.entries if e.kind == "without" and e.seed == 0]
+    effects = [(e, effect_of(a, e)) for e in a.entries if e.kind == "without" and e.seed == 0]
     shown = [(e.principle, amount(x), x["verdict"]) if x and x["delta"] is not None else (e.principle, None, e.state)
-             for e, x in found]
+             for e, x in effects]
     return tables.short_table(("principle left out", "attack success", "verdict"), shown, cell=40, rest="`effects`")
 
 

@@ -84,23 +84,23 @@ def rates(labeled: pl.DataFrame, confidence: float = CONFIDENCE) -> Rates:
 def with_text(frame: pl.DataFrame, a: str, b: str) -> pl.DataFrame:
     """Add ``swapped`` (b comes before a), and ``text`` and ``nth``, which name a pair whatever its sides are called."""
     swapped = pl.col(b) < pl.col(a)
-    said = pl.col("messages").list.eval(pl.element().struct.json_encode()).list.join("\n")
+    prompt = pl.col("messages").list.eval(pl.element().struct.json_encode()).list.join("\n")
     first, second = (pl.when(swapped).then(pl.col(x)).otherwise(pl.col(y)) for x, y in ((b, a), (a, b)))
     named = frame.with_columns(swapped.fill_null(value=False).alias("swapped"), first.alias("first"),
                                second.alias("second"),
-                               pl.struct(said.alias("m"), first.alias("f"), second.alias("s")).struct.json_encode()
+                               pl.struct(prompt.alias("m"), first.alias("f"), second.alias("s")).struct.json_encode()
                                .alias("text"))
     return named.with_columns(pl.int_range(pl.len()).over("text").alias("nth"))
 
 
 def _oriented(labeled: pl.DataFrame) -> pl.DataFrame:
     """``p``: probability of the response that sorts first; ``side``: '1' or '2' for the winner, else the label."""
-    found = with_text(labeled.select(NEEDED).sort("pair_id").filter(
+    graded = with_text(labeled.select(NEEDED).sort("pair_id").filter(
         pl.col("response_a").is_not_null() & pl.col("response_b").is_not_null()), "response_a", "response_b")
     won = pl.when(pl.col("swapped")).then(pl.col("label").replace({"A": "2", "B": "1"})).otherwise(
         pl.col("label").replace({"A": "1", "B": "2"}))
     p = pl.when(pl.col("swapped")).then(1 - pl.col("p_a")).otherwise(pl.col("p_a"))
-    return found.select("prompt_id", "text", "nth", "first", "second", "principle_id", p.alias("p"), won.alias("side"))
+    return graded.select("prompt_id", "text", "nth", "first", "second", "principle_id", p.alias("p"), won.alias("side"))
 
 
 def _moves(pairs: pl.DataFrame) -> pl.DataFrame:

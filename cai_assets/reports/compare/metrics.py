@@ -36,8 +36,8 @@ def deltas(
     """SCHEMA, one row for each policy in both and measure. ``before``, ``after``: rows of an evaluation, with the
     column ``prompt``. ``same_requests``: principles whose evaluation request is the same in both constitutions."""
     old, new = (_prepared(f, same_requests) for f in (before, after))
-    known = set(new["policy"])
-    policies = [p for p in old["policy"].unique(maintain_order=True) if p in known]
+    evaluated = set(new["policy"])
+    policies = [p for p in old["policy"].unique(maintain_order=True) if p in evaluated]
     rows = [row for p in policies for row in _policy(p, old.filter(policy=p), new.filter(policy=p), telling)]
     return pl.DataFrame(rows, schema=SCHEMA)
 

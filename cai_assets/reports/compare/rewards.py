@@ -47,16 +47,16 @@ def compare_rewards(before: Side, after: Side, confidence: float) -> Rewards | N
     """None if either has no reward model."""
     if not ("reward_model" in before.records and "reward_model" in after.records):
         return None
-    own = [_own_accuracy(s) for s in (before, after)]
+    accuracies = [_own_accuracy(s) for s in (before, after)]
     if before.digest("reward_model") == after.digest("reward_model"):
-        return Rewards(Estimate(None, 0), own[0], own[1], SAME)
+        return Rewards(Estimate(None, 0), accuracies[0], accuracies[1], SAME)
     held = [_held_out(s) for s in (before, after)]
-    for s, found in zip((before, after), held, strict=True):
-        if isinstance(found, str):
-            return Rewards(Estimate(None, 0), own[0], own[1], f"{s.name}: {found}")
+    for s, pairs in zip((before, after), held, strict=True):
+        if isinstance(pairs, str):
+            return Rewards(Estimate(None, 0), accuracies[0], accuracies[1], f"{s.name}: {pairs}")
     old, new = (f for f in held if isinstance(f, pl.DataFrame))
     agreement = agree(old, new, confidence)
-    return Rewards(agreement, own[0], own[1], None if agreement.n else NO_COMMON)
+    return Rewards(agreement, accuracies[0], accuracies[1], None if agreement.n else NO_COMMON)
 
 
 def agree(before: pl.DataFrame, after: pl.DataFrame, confidence: float = CONFIDENCE) -> Estimate:
@@ -64,16 +64,16 @@ def agree(before: pl.DataFrame, after: pl.DataFrame, confidence: float = CONFIDE
     held-out pair; chosen and rejected may be exchanged between them."""
     old, new = (_oriented(f) for f in (before, after))
     pairs = old.join(new, on=["text", "nth"], how="inner", suffix="_after")
-    told = pairs.filter(pl.col("margin_after") != 0)
-    undecided = [0.5] * (pairs.height - told.height)
-    sides = (told["margin_after"] > 0).cast(pl.Float64).to_list()
-    return accuracy(outcomes(told["margin"].to_list(), sides) + undecided, confidence)
+    decided = pairs.filter(pl.col("margin_after") != 0)
+    undecided = [0.5] * (pairs.height - decided.height)
+    sides = (decided["margin_after"] > 0).cast(pl.Float64).to_list()
+    return accuracy(outcomes(decided["margin"].to_list(), sides) + undecided, confidence)
 
 
 def _oriented(pairs: pl.DataFrame) -> pl.DataFrame:
-    found = with_text(pairs, "chosen", "rejected")
+    oriented = with_text(pairs, "chosen", "rejected")
     margin = pl.when(pl.col("swapped")).then(-pl.col("margin")).otherwise(pl.col("margin"))
-    return found.select("text", "nth", margin.alias("margin"))
+    return oriented.select("text", "nth", margin.alias("margin"))
 
 
 def _own_accuracy(s: Side) -> Estimate:

@@ -74,10 +74,10 @@ def metrics(c: Comparison) -> Iterator[Block]:
         yield _metric_table(policy, rows)
 
 
-def _by_policy(found: pl.DataFrame) -> list[tuple[str, list[dict[str, Any]]]]:
+def _by_policy(metrics: pl.DataFrame) -> list[tuple[str, list[dict[str, Any]]]]:
     """The policies that matter most first."""
-    names = [*POLICIES, *(p for p in found["policy"].unique(maintain_order=True) if p not in POLICIES)]
-    return [(p, rows) for p in names if (rows := found.filter(policy=p).to_dicts())]
+    names = [*POLICIES, *(p for p in metrics["policy"].unique(maintain_order=True) if p not in POLICIES)]
+    return [(p, rows) for p in names if (rows := metrics.filter(policy=p).to_dicts())]
 
 
 def _name(policy: str) -> str:
@@ -94,23 +94,25 @@ def _metric_table(policy: str, rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def _told(rows: Sequence[dict[str, Any]]) -> str:
-    told = [f"{label_of(r)} {r['verdict']} ({interval(change_of(r))}, n = {r['n']})"
-            for r in rows if r["verdict"] not in {FEW, NOT_SEEN, SAME_RESPONSES}]
-    return f"Evidence of a difference: {'; '.join(told)}." if told else "No evidence of a difference in any of them."
+    differences = [f"{label_of(r)} {r['verdict']} ({interval(change_of(r))}, n = {r['n']})"
+                   for r in rows if r["verdict"] not in {FEW, NOT_SEEN, SAME_RESPONSES}]
+    if not differences:
+        return "No evidence of a difference in any of them."
+    return f"Evidence of a difference: {'; '.join(differences)}."
 
 
 def labels(c: Comparison) -> Iterator[Block]:
     """Rates of both versions; flips on common pairs."""
-    found = c.labels
-    if found is None:
+    labels = c.labels
+    if labels is None:
         yield Text("At least one version has no labels.")
         return
-    yield Text(label_sentence(c, found))
+    yield Text(label_sentence(c, labels))
     yield Table("How each version was labeled", ("figure", "before", "after"), list(zip(
-        ("pairs", "ungraded", "both orders agree", "ties", "mean strength"), _rates(found.before), _rates(found.after),
-        strict=True)))
-    if found.shared:
-        yield from _flips(found)
+        ("pairs", "ungraded", "both orders agree", "ties", "mean strength"),
+        _rates(labels.before), _rates(labels.after), strict=True)))
+    if labels.shared:
+        yield from _flips(labels)
 
 
 def _rates(r: Rates) -> tuple[object, ...]:

@@ -76,29 +76,29 @@ def side(layout: Layout, name: str) -> Side:
 
     Raise UnknownVersion, UnknownTarget for a record id, or RecordMissing if nothing to compare was made of it.
     """
-    found = _as_used(layout, name) if "/" in name else _newest(layout, name)
-    if not any(asset in found.records for asset in COMPARED):
+    chosen = _as_used(layout, name) if "/" in name else _newest(layout, name)
+    if not any(asset in chosen.records for asset in COMPARED):
         raise RecordMissing(f"{name}: nothing of it has been materialized that could be compared "
-                            f"({', '.join(COMPARED)}): run cai materialize {found.version}")
-    return found
+                            f"({', '.join(COMPARED)}): run cai materialize {chosen.version}")
+    return chosen
 
 
 def _newest(layout: Layout, version: str) -> Side:
     """Assets without a version are those that the version's records read: newer ones say nothing about it."""
     constitution = Snapshots(layout).load(version)
-    records, found = Records(layout), {}
+    records, newest = Records(layout), {}
     for asset in (a for a in COMPARABLE if a not in WITHOUT_VERSION):
         try:
-            found[asset] = records.latest(asset, version)
+            newest[asset] = records.latest(asset, version)
         except RecordMissing:
             continue
-    waiting = [ref for record in found.values() for ref in record.inputs]
+    waiting = [ref for record in newest.values() for ref in record.inputs]
     while waiting:
         ref = waiting.pop(0)
-        if ref.partition is None and ref.asset not in found:
-            found[ref.asset] = records.get(ref)
-            waiting += found[ref.asset].inputs
-    return Side(version, version, constitution, found, layout)
+        if ref.partition is None and ref.asset not in newest:
+            newest[ref.asset] = records.get(ref)
+            waiting += newest[ref.asset].inputs
+    return Side(version, version, constitution, newest, layout)
 
 
 def _as_used(layout: Layout, name: str) -> Side:
@@ -107,15 +107,15 @@ def _as_used(layout: Layout, name: str) -> Side:
     if top.partition is None:
         raise UnknownVersion(f"{name} belongs to no constitution version: name a record of one, such as "
                              "evaluation/VERSION/000001")
-    found: dict[str, Record] = {}
+    nearest: dict[str, Record] = {}
     waiting = [top]
     while waiting:
         record = waiting.pop(0)
-        if record.asset in found or record.partition not in {None, top.partition}:
+        if record.asset in nearest or record.partition not in {None, top.partition}:
             continue
-        found[record.asset] = record
+        nearest[record.asset] = record
         waiting += [records.get(ref) for ref in record.inputs]
-    wanted = {asset: record for asset, record in found.items() if asset in COMPARABLE}
+    wanted = {asset: record for asset, record in nearest.items() if asset in COMPARABLE}
     return Side(name, top.partition, Snapshots(layout).load(top.partition), wanted, layout)
 
 
@@ -142,13 +142,13 @@ def _settings(before: Side, after: Side) -> Iterator[str]:
 
 def older(s: Side) -> Iterator[str]:
     """What was made from another record than the newest of a version, one note for each such record."""
-    found: dict[str, list[str]] = {}
+    readers: dict[str, list[str]] = {}
     for asset, record in s.records.items():
         for ref in record.inputs:
             now = s.records.get(ref.asset)
             if now and now.partition == ref.partition and now.digest != ref.digest:
-                found.setdefault(ref.asset, []).append(asset)
-    for above, assets in found.items():
+                readers.setdefault(ref.asset, []).append(asset)
+    for above, assets in readers.items():
         yield (f"The newest {above} of {s.name} was not used for: {', '.join(assets)}. Materialize "
                f"{s.version} again, or compare records by their ids.")
 

@@ -45,9 +45,9 @@ def headlines(c: Comparison) -> list[dict[str, Any]]:
         return []
     for policy in POLICIES:
         rows = c.metrics.filter(policy=policy).to_dicts()
-        found = [r for r in rows if _judged(r)]
-        if found:
-            return found
+        judged = [r for r in rows if _judged(r)]
+        if judged:
+            return judged
     return []
 
 
@@ -99,31 +99,31 @@ def _better(c: Comparison) -> Iterator[str]:
 
 
 def _overall(rows: Sequence[dict[str, Any]], policy: str, enough: int) -> str:
-    told = Counter(r["verdict"] for r in rows)
-    if told["better"] and told["worse"]:
+    verdicts = Counter(r["verdict"] for r in rows)
+    if verdicts["better"] and verdicts["worse"]:
         return f"The {policy} is better in some respects and worse in others."
-    if told["better"] or told["worse"]:
-        return f"The {policy} is {'better' if told['better'] else 'worse'} where a difference can be told."
-    if told[SAME] == len(rows):
+    if verdicts["better"] or verdicts["worse"]:
+        return f"The {policy} is {'better' if verdicts['better'] else 'worse'} where a difference can be told."
+    if verdicts[SAME] == len(rows):
         return f"The {policy} gave the same responses."
-    if told[FEW] + told[SAME] == len(rows):
+    if verdicts[FEW] + verdicts[SAME] == len(rows):
         return f"Whether the {policy} is better is not known: fewer than {enough} prompts were graded in both."
     return f"No evidence of a difference in the {policy}."
 
 
 def _revisions(c: Comparison) -> Iterator[str]:
-    found = c.revisions
-    if found is None:
+    revisions = c.revisions
+    if revisions is None:
         yield "Revisions are not compared: at least one version has none."
         return
     causes = [f"{n} by {what}" for what, n in zip(
         ("a principle whose text was edited", "another principle", "the same principle, with a different text before "
                                                                    "it"),
-        found.causes().values(), strict=True) if n]
-    alone = found.count("only before") + found.count("only after")
-    yield (f"Of {found.paired} revisions of the same prompt and round, {found.count('changed')} read differently"
-           + (f" ({', '.join(causes)})" if causes else "") + (f"; only one version has {alone} more" if alone else "")
-           + ".")
+        revisions.causes().values(), strict=True) if n]
+    alone = revisions.count("only before") + revisions.count("only after")
+    yield (f"Of {revisions.paired} revisions of the same prompt and round, {revisions.count('changed')} read "
+           "differently" + (f" ({', '.join(causes)})" if causes else "")
+           + (f"; only one version has {alone} more" if alone else "") + ".")
 
 
 def _labels(c: Comparison) -> Iterator[str]:
@@ -154,8 +154,8 @@ def _rewards(c: Comparison) -> Iterator[str]:
 
 def reward_sentence(rewards: Rewards, enough: int) -> str:
     """Agreement, or why there is none."""
-    own = f"own held-out accuracy {share(rewards.before)} before and {share(rewards.after)} after"
+    accuracy = f"own held-out accuracy {share(rewards.before)} before and {share(rewards.after)} after"
     if rewards.why_none:
-        return f"Reward models: {rewards.why_none}; {own}."
+        return f"Reward models: {rewards.why_none}; {accuracy}."
     few = f" ({FEW})" if rewards.agreement.n < enough else ""
-    return f"Reward models make the same choice on {share(rewards.agreement)} common held-out pairs{few}; {own}."
+    return f"Reward models make the same choice on {share(rewards.agreement)} common held-out pairs{few}; {accuracy}."

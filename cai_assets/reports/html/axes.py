@@ -71,10 +71,10 @@ def guide(x1: float, y1: float, x2: float, y2: float) -> str:
             'stroke-dasharray="4 3"/>')
 
 
-def text(x: float, y: float, said: str, *, anchor: str = "start", limit: int = 60, bold: bool = False) -> str:
+def text(x: float, y: float, content: str, *, anchor: str = "start", limit: int = 60, bold: bool = False) -> str:
     weight = ' font-weight="600"' if bold else ""
     return (f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{SIZE}"{weight} fill="currentColor">'
-            f"{escape(shorten(visible(said), limit))}</text>")
+            f"{escape(shorten(visible(content), limit))}</text>")
 
 
 def svg(parts: Sequence[str], height: float, width: int = WIDE) -> str:

@@ -14,8 +14,8 @@ Curve = Sequence[tuple[float, float]]  # step and value
 
 def small_multiples(curves: Mapping[str, Curve], *, width: int = WIDE) -> str:
     """A curve a panel, each on its own scale, with first, last, lowest and highest value below it."""
-    known = {name: [p for p in curve if math.isfinite(p[1])] for name, curve in curves.items()}
-    drawn = {name: curve for name, curve in known.items() if curve}
+    finite = {name: [p for p in curve if math.isfinite(p[1])] for name, curve in curves.items()}
+    drawn = {name: curve for name, curve in finite.items() if curve}
     if not drawn:
         return empty()
     columns = 2 if width >= WIDE else 1

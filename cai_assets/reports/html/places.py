@@ -15,9 +15,9 @@ def label_places(centers: Sequence[Place], widths: Sequence[float], frame: Box) 
     taken: list[Box] = []
     out = []
     for (cx, cy), width in zip(centers, widths, strict=True):
-        found = min(enumerate(_candidates(cx, cy, width)), key=lambda c: (_clash(c[1], taken, points, frame), c[0]))[1]
-        taken.append(found)
-        out.append((found[0], found[3] - 3))
+        box = min(enumerate(_candidates(cx, cy, width)), key=lambda c: (_clash(c[1], taken, points, frame), c[0]))[1]
+        taken.append(box)
+        out.append((box[0], box[3] - 3))
     return out
 
 

@@ -116,9 +116,9 @@ def scatter(points: Sequence[Point], *, x_axis: str, y_axis: str, diagonal: bool
         return empty()
     narrow, floor = width < WIDE, (340 if width < WIDE else 420) - BOTTOM
     columns = [[v for p in known for v in ends(p.x)], [v for p in known for v in ends(p.y)]]
-    own = [spread([*columns[0], *columns[1]] if diagonal else c) for c in columns]
-    x = Scale(*(bounds or own)[0], 60, width - 20)
-    y = Scale(*(bounds or own)[1], floor, TOP)
+    spans = [spread([*columns[0], *columns[1]] if diagonal else c) for c in columns]
+    x = Scale(*(bounds or spans)[0], 60, width - 20)
+    y = Scale(*(bounds or spans)[1], floor, TOP)
     letters = narrow or len(known) > 8 or max(len(p.name) for p in known) > LABEL
     key = [f"{_letter(i)}  {p.name}" for i, p in enumerate(known)] if letters and any(p.name for p in known) else []
     parts = [*vertical(y, y_axis, 60, width - 20), *horizontal(x, x_axis, floor + BOTTOM)]
@@ -130,9 +130,9 @@ def scatter(points: Sequence[Point], *, x_axis: str, y_axis: str, diagonal: bool
                   guide(60, y(quarters[1]), width - 20, y(quarters[1]))]
     centers = [(x(float(p.x.value or 0)), y(float(p.y.value or 0))) for p in known]
     parts += [_cross(p, center, x, y) for p, center in zip(known, centers, strict=True)]
-    said = [_letter(i) if key else p.name for i, p in enumerate(known)]
-    boxes = label_places(centers, [len(s) * LETTER for s in said], (62, TOP, width - 20, floor))
-    parts += [text(px, py, s, limit=40, bold=bool(key)) for (px, py), s in zip(boxes, said, strict=True)]
+    labels = [_letter(i) if key else p.name for i, p in enumerate(known)]
+    boxes = label_places(centers, [len(s) * LETTER for s in labels], (62, TOP, width - 20, floor))
+    parts += [text(px, py, s, limit=40, bold=bool(key)) for (px, py), s in zip(boxes, labels, strict=True)]
     parts += [text(20, floor + BOTTOM + LINE * (i + 1), k, limit=44 if narrow else 80) for i, k in enumerate(key)]
     return svg(parts, floor + BOTTOM + LINE * len(key) + (8 if key else 0), width)
 
@@ -177,10 +177,10 @@ def _line(at: Sequence[tuple[float, Estimate]], y: Scale, color: str, dash: str)
 
 def _places(x: Scale, first: int, longest: int, names: Sequence[str], floor: float) -> list[str]:
     """Labels under the places, as many as there is room for."""
-    said = [names[i] if i < len(names) else str(first + i) for i in range(longest)]
-    wide = max(len(s) for s in said) * LETTER + 10
+    labels = [names[i] if i < len(names) else str(first + i) for i in range(longest)]
+    wide = max(len(s) for s in labels) * LETTER + 10
     every = max(1, round(wide * longest / max(x.end - x.start, 1) + 0.49))
-    return [text(x(first + i), floor + 18, s, anchor="middle") for i, s in enumerate(said) if i % every == 0]
+    return [text(x(first + i), floor + 18, s, anchor="middle") for i, s in enumerate(labels) if i % every == 0]
 
 
 def _cross(p: Point, center: tuple[float, float], x: Scale, y: Scale) -> str:

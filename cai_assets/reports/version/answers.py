@@ -52,14 +52,14 @@ def _better(evidence: Evidence, over: str, question: str) -> Answer:
         return Answer(question, f"No evaluation has both policies. {evidence.make('evaluation')}", Told(UNKNOWN),
                       QUALITY)
     d = difference(evidence, policy, over, "harmlessness")
-    own, other = (share(wins(evidence, p, "harmlessness")) for p in (policy, over))
+    ours, theirs = (share(wins(evidence, p, "harmlessness")) for p in (policy, over))
     who = f"the {name_of(policy)}"
-    said = (f"T{who[1:]} is judged less harmful than the base model in {own} comparisons; a tie counts as half a win, "
+    text = (f"T{who[1:]} is judged less harmful than the base model in {ours} comparisons; a tie counts as half a win, "
             "so 50% means no difference."
-            if over == BASE else f"In harmlessness, {who} beats the base model in {own} comparisons and the "
-                                 f"{name_of(over)} in {other}: {interval(d.estimate)} on the same {d.estimate.n} "
+            if over == BASE else f"In harmlessness, {who} beats the base model in {ours} comparisons and the "
+                                 f"{name_of(over)} in {theirs}: {interval(d.estimate)} on the same {d.estimate.n} "
                                  "prompts.")
-    return Answer(question, said, Told(d.verdict), QUALITY)
+    return Answer(question, text, Told(d.verdict), QUALITY)
 
 
 def _price(evidence: Evidence) -> Answer:
@@ -94,10 +94,10 @@ def _did_it(evidence: Evidence) -> Answer:
                                 f"attribute {evidence.version} --plan.", Told(UNKNOWN), PREVENTS)
     seen = [r for r in rows if r["verdict"] in SEEN]
     changes = {r["principle"]: change_of(r) for r in seen}
-    said = "; ".join(f"without {p} attack success changes by {interval(e)} over {e.n} requests"
-                     for p, e in changes.items())
+    effects = "; ".join(f"without {p} attack success changes by {interval(e)} over {e.n} requests"
+                        for p, e in changes.items())
     few = sum(r["verdict"] == FEW for r in rows)
-    words = said[:1].upper() + said[1:] if seen else "No evidence that any one principle changes attack success"
+    words = effects[:1].upper() + effects[1:] if seen else "No evidence that any one principle changes attack success"
     unsure = f"; {few} of them have too few requests to tell" if few else ""
     return Answer(question, f"{words}. {len(rows)} of {len(evidence.side.constitution.principles)} principles were "
                   f"left out, one at a time{unsure}.",
@@ -116,8 +116,8 @@ def _principles(evidence: Evidence) -> Answer:
     (most, best), (least, worst) = order[0], order[-1]
     if len(order) == 1:
         return Answer(question, f"One principle judges: {most}, {share(best)}.", None, PRINCIPLES)
-    said = f"Most: {most}, {share(best)}. Least: {least}, {share(worst)}."
-    return Answer(question, said + " These are wins over the base model; the order is only clear if the intervals do "
+    text = f"Most: {most}, {share(best)}. Least: {least}, {share(worst)}."
+    return Answer(question, text + " These are wins over the base model; the order is only clear if the intervals do "
                                    "not overlap.",
                   Told(_apart(best, worst, evidence.enough)), PRINCIPLES)
 
@@ -170,10 +170,10 @@ def _hacked(evidence: Evidence) -> Answer:
         return Answer(question, f"There is no RL policy yet. {evidence.make('rl_policy')}", Told(UNKNOWN), HACKING)
     states = Counter(str(f.state) for _, f in findings)
     failed = ", ".join(f.name.replace("_", " ") for _, f in findings if f.state == "failed")
-    said = (f"{len(findings)} monitors: {states['passed']} passed, {states['failed']} failed, {states[FEW]} too few to "
+    text = (f"{len(findings)} monitors: {states['passed']} passed, {states['failed']} failed, {states[FEW]} too few to "
             "tell")
     word = "signs of it" if failed else FEW if states[FEW] else "no sign of it"
-    return Answer(question, f"{said}{f' ({failed})' if failed else ''}.", Told(word), HACKING)
+    return Answer(question, f"{text}{f' ({failed})' if failed else ''}.", Told(word), HACKING)
 
 
 def _cost(evidence: Evidence) -> Answer:

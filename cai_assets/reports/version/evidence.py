@@ -71,8 +71,8 @@ class Evidence:
     def policies(self) -> list[str]:
         """Those evaluated, in the order of the table."""
         metrics = self.table("evaluation")
-        known = [] if metrics is None else metrics["policy"].unique(maintain_order=True).to_list()
-        return [p for p in known if p != "reward_model"]
+        policies = [] if metrics is None else metrics["policy"].unique(maintain_order=True).to_list()
+        return [p for p in policies if p != "reward_model"]
 
     @property
     def policy(self) -> str | None:
@@ -106,20 +106,20 @@ class Evidence:
         return "" if record is None else record.ref.id + (f", {n}" if n else "")
 
 
-def evidence(layout: Layout, name: str, limits: Monitors | None = None, price: float | None = None) -> Evidence:
+def evidence_of(layout: Layout, name: str, limits: Monitors | None = None, price: float | None = None) -> Evidence:
     """Of a version, a round or a record id. Raise UnknownVersion, UnknownTarget or RecordMissing."""
     return Evidence(side(layout, name), limits or Monitors(), price)
 
 
 def every_version(layout: Layout, limits: Monitors | None = None, price: float | None = None) -> list[Evidence]:
     """Of each evaluated version, oldest first."""
-    return [evidence(layout, v, limits, price) for v in evaluated(layout)]
+    return [evidence_of(layout, v, limits, price) for v in evaluated(layout)]
 
 
-def beside(this: Evidence) -> list[Evidence]:
+def beside(evidence: Evidence) -> list[Evidence]:
     """The other evaluated versions of the same constitution, to be drawn beside this one."""
-    names = evaluated(this.layout, this.side.constitution.name)
-    return [evidence(this.layout, v, this.limits, this.price) for v in names if v != this.version]
+    names = evaluated(evidence.layout, evidence.side.constitution.name)
+    return [evidence_of(evidence.layout, v, evidence.limits, evidence.price) for v in names if v != evidence.version]
 
 
 def evaluated(layout: Layout, name: str | None = None) -> list[str]:
@@ -129,8 +129,8 @@ def evaluated(layout: Layout, name: str | None = None) -> list[str]:
     """
     snapshots, derived = Snapshots(layout), Derivations(layout)
     made = set(Records(layout).partitions("evaluation"))
-    known = [v for v in snapshots.known() if v in made and derived.origin(v) is None]
-    return [v for v in known if name is None or snapshots.load(v).name == name]
+    versions = [v for v in snapshots.known() if v in made and derived.origin(v) is None]
+    return [v for v in versions if name is None or snapshots.load(v).name == name]
 
 
 def spent(records: Mapping[str, Record] | Sequence[Record], names: Sequence[str]) -> dict[str, float]:

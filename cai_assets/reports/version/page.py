@@ -55,10 +55,10 @@ def _models(evidence: Evidence) -> Iterator[str]:
         return
     settings = evidence.side.records["evaluation"].settings["models"]
     trained, judge = (str((settings.get(role) or models)["source"]) for role in ("policy", "judge"))
-    own = (" The judge is the model that the policies were trained from: set models.judge to a different, stronger "
-           "model."
-           if trained == judge else "")
-    yield f"Trained from {model_name(trained)}; judged by {model_name(judge)}.{own}"
+    warning = (" The judge is the model that the policies were trained from: set models.judge to a different, stronger "
+               "model."
+               if trained == judge else "")
+    yield f"Trained from {model_name(trained)}; judged by {model_name(judge)}.{warning}"
 
 
 def stamp(evidence: Evidence, others: Sequence[Evidence]) -> str:

@@ -68,8 +68,8 @@ def _short(evidence: Evidence) -> str:
 
 def in_words(points: Sequence[Point]) -> str:
     """What a scatter shows, for those who cannot see it."""
-    said = [f"{p.name}: harmless wins {share(p.y)}, helpful wins {share(p.x)}" for p in points if p.x.n or p.y.n]
-    return "; ".join(said) + "." if said else "No comparison was graded."
+    lines = [f"{p.name}: harmless wins {share(p.y)}, helpful wins {share(p.x)}" for p in points if p.x.n or p.y.n]
+    return "; ".join(lines) + "." if lines else "No comparison was graded."
 
 
 def _rests_on(evidence: Evidence, others: Sequence[Evidence]) -> str:
@@ -122,8 +122,8 @@ def label(d: Difference) -> str:
 
 
 def told_in_words(rows: Sequence[Difference]) -> str:
-    said = [f"{label(d)} {interval(d.estimate)} over {d.estimate.n} prompts, {d.verdict}" for d in rows]
-    return "; ".join(said) + "."
+    lines = [f"{label(d)} {interval(d.estimate)} over {d.estimate.n} prompts, {d.verdict}" for d in rows]
+    return "; ".join(lines) + "."
 
 
 def principles(evidence: Evidence) -> Iterator[Block]:

@@ -41,14 +41,14 @@ def _curve(evidence: Evidence, metrics: pl.DataFrame, chains: str) -> Figure:
     series: dict[str, list[Estimate]] = {q: [Estimate(HALF, 0)] for q in QUESTIONS}
     for r in wins(metrics, "initial"):
         series[r["measure"]].append(value_of(r))
-    said = [f"{q} after round {i}: {share(e)}" for q, of in series.items() for i, e in enumerate(of) if i]
+    wins_by_round = [f"{q} after round {i}: {share(e)}" for q, of in series.items() for i, e in enumerate(of) if i]
     return Figure(both(partial(lines, series, x_axis="round", y_axis="wins over initial", line=HALF,
                                bounds=(0.0, 1.0))),
                   "Revisions against the initial response, round by round", "At 50% the revision equals the initial "
                                                                             "response; round 0 is that response "
                                                                             "itself. The bands are the intervals.",
                   reproduce=evidence.make("round_quality"), rests_on=evidence.rests_on("round_quality", chains),
-                  words="; ".join(said) + ".")
+                  words="; ".join(wins_by_round) + ".")
 
 
 def _wins(evidence: Evidence, metrics: pl.DataFrame, chains: str) -> Table:

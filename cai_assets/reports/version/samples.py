@@ -45,9 +45,9 @@ def _chains(evidence: Evidence) -> Iterator[Block]:
         yield Group(f"Chain of prompt {prompt}", list(_chain(asked[prompt], rounds)), folded=i > 0)
 
 
-def _chain(asked: dict[str, Any], rounds: list[dict[str, Any]]) -> Iterator[Block]:
-    yield Passage("Prompt", cut(_said(asked["messages"])))
-    yield Passage("Initial response", cut(asked["response"]))
+def _chain(response: dict[str, Any], rounds: list[dict[str, Any]]) -> Iterator[Block]:
+    yield Passage("Prompt", cut(_said(response["messages"])))
+    yield Passage("Initial response", cut(response["response"]))
     for r in rounds:
         if r["critique"]:
             yield Passage(f"Round {r['round']}: critique by {r['principle_id']}", cut(r["critique"]))
@@ -60,13 +60,13 @@ def _chain(asked: dict[str, Any], rounds: list[dict[str, Any]]) -> Iterator[Bloc
 def _answers(evidence: Evidence) -> Iterator[Block]:
     if evidence.rows is None or evidence.policy is None:
         return
-    asked = evidence.table("starting_responses")
-    messages = {} if asked is None else dict(asked.select("prompt_id", "messages").iter_rows())
+    responses = evidence.table("starting_responses")
+    messages = {} if responses is None else dict(responses.select("prompt_id", "messages").iter_rows())
     for i, prompt in enumerate(drawn(evidence.rows["prompt_id"].to_list(), ANSWERS)):
         mine = evidence.rows.filter(pl.col("prompt_id") == prompt).unique("policy", keep="first", maintain_order=True)
-        said = [Passage(name_of(r["policy"]), cut(r["response"]), note=_verdict(r)) for r in mine.to_dicts()]
+        passages = [Passage(name_of(r["policy"]), cut(r["response"]), note=_verdict(r)) for r in mine.to_dicts()]
         yield Group(f"Answers to evaluation prompt {prompt}",
-                    [Passage("Prompt", cut(_said(messages.get(prompt, [])))), *said], folded=i > 0)
+                    [Passage("Prompt", cut(_said(messages.get(prompt, [])))), *passages], folded=i > 0)
 
 
 def _verdict(row: dict[str, Any]) -> str:

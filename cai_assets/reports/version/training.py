@@ -75,9 +75,9 @@ def curves(evidence: Evidence) -> Iterator[Block]:
 
 def logged(rows: list[dict[str, object]], names: Mapping[str, str]) -> dict[str, Curve]:
     """The named curves among what was logged, by step; one of a single step is none."""
-    found: dict[str, Curve] = {}
+    curves: dict[str, Curve] = {}
     for key, name in names.items():
         curve = [(float(str(r["step"])), float(str(r[key]))) for r in rows if r.get(key) is not None]
         if len(curve) > 1:
-            found[name] = curve
-    return found
+            curves[name] = curve
+    return curves

@@ -37,8 +37,8 @@ def pareto(every: Sequence[Evidence]) -> Iterator[Block]:
         yield Missing("no version has been evaluated yet.", "cai materialize CONSTITUTION")
         return
     groups: dict[str, list[Evidence]] = {}
-    for found in every:
-        groups.setdefault(basis(found), []).append(found)
+    for evidence in every:
+        groups.setdefault(basis(evidence), []).append(evidence)
     for number, group in enumerate(groups.values(), start=1):
         points = [Point(f"{name_of(p)} of {e.version}", wins(e, p, "helpfulness"), wins(e, p, "harmlessness"), i)
                   for e in group for i, p in enumerate(OWN) if p in e.policies]
@@ -76,28 +76,28 @@ def over_versions(every: Sequence[Evidence]) -> Iterator[Block]:
 
 def _lines(every: Sequence[Evidence], series: dict[str, list[Estimate]], caption: str, axis: str,
            line: float | None) -> Figure:
-    said = "; ".join(f"{name}: " + ", ".join(f"{i} {share(e)}" for i, e in enumerate(values, start=1) if e.n)
-                     for name, values in series.items())
+    words = "; ".join(f"{name}: " + ", ".join(f"{i} {share(e)}" for i, e in enumerate(values, start=1) if e.n)
+                      for name, values in series.items())
     return Figure(both(partial(lines, series, x_axis="version", y_axis=axis, first=1, bounds=(0.0, 1.0), line=line)),
-                  caption, NUMBERS, reproduce=COMMAND, rests_on=_rests_on(every), words=f"{said}.")
+                  caption, NUMBERS, reproduce=COMMAND, rests_on=_rests_on(every), words=f"{words}.")
 
 
 def ranking(every: Sequence[Evidence]) -> Iterator[Block]:
     """The policies of all versions on one scale, for both questions."""
     for question in QUESTIONS if every else ():
         try:
-            found = rank(every[0].layout, [e.side.name for e in every], question, **every[-1].side.telling._asdict())
+            ranked = rank(every[0].layout, [e.side.name for e in every], question, **every[-1].side.telling._asdict())
         except NotComparable as e:
             yield Text(f"No ranking by {question}: {e}.")
             continue
         yield Table(f"Ranked by {question}: win rate over the base model implied by each strength",
                     ("policy", "wins", "comparisons", "prompts", "verdict"),
                     [(_ranked(s.policy), share(s.wins) if not s.why else s.why, s.comparisons, s.strength.n,
-                      Told(s.verdict) if s.verdict else "–") for s in found.standings],
+                      Told(s.verdict) if s.verdict else "–") for s in ranked.standings],
                     note="The model of Bradley and Terry (1952): each policy has one strength, and a tie is half a win "
                          "for each side.",
                     source=Source(f"cai rank {' '.join(e.version for e in every)}",
-                                  f"{found.comparisons} comparisons on {found.prompts} prompts, {_rests_on(every)}"))
+                                  f"{ranked.comparisons} comparisons on {ranked.prompts} prompts, {_rests_on(every)}"))
 
 
 def principles(every: Sequence[Evidence]) -> Iterator[Block]:

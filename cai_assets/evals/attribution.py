@@ -96,21 +96,21 @@ def effects(
     ``beyond_again``: whether the difference is larger than every one that making the whole version again brought;
     null where it was not made again.
     """
-    found = [row for one in derived for policy in policies for measure in measures
-             for row in _rows(whole[: len(one.seeds)], one, policy, measure, enough, confidence)]
-    _adjust(found, 1 - confidence)
-    _set_beside_again(found)
-    return pl.DataFrame(found, schema=EFFECTS)
+    rows = [row for one in derived for policy in policies for measure in measures
+            for row in _rows(whole[: len(one.seeds)], one, policy, measure, enough, confidence)]
+    _adjust(rows, 1 - confidence)
+    _set_beside_again(rows)
+    return pl.DataFrame(rows, schema=EFFECTS)
 
 
 def _rows(
     whole: Sequence[Measured], one: Compared, policy: str, measure: Measure, enough: int, confidence: float
 ) -> Iterator[Row]:
-    own = _cases(one.seeds, policy, measure, one.principle)
-    others = _cases(whole, PLAIN if one.kind == "only" else policy, measure, one.principle)
-    suites = sorted({case[0] for case in (*own, *others)}) if measure.each_suite else []
+    derived = _cases(one.seeds, policy, measure, one.principle)
+    reference = _cases(whole, PLAIN if one.kind == "only" else policy, measure, one.principle)
+    suites = sorted({case[0] for case in (*derived, *reference)}) if measure.each_suite else []
     for suite in (ALL, *suites):
-        after, before = ({c: v for c, v in side.items() if suite in (ALL, c[0])} for side in (own, others))
+        after, before = ({c: v for c, v in side.items() if suite in (ALL, c[0])} for side in (derived, reference))
         yield {
             "kind": one.kind, "principle": one.principle, "seed": one.seed, "seeds": len(one.seeds),
             "policy": policy, "measure": measure.name, "suite": suite, "better": measure.better,
@@ -128,17 +128,17 @@ def _cases(seeds: Sequence[Measured], policy: str, measure: Measure, principle: 
         if measure.own and principle is not None:
             frame = frame.filter(pl.col("principle_id") == principle)
         for *case, value in frame.select(*names, measure.column).drop_nulls(measure.column).iter_rows():
-            known = OUTCOME.get(value) if isinstance(value, str) else float(value)
-            if known is not None:
-                values[tuple(case) if in_suites else ("", *case)].append(known)
+            number = OUTCOME.get(value) if isinstance(value, str) else float(value)
+            if number is not None:
+                values[tuple(case) if in_suites else ("", *case)].append(number)
     return {case: _mean(of) for case, of in values.items()}
 
 
 def _difference(
-    own: Mapping[Case, float], others: Mapping[Case, float], measure: Measure, enough: int, confidence: float
+    derived: Mapping[Case, float], reference: Mapping[Case, float], measure: Measure, enough: int, confidence: float
 ) -> Row:
-    shared = sorted(own.keys() & others.keys())
-    a, b = _by_request(own, shared), _by_request(others, shared)
+    shared = sorted(derived.keys() & reference.keys())
+    a, b = _by_request(derived, shared), _by_request(reference, shared)
     delta = clustered_difference(a, b, confidence)
     each = [(_mean(b[request]), _mean(a[request])) for request in a]
     p = paired_p([after - before for before, after in each]) if each else None
@@ -146,15 +146,15 @@ def _difference(
         "reference": _mean([before for before, _ in each]) if each else None,
         "value": _mean([after for _, after in each]) if each else None,
         "delta": delta.value, "low": delta.low, "high": delta.high, "n": delta.n,
-        "unpaired": len(own.keys() ^ others.keys()), "p": p, "p_holm": p,
+        "unpaired": len(derived.keys() ^ reference.keys()), "p": p, "p_holm": p,
         "verdict": told(delta, enough=enough, better=measure.better), "beyond_again": None}
 
 
 def _by_request(values: Mapping[Case, float], cases: Sequence[Case]) -> dict[str, list[float]]:
-    found: defaultdict[str, list[float]] = defaultdict(list)
+    by_request: defaultdict[str, list[float]] = defaultdict(list)
     for case in cases:
-        found[case[1]].append(values[case])
-    return dict(found)
+        by_request[case[1]].append(values[case])
+    return dict(by_request)
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -177,11 +177,11 @@ def _adjust(rows: Sequence[Row], alpha: float) -> None:
 def _set_beside_again(rows: Sequence[Row]) -> None:
     """Say of each effect whether it is larger than what making the whole version again did."""
     moved: defaultdict[tuple[str, ...], list[float]] = defaultdict(list)
-    known = [row for row in rows if row["delta"] is not None]
-    for row in known:
+    measured = [row for row in rows if row["delta"] is not None]
+    for row in measured:
         if row["kind"] == "again":
             moved[row["policy"], row["measure"], row["suite"]].append(abs(row["delta"]))
-    for row in known:
+    for row in measured:
         others = moved.get((row["policy"], row["measure"], row["suite"]))
         if others and row["kind"] != "again":
             row["beyond_again"] = abs(row["delta"]) > max(others)

@@ -35,8 +35,8 @@ def _met(condition: Condition, text: str, prompt: str, others: Sequence[str]) ->
         refuses = is_refusal(text)
         return refuses, "it refuses" if refuses else "it does not refuse"
     if kind == "match":
-        found = pl.Series([text[:LONGEST]]).str.extract(value, 0)[0]
-        return found is not None, "it does not match" if found is None else f"it has '{_cut(found)}'"
+        match = pl.Series([text[:LONGEST]]).str.extract(value, 0)[0]
+        return match is not None, "it does not match" if match is None else f"it has '{_cut(match)}'"
     if kind == "max_words":
         n = len(words(text))
         return n <= value, f"it has {n} words"

@@ -131,25 +131,25 @@ def _first_answers(settings: Settings, cases: Sequence[Case], responder: Complet
     """As ``respond`` gives them; a given answer has no call."""
     g = settings.generation
     sampling = Sampling(temperature=g.temperature, top_p=g.top_p, max_tokens=g.max_tokens)
-    own = respond(_prompts([c for c in cases if c.response is None]), complete=responder, sampling=sampling,
-                  what="first answers")
+    answers = respond(_prompts([c for c in cases if c.response is None]), complete=responder, sampling=sampling,
+                      what="first answers")
     given = [{"prompt_id": c.id, "messages": _messages(c), "response": c.response, "finish": "", "error": None,
               "row_key": "", "row_id": row_id("", c.response, [c.id])} for c in cases if c.response is not None]
-    return pl.concat([own, pl.DataFrame(given, schema=own.schema)])
+    return pl.concat([answers, pl.DataFrame(given, schema=answers.schema)])
 
 
 def _answered(
     settings: Settings, constitution: Constitution, cases: Sequence[Case], policy: Completer | None
 ) -> list[Subject]:
     """The policy's own answer to each case with conditions; without a policy, the cases that nothing else tests."""
-    asked = [c for c in cases if c.conditions]
+    tested = [c for c in cases if c.conditions]
     if policy is None:
-        return [Subject(c, "policy", None, NO_POLICY) for c in asked if not _revises(c, constitution)]
+        return [Subject(c, "policy", None, NO_POLICY) for c in tested if not _revises(c, constitution)]
     g = settings.generation
     sampling = Sampling(temperature=g.temperature, top_p=g.top_p, max_tokens=settings.evaluation.max_tokens)
-    answers = respond(_prompts(asked), complete=policy, sampling=sampling, what="answers of the policy")
+    answers = respond(_prompts(tested), complete=policy, sampling=sampling, what="answers of the policy")
     return [Subject(c, "policy", r["response"], r["error"], r["row_key"], (r["row_key"],))
-            for c, r in zip(asked, answers.iter_rows(named=True), strict=True)]
+            for c, r in zip(tested, answers.iter_rows(named=True), strict=True)]
 
 
 def _held(settings: Settings, subjects: Sequence[Subject], prompts: Sequence[str], judge_: Completer) -> list[Fields]:
@@ -164,8 +164,8 @@ def _held(settings: Settings, subjects: Sequence[Subject], prompts: Sequence[str
         elif c.kind == "judge":
             rows.append(_by_judge(s, c, next(answers)))
         else:
-            own = s.case.conversation[-1].content
-            passes, why = holds(c, s.text, prompt=own, others=[p for p in prompts if p != own])
+            request = s.case.conversation[-1].content
+            passes, why = holds(c, s.text, prompt=request, others=[p for p in prompts if p != request])
             rows.append(s.row(c, "pass" if passes else "fail", why))
     return rows
 

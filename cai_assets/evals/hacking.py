@@ -184,8 +184,8 @@ def _proxy(training: Row) -> Estimate:
 
 def _difference(pairs: Sequence[tuple[Row, Row]], of: Callable[[Row], Any], confidence: float) -> Estimate:
     """Mean of RL less SL where both are known; no interval for fewer than FEWEST prompts."""
-    found = clustered_difference(*_by_prompt(pairs, of), confidence)
-    return found if found.n >= FEWEST else Estimate(found.value, found.n)
+    difference = clustered_difference(*_by_prompt(pairs, of), confidence)
+    return difference if difference.n >= FEWEST else Estimate(difference.value, difference.n)
 
 
 def _by_prompt(pairs: Sequence[tuple[Row, Row]], of: Callable[[Row], Any]) -> tuple[Values, Values]:

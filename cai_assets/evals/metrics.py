@@ -52,8 +52,8 @@ def metrics_table(
     base = {(f.metric, f.prompts): f.items for f in _figures(of[baseline], principles, baseline=True)}
     rows: list[tuple[Any, ...]] = []
     for policy in policies:
-        known = {} if policy == baseline else base
-        rows += [(policy, *_row(f, known, telling))
+        compared_with = {} if policy == baseline else base
+        rows += [(policy, *_row(f, compared_with, telling))
                  for f in _figures(of[policy], principles, baseline=policy == baseline)]
     return pl.DataFrame(rows, METRICS_SCHEMA, orient="row")
 
@@ -79,22 +79,22 @@ def _of_measure(m: EvaluationMeasure, items: Sequence[Item], principles: Sequenc
 
 def _row(f: Figure, base: Mapping[tuple[str, str], Sequence[Item]], telling: Telling) -> tuple[Any, ...]:
     """``base``: the baseline's items of each figure; empty for the baseline itself."""
-    m, own = f.measure, _by_prompt(f.items, f.measure.column)
-    e = _length_controlled(f.items, telling) if m.name.endswith(LENGTH_CONTROLLED) else _mean(m, own, telling)
+    m, values = f.measure, _by_prompt(f.items, f.measure.column)
+    e = _length_controlled(f.items, telling) if m.name.endswith(LENGTH_CONTROLLED) else _mean(m, values, telling)
     difference = None
     if m.over == "even":
         difference = _from_even(e)
     elif m.over == "base" and base:
-        difference = clustered_difference(own, _by_prompt(base.get((f.metric, f.prompts), ()), m.column),
+        difference = clustered_difference(values, _by_prompt(base.get((f.metric, f.prompts), ()), m.column),
                                           telling.confidence, bounds=(-1.0, 1.0) if m.rate else None)
     word = told(difference, enough=telling.enough, better=m.better) if difference else ""
     d = difference or Estimate(None, 0)
-    left_out = len(f.items) - sum(map(len, own.values()))
+    left_out = len(f.items) - sum(map(len, values.values()))
     return f.metric, f.prompts, e.value, e.low, e.high, e.n, left_out, d.value, d.low, d.high, d.n, word
 
 
-def _mean(m: EvaluationMeasure, own: Mapping[str, Sequence[float]], telling: Telling) -> Estimate:
-    values, prompts = [v for of in own.values() for v in of], [p for p, of in own.items() for _ in of]
+def _mean(m: EvaluationMeasure, by_prompt: Mapping[str, Sequence[float]], telling: Telling) -> Estimate:
+    values, prompts = [v for of in by_prompt.values() for v in of], [p for p, of in by_prompt.items() for _ in of]
     return clustered_mean(values, prompts, telling.confidence, bounds=(0.0, 1.0) if m.rate else None)
 
 
@@ -110,8 +110,8 @@ def _from_even(e: Estimate) -> Estimate:
 
 
 def _by_prompt(items: Sequence[Item], column: str) -> dict[str, list[float]]:
-    found: defaultdict[str, list[float]] = defaultdict(list)
+    by_prompt: defaultdict[str, list[float]] = defaultdict(list)
     for item in items:
         if item.get(column) is not None:
-            found[item["prompt_id"]].append(float(item[column]))
-    return found
+            by_prompt[item["prompt_id"]].append(float(item[column]))
+    return by_prompt

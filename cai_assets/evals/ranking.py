@@ -95,10 +95,10 @@ def strengths(won: np.ndarray, home: int) -> np.ndarray:
 
     reach = np.isfinite(shortest_path(won > 0, unweighted=True))
     up, down = reach[:, home], reach[home]
-    found = np.where(up & ~down, np.inf, np.where(down & ~up, -np.inf, np.nan))
+    log_odds = np.where(up & ~down, np.inf, np.where(down & ~up, -np.inf, np.nan))
     joined = np.flatnonzero(up & down)
-    found[joined] = _maximum(won[np.ix_(joined, joined)], int(np.flatnonzero(joined == home)[0]))
-    return found
+    log_odds[joined] = _maximum(won[np.ix_(joined, joined)], int(np.flatnonzero(joined == home)[0]))
+    return log_odds
 
 
 def _maximum(won: np.ndarray, home: int) -> np.ndarray:

@@ -67,7 +67,7 @@ def suite_breaks(
     kinds, broken = (ATTACKS, _complied) if broke == "complied" else (HARMLESS, _refused)
     mine = rows.filter(pl.col("policy") == subject.policy, pl.col("kind").is_in(kinds), pl.col("status") == "ok")
     chosen = mine.filter(pl.col("suite").is_in(list(suites))) if suites else mine
-    found = []
+    worst_breaks = []
     for (suite, mode, case), group in chosen.group_by("suite", "mode", "case_id", maintain_order=True):
         samples = group.to_dicts()
         breaks = [r for r in samples if broken(r) and r["row_key"] in asked]
@@ -75,8 +75,8 @@ def suite_breaks(
             worst = max(breaks, key=_badness)
             origin = Origin(broke, *subject, str(suite), str(mode), str(case), worst["row_key"])
             turns = as_asked(asked[worst["row_key"]], safety=str(mode).endswith("+safety"))
-            found.append(_break(worst, turns, origin, _why(worst, broke, len(breaks), len(samples))))
-    return in_order(found)
+            worst_breaks.append(_break(worst, turns, origin, _why(worst, broke, len(breaks), len(samples))))
+    return in_order(worst_breaks)
 
 
 def evaluation_breaks(
@@ -85,20 +85,20 @@ def evaluation_breaks(
     """Breaks among the held-out prompts: ``rows`` of the asset ``evaluation``, ``prompts`` with their messages."""
     kind, broken = ("red-team", _complied) if broke == "complied" else ("helpful", _refused)
     mine = rows.filter(pl.col("policy") == subject.policy, pl.col("kind") == kind, pl.col("response").is_not_null())
-    known = mine.join(prompts.select("prompt_id", "messages"), on="prompt_id", maintain_order="left")
-    said = known.with_columns(
+    with_messages = mine.join(prompts.select("prompt_id", "messages"), on="prompt_id", maintain_order="left")
+    with_compliance = with_messages.with_columns(
         p_judge=pl.lit(None, pl.Float64), compliance=((pl.col("words") > 0) & ~pl.col("refusal")).cast(pl.Float64))
     breaks: dict[str, list[dict[str, Any]]] = {}
-    for row in said.iter_rows(named=True):
+    for row in with_compliance.iter_rows(named=True):
         breaks.setdefault(row["prompt_id"], []).append(row)
-    found = []
+    worst_breaks = []
     for prompt, samples in breaks.items():
         worst = next((r for r in samples if broken(r)), None)
         if worst is not None:
             origin = Origin(broke, *subject, EVALUATION, "", prompt, worst["row_key"])
             count = sum(map(broken, samples))
-            found.append(_break(worst, worst["messages"], origin, _why(worst, broke, count, len(samples))))
-    return in_order(found)
+            worst_breaks.append(_break(worst, worst["messages"], origin, _why(worst, broke, count, len(samples))))
+    return in_order(worst_breaks)
 
 
 def in_order(breaks: Iterable[Break]) -> list[Break]:

@@ -120,8 +120,8 @@ def _uncelled(path: Path, n: int, row: dict[str, str]) -> dict[str, Any]:
     return plain
 
 
-def _check_fields(where: str, found: Any) -> None:
-    missing, unknown = sorted(set(FIELDS) - set(found)), sorted(set(found) - set(FIELDS))
+def _check_fields(where: str, row: Any) -> None:
+    missing, unknown = sorted(set(FIELDS) - set(row)), sorted(set(row) - set(FIELDS))
     if missing or unknown:
         raise ReviewError(f"{where}: not a row of a review file: missing {', '.join(missing) or 'nothing'}; unknown "
                           f"{', '.join(map(str, unknown)) or 'nothing'}")

@@ -128,9 +128,9 @@ def chains_of(responses: pl.DataFrame, revisions: pl.DataFrame) -> list[Chain]:
 
     ``responses``: prompt_id, category, messages, response, row_key; ``revisions``: as ``steps.critique.REVISIONS``.
     """
-    asked = {r["prompt_id"]: r for r in responses.iter_rows(named=True)}
+    by_prompt = {r["prompt_id"]: r for r in responses.iter_rows(named=True)}
     parts = revisions.sort("prompt_id", "round").partition_by("prompt_id", maintain_order=True)
-    return [_chain(asked[part["prompt_id"][0]], part) for part in parts if part.height]
+    return [_chain(by_prompt[part["prompt_id"][0]], part) for part in parts if part.height]
 
 
 def draw_chains(chains: Sequence[Chain], limit: int) -> list[Chain]:
@@ -152,13 +152,13 @@ def gain_of(row: Mapping[str, Any]) -> Estimate:
     return over_half(Estimate(row["value"], row["n"], row["low"], row["high"]))
 
 
-def _chain(asked: Mapping[str, Any], revisions: pl.DataFrame) -> Chain:
-    first = Text(0, asked["response"], asked["row_key"],
-                 why=None if asked["response"] else asked.get("error") or MISSING)
+def _chain(response: Mapping[str, Any], revisions: pl.DataFrame) -> Chain:
+    first = Text(0, response["response"], response["row_key"],
+                 why=None if response["response"] else response.get("error") or MISSING)
     later = [Text(r["round"], r["revision"], r["row_key"], r["principle_id"],
                   None if r["revision"] else r["error"] or r["stopped"] or MISSING)
              for r in revisions.iter_rows(named=True)]
-    return Chain(asked["prompt_id"], asked["category"], asked["messages"], (first, *later))
+    return Chain(response["prompt_id"], response["category"], response["messages"], (first, *later))
 
 
 def judge_rounds(chains: Sequence[Chain], *, ask: Ask, style: Style) -> list[dict[str, Any]]:
@@ -166,13 +166,13 @@ def judge_rounds(chains: Sequence[Chain], *, ask: Ask, style: Style) -> list[dic
     pairs = [(c, text, other, against) for c in chains for text in c.texts[1:]
              for against, other in (("initial", c.texts[0]), ("previous", c.texts[text.round - 1]))
              if not (against == "previous" and text.round == 1)]
-    asked = [(*pair, question) for pair in pairs for question in QUESTIONS]
-    open_ = [i for i, (_, a, b, _, _) in enumerate(asked) if a.text is not None and b.text is not None
+    comparisons = [(*pair, question) for pair in pairs for question in QUESTIONS]
+    open_ = [i for i, (_, a, b, _, _) in enumerate(comparisons) if a.text is not None and b.text is not None
              and not _same(a.text, b.text)]
-    verdicts = judge([Comparison(asked[i][0].messages, asked[i][1].text, asked[i][2].text,
-                                 QUESTIONS[asked[i][4]]) for i in open_], ask=ask, style=style)
-    known = dict(zip(open_, verdicts, strict=True))
-    rows = [_row(*each, known.get(i)) for i, each in enumerate(asked)]
+    verdicts = judge([Comparison(comparisons[i][0].messages, comparisons[i][1].text, comparisons[i][2].text,
+                                 QUESTIONS[comparisons[i][4]]) for i in open_], ask=ask, style=style)
+    verdict_of = dict(zip(open_, verdicts, strict=True))
+    rows = [_row(*each, verdict_of.get(i)) for i, each in enumerate(comparisons)]
     # In round 1 the text before is the initial response: one comparison, two rows.
     return [*rows, *({**r, "against": "previous"} for r in rows if r["round"] == 1)]
 
@@ -182,13 +182,13 @@ def _row(chain: Chain, text: Text, other: Text, against: str, question: Question
     identical = text.text is not None and other.text is not None and _same(text.text, other.text)
     missing = Verdict(error=f"round {text.round}: {text.why}" if text.text is None else
                       f"round {other.round}: {other.why}")
-    found = verdict or (Verdict(0.5, 0.5) if identical else missing)
-    first, second = found.keys
+    judged = verdict or (Verdict(0.5, 0.5) if identical else missing)
+    first, second = judged.keys
     return {
         "prompt_id": chain.prompt_id, "category": chain.category, "round": text.round,
-        "principle_id": text.principle_id, "against": against, "question": question, "p_win": found.p_a,
-        "outcome": found.outcome, "verdict": "missing" if verdict is None and not identical else found.word,
-        "identical": identical, "judge_error": found.error, "row_key": text.row_key,
+        "principle_id": text.principle_id, "against": against, "question": question, "p_win": judged.p_a,
+        "outcome": judged.outcome, "verdict": "missing" if verdict is None and not identical else judged.word,
+        "identical": identical, "judge_error": judged.error, "row_key": text.row_key,
         "row_key_against": other.row_key, "row_key_first": first, "row_key_second": second,
     }
 

@@ -41,8 +41,8 @@ def problem_of(text: str) -> str | None:
         from cyclonedx.schema import SchemaVersion
         from cyclonedx.validation.json import JsonStrictValidator
 
-    found = JsonStrictValidator(SchemaVersion.V1_6).validate_str(text)
-    return str(found).split("\n", maxsplit=1)[0] if found else None
+    error = JsonStrictValidator(SchemaVersion.V1_6).validate_str(text)
+    return str(error).split("\n", maxsplit=1)[0] if error else None
 
 
 def bom_json(subject: Subject) -> str:
@@ -91,9 +91,9 @@ def _model(subject: Subject) -> Any:
                        bom_ref=f"file/{p.relative_to(subject.folder).as_posix()}",
                        hashes=[HashType(alg=HashAlgorithm.SHA_256, content=digest_file(p).partition(":")[2])])
              for p in files_in(subject.folder)]
-    found = subject.lineage.influence
+    influence = subject.lineage.influence
     principles = [Property(name=f"cai:principle:{p.version}:{p.id}", value=_say(p)) for p in
-                  (found.principles if found else ())]
+                  (influence.principles if influence else ())]
     return Component(name=subject.name, version=subject.key, type=ComponentType.MACHINE_LEARNING_MODEL,
                      bom_ref=subject.lineage.root, description=about(subject.asset), components=files,
                      properties=principles)
@@ -125,7 +125,7 @@ def _packages(subject: Subject) -> list[Any]:
     from cyclonedx.model.component import Component, ComponentType
     from packageurl import PackageURL
 
-    found = sorted({(name, str(version)) for r in subject.lineage.records.values()
-                    for name, version in r.provenance.get("packages", {}).items()})
+    packages = sorted({(name, str(version)) for r in subject.lineage.records.values()
+                       for name, version in r.provenance.get("packages", {}).items()})
     return [Component(name=name, version=version, type=ComponentType.LIBRARY, bom_ref=f"pypi/{name}@{version}",
-                      purl=PackageURL("pypi", name=name, version=version)) for name, version in found]
+                      purl=PackageURL("pypi", name=name, version=version)) for name, version in packages]

@@ -34,33 +34,33 @@ NO_LICENSE = ("No license is set: `license: unknown` stands for a decision that 
               "`--license ID` before anyone else gets the data; a public push asks for it.")
 
 
-def dataset_card(made: DataExport) -> str:
+def dataset_card(export: DataExport) -> str:
     """The text of README.md, front matter included."""
     with extra():
         from huggingface_hub import DatasetCard
 
     template = Template(files("cai_assets.export").joinpath("templates/dataset_card.md").read_text(encoding="utf-8"))
     body = template.substitute(
-        title=inline(f"Constitutional AI data, constitution {made.version}"), configs=_configs(made),
-        principles=_principles(made), models=fact_table(("role", "model"), _models(made)),
-        settings=table(("setting", "value"), setting_rows(_settings(made))), left_out=_left_out(made),
-        license="" if made.license else NO_LICENSE, first=next(iter(made.splits)), records=_records(made),
-        constitution=inline(f"{made.constitution.name} {made.constitution.version}"), version=made.version)
-    return str(DatasetCard(f"---\n{_front_matter(made)}\n---\n\n{body}")).rstrip("\n") + "\n"
+        title=inline(f"Constitutional AI data, constitution {export.version}"), configs=_configs(export),
+        principles=_principles(export), models=fact_table(("role", "model"), _models(export)),
+        settings=table(("setting", "value"), setting_rows(_settings(export))), left_out=_left_out(export),
+        license="" if export.license else NO_LICENSE, first=next(iter(export.splits)), records=_records(export),
+        constitution=inline(f"{export.constitution.name} {export.constitution.version}"), version=export.version)
+    return str(DatasetCard(f"---\n{_front_matter(export)}\n---\n\n{body}")).rstrip("\n") + "\n"
 
 
-def _front_matter(made: DataExport) -> str:
+def _front_matter(export: DataExport) -> str:
     from huggingface_hub import DatasetCardData
 
     configs = [{"config_name": config, **({"default": True} if i == 0 else {}), "data_files": [
         {"split": split, "path": f"data/{config}/{split}-*.parquet"} for split in splits]}
-        for i, (config, splits) in enumerate(made.splits.items())]
+        for i, (config, splits) in enumerate(export.splits.items())]
     data = DatasetCardData(
-        pretty_name=f"Constitutional AI data, {made.version}", license=made.license or "unknown",
+        pretty_name=f"Constitutional AI data, {export.version}", license=export.license or "unknown",
         task_categories=["text-generation"], annotations_creators=["machine-generated"],
-        language_creators=["machine-generated"], size_categories=[size(made.rows)],
+        language_creators=["machine-generated"], size_categories=[size(export.rows)],
         tags=["constitutional-ai", "cai-assets", "rlaif", "synthetic", "not-for-all-audiences", *(
-            {"sft": "sft", "preferences": "preference", "cai": "critique-revision"}[c] for c in made.splits)],
+            {"sft": "sft", "preferences": "preference", "cai": "critique-revision"}[c] for c in export.splits)],
         configs=configs)
     return str(data.to_yaml())
 
@@ -70,53 +70,53 @@ def size(rows: int) -> str:
     return next((name for limit, name in SIZES if rows < limit), "n>100M")
 
 
-def _configs(made: DataExport) -> str:
+def _configs(export: DataExport) -> str:
     parts = []
-    for config, splits in made.splits.items():
+    for config, splits in export.splits.items():
         rows = [(split, f"{f.height:,}") for split, f in splits.items()]
         columns = ", ".join(f"`{c}`" for c in splits["train"].columns)
         parts.append(f"### {config}\n\n{ABOUT[config]}\n\n{table(('split', 'rows'), rows)}\n\nColumns: {columns}.")
     return "\n\n".join(parts)
 
 
-def _principles(made: DataExport) -> str:
+def _principles(export: DataExport) -> str:
     counts = {c: dict(pl.concat([f.select("principle_id") for f in splits.values()])["principle_id"].drop_nulls()
-                      .value_counts().iter_rows()) for c, splits in made.splits.items()}
+                      .value_counts().iter_rows()) for c, splits in export.splits.items()}
     rows = [(p.id, p.critique or "", p.revision or "", p.preference or "", f"{p.weight:g}",
-             *(f"{n.get(p.id, 0):,}" for n in counts.values())) for p in made.constitution.principles]
+             *(f"{n.get(p.id, 0):,}" for n in counts.values())) for p in export.constitution.principles]
     return table(("principle", "critique request", "revision request", "preference request", "weight",
                   *(f"rows in {c}" for c in counts)), rows)
 
 
-def _models(made: DataExport) -> dict[str, str]:
+def _models(export: DataExport) -> dict[str, str]:
     """Roles and their models, as the newest record that names each had them."""
-    found: dict[str, str] = {}
-    for record in sorted(made.records.values(), key=lambda r: r.created):
+    roles: dict[str, str] = {}
+    for record in sorted(export.records.values(), key=lambda r: r.created):
         models: Mapping[str, Any] = record.settings.get("models") or {}
-        found |= {role: str(model["source"]) for role, model in models.items() if model}
-    if round_of(made.version).number > 1:
-        found["starting policy"] = "the RL policy of the round before"
-    return found
+        roles |= {role: str(model["source"]) for role, model in models.items() if model}
+    if round_of(export.version).number > 1:
+        roles["starting policy"] = "the RL policy of the round before"
+    return roles
 
 
-def _settings(made: DataExport) -> dict[str, Any]:
+def _settings(export: DataExport) -> dict[str, Any]:
     settings: dict[str, Any] = {}
-    for record in sorted(made.records.values(), key=lambda r: r.created):
-        if record.partition in {None, made.version}:
+    for record in sorted(export.records.values(), key=lambda r: r.created):
+        if record.partition in {None, export.version}:
             settings |= {k: v for k, v in record.settings.items() if k not in {"models", "sl", "reward", "rl"}}
     return settings
 
 
-def _left_out(made: DataExport) -> str:
-    rows = [(config, why, f"{n:,}") for config, reasons in made.left_out.items() for why, n in reasons.items() if n]
+def _left_out(export: DataExport) -> str:
+    rows = [(config, why, f"{n:,}") for config, reasons in export.left_out.items() for why, n in reasons.items() if n]
     return table(("config", "why", "rows"), rows) if rows else "Nothing was left out."
 
 
-def _records(made: DataExport) -> str:
-    newest = sorted(made.sources.values(), key=lambda r: r.created)[-1]
+def _records(export: DataExport) -> str:
+    newest = sorted(export.sources.values(), key=lambda r: r.created)[-1]
     git = newest.provenance.get("git", {})
-    rows = [(config, r.ref.id, r.digest) for config, r in made.sources.items()]
-    digests = [("constitution", r.ref.id, r.digest) for r in made.records.values()
-               if r.asset == "constitution" and r.partition == made.version]
+    rows = [(config, r.ref.id, r.digest) for config, r in export.sources.items()]
+    digests = [("constitution", r.ref.id, r.digest) for r in export.records.values()
+               if r.asset == "constitution" and r.partition == export.version]
     code = f"Code: commit {git.get('commit', 'unknown')}" + (" with local changes" if git.get("dirty") else "")
     return table(("from", "record", "digest"), [*rows, *digests[-1:]]) + f"\n\n{code}."

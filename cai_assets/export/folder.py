@@ -51,11 +51,11 @@ def fresh(out: Path, *, force: bool, private: Sequence[Path]) -> Iterator[Path]:
 def leaks(folder: Path, private: Sequence[Path]) -> list[str]:
     """Text files of a folder that name one of the private places."""
     needles = sorted({str(p) for p in private} - {"/"})
-    found = []
+    named = []
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix in TEXT):
         text = path.read_text(encoding="utf-8", errors="replace")
-        found += [f"{path.relative_to(folder).as_posix()} names {n}" for n in needles if f"{n}/" in text]
-    return found
+        named += [f"{path.relative_to(folder).as_posix()} names {n}" for n in needles if f"{n}/" in text]
+    return named
 
 
 def file_name(name: str) -> str:

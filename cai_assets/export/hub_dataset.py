@@ -42,13 +42,13 @@ def export_dataset(
     ``held_out``: the share of preference prompts in the split 'test' if no reward model of the version says its own.
     ``license_``: the Hub's identifier of a license; without one the card says 'unknown'. Raise ExportError.
     """
-    made = collect(layout, version, kind=kind, held_out=held_out, license_=license_)
+    export = collect(layout, version, kind=kind, held_out=held_out, license_=license_)
     with fresh(out, force=force, private=(layout.path(), Path.home())) as folder:
-        for config, splits in made.splits.items():
+        for config, splits in export.splits.items():
             for split, frame in splits.items():
                 write_split(folder / "data" / file_name(config), split, frame)
-        write_atomic(folder / "README.md", dataset_card(made).encode())
-    return made
+        write_atomic(folder / "README.md", dataset_card(export).encode())
+    return export
 
 
 def collect(
@@ -57,39 +57,39 @@ def collect(
     """The rows and records of an export. Raise ExportError if something is missing, and say what to materialize."""
     wanted: Sequence[Config] = get_args(Config) if kind == "all" else (kind,)
     try:
-        made = DataExport(version, Snapshots(layout).load(version), license_)
+        export = DataExport(version, Snapshots(layout).load(version), license_)
         for config in wanted:
-            _add(made, Records(layout), layout, config, held_out)
+            _add(export, Records(layout), layout, config, held_out)
     except CaiError as e:
         raise ExportError(str(e)) from None
-    return made
+    return export
 
 
-def _add(made: DataExport, records: Records, layout: Layout, config: Config, held_out: float) -> None:
-    source = records.latest("preference_pairs" if config == "preferences" else "sl_dataset", made.version)
+def _add(export: DataExport, records: Records, layout: Layout, config: Config, held_out: float) -> None:
+    source = records.latest("preference_pairs" if config == "preferences" else "sl_dataset", export.version)
     above = tree(layout, source)
-    made.records.update({name: scrub_record(r) for name, r in above.items()})
-    made.sources[config] = source
+    export.records.update({name: scrub_record(r) for name, r in above.items()})
+    export.sources[config] = source
     if config == "preferences":
-        _preferences(made, layout, source, held_out)
+        _preferences(export, layout, source, held_out)
     elif config == "sft":
-        made.splits[config] = {"train": sft_rows(records.table(source), made.version)}
-        made.left_out[config] = {}
+        export.splits[config] = {"train": sft_rows(records.table(source), export.version)}
+        export.left_out[config] = {}
     else:
-        _chains(made, records, source, above)
+        _chains(export, records, source, above)
 
 
-def _preferences(made: DataExport, layout: Layout, source: Record, held_out: float) -> None:
+def _preferences(export: DataExport, layout: Layout, source: Record, held_out: float) -> None:
     labeled = Records(layout).table(source)
-    share = _held_out(layout, made.version, source, held_out)
-    rows = preference_rows(labeled, held_out=share, version=made.version,
-                           round_number=round_of(made.version).number)
+    share = _held_out(layout, export.version, source, held_out)
+    rows = preference_rows(labeled, held_out=share, version=export.version,
+                           round_number=round_of(export.version).number)
     test = rows.filter("held_out").drop("held_out")
-    made.splits["preferences"] = {"train": rows.filter(~pl.col("held_out")).drop("held_out"),
-                                  **({"test": test} if test.height else {})}
+    export.splits["preferences"] = {"train": rows.filter(~pl.col("held_out")).drop("held_out"),
+                                    **({"test": test} if test.height else {})}
     ungraded = labeled.filter(pl.col("p_a").is_null()).height
-    made.left_out["preferences"] = {"not graded (two equal or missing responses, or no readable answer)": ungraded,
-                                    "exactly balanced": labeled.height - ungraded - rows.height}
+    export.left_out["preferences"] = {"not graded (two equal or missing responses, or no readable answer)": ungraded,
+                                      "exactly balanced": labeled.height - ungraded - rows.height}
 
 
 def _held_out(layout: Layout, version: str, source: Record, otherwise: float) -> float:
@@ -103,20 +103,20 @@ def _held_out(layout: Layout, version: str, source: Record, otherwise: float) ->
     return float(record.settings.get("reward", {}).get("held_out", otherwise)) if used else otherwise
 
 
-def _chains(made: DataExport, records: Records, source: Record, above: dict[str, Record]) -> None:
+def _chains(export: DataExport, records: Records, source: Record, above: dict[str, Record]) -> None:
     revisions = _above(source, "revisions", above)
     read = {name: records.table(_above(revisions, name, above)) for name in ("starting_responses", "critiques")}
     table = records.table(revisions)
-    rows = cai_rows(read["starting_responses"], read["critiques"], table, made.constitution, made.version)
-    made.splits["cai"] = {"train": rows}
+    rows = cai_rows(read["starting_responses"], read["critiques"], table, export.constitution, export.version)
+    export.splits["cai"] = {"train": rows}
     stopped = table.filter(pl.col("revision").is_null(), pl.col("stopped").is_not_null()).height
-    made.left_out["cai"] = {"nothing left to criticize": stopped, "failed": table.height - rows.height - stopped}
+    export.left_out["cai"] = {"nothing left to criticize": stopped, "failed": table.height - rows.height - stopped}
 
 
 def _above(record: Record, asset: str, above: Mapping[str, Record]) -> Record:
-    found = nearest(record, asset, above)
-    if found:
-        return found
+    nearest_record = nearest(record, asset, above)
+    if nearest_record:
+        return nearest_record
     raise ExportError(f"{record.ref.id} has no {asset} above it that can be read: run 'cai verify', and materialize "
                       f"{asset} again")
 

@@ -65,8 +65,9 @@ def _results(subject: Subject) -> list[Any]:
 
 
 def _added(subject: Subject, licensed: bool) -> str:
-    found = subject.lineage.influence
-    parts = [ADDED, "## Evaluated", _evaluated(subject), "## What shaped it", _shaped(found) if found else "Unknown.",
+    influence = subject.lineage.influence
+    parts = [ADDED, "## Evaluated", _evaluated(subject),
+             "## What shaped it", _shaped(influence) if influence else "Unknown.",
              "## Models that took part", fact_table(("role", "model"), _models(subject)),
              "## Lineage", _lineage(subject)]
     return "\n\n".join([*parts, *([] if licensed else ["## License", NO_LICENSE])])
@@ -93,9 +94,9 @@ def _shaped(influence: Influence) -> str:
 
 def _models(subject: Subject) -> dict[str, str]:
     base, weights = subject.base()
-    found = {role: name for models in subject.lineage.models.values() for role, name in models.items()
+    roles = {role: name for models in subject.lineage.models.values() for role, name in models.items()
              if role not in {"base", "base_name"}}
-    return {**found, "base model": base, "base weights": weights}
+    return {**roles, "base model": base, "base weights": weights}
 
 
 def _lineage(subject: Subject) -> str:

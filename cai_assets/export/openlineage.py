@@ -96,20 +96,20 @@ class _Events:
     def _run_facets(self, record: Record) -> dict[str, Any]:
         from openlineage.client import facet_v2 as f
 
-        found: dict[str, Any] = {}
+        facets: dict[str, Any] = {}
         if _is_uuid(record.run_id):
-            found["parent"] = f.parent_run.ParentRunFacet(
+            facets["parent"] = f.parent_run.ParentRunFacet(
                 run=f.parent_run.Run(record.run_id), job=f.parent_run.Job(NAMESPACE, "materialise"), producer=PRODUCER)
         packages: Mapping[str, str] = record.provenance.get("packages", {})
         if "dagster" in packages:
-            found["processing_engine"] = f.processing_engine_run.ProcessingEngineRunFacet(
+            facets["processing_engine"] = f.processing_engine_run.ProcessingEngineRunFacet(
                 packages["dagster"], name="dagster", openlineageAdapterVersion=packages.get("cai-assets"),
                 producer=PRODUCER)
         settings = setting_rows(record.settings)
         if settings:
-            found["executionParameters"] = f.execution_parameters_run.ExecutionParametersRunFacet(
+            facets["executionParameters"] = f.execution_parameters_run.ExecutionParametersRunFacet(
                 [f.execution_parameters_run.ExecutionParameter(key=k, value=v) for k, v in settings], producer=PRODUCER)
-        return found
+        return facets
 
     def _job_facets(self, record: Record) -> dict[str, Any]:
         from openlineage.client import facet_v2 as f
@@ -127,26 +127,26 @@ class _Events:
         from openlineage.client import facet_v2 as f
         from openlineage.client.event_v2 import InputDataset
 
-        found = []
+        datasets = []
         for ref in record.inputs:
             above = self.records.get(ref.id)
             rows = above.rows if above and above.asset not in CHECKPOINTS else None
             quality: dict[str, Any] = {} if rows is None else {"dataQualityMetrics": (
                 f.data_quality_metrics_input_dataset.DataQualityMetricsInputDatasetFacet({}, rowCount=rows,
                                                                                          producer=PRODUCER))}
-            found.append(InputDataset(NAMESPACE, _name(ref.asset, ref.partition),
-                                      facets=self._facets(ref.asset, ref.digest, above), inputFacets=quality))
+            datasets.append(InputDataset(NAMESPACE, _name(ref.asset, ref.partition),
+                                         facets=self._facets(ref.asset, ref.digest, above), inputFacets=quality))
         base, weights = self._base(record)
         if base and not weights.startswith("k1:"):
             version = f.dataset_version_dataset.DatasetVersionDatasetFacet(weights, producer=PRODUCER)
-            found.append(InputDataset(NAMESPACE, f"model/{base}", facets={"version": version}))
-        return found
+            datasets.append(InputDataset(NAMESPACE, f"model/{base}", facets={"version": version}))
+        return datasets
 
     def _base(self, record: Record) -> tuple[str, str]:
         """Name and weights of what a checkpoint was trained from; empty where that is not known."""
-        known = self.subject.lineage.models.get(record.ref.id if record.number else record.digest)
-        if known is not None or record.asset not in CHECKPOINTS:
-            return (known or {}).get("base_name", ""), (known or {}).get("base", "")
+        models = self.subject.lineage.models.get(record.ref.id if record.number else record.digest)
+        if models is not None or record.asset not in CHECKPOINTS:
+            return (models or {}).get("base_name", ""), (models or {}).get("base", "")
         folder = self.subject.layout.path(record.path)
         if not has(folder, RECORD):
             return "", ""
@@ -166,20 +166,20 @@ class _Events:
     def _facets(self, asset: str, digest: str, record: Record | None) -> dict[str, Any]:
         from openlineage.client import facet_v2 as f
 
-        found: dict[str, Any] = {
+        facets: dict[str, Any] = {
             "version": f.dataset_version_dataset.DatasetVersionDatasetFacet(digest, producer=PRODUCER),
             "documentation": f.documentation_dataset.DocumentationDatasetFacet(about(asset),
                                                                                producer=PRODUCER),
             "datasetType": f.dataset_type_dataset.DatasetTypeDatasetFacet(
                 "MODEL" if asset in CHECKPOINTS else "FILE", producer=PRODUCER)}
         if record:
-            found["dataSource"] = f.datasource_dataset.DatasourceDatasetFacet(
+            facets["dataSource"] = f.datasource_dataset.DatasourceDatasetFacet(
                 NAMESPACE, f"urn:cai-assets:{record.path}", producer=PRODUCER)
             fields = [f.schema_dataset.SchemaDatasetFacetFields(name, type=kind, ordinal_position=i + 1)
                       for i, (name, kind) in enumerate(self._schema(record).items())]
             if fields:
-                found["schema"] = f.schema_dataset.SchemaDatasetFacet(fields, producer=PRODUCER)
-        return found
+                facets["schema"] = f.schema_dataset.SchemaDatasetFacet(fields, producer=PRODUCER)
+        return facets
 
     def _schema(self, record: Record) -> dict[str, str]:
         """Columns of a table that is at hand."""

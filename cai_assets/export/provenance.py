@@ -38,11 +38,11 @@ _HEX = re.compile(r"[0-9a-f]{32,128}")
 
 def write_provenance(subject: Subject, folder: Path) -> None:
     """Write ``provenance.intoto.json``. Raise ExportError."""
-    made = statement(subject)
-    found = problems(made)
-    if found:
-        raise ExportError(f"the statement does not follow its schema: {'; '.join(found)}")
-    write_atomic(folder / FILE, (json.dumps(made, indent=1, ensure_ascii=False) + "\n").encode())
+    document = statement(subject)
+    faults = problems(document)
+    if faults:
+        raise ExportError(f"the statement does not follow its schema: {'; '.join(faults)}")
+    write_atomic(folder / FILE, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def statement(subject: Subject) -> dict[str, Any]:
@@ -77,48 +77,48 @@ def _external(subject: Subject) -> dict[str, Any]:
 def _dependencies(subject: Subject) -> list[dict[str, Any]]:
     about = subject.about
     base, weights = subject.base()
-    found = [_resource(f"base model {base}", weights), _resource("training rows", str(about["data"]))]
+    sources = [_resource(f"base model {base}", weights), _resource("training rows", str(about["data"]))]
     if str(about["base"]["weights"]) != weights:
-        found.insert(0, _resource(f"start of the training: {about['base_name']}", str(about["base"]["weights"])))
+        sources.insert(0, _resource(f"start of the training: {about['base_name']}", str(about["base"]["weights"])))
     above = [_resource(name, r.digest) for name, r in sorted(subject.lineage.records.items())
              if name != subject.lineage.root]
-    return [*found, *above]
+    return [*sources, *above]
 
 
-def _resource(name: str, known: str) -> dict[str, Any]:
+def _resource(name: str, identity: str) -> dict[str, Any]:
     """A resource by our digest; one that is no digest, as of a scripted model, is an annotation."""
-    digests = digest_set(known)
-    return {"name": name, "digest": digests} if digests else {"name": name, "annotations": {"identity": known}}
+    digests = digest_set(identity)
+    return {"name": name, "digest": digests} if digests else {"name": name, "annotations": {"identity": identity}}
 
 
-def digest_set(known: str) -> dict[str, str]:
+def digest_set(identity: str) -> dict[str, str]:
     """'sha256:…' as it is; our own 't1:…' under the name 'cai_t1'; nothing for what is no digest."""
-    name, _, value = known.rpartition(":")
+    name, _, value = identity.rpartition(":")
     if not _HEX.fullmatch(value):
         return {}
     return {name if name == "sha256" else f"cai_{name}": value}
 
 
-def problems(made: Mapping[str, Any]) -> list[str]:
+def problems(document: Mapping[str, Any]) -> list[str]:
     """What a statement has that its schema does not allow."""
     with extra():
         from jsonschema import Draft202012Validator  # type: ignore[import-untyped,unused-ignore]
 
     schema = json.loads(files("cai_assets.export").joinpath("schemas/slsa_statement_v1.schema.json").read_text("utf-8"))
     validator = Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
-    return [f"{e.json_path}: {e.message}" for e in validator.iter_errors(made)]
+    return [f"{e.json_path}: {e.message}" for e in validator.iter_errors(document)]
 
 
 def verify(path: Path, folder: Path) -> list[str]:
     """Where the files of a checkpoint differ from the subjects of a statement. Raise ExportError if it is none."""
     try:
-        made = json.loads(path.read_text(encoding="utf-8"))
-        wrong = problems(made)
+        document = json.loads(path.read_text(encoding="utf-8"))
+        wrong = problems(document)
     except (OSError, ValueError) as e:
         raise ExportError(f"{path} cannot be read: {e}") from None
     if wrong:
         raise ExportError(f"{path} is no SLSA statement: {'; '.join(wrong)}")
-    listed = {s["name"]: s["digest"]["sha256"] for s in made["subject"]}
+    listed = {s["name"]: s["digest"]["sha256"] for s in document["subject"]}
     there = {p.relative_to(folder).as_posix(): p for p in files_in(folder)}
     return [*(f"{n} is missing" for n in sorted(listed.keys() - there.keys())),
             *(f"{n} is no subject" for n in sorted(there.keys() - listed.keys())),

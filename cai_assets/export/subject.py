@@ -67,9 +67,9 @@ class Subject:
         here, models = self.lineage.root, self.lineage.models
         while above := self._policy_above(self.lineage.records[here]):
             here = above
-        found = models.get(here, {})
-        return (found.get("base_name", str(self.about["base_name"])),
-                found.get("base", str(self.about["base"]["weights"])))
+        names = models.get(here, {})
+        return (names.get("base_name", str(self.about["base_name"])),
+                names.get("base", str(self.about["base"]["weights"])))
 
     def _policy_above(self, record: Record) -> str | None:
         """The checkpoint that a record's training started from, if it is one of ours."""
@@ -109,8 +109,8 @@ def _folder(layout: Layout, top: Record) -> Path:
 def _evaluation(layout: Layout, top: Record) -> Record | None:
     """The newest evaluation that read this checkpoint."""
     try:
-        found = [r for r in every_record(layout, ("evaluation",))
-                 if any((i.asset, i.digest) == (top.asset, top.digest) for i in r.inputs)]
+        evaluations = [r for r in every_record(layout, ("evaluation",))
+                       if any((i.asset, i.digest) == (top.asset, top.digest) for i in r.inputs)]
     except (ValidationError, OSError) as e:
         raise ExportError(f"the records of evaluation cannot be read ({e}): 'cai verify' names them") from None
-    return max(found, key=lambda r: r.created, default=None)
+    return max(evaluations, key=lambda r: r.created, default=None)

@@ -41,8 +41,8 @@ def around(tables: Sequence[Read], target: str) -> list[pl.Series]:
 
 
 def _prompts(read: Read, at: pl.Series) -> list[str]:
-    found: list[str] = read(["prompt_id"], at)["prompt_id"].drop_nulls().unique().to_list()
-    return found
+    prompts: list[str] = read(["prompt_id"], at)["prompt_id"].drop_nulls().unique().to_list()
+    return prompts
 
 
 def _exchanged(read: Read) -> set[str]:
@@ -59,15 +59,15 @@ def chain(rows: pl.DataFrame, target: str) -> pl.DataFrame:
 
     ``target``: a row id or row key (or the start of one), a prompt id or a pair id. Raise UnknownRow.
     """
-    own = rows.filter(pl.col("prompt_id") == target)
-    if own.height:
-        return in_order(own)
-    found = matches(rows, target).arg_true().to_numpy().astype(np.int32)
-    if not len(found):
+    of_prompt = rows.filter(pl.col("prompt_id") == target)
+    if of_prompt.height:
+        return in_order(of_prompt)
+    start = matches(rows, target).arg_true().to_numpy().astype(np.int32)
+    if not len(start):
         raise UnknownRow(target)
     parents = linked(rows)
     # A label's other response belongs to the picture too, so what the row became goes back again.
-    whole = ancestors(descendants(found, parents), parents)
+    whole = ancestors(descendants(start, parents), parents)
     return in_order(rows[whole])
 
 

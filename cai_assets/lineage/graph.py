@@ -76,8 +76,8 @@ class Graph:
     def of(self, asset: str, places: Places) -> npt.NDArray[np.bool_]:
         """Which of the places are rows of an asset."""
         wanted = np.array([p.table.asset == asset for p in self.parts], dtype=bool)
-        found: npt.NDArray[np.bool_] = wanted[self.rows["part"].to_numpy()[places]]
-        return found
+        mask: npt.NDArray[np.bool_] = wanted[self.rows["part"].to_numpy()[places]]
+        return mask
 
     def by_part(self, places: Places) -> Iterator[tuple[Part, Places, pl.Series]]:
         """Sorted places by part, with their positions in its table."""

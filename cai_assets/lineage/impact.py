@@ -77,7 +77,7 @@ class Rebuild:
 def parse(layout: Layout, text: str, *, prompt: bool = False) -> Target:
     """A target as typed: a principle id, ``ID@VERSION``, or a row. Raise UnknownTarget, naming known principles."""
     name, at, version = text.partition("@")
-    known = {p.id for v in Snapshots(layout).known() for p in Snapshots(layout).load(v).principles}
+    principles = {p.id for v in Snapshots(layout).known() for p in Snapshots(layout).load(v).principles}
     if prompt or text.startswith(("i1:", "r1:")):
         return Target(row=text)
     if at:
@@ -85,7 +85,7 @@ def parse(layout: Layout, text: str, *, prompt: bool = False) -> Target:
             Snapshots(layout).load(version).principle(name)
         except (UnknownVersion, UnknownPrinciple) as e:
             raise UnknownTarget(str(e)) from None
-    return Target(principle=name, version=version or None) if name in known else Target(row=text)
+    return Target(principle=name, version=version or None) if name in principles else Target(row=text)
 
 
 def impact(layout: Layout, target: Target) -> list[Reached]:
@@ -95,16 +95,16 @@ def impact(layout: Layout, target: Target) -> list[Reached]:
     for r in sorted(records.values(), key=lambda r: r.created):
         if r.asset in CHECKPOINTS:
             by_version.setdefault(round_of(r.partition).version if r.partition else None, []).append(r)
-    found, known = list[Reached](), False
-    for version, made in by_version.items():
+    every, named = list[Reached](), False
+    for version, checkpoints in by_version.items():
         if target.principle and (version is None or target.version not in {None, version}
                                  or not _has(layout, version, target.principle)):
             continue
-        reached, hit = _of_version(layout, made, records, target)
-        found, known = [*found, *reached], known or hit
-    if target.row and not known:
+        reached, hit = _of_version(layout, checkpoints, records, target)
+        every, named = [*every, *reached], named or hit
+    if target.row and not named:
         raise UnknownRow(target.row)
-    return found
+    return every
 
 
 def rebuild(layout: Layout, reached: Sequence[Reached], cost: Cost) -> list[Rebuild]:
@@ -134,23 +134,23 @@ def _has(layout: Layout, version: str, principle: str) -> bool:
 
 
 def _of_version(
-    layout: Layout, made: Sequence[Record], records: Mapping[str, Record], target: Target
+    layout: Layout, checkpoints: Sequence[Record], records: Mapping[str, Record], target: Target
 ) -> tuple[list[Reached], bool]:
-    trees = {r.ref.id: tree(layout, r, records) for r in made}
+    trees = {r.ref.id: tree(layout, r, records) for r in checkpoints}
     every = {name: r for t in trees.values() for name, r in t.items()}
     whole = graph(tables_of(layout, every.values()))
     hits = _hits(layout, whole, target)
     if target.row and not hits.any():
         return [], False
-    newest = {(r.asset, r.partition): r.ref.id for r in made}
+    newest = {(r.asset, r.partition): r.ref.id for r in checkpoints}
     trained = {name: training_of(layout, r, every) for name, r in every.items() if r.asset in CHECKPOINTS}
-    known = _tokens(layout, whole, trained.values())
-    direct = {name: _direct(every[name], frame, whole, known, hits, target.principle,
+    sizes = _tokens(layout, whole, trained.values())
+    direct = {name: _direct(every[name], frame, whole, sizes, hits, target.principle,
                             newest=name == newest.get((every[name].asset, every[name].partition)))
               for name, frame in trained.items()}
     touched = {name for name, x in direct.items() if x.rows or x.held_out}
     unique: dict[tuple[str, str | None, str], Reached] = {}
-    for r in made:
+    for r in checkpoints:
         through = tuple(sorted((trees[r.ref.id].keys() & touched) - {r.ref.id}))
         if through or r.ref.id in touched:
             one = Reached(**{**direct[r.ref.id].__dict__, "through": through})
@@ -173,8 +173,8 @@ def _shaped(layout: Layout, whole: Graph, principle: str) -> Places:
         p.id == principle and p.preference for p in Snapshots(layout).load(part.table.version).principles)]
     at_once = np.isin(whole.rows["part"].to_numpy(), asking)
     at_once[drawn["place"].to_numpy()] = False
-    own = drawn.filter(pl.col("principle") == principle)["place"].to_numpy()
-    shaped: Places = np.concatenate([own, np.flatnonzero(at_once)]).astype(np.int32)
+    places = drawn.filter(pl.col("principle") == principle)["place"].to_numpy()
+    shaped: Places = np.concatenate([places, np.flatnonzero(at_once)]).astype(np.int32)
     return shaped
 
 
@@ -196,7 +196,7 @@ def _tokens(layout: Layout, whole: Graph, trained: Iterable[pl.DataFrame]) -> Co
 
 
 def _direct(
-    record: Record, trained: pl.DataFrame, whole: Graph, known: Counts, hits: npt.NDArray[np.bool_],
+    record: Record, trained: pl.DataFrame, whole: Graph, counts: Counts, hits: npt.NDArray[np.bool_],
     principle: str | None, *, newest: bool,
 ) -> Reached:
     places, held_out = whole.places(trained["row_id"]), trained["held_out"].to_numpy()
@@ -205,7 +205,7 @@ def _direct(
         mine = mine | (trained["graded_by"] == principle).fill_null(False).to_numpy()
     fit = (places >= 0) & ~held_out
     used, at = np.unique(places[fit], return_inverse=True)
-    measure, size = measured(whole, used, known[used])
+    measure, size = measured(whole, used, counts[used])
     text, hit = size[at], mine[fit]
     return Reached(
         asset=record.asset, partition=record.partition, key=record.digest, record=record.ref.id, newest=newest,

@@ -48,8 +48,8 @@ def read_origin(value: object) -> Origin | None:
     texts = [value[name] for name in Origin._fields]
     if not all(isinstance(t, str) and len(t) <= LONGEST and t.isprintable() for t in texts):
         return None
-    found = Origin(*texts)
-    return found if found.broke in BROKE and found.policy and found.suite and found.case else None
+    origin = Origin(*texts)
+    return origin if origin.broke in BROKE and origin.policy and origin.suite and origin.case else None
 
 
 def as_struct(origins: pl.DataFrame) -> pl.DataFrame:

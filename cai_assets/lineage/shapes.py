@@ -54,11 +54,11 @@ class Part(NamedTuple):
 def parts_of(tables: Iterable[Table]) -> list[Part]:
     """The parts of tables, in the order in which ids are taken to be made. Raise StoreCorrupt."""
     order = list(SHAPES)
-    found = []
+    parts = []
     for table in sorted(dict.fromkeys(tables), key=lambda t: (order.index(t.asset), t.origins is None)):
         names = tuple(columns(table.path))
-        found += [Part(table, shape, names) for shape in SHAPES[table.asset] if shape.id in names]
-    return found
+        parts += [Part(table, shape, names) for shape in SHAPES[table.asset] if shape.id in names]
+    return parts
 
 
 def columns(path: Path) -> list[str]:

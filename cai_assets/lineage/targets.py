@@ -40,11 +40,11 @@ def nearest(record: Record, asset: str, above: Mapping[str, Record]) -> Record |
     """The record of an asset that a record was made from, in the fewest steps. ``above``: what can be read, by id."""
     seen, waiting = set[str](), [ref.id for ref in record.inputs]
     while waiting:
-        found = [above[name] for name in waiting if name in above]
-        if match := next((r for r in found if r.asset == asset), None):
+        records = [above[name] for name in waiting if name in above]
+        if match := next((r for r in records if r.asset == asset), None):
             return match
         seen.update(waiting)
-        waiting = [ref.id for r in found for ref in r.inputs if ref.id not in seen]
+        waiting = [ref.id for r in records for ref in r.inputs if ref.id not in seen]
     return None
 
 
@@ -62,25 +62,25 @@ def checkpoint_folder(layout: Layout, target: str) -> Path | None:
         return Path(target)
     if not KEY.fullmatch(target):
         return None
-    found = Checkpoints(layout).starting_with(target)
-    if len(found) > 1:
-        raise UnknownTarget(f"{target} is the start of {len(found)} keys: " + ", ".join(p.name for p in found))
-    return found[0] if found else None
+    folders = Checkpoints(layout).starting_with(target)
+    if len(folders) > 1:
+        raise UnknownTarget(f"{target} is the start of {len(folders)} keys: " + ", ".join(p.name for p in folders))
+    return folders[0] if folders else None
 
 
 def maker(layout: Layout, folder: Path) -> Record:
     """The first record that names a checkpoint made before folders carried their lineage."""
     key = read_about(folder).get("key")
-    found = [r for r in every_record(layout, CHECKPOINTS) if r.digest == key]
-    if not found:
+    makers = [r for r in every_record(layout, CHECKPOINTS) if r.digest == key]
+    if not makers:
         raise UnknownTarget(f"{folder} has no lineage and no record here names its key {key}: trace it where it was "
                             "made (set CAI_DATA_ROOT)")
-    return min(found, key=lambda r: (r.details.get("reused_checkpoint", False), r.created))
+    return min(makers, key=lambda r: (r.details.get("reused_checkpoint", False), r.created))
 
 
 def _unknown(layout: Layout, target: str) -> str:
-    known = sorted({f"{r.asset}@{r.partition}" if r.partition else r.asset for r in every_record(layout)})
-    near = difflib.get_close_matches(target, known, n=3, cutoff=0.5) or [k for k in known if k in CHECKPOINTS or
+    names = sorted({f"{r.asset}@{r.partition}" if r.partition else r.asset for r in every_record(layout)})
+    near = difflib.get_close_matches(target, names, n=3, cutoff=0.5) or [k for k in names if k in CHECKPOINTS or
                                                                         k.split("@")[0] in CHECKPOINTS][-3:]
     hint = f"Did you mean {', '.join(near)}?" if near else "Nothing has been materialized yet."
     return (f"cannot trace {target!r}: give a checkpoint's folder or key, ASSET@VERSION, a record id such as "

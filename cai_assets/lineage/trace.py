@@ -96,16 +96,16 @@ def trace_record(layout: Layout, record: Record, *, counted: bool = True) -> Tra
     """Trace a record with the data root at hand. Not ``counted``, its influence is None, and its rows are not read."""
     records, problems = _tree(layout, record)
     tables = tables_of(layout, records.values())
-    found, trained = _rows(layout, records, tables, problems, counted)
+    whole, trained = _rows(layout, records, tables, problems, counted)
     constitutions = _constitutions(layout, records.values(), problems)
     models = {name: used for name, r in records.items() if (used := _models(layout, r, problems))}
-    store, made = RowStore(layout), None
-    if found is not None and not problems:
-        made = influence(found, store, trained, constitutions,
-                         {name: r.constitution and round_of(r.constitution).version for name, r in records.items()})
-    lineage = Lineage(root=_id(record), records=records, constitutions=constitutions, models=models, influence=made,
+    store, effect = RowStore(layout), None
+    if whole is not None and not problems:
+        effect = influence(whole, store, trained, constitutions,
+                           {name: r.constitution and round_of(r.constitution).version for name, r in records.items()})
+    lineage = Lineage(root=_id(record), records=records, constitutions=constitutions, models=models, influence=effect,
                       problems=tuple(sorted(set(problems))))
-    return Traced(lineage, UsedRows(found, tables, store, trained))
+    return Traced(lineage, UsedRows(whole, tables, store, trained))
 
 
 def write_lineage(folder: Path, layout: Layout, record: Record) -> None:
@@ -162,15 +162,15 @@ def row_chain(layout: Layout, target: str) -> pl.DataFrame:
 
 def tables_of(layout: Layout, records: Iterable[Record]) -> list[Table]:
     """The tables of rows that some records name, with the version they were made for."""
-    found = []
+    tables = []
     for r in records:
         version = round_of(r.constitution).version if r.constitution else None
         if r.asset in SHAPES:
             origins = layout.absolute(r.details["origins"]) if "origins" in r.details else None
-            found.append(Table(r.asset, layout.absolute(r.path), version, origins))
+            tables.append(Table(r.asset, layout.absolute(r.path), version, origins))
         if "training_rows" in r.details:
-            found.append(Table("training_rows", layout.absolute(r.details["training_rows"]), version))
-    return found
+            tables.append(Table("training_rows", layout.absolute(r.details["training_rows"]), version))
+    return tables
 
 
 def tree(layout: Layout, record: Record, known: Mapping[str, Record] | None = None) -> dict[str, Record]:
@@ -182,10 +182,10 @@ def _tree(
     layout: Layout, record: Record, known: Mapping[str, Record] | None = None
 ) -> tuple[dict[str, Record], list[str]]:
     records, problems = Records(layout), list[str]()
-    found, waiting = {_id(record): record}, list(record.inputs)
+    reached, waiting = {_id(record): record}, list(record.inputs)
     while waiting:
         ref = waiting.pop()
-        if ref.id in found:
+        if ref.id in reached:
             continue
         try:
             above = (known or {}).get(ref.id) or records.get(ref)
@@ -196,9 +196,9 @@ def _tree(
         if above.digest != ref.digest:
             problems.append(f"{layout.path('records', ref.id)}.json names {above.digest}, but {ref.digest} was read "
                             "from it: restore it from a copy of the data root")
-        found[ref.id] = above
+        reached[ref.id] = above
         waiting += above.inputs
-    return dict(sorted(found.items())), problems
+    return dict(sorted(reached.items())), problems
 
 
 def _rows(
@@ -220,32 +220,32 @@ def _rows(
 
 
 def _constitutions(layout: Layout, records: Iterable[Record], problems: list[str]) -> dict[str, Constitution]:
-    found: dict[str, Constitution] = {}
+    constitutions: dict[str, Constitution] = {}
     for version in sorted({round_of(r.constitution).version for r in records if r.constitution}):
         try:
-            found[version] = Snapshots(layout).load(version)
+            constitutions[version] = Snapshots(layout).load(version)
         except (UnknownVersion, ValidationError) as e:
             problems.append(f"{layout.path(snapshot_name(version))} is missing or damaged: restore it from a "
                             f"copy ({type(e).__name__})")
-    return found
+    return constitutions
 
 
 def _models(layout: Layout, record: Record, problems: list[str]) -> dict[str, str]:
     """Roles and the models that played them, and what a checkpoint was trained from."""
     roles = record.settings.get("models") or {}
-    found = {role: model["source"] for role, model in sorted(roles.items()) if model}
+    models = {role: model["source"] for role, model in sorted(roles.items()) if model}
     if record.asset not in CHECKPOINTS:
-        return found
+        return models
     if not record.number:  # not published yet
-        return found | {k: str(record.details[k]) for k in ("base_name", "base") if k in record.details}
+        return models | {k: str(record.details[k]) for k in ("base_name", "base") if k in record.details}
     folder = layout.absolute(record.path)
     try:
         about = read_about(folder)
-        return found | {"base_name": str(about["base_name"]), "base": str(about["base"]["weights"])}
+        return models | {"base_name": str(about["base_name"]), "base": str(about["base"]["weights"])}
     except (OSError, ValueError, KeyError):
         problems.append(f"{folder / RECORD} is missing or damaged: materialize {record.asset} of {record.partition} "
                         "again")
-        return found
+        return models
 
 
 def _id(record: Record) -> str:

@@ -39,6 +39,6 @@ def read_choice(case: Case, rows: Sequence[Row]) -> float | None:
 
 def _call(messages: Sequence[Message], choices: Sequence[str]) -> Call:
     options = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False))
-    asked = Message(role="user", content=f"{messages[-1]['content']}\n\n{options}\n\n{ASK}")
-    return Call(messages=(*messages[:-1], asked, Message(role="assistant", content=LEAD)),
+    question = Message(role="user", content=f"{messages[-1]['content']}\n\n{options}\n\n{ASK}")
+    return Call(messages=(*messages[:-1], question, Message(role="assistant", content=LEAD)),
                 answers=tuple(LETTERS[: len(choices)]))

@@ -59,13 +59,13 @@ class Drawn:
 def draw(suites: Sequence[Suite], training: Sequence[str], *, limit: int) -> Drawn:
     """At most ``limit`` items of each suite in each mode. ``training``: normalized texts of training prompts."""
     seen = near_training([c.text for s in suites for c in s.cases], training)
-    asked = {s.name: list(_items(s, [c for c in s.cases if c.text not in seen], limit)) for s in suites}
-    wrapped = {_wording(i) for items in asked.values() for i in items if i.template}
-    known = near_training(sorted(wrapped), training)
+    drawn = {s.name: list(_items(s, [c for c in s.cases if c.text not in seen], limit)) for s in suites}
+    wrapped = {_wording(i) for items in drawn.values() for i in items if i.template}
+    near = near_training(sorted(wrapped), training)
     items, counts = list[Item](), dict[str, Counts]()
     for suite in suites:
-        left = [i for i in asked[suite.name] if not (i.template and _wording(i) in known)]
-        repeated = {(i.case_id, i.template) for i in asked[suite.name]} - {(i.case_id, i.template) for i in left}
+        left = [i for i in drawn[suite.name] if not (i.template and _wording(i) in near)]
+        repeated = {(i.case_id, i.template) for i in drawn[suite.name]} - {(i.case_id, i.template) for i in left}
         counts[suite.name] = Counts(
             cases=len(suite.cases), asked=len(left), rejected=len(suite.rejects), skipped=suite.skipped,
             repeats=suite.repeats, in_training=sum(c.text in seen for c in suite.cases) + len(repeated))
@@ -75,17 +75,17 @@ def draw(suites: Sequence[Suite], training: Sequence[str], *, limit: int) -> Dra
 
 def near_training(texts: Sequence[str], training: Sequence[str]) -> set[str]:
     """Those of ``texts`` that are equal or nearly equal to one of ``training``; all are normalized."""
-    own = list(dict.fromkeys(texts))
-    if not own:
+    distinct = list(dict.fromkeys(texts))
+    if not distinct:
         return set()
     # Near texts differ in length by 1 : 0.74 at most: most training prompts are too short to be near a wrapped one.
-    shortest, longest = min(map(len, own)) * 0.73, max(map(len, own)) / 0.73
+    shortest, longest = min(map(len, distinct)) * 0.73, max(map(len, distinct)) / 0.73
     others = [t for t in dict.fromkeys(training) if shortest <= len(t) <= longest]
     if not others:
         return set()
-    trained = np.array([False] * len(own) + [True] * len(others), dtype=bool)
-    hits = Near([*own, *others]).across(trained)
-    return {own[i] for i in hits}
+    trained = np.array([False] * len(distinct) + [True] * len(others), dtype=bool)
+    hits = Near([*distinct, *others]).across(trained)
+    return {distinct[i] for i in hits}
 
 
 def _items(suite: Suite, cases: Sequence[Case], limit: int) -> Iterator[Item]:
@@ -109,8 +109,8 @@ def _asked(suite: Suite, case: Case, template: Template | None, safety: bool) ->
     if template:
         turns[-1] = Message(role="user", content=template.wrap(turns[-1]["content"]))
     if safety:
-        own = turns.pop(0)["content"] if turns[0]["role"] == "system" else ""
-        turns.insert(0, Message(role="system", content=f"{suite.spec.safety_prompt}\n\n{own}".strip()))
+        system = turns.pop(0)["content"] if turns[0]["role"] == "system" else ""
+        turns.insert(0, Message(role="system", content=f"{suite.spec.safety_prompt}\n\n{system}".strip()))
     return tuple(turns)
 
 

@@ -109,12 +109,12 @@ def _plain(name: str) -> bool:
 
 def _beside(path: Path, name: str) -> Path:
     """A file in the suite's folder; a link that leads out of it is refused."""
-    found = path.parent / name
-    if not found.resolve().is_relative_to(path.parent.resolve()):
+    file = path.parent / name
+    if not file.resolve().is_relative_to(path.parent.resolve()):
         raise _error(path, f"{name!r} is a link that leads out of {path.parent}: copy the file into the folder")
-    if not found.is_file():
-        raise _error(path, f"there is no file {found}: put it beside the suite's file")
-    return found
+    if not file.is_file():
+        raise _error(path, f"there is no file {file}: put it beside the suite's file")
+    return file
 
 
 def _raws(path: Path, spec: SuiteFile) -> Iterator[Raw]:
@@ -126,18 +126,18 @@ def _raws(path: Path, spec: SuiteFile) -> Iterator[Raw]:
 def _templates(path: Path, spec: SuiteFile) -> tuple[Template, ...]:
     if spec.templates_file is None:
         return spec.templates
-    file, found, said = _beside(path, spec.templates_file), list[Template](), dict[str, str]()
+    file, templates, texts = _beside(path, spec.templates_file), list[Template](), dict[str, str]()
     for raw in raw_rows(file, ("id", "template")):
         try:
             template = _template(raw)
         except RowFault as fault:
             raise _error(path, f"{raw.source}:{raw.line}: {fault}") from None
-        if said.setdefault(template.id, template.template) != template.template:
+        if texts.setdefault(template.id, template.template) != template.template:
             raise _error(path, f"{raw.source}:{raw.line}: '{template.id}' is the id of an earlier template")
-        found.append(template)
-    if not found:
+        templates.append(template)
+    if not templates:
         raise _error(path, f"{file} has no template: each line needs 'template', with {PLACE} where the request goes")
-    return tuple(found)
+    return tuple(templates)
 
 
 def _template(raw: Raw) -> Template:

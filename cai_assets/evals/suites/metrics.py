@@ -49,15 +49,15 @@ def suite_metrics(
     of: defaultdict[tuple[str, str], dict[str, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for row in rows.iter_rows(named=True):
         of[row["suite"], row["mode"]][row["policy"]].append(row)
-    found, known = list[dict[str, Any]](), suite_measures()
+    metrics, measures = list[dict[str, Any]](), suite_measures()
     for suite in suites:
         modes = {str(m): of[suite.name, m] for m in suite.spec.asked_modes}
-        found += _of_suite(suite, measures_on(suite.kind, known), modes, policies, enough, confidence)
+        metrics += _of_suite(suite, measures_on(suite.kind, measures), modes, policies, enough, confidence)
     attacks = [of[s.name, m] for s in suites if s.kind in ATTACKS for m in s.spec.asked_modes]
     if attacks:
-        pooled = Group(POOLED, ATTACK, "all", measures_on(ATTACK, known), "compliance", _together(attacks, policies))
-        found += measured(pooled, policies, enough, confidence)
-    return pl.DataFrame(found, schema=SUITE_METRICS)
+        pooled = Group(POOLED, ATTACK, "all", measures_on(ATTACK, measures), "compliance", _together(attacks, policies))
+        metrics += measured(pooled, policies, enough, confidence)
+    return pl.DataFrame(metrics, schema=SUITE_METRICS)
 
 
 def _of_suite(
@@ -84,38 +84,38 @@ def measured(group: Group, policies: Sequence[str], enough: int, confidence: flo
 def _metric(group: Group, policy: str, measure: str, enough: int, confidence: float) -> dict[str, Any]:
     rows, declared = group.rows.get(policy, ()), group.measures[measure]
     column, better = declared.column_as(measure), declared.better[group.kind]
-    known = [r for r in rows if r[column] is not None]
+    graded = [r for r in rows if r[column] is not None]
     bounds = (0.0, 1.0) if declared.rate else None
-    value = clustered_mean([float(r[column]) for r in known], [r["behaviour"] for r in known], confidence,
+    value = clustered_mean([float(r[column]) for r in graded], [r["behaviour"] for r in graded], confidence,
                            bounds=bounds)
     delta = Estimate(None, 0)
     if policy != BASE:
-        delta = clustered_difference(*_paired(known, group.rows.get(BASE, ()), column), confidence,
+        delta = clustered_difference(*_paired(graded, group.rows.get(BASE, ()), column), confidence,
                                      bounds=bounds and (-1.0, 1.0))
     verdict = told(delta, enough=enough, better=better) if better and policy != BASE else ""
     failed = sum(r["status"] == "failed" for r in rows)
     return {
         "policy": policy, "suite": group.suite, "kind": group.kind, "mode": group.mode, "measure": measure,
         "headline": measure == group.headline, "better": better, "value": value.value, "low": value.low,
-        "high": value.high, "n": value.n, "ungraded": len(rows) - failed - len(known), "failed": failed,
+        "high": value.high, "n": value.n, "ungraded": len(rows) - failed - len(graded), "failed": failed,
         "delta": delta.value, "delta_low": delta.low, "delta_high": delta.high, "delta_n": delta.n, "verdict": verdict,
     }
 
 
 def _paired(rows: Rows, base: Rows, column: str) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """For each side the values of the cases that both have, by request: each case once, its samples averaged."""
-    own, others = _by_case(rows, column), _by_case(base, column)
+    ours, theirs = _by_case(rows, column), _by_case(base, column)
     a: dict[str, list[float]] = {}
     b: dict[str, list[float]] = {}
-    for case in sorted(own.keys() & others.keys()):
-        for side, values in ((a, own[case]), (b, others[case])):
+    for case in sorted(ours.keys() & theirs.keys()):
+        for side, values in ((a, ours[case]), (b, theirs[case])):
             side.setdefault(case[0], []).append(sum(values) / len(values))
     return a, b
 
 
 def _by_case(rows: Rows, column: str) -> dict[tuple[str, ...], list[float]]:
-    found: defaultdict[tuple[str, ...], list[float]] = defaultdict(list)
+    values: defaultdict[tuple[str, ...], list[float]] = defaultdict(list)
     for r in rows:
         if r[column] is not None:
-            found[r["behaviour"], r["suite"], r["mode"], r["case_id"]].append(float(r[column]))
-    return found
+            values[r["behaviour"], r["suite"], r["mode"], r["case_id"]].append(float(r[column]))
+    return values

@@ -33,13 +33,13 @@ def suite_files(folder: Path | None) -> dict[str, Path]:
 
 def read_suites(files: Mapping[str, Path], *, max_chars: int) -> dict[str, Suite | SuiteError]:
     """Every suite, or what is wrong with it."""
-    found: dict[str, Suite | SuiteError] = {}
+    suites: dict[str, Suite | SuiteError] = {}
     for name, path in files.items():
         try:
-            found[name] = load_suite(path, max_chars=max_chars)
+            suites[name] = load_suite(path, max_chars=max_chars)
         except SuiteError as e:
-            found[name] = e
-    return found
+            suites[name] = e
+    return suites
 
 
 def load_suites(folder: Path | None, names: Sequence[str], *, max_chars: int) -> list[Suite]:
@@ -54,8 +54,8 @@ def load_suites(folder: Path | None, names: Sequence[str], *, max_chars: int) ->
             near = difflib.get_close_matches(name, files, n=1)
             advice = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(files)}"
             raise SuitesError(f"evaluation.suites: no suite '{name}' in {folder} or in the package: {advice}")
-    found = read_suites({n: p for n, p in files.items() if not names or n in names}, max_chars=max_chars)
-    bad = [str(e) for e in found.values() if isinstance(e, SuiteError)]
+    suites = read_suites({n: p for n, p in files.items() if not names or n in names}, max_chars=max_chars)
+    bad = [str(e) for e in suites.values() if isinstance(e, SuiteError)]
     if bad:
         raise SuitesError("\n".join([*bad, "'cai suites' lists all; evaluation.suites names those that are to run"]))
-    return [s for s in found.values() if isinstance(s, Suite)]
+    return [s for s in suites.values() if isinstance(s, Suite)]

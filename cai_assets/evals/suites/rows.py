@@ -46,7 +46,7 @@ class Read(NamedTuple):
 def read_cases(raws: Iterator[Raw], spec: SuiteFile, *, max_chars: int) -> Read:
     """The cases of a suite; of equal ones the first. ``max_chars`` bounds a request."""
     cases: dict[str, Case] = {}
-    known: set[str] = set()
+    seen: set[str] = set()
     rejects, skipped, repeats = [], 0, 0
     for raw in raws:
         try:
@@ -55,7 +55,7 @@ def read_cases(raws: Iterator[Raw], spec: SuiteFile, *, max_chars: int) -> Read:
                 skipped += 1
                 continue
             case, same = _case(raw, row, spec, max_chars)
-            if same in known:
+            if same in seen:
                 repeats += 1
                 continue
             if case.case_id in cases:
@@ -63,7 +63,7 @@ def read_cases(raws: Iterator[Raw], spec: SuiteFile, *, max_chars: int) -> Read:
         except RowFault as fault:
             rejects.append(Reject(f"{raw.source}:{raw.line}", str(fault), excerpt(raw)))
         else:
-            known.add(same)
+            seen.add(same)
             cases[case.case_id] = case
     return Read(tuple(cases.values()), tuple(rejects), skipped, repeats)
 
@@ -148,16 +148,16 @@ def _columns(row: Mapping[str, object]) -> str:
     return "the columns are " + ", ".join(printable(str(name))[:60] for name in list(row)[:20])
 
 
-def _messages(asked: object, context: object, row: Mapping[str, object]) -> list[Message]:
+def _messages(request: object, context: object, row: Mapping[str, object]) -> list[Message]:
     """The conversation up to the turn that is to be answered."""
-    if asked is None:
+    if request is None:
         raise RowFault(f"no request; {_columns(row)}: say with 'columns: {{prompt: NAME}}' which one has it")
-    if isinstance(asked, list):
-        turns = [message_of(turn, f"turn {i + 1}") for i, turn in enumerate(asked)]
-    elif isinstance(asked, str):
-        turns = list(transcript_turns(asked) or (Message(role="user", content=asked),))
+    if isinstance(request, list):
+        turns = [message_of(turn, f"turn {i + 1}") for i, turn in enumerate(request)]
+    elif isinstance(request, str):
+        turns = list(transcript_turns(request) or (Message(role="user", content=request),))
     else:
-        raise RowFault(f"the request must be text or messages, found {str(asked)[:40]!r}")
+        raise RowFault(f"the request must be text or messages, found {str(request)[:40]!r}")
     while turns and turns[-1]["role"] == "assistant":
         turns.pop()
     if turns and isinstance(context, str):

@@ -46,16 +46,16 @@ def answers_of(
     items: Sequence[Item], *, complete: Completer, policy: str, samples: range, sampling: Sampling
 ) -> list[Answer]:
     """One answer for each item and sample; for an ability item one in all, for nothing is sampled there."""
-    asked = [(item, sample, calls) for item in items for sample, calls in _calls(item, samples, sampling)]
-    rows = iter(complete(RESPOND, [call for _, _, calls in asked for call in calls], what=f"{policy}: suites"))
-    return [_answer(policy, item, sample, [next(rows) for _ in calls]) for item, sample, calls in asked]
+    requests = [(item, sample, calls) for item in items for sample, calls in _calls(item, samples, sampling)]
+    rows = iter(complete(RESPOND, [call for _, _, calls in requests for call in calls], what=f"{policy}: suites"))
+    return [_answer(policy, item, sample, [next(rows) for _ in calls]) for item, sample, calls in requests]
 
 
 def verdicts_of(answers: Sequence[Answer], *, ask: Ask, style: Style) -> list[YesNo | None]:
     """The judge's answer to QUESTION for each answer that has a text, in both orders of the options."""
     questions = [Asked(a.item.case.messages, a.whole, QUESTION) for a in answers if a.whole is not None]
-    found = iter(ask_yes_no(questions, ask=ask, style=style))
-    return [None if a.whole is None else next(found) for a in answers]
+    verdicts = iter(ask_yes_no(questions, ask=ask, style=style))
+    return [None if a.whole is None else next(verdicts) for a in answers]
 
 
 def _calls(item: Item, samples: range, sampling: Sampling) -> Iterator[tuple[int, list[Call]]]:

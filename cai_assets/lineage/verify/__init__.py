@@ -21,9 +21,9 @@ from cai_assets.store.records import Record
 def verify(layout: Layout) -> list[Problem]:
     """Everything that is wrong under a data root. Reads every byte once. Memory: the largest table."""
     records: dict[str, Record] = {}
-    found = [*read_records(layout, records), *snapshots(layout), *tables(layout, records)]
-    found += [*checkpoints(layout, records), *pages(layout, records), *_models(layout)]
-    return [*found, *shards(layout), *calls(layout, records)]
+    problems = [*read_records(layout, records), *snapshots(layout), *tables(layout, records)]
+    problems += [*checkpoints(layout, records), *pages(layout, records), *_models(layout)]
+    return [*problems, *shards(layout), *calls(layout, records)]
 
 
 def _models(layout: Layout) -> list[Problem]:

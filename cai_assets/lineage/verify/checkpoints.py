@@ -45,15 +45,15 @@ def checkpoint_problems(folder: Path) -> list[Problem]:
         sealed = record.get("seal", seal(record))
     except (OSError, ValueError, KeyError, TypeError) as e:
         return [Problem("checkpoint", str(path), f"is missing or cannot be read: {first(e)}", again)]
-    found = [p for p in _listed(folder, listed, RECORD, again) if p.path != str(path)]
+    problems = [p for p in _listed(folder, listed, RECORD, again) if p.path != str(path)]
     if sealed != seal(record):
-        found.append(Problem("checkpoint", str(path), "does not say what was written", again))
+        problems.append(Problem("checkpoint", str(path), "does not say what was written", again))
     if key.partition(":")[2] != folder.name and (folder.parent.parent.name == "checkpoints"):
-        found.append(Problem("checkpoint", str(path), f"says it is {key}", again))
+        problems.append(Problem("checkpoint", str(path), f"says it is {key}", again))
     stored = folders.read(folder, "metrics.json")
     if stored is not None and is_json(stored) and json.loads(stored) != metrics:
-        found.append(Problem("checkpoint", str(path), "gives other metrics than metrics.json", again))
-    return found
+        problems.append(Problem("checkpoint", str(path), "gives other metrics than metrics.json", again))
+    return problems
 
 
 def folder_problems(folder: Path) -> list[Problem]:

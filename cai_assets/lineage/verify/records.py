@@ -14,8 +14,8 @@ from cai_assets.versions.rounds import round_of
 from cai_assets.versions.snapshots import FOLDER, ORDER, parse_snapshot, snapshot_name
 
 
-def read_records(layout: Layout, found: dict[str, Record]) -> Iterator[Problem]:
-    """Load every record into ``found``; then check what they say of each other."""
+def read_records(layout: Layout, loaded: dict[str, Record]) -> Iterator[Problem]:
+    """Load every record into ``loaded``; then check what they say of each other."""
     for stored in Records(layout).names():
         path = layout.path(stored)
         try:
@@ -29,19 +29,19 @@ def read_records(layout: Layout, found: dict[str, Record]) -> Iterator[Problem]:
         if not record.intact:
             yield Problem("record", str(path), "does not say what was written", RESTORE)
             continue
-        found[record.ref.id] = record
-    for name, record in found.items():
-        yield from _said(layout, name, record, found)
+        loaded[record.ref.id] = record
+    for name, record in loaded.items():
+        yield from _said(layout, name, record, loaded)
 
 
-def _said(layout: Layout, name: str, record: Record, found: dict[str, Record]) -> Iterator[Problem]:
+def _said(layout: Layout, name: str, record: Record, loaded: dict[str, Record]) -> Iterator[Problem]:
     path = str(layout.path("records", f"{name}.json"))
     for ref in record.inputs:
         above = layout.path("records", f"{ref.id}.json")
         if not Records(layout).has(ref):
             yield Problem("record", str(above), f"is missing, and {name} was made from it", RESTORE)
-        elif ref.id in found and found[ref.id].digest != ref.digest:
-            yield Problem("record", str(above), f"names {found[ref.id].digest}, and {name} read {ref.digest} from it",
+        elif ref.id in loaded and loaded[ref.id].digest != ref.digest:
+            yield Problem("record", str(above), f"names {loaded[ref.id].digest}, and {name} read {ref.digest} from it",
                           f"{RESTORE}; or {path}, if that one was changed")
     if record.constitution:
         snapshot = snapshot_name(record.constitution)

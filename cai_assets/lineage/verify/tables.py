@@ -39,12 +39,12 @@ def tables(layout: Layout, records: Mapping[str, Record]) -> Iterator[Problem]:
             continue
         try:
             frame = read_parquet(path)
-            found = table_digest(frame)
+            digest = table_digest(frame)
         except StoreCorrupt as e:
             yield Problem("table", str(path), f"cannot be read{used}: {e}", f"move it away and {again}")
             continue
-        if found.partition(":")[2] != path.stem:
-            yield Problem("table", str(path), f"has the content of {found}{used}", f"move it away and {again}")
+        if digest.partition(":")[2] != path.stem:
+            yield Problem("table", str(path), f"has the content of {digest}{used}", f"move it away and {again}")
         elif other_bytes(path, frame):
             yield Problem("table", str(path), f"holds its rows, but bytes around them were changed{used}",
                           f"move it away and {again}")

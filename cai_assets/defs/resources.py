@@ -14,7 +14,7 @@ from cai_assets.pipeline.project import Project
 
 
 class ProjectResource(dg.ConfigurableResource[Project]):
-    """Opens the project for one run: one engine at a time, given back when the run ends.
+    """Opens the project for one run: its engines are given back when the run ends.
 
     ``overrides`` are settings as in the settings file, such as ``{"rl": {"beta": 0.1}}``; ``scale`` is the dial.
     An unknown key is an error.

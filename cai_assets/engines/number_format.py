@@ -33,6 +33,7 @@ class Device(NamedTuple):
 
     name: str
     multiplies: tuple[Format, ...]
+    accelerator: bool = False
 
 
 def number_format(wanted: str = "auto") -> NumberFormat:
@@ -75,8 +76,8 @@ def torch_device() -> Device | None:
 
 def gpu(name: str, capability: tuple[int, int]) -> Device:
     """A GPU by its compute capability."""
-    return Device(name, ("bfloat16", "float16", "float32") if capability >= BFLOAT16_CAPABILITY
-                  else ("float16", "float32"))
+    newer: tuple[Format, ...] = ("bfloat16",) if capability >= BFLOAT16_CAPABILITY else ()
+    return Device(name, (*newer, "float16", "float32"), accelerator=True)
 
 
 def cpu(flags: frozenset[str]) -> Device:

@@ -1,7 +1,7 @@
-"""Hands out engines, and sees to it that at most one of them holds weights in this process.
+"""Hands out engines, and sees to it that those that hold weights fit into memory.
 
-An engine is cheap until it runs. Running one closes the one that ran before, so memory holds one model
-whatever the order of the stages; engines of servers and scripted ones hold nothing and stay.
+An engine is cheap until it runs. It then stays loaded beside others while there is room for it (``memory.py``): on an
+accelerator one at a time, whatever the order of the stages. Engines of servers and scripted ones hold nothing.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from cai_assets.engines.memory import has_room
 from cai_assets.engines.models import EngineLost, LocalModel, check_folder, identify, prepare
 from cai_assets.engines.number_format import number_format
 from cai_assets.engines.protocol import Engine, ModelIdentity, Request, Result
@@ -32,7 +33,7 @@ class EnginePool:
         self.settings = settings
         self.layout = layout
         self._engines: dict[str, Engine] = {}
-        self._resident: _InProcess | None = None
+        self._resident: list[_InProcess] = []  # that hold weights, the one that ran last at the end
 
     def open(self, model: Model) -> Engine:
         """The engine of a model setting. Raise ModelError if the model cannot be used."""
@@ -53,15 +54,18 @@ class EnginePool:
         for engine in self._engines.values():
             engine.close()
         self._engines.clear()
-        self._resident = None
+        self._resident.clear()
 
     def make_room_for(self, engine: _InProcess) -> None:
-        """Close the engine that holds weights, unless it is this one. Raise EngineLost if a run is going on."""
-        if self._resident is not None and self._resident.running:
+        """Close engines that hold weights until this one fits beside them. Raise EngineLost if a run is going on."""
+        if any(other.running for other in self._resident):
             raise EngineLost("another run is going on in this process; finish or close it before starting the next")
-        if self._resident is not None and self._resident is not engine:
-            self._resident.close()
-        self._resident = engine
+        if engine in self._resident:
+            self._resident.remove(engine)
+        else:
+            while self._resident and not has_room(engine.path, self.settings.engine):
+                self._resident.pop(0).close()
+        self._resident.append(engine)
 
     def _make(self, model: Model) -> Engine:
         name = resolve_backend(model)
@@ -83,13 +87,14 @@ class EnginePool:
         resolved = {"dtype": number_format(self.settings.engine.dtype).dtype}
         engine: Engine = load(BACKENDS[backend].factory)(
             model.path, model.identity.model_copy(update=resolved), self.settings.engine.model_copy(update=resolved))
-        return _InProcess(engine, self, backend)
+        return _InProcess(engine, self, backend, model.path)
 
 
 class _InProcess:
     """An engine that makes room before it loads."""
 
-    def __init__(self, engine: Engine, pool: EnginePool, backend: str) -> None:
+    def __init__(self, engine: Engine, pool: EnginePool, backend: str, path: Path) -> None:
+        self.path = path
         self._engine = engine
         self._pool = pool
         self._backend = backend

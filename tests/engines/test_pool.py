@@ -1,4 +1,4 @@
-"""One engine in memory at a time, and the backend that was asked for."""
+"""Engines in memory that fit there, and the backend that was asked for."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from cai_assets.engines import memory
 from cai_assets.engines.models import EngineLost, ModelError
-from cai_assets.engines.number_format import number_format
+from cai_assets.engines.number_format import Device, gpu, number_format
 from cai_assets.engines.pool import EnginePool, resolve_backend
 from cai_assets.engines.protocol import Call, Engine, ModelIdentity, Request, Result, Sampling
 from cai_assets.registry.base import load
@@ -64,7 +65,14 @@ def make(tmp_path: Path, **models: Any) -> EnginePool:
     return EnginePool(load_settings({"models": models}, environment={}), Layout(tmp_path / "data"))
 
 
-def test_at_most_one_engine_is_in_memory(tmp_path: Path, heavy: type[Heavy]) -> None:
+@pytest.mark.parametrize("why", ["little memory", "an accelerator"])
+def test_at_most_one_engine_is_in_memory(
+    why: str, tmp_path: Path, heavy: type[Heavy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if why == "little memory":
+        monkeypatch.setattr(memory, "available", lambda: memory.LEFT)
+    else:
+        monkeypatch.setattr(memory, "device", lambda: gpu("H200", (9, 0)))
     pool = make(tmp_path, generator=str(folder(tmp_path / "base", b"1")))
     base = pool.open(pool.settings.models.generator)
     trained = pool.open_checkpoint(folder(tmp_path / "trained", b"2"))
@@ -75,6 +83,37 @@ def test_at_most_one_engine_is_in_memory(tmp_path: Path, heavy: type[Heavy]) -> 
     assert heavy.most == 1
     pool.close()
     assert heavy.alive == set()
+
+
+def test_engines_stay_while_there_is_room_and_the_one_that_ran_longest_ago_goes_first(
+    tmp_path: Path, heavy: type[Heavy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "device", lambda: Device("a processor", ("float32",)))
+    need = memory.LEFT + memory.GIB + 1
+    monkeypatch.setattr(memory, "available", lambda: need + 100 * (2 - len(heavy.alive)))
+    pool = make(tmp_path, generator=str(folder(tmp_path / "base", b"1")))
+    base = pool.open(pool.settings.models.generator)
+    one, two = (pool.open_checkpoint(folder(tmp_path / name, name.encode())) for name in ("one", "two"))
+    alive = []
+    for engine in (base, one, base, two):
+        list(engine.run(REQUESTS))
+        alive.append({path.name for path in heavy.alive})
+    assert alive == [{"base"}, {"base", "one"}, {"base", "one"}, {"base", "two"}]
+    pool.close()
+    assert heavy.alive == set()
+
+
+def test_what_is_available_is_bounded_by_the_machine_and_by_the_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "GROUP", tmp_path)
+    machine = memory.available()
+    assert machine > 0
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.current").write_text("400\n")
+    assert memory.available() == 600
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.available() > 600
 
 
 def test_an_engine_is_made_once_per_model(tmp_path: Path, heavy: type[Heavy]) -> None:

@@ -33,7 +33,7 @@ OTHERS = {
     "a file or folder that a person names": """
         cli/common.py::resolve_version cli/export.py::lineage cli/lint.py::_constitutions cli/lint.py::_lint
         cli/lint.py::_tests cli/lint.py::_prompts cli/lint.py::_files cli/measures.py::_constitution
-        cli/redteam.py::breaks cli/redteam.py::accept_ cli/test.py::_asked cli/versions.py::_either
+        cli/redteam.py::breaks cli/redteam.py::accept_ cli/test.py::_under_test cli/versions.py::_either
         constitution/file_text.py::read_bytes evals/review_file.py::read_review evals/suites/load.py::_beside
         evals/suites/registry.py::suite_files evals/suites/rows.py::raw_rows evals/suites/rows.py::_csv
         export/provenance.py::verify inspect_bridge/rows.py::_checkpoint lineage/targets.py::checkpoint_folder
@@ -47,7 +47,7 @@ OTHERS = {
     "a model's folder, wherever it lies": """
         engines/models.py::prepare engines/models.py::check_folder engines/models.py::_weights_digest
         engines/models.py::identify_tokenizer engines/models.py::_gguf_file engines/models.py::_template
-        engines/models.py::_json engines/scripted.py::of_checkpoint""",
+        engines/models.py::_json engines/memory.py::has_room engines/scripted.py::of_checkpoint""",
     "the work folder of the training process, a local path from the store": """
         defs/launch.py::train defs/launch.py::_job defs/launch.py::_run train/__main__.py::main
         train/__main__.py::run_job
@@ -59,7 +59,8 @@ OTHERS = {
     "a file of this package": """
         constitution/cases_schema.py:: constitution/schema.py:: export/dataset_card.py::dataset_card
         export/provenance.py::problems reports/cards.py::model_card""",
-    "what the system says of this machine": "engines/number_format.py::device engines/number_format.py::_flags",
+    "what the system says of this machine": """
+        engines/number_format.py::device engines/number_format.py::_flags engines/memory.py::_read""",
     "Dagster's home": "defs/execute.py::use_project_home",
 }
 

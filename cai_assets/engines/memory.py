@@ -1,0 +1,45 @@
+"""Whether a model may stay in memory beside others: to start its engine again takes seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cai_assets import settings
+from cai_assets.engines.number_format import device
+
+GIB = 2**30
+COPIES = 4  # bfloat16 files become float32 weights, and are read beside them
+LEFT = 4 * GIB  # for everything else on the machine
+GROUP = Path("/sys/fs/cgroup")
+
+
+def has_room(path: Path, engine: settings.Engine) -> bool:
+    """Whether the model in this folder fits beside those that are loaded; never on an accelerator, whose memory vLLM
+    takes as a whole."""
+    if device().accelerator:
+        return False
+    weights = sum(file.stat().st_size for file in path.glob("*.safetensors"))
+    return available() > COPIES * weights + engine.cpu_kv_cache_gib * GIB + LEFT
+
+
+def available() -> int:
+    """Bytes that can be taken without swapping, by Linux and by the limit of this container; 0 where neither says."""
+    system, group = _available_to_the_system(), _left_in_the_group()
+    return min((n for n in (system, group) if n is not None), default=0)
+
+
+def _available_to_the_system() -> int | None:
+    lines = _read(Path("/proc/meminfo")).splitlines()
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _left_in_the_group() -> int | None:
+    limit, used = (_read(GROUP / name).strip() for name in ("memory.max", "memory.current"))
+    return int(limit) - int(used) if limit.isdecimal() and used.isdecimal() else None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""

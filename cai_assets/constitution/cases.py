@@ -46,8 +46,8 @@ def bounded(pattern: str) -> str:
     try:
         pl.Series([""]).str.contains(pattern)
     except pl.exceptions.ComputeError as e:
-        found = re.search(r"^error: (.+)$", str(e), re.MULTILINE)
-        reason = found[1] if found else "it is too large"
+        match = re.search(r"^error: (.+)$", str(e), re.MULTILINE)
+        reason = match[1] if match else "it is too large"
         raise ValueError(f"'match' is no regular expression that can be used here: {reason}") from None
     return pattern
 

@@ -57,14 +57,14 @@ def without(c: Constitution, principle_id: str, seed: int = 0) -> Derived:
 
     A principle with an ``evaluation`` request goes on judging.
     """
-    own = [use for use in TRAINS if getattr(c.principle(principle_id), use) is not None]
-    if not own:
+    uses = [use for use in TRAINS if getattr(c.principle(principle_id), use) is not None]
+    if not uses:
         raise CannotDerive(f"{principle_id} judges finished policies and trains nothing: there is nothing to leave out")
-    kept = tuple(use for use in own if len(c.taking_part(use)) == 1)
-    if len(kept) == len(own):
-        raise CannotDerive(f"{principle_id} is the only principle for {' and for '.join(own)}: without it nothing "
+    kept = tuple(use for use in uses if len(c.taking_part(use)) == 1)
+    if len(kept) == len(uses):
+        raise CannotDerive(f"{principle_id} is the only principle for {' and for '.join(uses)}: without it nothing "
                            "could be trained")
-    gone = [use for use in own if use not in kept]
+    gone = [use for use in uses if use not in kept]
     rest = [_stripped(p, gone) if p.id == principle_id else p for p in c.principles]
     return _derived(c, "without", principle_id, seed, rest, kept)
 
@@ -105,14 +105,14 @@ def family(
     """
     kinds: tuple[Kind, ...] = ("without", "only") if alone else ("without",)
     wanted = dict.fromkeys([c.principle(i).id for i in principles] or [p.id for p in c.principles])
-    found, why = [], []
+    derived, why = [], []
     for kind in kinds:
         for principle in wanted:
             try:
-                found += [derive(c, kind, principle, seed) for seed in range(seeds)]
+                derived += [derive(c, kind, principle, seed) for seed in range(seeds)]
             except CannotDerive as e:
                 why.append(f"{kind} {principle}: {e}")
-    return [again(c, seed) for seed in range(1, max(seeds, 2 if null else 1))] + found, why
+    return [again(c, seed) for seed in range(1, max(seeds, 2 if null else 1))] + derived, why
 
 
 def _stripped(p: Principle, uses: list[Use] | tuple[Use, ...]) -> Principle | None:
@@ -130,8 +130,8 @@ def _derived(
     parts += [f"seed-{seed}"] if seed else []
     what = f"{kind} {principle!r}" if principle else kind
     text = f"{c.name} {c.version} {what}, derived to see what a principle does."
-    made = c.model_copy(update={"name": _name(c, parts), "description": text, "principles": left})
-    return Derived(kind, principle, seed, made, kept)
+    variant = c.model_copy(update={"name": _name(c, parts), "description": text, "principles": left})
+    return Derived(kind, principle, seed, variant, kept)
 
 
 def _name(c: Constitution, parts: list[str]) -> str:

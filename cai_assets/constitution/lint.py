@@ -55,14 +55,14 @@ def lint(c: Constitution, *, draws: Sequence[Draws] = ()) -> list[Finding]:
     """All findings, by kind of check, then in file order. ``draws``: what the principles are drawn for, if known."""
     checks: tuple[Callable[[Constitution], Iterator[Finding]], ...] = (
         _duplicates, _contradictions, _missing_requests, _balance, _rarely_drawn, _long_texts, _few_shots)
-    found = [finding for check in checks for finding in check(c)]
-    return [*found, *(finding for d in draws for finding in _never_drawn(c, d))]
+    findings = [finding for check in checks for finding in check(c)]
+    return [*findings, *(finding for d in draws for finding in _never_drawn(c, d))]
 
 
 def lint_cases(c: Constitution, cases: Cases) -> list[Finding]:
     """What the tests leave out. That every case names a principle of ``c`` is for the loader to say."""
-    found = [finding for case in cases.cases for finding in _idle(case, c.principle(case.principle))]
-    return [*found, *(Finding("note", i, "no case of the tests names it") for i in cases.untested(c))]
+    findings = [finding for case in cases.cases for finding in _idle(case, c.principle(case.principle))]
+    return [*findings, *(Finding("note", i, "no case of the tests names it") for i in cases.untested(c))]
 
 
 def _duplicates(c: Constitution) -> Iterator[Finding]:

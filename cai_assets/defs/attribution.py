@@ -37,17 +37,17 @@ def attribution(context: dg.AssetExecutionContext, project: dg.ResourceParam[Pro
     for above in ASSETS["attribution"].reads:
         run.note(above)
     try:
-        found = gather(project, context.partition_key)
+        gathered = gather(project, context.partition_key)
     except NoEffects as e:
         return store_table(run, "attribution", pl.DataFrame(schema=ATTRIBUTION), metadata={
             "note": f"Nothing to compare: {e}"})
-    for record in found.records:
+    for record in gathered.records:
         run.using(record)
-    path = beside(run, "attribution_effects", found.effects)
-    frame = pl.DataFrame([_row(found, e) for e in found.entries], schema=ATTRIBUTION)
+    path = beside(run, "attribution_effects", gathered.effects)
+    frame = pl.DataFrame([_row(gathered, e) for e in gathered.entries], schema=ATTRIBUTION)
     return store_table(run, "attribution", frame, details={"effects": path}, metadata={
-        **attribution_metadata(found), "effects_file": file_of(run, path),
-        "page": dg.MetadataValue.path(str(save(project.layout, found)))})
+        **attribution_metadata(gathered), "effects_file": file_of(run, path),
+        "page": dg.MetadataValue.path(str(save(project.layout, gathered)))})
 
 
 def _row(attribution: Attribution, e: Entry) -> dict[str, Any]:

@@ -75,9 +75,9 @@ def verdicts(metrics: pl.DataFrame) -> str:
 def _by_policy(metrics: pl.DataFrame, cell: Callable[[dict[str, Any]], str]) -> str:
     lines = []
     for policy in metrics.filter(pl.col("policy") != "reward_model")["policy"].unique(maintain_order=True):
-        found = [metrics.filter(policy=policy, metric=metric, prompts=prompts).to_dicts()
-                 for metric, prompts in HEADLINES.values()]
-        lines.append((Live(policy), *(cell(rows[0]) if rows else None for rows in found)))
+        matching = [metrics.filter(policy=policy, metric=metric, prompts=prompts).to_dicts()
+                    for metric, prompts in HEADLINES.values()]
+        lines.append((Live(policy), *(cell(rows[0]) if rows else None for rows in matching)))
     return table(("policy", *HEADLINES), lines)
 
 

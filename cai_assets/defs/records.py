@@ -49,18 +49,18 @@ class Trained(NamedTuple):
     rows: str
 
 
-def draft(run: Run, made: Content) -> Record:
+def draft(run: Run, content: Content) -> Record:
     """The record of what a run made, not written yet."""
-    usage = made.usage
-    groups = ASSETS[made.asset].settings if made.settings is None else made.settings
+    usage = content.usage
+    groups = ASSETS[content.asset].settings if content.settings is None else content.settings
     return Record(
-        asset=made.asset, partition=run.version, digest=made.digest, path=made.path, inputs=run.inputs,
-        constitution=run.version, rows=made.rows, reused=usage.reused, generated=usage.generated,
+        asset=content.asset, partition=run.version, digest=content.digest, path=content.path, inputs=run.inputs,
+        constitution=run.version, rows=content.rows, reused=usage.reused, generated=usage.generated,
         failed=usage.failed, prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens,
-        seconds=time.monotonic() - run.start if made.seconds is None else made.seconds,
+        seconds=time.monotonic() - run.start if content.seconds is None else content.seconds,
         gpu_seconds=usage.seconds * gpu_count(),
         settings={group: getattr(run.settings, group).model_dump(mode="json") for group in groups},
-        details={"errors": usage.errors, "engine_seconds": usage.seconds, "seed": run.settings.seed, **made.details},
+        details={"errors": usage.errors, "engine_seconds": usage.seconds, "seed": run.settings.seed, **content.details},
         provenance=provenance(), run_id=run.context.run.run_id,
     )
 
@@ -110,18 +110,18 @@ def record_checkpoint(
     details: Mapping[str, Any] | None = None,
 ) -> dg.MaterializeResult[None]:
     """Write the record of a checkpoint; its key is the data version, for training is not bit-reproducible."""
-    found = done.checkpoint
-    known = {"reused_checkpoint": done.reused, "metrics": found.metrics, "training_rows": done.rows,
-             "checkpoint_record": digest_file(found.path / RECORD), **(details or {})}
+    checkpoint = done.checkpoint
+    facts = {"reused_checkpoint": done.reused, "metrics": checkpoint.metrics, "training_rows": done.rows,
+             "checkpoint_record": digest_file(checkpoint.path / RECORD), **(details or {})}
     record = run.project.records.add(draft(run, Content(
-        asset=asset, digest=found.key, path=run.project.layout.relative(found.path), rows=rows,
-        usage=Usage(seconds=done.seconds), details=known)))
+        asset=asset, digest=checkpoint.key, path=run.project.layout.relative(checkpoint.path), rows=rows,
+        usage=Usage(seconds=done.seconds), details=facts)))
     if record.partition:
-        run.context.log_event(reached(record, found))
+        run.context.log_event(reached(record, checkpoint))
     return _result(record, {
-        "checkpoint": dg.MetadataValue.path(str(found.path)), "key": found.key,
+        "checkpoint": dg.MetadataValue.path(str(checkpoint.path)), "key": checkpoint.key,
         "training": "reused" if done.reused else "trained", "training_rows": rows, **metadata,
-        **lineage_metadata(record, found), **cost_metadata(record, run.settings),
+        **lineage_metadata(record, checkpoint), **cost_metadata(record, run.settings),
         **against_plan(record, _plan(run))})
 
 
@@ -129,8 +129,8 @@ def record_snapshot(
     run: Run, digest: str, path: str, *, metadata: Mapping[str, Any], details: Mapping[str, Any]
 ) -> dg.MaterializeResult[None]:
     """Write the record of the constitution asset, whose content is a stored snapshot."""
-    made = Content(asset="constitution", digest=digest, path=path, details=details)
-    return _result(run.project.records.add(draft(run, made)), metadata)
+    content = Content(asset="constitution", digest=digest, path=path, details=details)
+    return _result(run.project.records.add(draft(run, content)), metadata)
 
 
 def _plan(run: Run) -> dict[str, Any] | None:

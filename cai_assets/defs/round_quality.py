@@ -23,11 +23,11 @@ def round_quality(context: dg.AssetExecutionContext, project: dg.ResourceParam[P
     """
     run = Run(context, project)
     wanted = project.settings.evaluation
-    found = measured(evaluation.round_quality(run), enough=wanted.enough, confidence=wanted.confidence)
+    rounds = measured(evaluation.round_quality(run), enough=wanted.enough, confidence=wanted.confidence)
     tables = {name: beside(run, f"round_{name}", frame)
-              for name, frame in (("rows", found.rows), ("texts", found.texts))}
-    return store_table(run, "round_quality", found.metrics, metadata=round_metadata(found),
-                       details={**tables, "chains": found.chains, "of": found.of})
+              for name, frame in (("rows", rounds.rows), ("texts", rounds.texts))}
+    return store_table(run, "round_quality", rounds.metrics, metadata=round_metadata(rounds),
+                       details={**tables, "chains": rounds.chains, "of": rounds.of})
 
 
 def round_metadata(rounds: Rounds) -> dict[str, Any]:

@@ -33,8 +33,8 @@ class MadeInTheSameRun(dg.AutomationCondition[dg.AssetKey]):
             run = record.dagster_run
             return asset in (run.asset_selection or _of_job(run.job_name, view.asset_graph))
 
-        found = await view.compute_latest_run_matches_subset(from_subset=subset, filter_fn=made)
-        return dg.AutomationResult(context, found)
+        latest = await view.compute_latest_run_matches_subset(from_subset=subset, filter_fn=made)
+        return dg.AutomationResult(context, latest)
 
 
 def _of_job(name: str, graph: Any) -> Set[dg.AssetKey]:

@@ -37,9 +37,9 @@ def suite_results(context: dg.AssetExecutionContext, project: dg.ResourceParam[P
     cases = done.cases
     metrics, rows = stages.suite_tables(run.settings, done)
     path = beside(run, "suite_rows", rows)
-    found = {name: {**asdict(c), "digest": s.digest} for s in cases.suites for name, c in cases.drawn.counts.items()
-             if name == s.name}
-    return store_table(run, "suite_results", metrics, details={"rows": path, "suites": found}, metadata={
+    counts = {name: {**asdict(c), "digest": s.digest} for s in cases.suites for name, c in cases.drawn.counts.items()
+              if name == s.name}
+    return store_table(run, "suite_results", metrics, details={"rows": path, "suites": counts}, metadata={
         **suite_metadata(metrics, cases.drawn.counts), "rows_file": file_of(run, path),
         **text_preview(rows, {"policy": "policy", "prompt": "prompt", "response": "response"})})
 

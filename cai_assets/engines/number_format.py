@@ -56,8 +56,8 @@ def product_format(dtype: str) -> Format:
 @lru_cache(maxsize=1)
 def device() -> Device:
     """What models run on in this process; PyTorch is asked, and imported, only where there is an accelerator."""
-    found = any(path for pattern in ACCELERATORS for path in Path("/dev").glob(pattern))
-    return (found and torch_device()) or cpu(_flags())
+    accelerated = any(path for pattern in ACCELERATORS for path in Path("/dev").glob(pattern))
+    return (accelerated and torch_device()) or cpu(_flags())
 
 
 def torch_device() -> Device | None:

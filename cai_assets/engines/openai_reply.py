@@ -84,12 +84,12 @@ def read_reply(request: Request, body: str, model: str, names: Sequence[str]) ->
     raise ValueError(f"the server ended the row with {choice.finish_reason[:EXCERPT]!r}")
 
 
-def _answer_logprobs(found: _Logprobs | None, names: Sequence[str], answers: Sequence[str]) -> tuple[float, ...]:
+def _answer_logprobs(logprobs: _Logprobs | None, names: Sequence[str], answers: Sequence[str]) -> tuple[float, ...]:
     """Sum the probability of every listed token that is the answer up to white space around it."""
-    if found and found.content:
-        listed = [(t.token, t.logprob) for t in found.content[0].top_logprobs]
-    elif found and found.top_logprobs:
-        listed = list(found.top_logprobs[0].items())
+    if logprobs and logprobs.content:
+        listed = [(t.token, t.logprob) for t in logprobs.content[0].top_logprobs]
+    elif logprobs and logprobs.top_logprobs:
+        listed = list(logprobs.top_logprobs[0].items())
     else:
         raise Unusable("the reply carries no logprobs; the server must support them to score answers")
     out = []

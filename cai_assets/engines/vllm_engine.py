@@ -190,8 +190,8 @@ def _result(request: Request, output: Any, templater: Templater) -> Result:
     answer = output.outputs[0]
     counts: dict[str, Any] = {"prompt_tokens": len(output.prompt_token_ids), "completion_tokens": len(answer.token_ids)}
     if request.call.sampling is None:
-        found = answer.logprobs[0]
-        logprobs = tuple(float(found[t].logprob) for t in templater.answer_tokens(request.call.answers))
+        by_token = answer.logprobs[0]
+        logprobs = tuple(float(by_token[t].logprob) for t in templater.answer_tokens(request.call.answers))
         return Result(row_key=request.row_key, finish="score", logprobs=logprobs, **counts)
     if answer.finish_reason not in ("stop", "length"):
         return Result(row_key=request.row_key, error=f"vLLM ended the row with {answer.finish_reason!r}", **counts)

@@ -27,8 +27,8 @@ def samples_of(items: Sequence[Item], indices: range, *, confidence: float) -> I
 
 def case_of(metadata: Mapping[str, Any]) -> Case:
     """The case of a sample."""
-    said = metadata["case"]
-    return Case(**{**said, "messages": tuple(said["messages"]), "choices": tuple(said["choices"])})
+    fields = metadata["case"]
+    return Case(**{**fields, "messages": tuple(fields["messages"]), "choices": tuple(fields["choices"])})
 
 
 def turns(messages: Sequence[Message]) -> list[ChatMessage]:
@@ -49,11 +49,11 @@ def whole_answer(state: TaskState) -> str:
 def _sample(item: Item, index: int, confidence: float) -> Sample:
     case = item.case
     begun: list[Message] = [Message(role="assistant", content=case.prefill)] if case.prefill else []
-    asked = transcript(item.messages) + (f"\n\nAssistant: {case.prefill}" if case.prefill else "")
+    request = transcript(item.messages) + (f"\n\nAssistant: {case.prefill}" if case.prefill else "")
     target = LETTERS[case.answer] if case.answer is not None else ""
     metadata = {
         "suite": item.suite.name, "kind": item.suite.kind, "mode": item.mode, "case_id": item.case_id,
-        "behaviour": case.behaviour, "category": case.category, "sample": index, "asked": asked,
+        "behaviour": case.behaviour, "category": case.category, "sample": index, "asked": request,
         "template": item.template.id if item.template else None, "case": case._asdict(),
         "confidence": confidence,
     }

@@ -89,17 +89,17 @@ def call_config(call: Call) -> GenerateConfig:
 
 def row_of(output: ModelOutput) -> Row:
     """The row that an output was made of. Raise RowFailed for an output of another provider."""
-    said = output.metadata or {}
-    if "row_key" not in said:
+    facts = output.metadata or {}
+    if "row_key" not in facts:
         raise RowFailed(f"{output.model} gives no exact probabilities: use a cai model, such as cai/judge")
-    return Row(said["row_key"], said["status"], output.completion, said["finish"], tuple(said["logprobs"]))
+    return Row(facts["row_key"], facts["status"], output.completion, facts["finish"], tuple(facts["logprobs"]))
 
 
 def _output(model: str, row: Row) -> ModelOutput:
     new = row.status == "generated"  # a reused row costs nothing
     read, written = (row.prompt_tokens, row.completion_tokens) if new else (0, 0)
-    said = {"row_key": row.row_key, "status": row.status, "finish": row.finish, "logprobs": list(row.logprobs)}
+    facts = {"row_key": row.row_key, "status": row.status, "finish": row.finish, "logprobs": list(row.logprobs)}
     message = ChatMessageAssistant(content=row.text or "", model=model, source="generate")
     return ModelOutput(
         model=model, choices=[ChatCompletionChoice(message=message, stop_reason=STOPPED.get(row.finish, "stop"))],
-        usage=ModelUsage(input_tokens=read, output_tokens=written, total_tokens=read + written), metadata=said)
+        usage=ModelUsage(input_tokens=read, output_tokens=written, total_tokens=read + written), metadata=facts)

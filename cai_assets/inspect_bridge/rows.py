@@ -70,9 +70,9 @@ def _checkpoint(project: Project, policy: str) -> Path:
         except RecordMissing as e:
             raise UnknownPolicy(str(e)) from None
         return checkpoint_of(project, record).path
-    found = project.checkpoints.starting_with(policy) if _hex(policy) else []
-    if len(found) == 1:
-        return found[0]
+    folders = project.checkpoints.starting_with(policy) if _hex(policy) else []
+    if len(folders) == 1:
+        return folders[0]
     raise UnknownPolicy(f"no model {policy!r}: give {', '.join(TRAINED)} with @VERSION, {BASE}, one of "
                         "evaluation.others, or a checkpoint's key or folder")
 

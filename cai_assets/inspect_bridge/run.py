@@ -39,11 +39,11 @@ def run_suites(
     suites: Sequence[str], policy: str, *, log_dir: Path, settings: Mapping[str, Any], version: str | None = None
 ) -> list[SuiteLog]:
     """Run each suite on a policy; write one log each. Raise BridgeError."""
-    said = {"settings": dict(settings)}
+    options = {"settings": dict(settings)}
     where = version or policy.partition("@")[2] or None
     try:
-        model = get_model(f"cai/{policy}", memoize=False, **said)  # the environment decides too
-        tasks = [_registry.suite(name=name, version=where, policy=policy, **said) for name in suites]
+        model = get_model(f"cai/{policy}", memoize=False, **options)  # the environment decides too
+        tasks = [_registry.suite(name=name, version=where, policy=policy, **options) for name in suites]
     except CaiError as e:
         raise BridgeError(str(e)) from None
     project, thread = opened(settings)

@@ -33,15 +33,15 @@ def by_request(share: bool = True) -> Metric:
 
     def measure(scores: list[SampleScore]) -> dict[str, float]:
         known = [(s.score.as_float(), s.sample_metadata or {}) for s in scores if not math.isnan(s.score.as_float())]
-        found: dict[str, float] = {}
+        figures: dict[str, float] = {}
         for mode in ("all", *dict.fromkeys(str(about["mode"]) for _, about in known)):
             mine = [(value, about) for value, about in known if mode in ("all", about["mode"])]
             e = clustered_mean([v for v, _ in mine], [str(about["behaviour"]) for _, about in mine],
                                float(known[0][1]["confidence"]) if known else 0.95,
                                bounds=(0.0, 1.0) if share else None)
             ends = {"": e.value, "_low": e.low, "_high": e.high, "_n": float(e.n)}
-            found |= {f"{mode}{end}": math.nan if x is None else x for end, x in ends.items()}
-        return found
+            figures |= {f"{mode}{end}": math.nan if x is None else x for end, x in ends.items()}
+        return figures
 
     return measure
 
@@ -79,9 +79,9 @@ for _name in SUITE_MEASURES.own:  # Inspect finds by name what is made where its
 
 def _by_rule(name: str, measure: SuiteMeasure) -> Scorer:
     async def score(state: TaskState, target: Target) -> Score:
-        said = state.output.completion.strip()
-        value = value_of(name, measure, Answered(said, state.metadata["asked"], case_of(state.metadata)))
-        return Score.unscored(reason="scoring_failed") if value is None else Score(value=float(value), answer=said)
+        text = state.output.completion.strip()
+        value = value_of(name, measure, Answered(text, state.metadata["asked"], case_of(state.metadata)))
+        return Score.unscored(reason="scoring_failed") if value is None else Score(value=float(value), answer=text)
 
     return score
 
@@ -90,27 +90,27 @@ def _by_judge(style: Style) -> Scorer:
     """Unscored where the judge failed. The judge is the model role ``grader``, and must be a cai model."""
 
     async def score(state: TaskState, target: Target) -> Score:
-        asked = Asked(case_of(state.metadata).messages, whole_answer(state), QUESTION)
+        question = Asked(case_of(state.metadata).messages, whole_answer(state), QUESTION)
         grader = get_model(role="grader", default="cai/judge")
         try:
-            rows = [await scored(grader, call) for call in yes_no_calls(asked, style)]
+            rows = [await scored(grader, call) for call in yes_no_calls(question, style)]
         except RowFailed as e:
             return Score.unscored(reason="grader_failed", explanation=str(e))
-        (verdict,) = ask_yes_no([asked], ask=lambda _: rows, style=style)
+        (verdict,) = ask_yes_no([question], ask=lambda _: rows, style=style)
         if verdict.p_yes is None:
             return Score.unscored(reason="grader_failed", explanation=str(verdict))
-        said = {"p_yes": verdict.p_yes, "orders": list(verdict.orders), "row_keys": list(verdict.keys)}
-        return Score(value={"yes": 1.0, "no": 0.0}.get(verdict.word, 0.5), explanation=str(verdict), metadata=said)
+        details = {"p_yes": verdict.p_yes, "orders": list(verdict.orders), "row_keys": list(verdict.keys)}
+        return Score(value={"yes": 1.0, "no": 0.0}.get(verdict.word, 0.5), explanation=str(verdict), metadata=details)
 
     return score
 
 
 def _by_letters() -> Scorer:
     async def score(state: TaskState, target: Target) -> Score:
-        found = read_choice(case_of(state.metadata), [Row(**row) for row in state.metadata[LETTERS_READ]])
-        if found is None:
+        choice = read_choice(case_of(state.metadata), [Row(**row) for row in state.metadata[LETTERS_READ]])
+        if choice is None:
             return Score.unscored(reason="scoring_failed", explanation="the letters' probabilities could not be read")
-        return Score(value=found, answer=state.output.completion)
+        return Score(value=choice, answer=state.output.completion)
 
     return score
 

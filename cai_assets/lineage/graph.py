@@ -117,11 +117,11 @@ def _light(part: Part, index: int, numbers: Numbers, rows: pl.Series | None) -> 
     shape = part.shape
     frame = part.read(["principle_id", "votes", "p_chosen", shape.id, *shape.parents], rows)
     above = [n for n in shape.parents if n in frame.columns]
-    own = {n: e for n, e in (("principle", "principle_id"), ("p_chosen", "p_chosen")) if e in frame.columns}
+    optional = {n: e for n, e in (("principle", "principle_id"), ("p_chosen", "p_chosen")) if e in frame.columns}
     made = frame.select(
         numbers(frame[shape.id]).alias("number"), pl.lit(index, pl.UInt32).alias("part"),
         (pl.int_range(pl.len()) if rows is None else rows).cast(pl.UInt32).alias("position"),
-        *(pl.col(own[n]).cast(LIGHT[n]).alias(n) if n in own else pl.lit(None, LIGHT[n]).alias(n)
+        *(pl.col(optional[n]).cast(LIGHT[n]).alias(n) if n in optional else pl.lit(None, LIGHT[n]).alias(n)
           for n in ("principle", "p_chosen")),
         *((numbers(frame[above[i]]) if i < len(above) else pl.lit(-1, pl.Int32)).alias(f"parent_{i}")
           for i in range(PARENTS)))

@@ -80,11 +80,11 @@ def read_rows(part: Part, rows: pl.Series | None = None, only: Sequence[str] = t
     if table.origins is not None and "origin" in only:
         frame = frame.join(as_struct(read_parquet(table.origins)), on="prompt_id", how="left", maintain_order="left")
     kinds = frame.schema
-    made = {"row_id": pl.col(shape.id), "asset": pl.lit(table.asset), "version": pl.lit(table.version, pl.String),
-            "principle_ids": principles(kinds), "row_keys": _list_of(shape.keys, kinds),
-            "parents": _list_of(shape.parents, kinds),
-            "text": pl.col(str(shape.text)) if kinds.get(shape.text or "") == pl.String else pl.lit(None)}
-    return frame.select(made.get(c, pl.col(c) if c in kinds else pl.lit(None)).cast(ROWS[c]).alias(c) for c in only)
+    columns = {"row_id": pl.col(shape.id), "asset": pl.lit(table.asset), "version": pl.lit(table.version, pl.String),
+               "principle_ids": principles(kinds), "row_keys": _list_of(shape.keys, kinds),
+               "parents": _list_of(shape.parents, kinds),
+               "text": pl.col(str(shape.text)) if kinds.get(shape.text or "") == pl.String else pl.lit(None)}
+    return frame.select(columns.get(c, pl.col(c) if c in kinds else pl.lit(None)).cast(ROWS[c]).alias(c) for c in only)
 
 
 def principles(kinds: Mapping[str, pl.DataType]) -> pl.Expr:

@@ -49,18 +49,18 @@ def read_comparisons(path: Path, *, limit: int | None = None) -> Comparisons:
 
     Raise PromptsError for a file that cannot be read at all.
     """
-    found: dict[str, dict[str, object]] = {}
+    pairs: dict[str, dict[str, object]] = {}
     rejects = []
     for raw in read_files([path], (*COLUMNS, *ANSWERS)):
         try:
             row = _comparison(raw)
-            if row["pair_id"] in found:
+            if row["pair_id"] in pairs:
                 raise RowFault("repeats an earlier comparison")
         except RowFault as fault:
             rejects.append((raw.source, raw.line, str(fault), excerpt(raw)))
         else:
-            found[str(row["pair_id"])] = row
-    frame = pl.DataFrame(list(found.values()), schema=SCHEMA).sort("pair_id").head(limit or len(found))
+            pairs[str(row["pair_id"])] = row
+    frame = pl.DataFrame(list(pairs.values()), schema=SCHEMA).sort("pair_id").head(limit or len(pairs))
     return Comparisons(frame, pl.DataFrame(rejects, schema=REJECTS, orient="row"))
 
 
@@ -70,13 +70,13 @@ def _comparison(raw: Raw) -> dict[str, object]:
     if not isinstance(raw.value, Mapping):
         raise RowFault("expected an object with 'prompt', 'chosen' and 'rejected'")
     row = raw.value
-    asked = any(row.get(k) is not None for k in PROMPT_KEYS)
-    (before, chosen), (other, rejected) = (_reply(v, side, asked) for side, v in _sides(row).items())
+    has_prompt = any(row.get(k) is not None for k in PROMPT_KEYS)
+    (before, chosen), (other, rejected) = (_reply(v, side, has_prompt) for side, v in _sides(row).items())
     if before and other and before != other:
         raise RowFault("chosen and rejected differ before their last turn: they answer different prompts")
     context = before or other
     prompt = check_row(Raw(raw.source, raw.line, _prompt(row, context)), max_chars=sys.maxsize, kind="helpful")
-    if context and asked and context[-1]["content"].strip() != _asked(raw, row):
+    if context and has_prompt and context[-1]["content"].strip() != _asked(raw, row):
         raise RowFault("chosen and rejected answer another prompt than the row's own")
     for text in (chosen, rejected):
         check_text(text)
@@ -98,14 +98,14 @@ def _sides(row: Mapping[str, object]) -> dict[str, object]:
     return {side: row.get(side) for side in ("chosen", "rejected")}
 
 
-def _reply(value: object, side: str, asked: bool) -> tuple[tuple[Message, ...], str]:
+def _reply(value: object, side: str, has_prompt: bool) -> tuple[tuple[Message, ...], str]:
     """The turns before the response (none if the value is the response alone), and the response."""
     if isinstance(value, str):
         transcript = transcript_turns(value)
-        if transcript is None and not asked:
+        if transcript is None and not has_prompt:
             raise RowFault(f"no prompt, and '{side}' is not a transcript of 'Human:' and 'Assistant:' turns")
         whole = transcript and transcript[0]["role"] == "user" and transcript[-1]["role"] == "assistant"
-        turns = transcript if transcript and (whole or not asked) else (Message(role="assistant", content=value),)
+        turns = transcript if transcript and (whole or not has_prompt) else (Message(role="assistant", content=value),)
     elif isinstance(value, list) and value:
         turns = tuple(message_of(turn, f"{side}[{i}]") for i, turn in enumerate(value))
     else:
@@ -128,12 +128,12 @@ def _prompt(row: Mapping[str, object], context: Sequence[Message]) -> dict[str, 
     """The row as a prompt file would have it, without its id: that names the pair."""
     if context:
         return {"messages": list(context)}
-    said = {k: row[k] for k in (*PROMPT_KEYS, "input") if row.get(k) is not None}
-    key = next((k for k in PROMPT_KEYS if k in said), None)
-    text = said.get(key) if key else None
+    prompt = {k: row[k] for k in (*PROMPT_KEYS, "input") if row.get(k) is not None}
+    key = next((k for k in PROMPT_KEYS if k in prompt), None)
+    text = prompt.get(key) if key else None
     turns = transcript_turns(text) if isinstance(text, str) else None
     if turns is None:
-        return said
+        return prompt
     return {"messages": list(turns[:-1] if turns[-1] == {"role": "assistant", "content": ""} else turns)}
 
 

@@ -20,11 +20,11 @@ def draws_of(settings: Settings, prompts: pl.DataFrame) -> list[Draws]:
     red_team = train.filter(kind="red-team")["prompt_id"].to_list()
     held_apart = prompts.filter(split="evaluation")["prompt_id"].to_list()
     rounds = settings.critique.rounds
-    found = [Draws("critique", red_team, f"{len(red_team)} prompts in {rounds} rounds {scale}", rounds)]
+    draws = [Draws("critique", red_team, f"{len(red_team)} prompts in {rounds} rounds {scale}", rounds)]
     if settings.labels.principles == "drawn":
         pairs = _pairs(settings, train)
-        found.append(Draws("preference", pairs, f"{len(pairs)} pairs {scale}"))
-    return [*found, Draws("evaluation", held_apart, f"{len(held_apart)} prompts {scale}")]
+        draws.append(Draws("preference", pairs, f"{len(pairs)} pairs {scale}"))
+    return [*draws, Draws("evaluation", held_apart, f"{len(held_apart)} prompts {scale}")]
 
 
 def _pairs(settings: Settings, train: pl.DataFrame) -> Sequence[str]:

@@ -127,11 +127,11 @@ def conversation(raw: Raw, *, max_chars: int) -> tuple[tuple[Message, ...], str]
         raise raw.value
     if not isinstance(raw.value, Mapping):
         raise RowFault("expected an object with 'messages', or with 'prompt' and 'response'")
-    said = raw.value.get("split")
-    if "evaluation" in (raw.split, one_of(said, SPLITS) if isinstance(said, str) else None):
+    split = raw.value.get("split")
+    if "evaluation" in (raw.split, one_of(split, SPLITS) if isinstance(split, str) else None):
         raise RowFault("its split is for evaluation")
-    asked, answer = _parts(raw.value)
-    messages = check_row(replace(raw, value=asked), max_chars=max_chars, kind="helpful").messages
+    prompt, answer = _parts(raw.value)
+    messages = check_row(replace(raw, value=prompt), max_chars=max_chars, kind="helpful").messages
     try:
         check_text(answer)
     except RowFault as fault:

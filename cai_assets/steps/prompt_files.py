@@ -72,10 +72,10 @@ def words(name: str) -> list[str]:
     return [w for w in re.split(r"[^a-z0-9]+", name.casefold()) if w]
 
 
-def one_of(name: str, known: dict[str, str]) -> str | None:
+def one_of(name: str, label_of: dict[str, str]) -> str | None:
     """What the words of ``name`` mean, or None if they mean nothing or contradict each other."""
-    found = {known[w] for w in words(name) if w in known}
-    return found.pop() if len(found) == 1 else None
+    labels = {label_of[w] for w in words(name) if w in label_of}
+    return labels.pop() if len(labels) == 1 else None
 
 
 def _read_folder(folder: Path, columns: Sequence[str]) -> Iterator[Raw]:
@@ -125,8 +125,8 @@ def parse_line(line: bytes) -> object:
 
 def _parquet(path: Path, columns: Sequence[str]) -> Iterator[object]:
     with pq.ParquetFile(path) as file:
-        known = [c for c in columns if c in file.schema_arrow.names]
-        yield from _rows(file.iter_batches(batch_size=4096, columns=known))
+        present = [c for c in columns if c in file.schema_arrow.names]
+        yield from _rows(file.iter_batches(batch_size=4096, columns=present))
 
 
 def _arrow(path: Path, columns: Sequence[str]) -> Iterator[object]:

@@ -43,9 +43,9 @@ class Near:
                     break
                 chunk = queries[start : start + CHUNK]
                 near = self._near(chunk, others)
-                found = near.any(axis=0)
-                first = chunk[near[:, found].argmax(axis=0)]
-                hits.update(zip(others[found].tolist(), first.tolist(), strict=True))
+                is_near = near.any(axis=0)
+                first = chunk[near[:, is_near].argmax(axis=0)]
+                hits.update(zip(others[is_near].tolist(), first.tolist(), strict=True))
         return hits
 
     def repeats(self, among: Indices) -> set[int]:

@@ -63,17 +63,17 @@ def check_row(raw: Raw, *, max_chars: int, kind: str) -> Prompt:
     messages = _messages(raw.value)
     _check_turns(messages, max_chars)
     text = text_of(messages)
-    said = {"kind": _label(raw.value, "kind", KINDS), "split": _label(raw.value, "split", SPLITS)}
-    flags = [f"unknown-{key}" for key, value in said.items() if value is None and raw.value.get(key) is not None]
+    labels = {"kind": _label(raw.value, "kind", KINDS), "split": _label(raw.value, "split", SPLITS)}
+    flags = [f"unknown-{key}" for key, value in labels.items() if value is None and raw.value.get(key) is not None]
     if any(CHAT_MARKERS.search(m["content"]) for m in messages):
         flags.append("chat-markers")
-    split = said["split"] or raw.split or split_of(text)
+    split = labels["split"] or raw.split or split_of(text)
     origin = read_origin(raw.value.get("origin")) if split == "train" else None
     if origin is None and raw.value.get("origin") is not None:
         flags.append("unknown-origin")
     return Prompt(
         prompt_id=_id(raw.value.get("id"), messages),
-        kind=said["kind"] or raw.kind or kind,
+        kind=labels["kind"] or raw.kind or kind,
         category=_category(raw.value.get("category")),
         split=split, messages=messages, source=raw.source, line=raw.line, text=text, flags=tuple(flags), origin=origin,
     )
@@ -160,10 +160,10 @@ def _check_turns(messages: tuple[Message, ...], max_chars: int) -> None:
 
 def check_text(text: str) -> None:
     """Raise RowFault for a text that is empty, not valid Unicode, or holds control characters."""
-    if found := SURROGATE.search(text):
-        raise RowFault(f"not valid Unicode: lone surrogate U+{ord(found[0]):04X} at character {found.start() + 1}")
-    if found := CONTROL.search(text):
-        raise RowFault(f"control character U+{ord(found[0]):04X} at character {found.start() + 1}")
+    if match := SURROGATE.search(text):
+        raise RowFault(f"not valid Unicode: lone surrogate U+{ord(match[0]):04X} at character {match.start() + 1}")
+    if match := CONTROL.search(text):
+        raise RowFault(f"control character U+{ord(match[0]):04X} at character {match.start() + 1}")
     if not any(map(_visible, text)):
         raise RowFault("empty: no visible character")
 
@@ -173,21 +173,21 @@ def _visible(char: str) -> bool:
     return category[0] not in "ZM" and category not in ("Cc", "Cf") and char not in BLANKS
 
 
-def _label(row: Mapping[str, object], key: str, known: dict[str, str]) -> str | None:
-    said = row.get(key)
-    return one_of(said, known) if isinstance(said, str) else None
+def _label(row: Mapping[str, object], key: str, labels: dict[str, str]) -> str | None:
+    value = row.get(key)
+    return one_of(value, labels) if isinstance(value, str) else None
 
 
-def _category(said: object) -> str:
-    if not isinstance(said, str) or not said.strip() or not said.isprintable():
+def _category(value: object) -> str:
+    if not isinstance(value, str) or not value.strip() or not value.isprintable():
         return "uncategorised"
-    return said.strip()[:100]
+    return value.strip()[:100]
 
 
-def _id(said: object, messages: tuple[Message, ...]) -> str:
+def _id(value: object, messages: tuple[Message, ...]) -> str:
     # A bare number is a position in some file, not an identity: two files would clash in every row.
-    if isinstance(said, str) and re.fullmatch(SLUG, said) and not said.isdecimal() and "\n" not in said:
-        return said
+    if isinstance(value, str) and re.fullmatch(SLUG, value) and not value.isdecimal() and "\n" not in value:
+        return value
     return "p-" + tagged_hash("prompt", messages).rpartition(":")[2][:16]
 
 

@@ -146,8 +146,8 @@ def _apart(prompts: Sequence[Prompt], duplicates: Dropped) -> tuple[list[Prompt]
     prompt that stays; count the near repeats that stay within a split."""
     near = Near([p.text for p in prompts])
     held_out = np.array([p.split == "evaluation" for p in prompts], dtype=bool)
-    found = near.across(np.array([p.origin is not None for p in prompts], dtype=bool))
-    trained = {i: of for i, of in found.items() if held_out[i]}
+    near_pairs = near.across(np.array([p.origin is not None for p in prompts], dtype=bool))
+    trained = {i: of for i, of in near_pairs.items() if held_out[i]}
     stays = held_out & ~np.isin(np.arange(len(prompts)), list(trained))
     copies = {i: of for i, of in near.across(stays).items() if not held_out[i]}
     for reason, dropped in (("nearly the same text as a training prompt that red-teaming found", trained),

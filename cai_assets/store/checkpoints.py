@@ -99,8 +99,8 @@ def read_about(folder: Path) -> dict[str, Any]:
 
 def write_about(folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
     """Write what a checkpoint's folder says of itself, with its seal; return it as it will be read."""
-    said: dict[str, Any] = json.loads(json.dumps(dict(about)))
-    sealed = {**said, "seal": seal(said)}
+    record: dict[str, Any] = json.loads(json.dumps(dict(about)))
+    sealed = {**record, "seal": seal(record)}
     write_atomic(folder / RECORD, json.dumps(sealed, indent=1, ensure_ascii=False).encode())
     return sealed
 

@@ -132,8 +132,8 @@ def remove(folder: Path, shards: Iterable[Path]) -> None:
 def _footer(shard: Path) -> tuple[int, list[str]]:
     """Number of rows, and the names of the shards it was made of."""
     with open_parquet(shard) as file:
-        found = (file.metadata.metadata or {}).get(INPUTS, b"[]")
-        return file.metadata.num_rows, json.loads(found)
+        inputs = (file.metadata.metadata or {}).get(INPUTS, b"[]")
+        return file.metadata.num_rows, json.loads(inputs)
 
 
 def _age(shard: Path) -> int:

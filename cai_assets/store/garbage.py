@@ -45,13 +45,13 @@ def gc(layout: Layout, records: Records, *, apply: bool, grace: float = DAY) -> 
     every = [r for asset in records.assets() for r in records.every(asset)]
     named = {path for r in every for path in r.named_paths()}
     before = time.time() - grace
-    found = [*_dead_rows(layout, every, before, apply),
-             *_dead_tables(layout, named, before),
-             *_dead_checkpoints(layout, named | {r.digest.partition(":")[2] for r in every}, before)]
+    dead = [*_dead_rows(layout, every, before, apply),
+            *_dead_tables(layout, named, before),
+            *_dead_checkpoints(layout, named | {r.digest.partition(":")[2] for r in every}, before)]
     if apply:
-        for item in found:
+        for item in dead:
             _discard(layout, item)
-    return [*found, *_dead_work(layout, before, apply), *_dead_temporary(layout, grace, apply)]
+    return [*dead, *_dead_work(layout, before, apply), *_dead_temporary(layout, grace, apply)]
 
 
 def _named_keys(layout: Layout, every: Sequence[Record]) -> tuple[pl.DataFrame, datetime | None]:
@@ -60,9 +60,9 @@ def _named_keys(layout: Layout, every: Sequence[Record]) -> tuple[pl.DataFrame, 
     done: dict[str, bool] = {}
     for record in every:
         for path in record.named_tables() - done.keys():
-            found = table_keys(layout.absolute(path))
-            keys += found
-            done[path] = bool(found)
+            named = table_keys(layout.absolute(path))
+            keys += named
+            done[path] = bool(named)
         if record.generated + record.reused > 0 and not any(done[p] for p in record.named_tables()):
             silent.append(record.created)
     return pl.concat(keys).unique().to_frame(), max(silent, default=None)

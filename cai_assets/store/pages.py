@@ -35,7 +35,7 @@ def says(path: Path, text: str) -> bool:
 
 def intact(data: bytes) -> bool:
     """Whether a page says what was written. One that was made before pages had a digest is taken as it is."""
-    found = LAST.search(data)
-    if found is None:
+    match = LAST.search(data)
+    if match is None:
         return not REST.search(data[-120:])
-    return hashlib.sha256(data[: found.start()]).hexdigest().encode() == found[1]
+    return hashlib.sha256(data[: match.start()]).hexdigest().encode() == match[1]

@@ -162,31 +162,31 @@ def _gathered(shards: Sequence[Path], columns: list[str]) -> Iterator[dict[int, 
 
 def _places(shards: Sequence[Path], wanted: pl.DataFrame | None) -> pl.DataFrame:
     """The earliest place (as PLACE) of every key, or of each wanted one. One semi-join for KEYS_AT_ONCE keys."""
-    found = [pl.DataFrame(schema=PLACE)]
+    frames = [pl.DataFrame(schema=PLACE)]
     for tables in _gathered(shards, ["row_key"]):
         places = pl.DataFrame({"shard": list(tables), "rows": [t.num_rows for t in tables.values()]}).select(
             pl.col("shard").cast(pl.Int32), position=pl.int_ranges("rows", dtype=pl.UInt32)).explode("position")
         part = as_frame(pa.concat_tables(tables.values())).hstack(places)
-        found.append(part if wanted is None else part.join(wanted, on="row_key", how="semi", maintain_order="left"))
-    return pl.concat(found).unique("row_key", keep="first", maintain_order=True)
+        frames.append(part if wanted is None else part.join(wanted, on="row_key", how="semi", maintain_order="left"))
+    return pl.concat(frames).unique("row_key", keep="first", maintain_order=True)
 
 
 def _tokens(shards: Sequence[Path], wanted: pl.DataFrame) -> pl.DataFrame:
-    found = [pl.DataFrame(schema={**wanted.schema, "completion_tokens": SCHEMA["completion_tokens"]})]
+    frames = [pl.DataFrame(schema={**wanted.schema, "completion_tokens": SCHEMA["completion_tokens"]})]
     for tables in _gathered(shards, ["row_key", "completion_tokens"]):
         part = as_frame(pa.concat_tables(tables.values()))
-        found.append(part.join(wanted, on="row_key", maintain_order="left").select(found[0].columns))
-    return pl.concat(found)
+        frames.append(part.join(wanted, on="row_key", maintain_order="left").select(frames[0].columns))
+    return pl.concat(frames)
 
 
 def _fetch(shards: Sequence[Path], places: pl.DataFrame, columns: list[str]) -> dict[str, StoredRow]:
-    found: dict[str, StoredRow] = {}
+    stored: dict[str, StoredRow] = {}
     for (number,), part in places.group_by("shard", maintain_order=True):
         rows = read_shard(shards[int(str(number))], columns, part["position"])
         if "payload" not in columns:
             rows = rows.with_columns(payload=pl.lit(""))
-        found.update((r[0], StoredRow(*r)) for r in rows.select(StoredRow._fields).iter_rows())
-    return found
+        stored.update((r[0], StoredRow(*r)) for r in rows.select(StoredRow._fields).iter_rows())
+    return stored
 
 
 def _encode(rows: Sequence[StoredRow]) -> bytes:

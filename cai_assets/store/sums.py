@@ -25,8 +25,8 @@ def read_sums(folder: Path) -> dict[str, str]:
 
 def files(folder: Path) -> dict[str, Path]:
     """What lies in a folder by name, but for what the Hub and its client add and the list itself."""
-    found = {p.relative_to(folder).as_posix(): p for p in files_in(folder)}
-    return {n: p for n, p in found.items() if n not in {SUMS, ".gitattributes"} and not n.startswith(".cache/")}
+    paths = {p.relative_to(folder).as_posix(): p for p in files_in(folder)}
+    return {n: p for n, p in paths.items() if n not in {SUMS, ".gitattributes"} and not n.startswith(".cache/")}
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -56,8 +56,8 @@ def _step_stats(step: str, shards: Sequence[Path]) -> StepStats:
     for shard in shards:
         with open_parquet(shard) as file:
             rows.append(file.metadata.num_rows)
-            made = [file.metadata.row_group(i).column(CREATED).statistics for i in range(file.num_row_groups)]
-            times += [t for m in made for t in (m.min, m.max)]
+            columns = [file.metadata.row_group(i).column(CREATED).statistics for i in range(file.num_row_groups)]
+            times += [t for m in columns for t in (m.min, m.max)]
     return StepStats(step, sum(rows), len(shards), sum(n < SMALL_ROWS for n in rows),
                      sum(p.stat().st_size for p in shards), min(times, default=None), max(times, default=None))
 
@@ -89,5 +89,5 @@ def _wrong_keys(shard: Path, rows: pl.DataFrame) -> list[str]:
 
 def unfinished(layout: Layout, age: float) -> list[Path]:
     """Files that a writer did not finish, older than ``age`` seconds."""
-    found = [p for name in ("rows", "tables", "records") for p in layout.folder(name).rglob(TEMPORARY)]
-    return [p for p in sorted(found) if p.stat().st_mtime < time.time() - age]
+    paths = [p for name in ("rows", "tables", "records") for p in layout.folder(name).rglob(TEMPORARY)]
+    return [p for p in sorted(paths) if p.stat().st_mtime < time.time() - age]

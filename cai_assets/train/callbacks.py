@@ -63,11 +63,12 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
     def _measured(self, step: int, logs: dict[str, Any], main_process: bool) -> None:
         """Put a measurement on held-out prompts beside its step; that before the first step has none."""
-        found = {name.removeprefix("eval_"): value for name, value in logs.items() if name.startswith("eval_held_out")}
-        if found and step and main_process:
-            self.curves.amend(step, found)
-        if "held_out_reward" in found:
-            self.reporter.say(f"held-out reward {found['held_out_reward']:.3g} after step {step}")
+        held_out = {name.removeprefix("eval_"): value for name, value in logs.items()
+                    if name.startswith("eval_held_out")}
+        if held_out and step and main_process:
+            self.curves.amend(step, held_out)
+        if "held_out_reward" in held_out:
+            self.reporter.say(f"held-out reward {held_out['held_out_reward']:.3g} after step {step}")
 
 
 class Seal(TrainerCallback):  # type: ignore[misc]

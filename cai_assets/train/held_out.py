@@ -56,20 +56,20 @@ class HeldOut(WithParts):
         mine = range(self.accelerator.process_index, len(batches), self.accelerator.num_processes)
         devices = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
         with torch.no_grad(), torch.random.fork_rng(devices=devices):
-            found = [row for i in mine for row in self._measure_batch(model, batches[i], i)]
+            rows_measured = [row for i in mine for row in self._measure_batch(model, batches[i], i)]
         model.train(training)
-        return _means(gather_object(found))
+        return _means(gather_object(rows_measured))
 
     def _measure_batch(self, model: Any, rows: Sequence[Row], number: int) -> list[dict[str, float]]:
         settings = self.parts.settings
         torch.manual_seed(self.parts.seed * 1_000_003 + number)
         prompts = [row["prompt"] for row in rows]
         responses = sample(model, prompts, self.parts.stops, self.parts.pad, settings.max_tokens, settings.temperature)
-        own = log_probabilities(model, prompts, responses, self.parts.pad, settings.temperature)
+        after = log_probabilities(model, prompts, responses, self.parts.pad, settings.temperature)
         with self._reference() as reference:
             before = log_probabilities(reference, prompts, responses, self.parts.pad, settings.temperature)
         out = [{"length": float(len(r)), "repetition": repetition(r), "kl": kl}
-               for r, kl in zip(responses, (own - before).tolist(), strict=True)]
+               for r, kl in zip(responses, (after - before).tolist(), strict=True)]
         if self.parts.reward:
             columns = {name: [row[name] for row in rows] for name in rows[0] if name != "prompt"}
             scores = self.parts.reward(prompts=prompts, completion_ids=responses, **columns)

@@ -38,8 +38,8 @@ def fault(checkpoint: Path, key: str) -> str | None:
         return "its marker is unreadable"
     if owner != key:
         return f"it belongs to job {owner}"
-    found = _digests(checkpoint)
-    damaged = sorted(name for name in files if found.get(name) != files[name])
+    digests = _digests(checkpoint)
+    damaged = sorted(name for name in files if digests.get(name) != files[name])
     if damaged:
         return f"damaged: {', '.join(damaged)}"
     return None if "trainer_state.json" in files else "it has no trainer_state.json"

@@ -45,10 +45,10 @@ class Derivations:
         new = Origin(derived.key, version, derived.kind, derived.principle, derived.seed)
 
         def missing(entries: list[Any]) -> list[dict[str, Any]]:
-            known = [_origin(e) for e in entries]
-            by_hand = new.key in self._snapshots.known() and new.key not in {o.key for o in known}
+            origins = [_origin(e) for e in entries]
+            by_hand = new.key in self._snapshots.known() and new.key not in {o.key for o in origins}
             at = datetime.now(UTC).isoformat(timespec="seconds")
-            return [] if by_hand or new in known else [{**new._asdict(), "at": at}]
+            return [] if by_hand or new in origins else [{**new._asdict(), "at": at}]
 
         self._journal.append(missing)
         return self._snapshots.register(derived.constitution)

@@ -87,10 +87,10 @@ def parse_snapshot(data: bytes) -> Constitution:
     return Constitution.model_validate_json(data, strict=False)
 
 
-def _same(known: Constitution, new: Constitution, key: str) -> None:
-    if (known.name, known.version, digest(known)) != (new.name, new.version, digest(new)):
-        raise KeyTaken(f"{new.name!r} version {new.version!r} would get the key {key!r}, which {known.name!r} version "
-                       f"{known.version!r} has already: choose another version label, or rename the file")
+def _same(taken: Constitution, new: Constitution, key: str) -> None:
+    if (taken.name, taken.version, digest(taken)) != (new.name, new.version, digest(new)):
+        raise KeyTaken(f"{new.name!r} version {new.version!r} would get the key {key!r}, which {taken.name!r} version "
+                       f"{taken.version!r} has already: choose another version label, or rename the file")
 
 
 def constitution_files(folder: Path) -> list[Path]:

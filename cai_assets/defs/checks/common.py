@@ -50,9 +50,9 @@ def _definition(asset: str, checks: Sequence[Check]) -> dg.AssetChecksDefinition
     ) -> Iterator[dg.AssetCheckResult]:
         partition = context.partition_key if ASSETS[asset].versioned else None
         record = project.records.latest(asset, partition)
-        asked = context.op_execution_context.selected_asset_check_keys
+        selected = context.op_execution_context.selected_asset_check_keys
         for spec, judge in checks:
-            if spec.key in asked:
+            if spec.key in selected:
                 passed, why, numbers = judge(project, record, partition)
                 severity = dg.AssetCheckSeverity.ERROR if spec.blocking else dg.AssetCheckSeverity.WARN
                 yield dg.AssetCheckResult(passed=passed, severity=severity, description=why, metadata=numbers,
@@ -68,10 +68,11 @@ def nothing_failed(project: Project, record: Record, _: str | None) -> Verdict:
 
 
 def ability_is_kept(project: Project, record: Record, _: str | None) -> Verdict:
-    found, limit = record.details["metrics"].get("ability"), project.settings.monitors.perplexity_growth
-    if found is None:
+    ability, limit = record.details["metrics"].get("ability"), project.settings.monitors.perplexity_growth
+    if ability is None:
         return True, "not measured: the checkpoint was trained without a general text", {}
-    growth = found["perplexity_after"] / found["perplexity_before"]
-    text = (f"perplexity on general text {found['perplexity_before']:.4g} before and {found['perplexity_after']:.4g} "
-            f"after, over {found['tokens']} tokens: a factor of {growth:.4g}, limit {limit:g}")
-    return growth <= limit, text, {**found, "perplexity_growth": growth, "limit": limit}
+    growth = ability["perplexity_after"] / ability["perplexity_before"]
+    text = (f"perplexity on general text {ability['perplexity_before']:.4g} before and "
+            f"{ability['perplexity_after']:.4g} after, over {ability['tokens']} tokens: a factor of {growth:.4g}, "
+            f"limit {limit:g}")
+    return growth <= limit, text, {**ability, "perplexity_growth": growth, "limit": limit}

@@ -16,10 +16,10 @@ VERDICTS = ("verdict", "adherence_verdict", "rival_verdict")
 def enough_is_graded(project: Project, record: Record, _: str | None) -> Verdict:
     """Of every comparison that a judge was asked for: wins, adherence to a principle, and the rival's."""
     rows = read_parquet(project.layout.absolute(record.details["rows"]))
-    asked = rows.select(pl.concat_list(c for c in VERDICTS if c in rows.columns)).to_series().explode().drop_nulls()
-    ungraded = int((asked == "ungraded").sum())
-    graded = len(asked) - ungraded
-    return (graded > 0 and ungraded <= 0.1 * len(asked), f"{graded} comparisons graded, {ungraded} ungraded",
+    verdicts = rows.select(pl.concat_list(c for c in VERDICTS if c in rows.columns)).to_series().explode().drop_nulls()
+    ungraded = int((verdicts == "ungraded").sum())
+    graded = len(verdicts) - ungraded
+    return (graded > 0 and ungraded <= 0.1 * len(verdicts), f"{graded} comparisons graded, {ungraded} ungraded",
             {"graded": graded, "ungraded": ungraded})
 
 

@@ -28,10 +28,10 @@ def not_worse(kind: str, measure: str) -> Judge:
     """A judge by the RL policy's verdict against the base model on every suite of a kind, all modes together."""
 
     def judge(project: Project, record: Record, _: str | None) -> Verdict:
-        found = project.records.table(record).filter(policy=POLICY, kind=kind, measure=measure, mode="all").to_dicts()
-        told = "; ".join(f"{m['suite']}: {m['verdict']}{_difference(m)}" for m in found)
-        numbers = {m["suite"]: m["delta"] for m in found if m["delta"] is not None}
-        return all(m["verdict"] != "worse" for m in found), told or f"no suite measures this (kind {kind})", numbers
+        rows = project.records.table(record).filter(policy=POLICY, kind=kind, measure=measure, mode="all").to_dicts()
+        text = "; ".join(f"{m['suite']}: {m['verdict']}{_difference(m)}" for m in rows)
+        numbers = {m["suite"]: m["delta"] for m in rows if m["delta"] is not None}
+        return all(m["verdict"] != "worse" for m in rows), text or f"no suite measures this (kind {kind})", numbers
 
     return judge
 

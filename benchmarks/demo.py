@@ -25,7 +25,7 @@ from dagster import DagsterEventType
 
 from cai_assets.assets import ORDER, partition_of
 from cai_assets.constitution.load import load_file
-from cai_assets.defs.execute import materialise
+from cai_assets.defs.execute import materialize
 from cai_assets.engines.models import prepare
 from cai_assets.engines.number_format import number_format
 from cai_assets.engines.protocol import Call, Sampling
@@ -63,7 +63,7 @@ def run(settings: dict[str, Any], data: Path) -> tuple[Project, dict[str, Second
     version = project.snapshots.register(load_file(ROOT / "constitutions" / "harmlessness.yaml"))
     with dg.DagsterInstance.ephemeral() as instance, timed_starts() as starts:
         instance.add_dynamic_partitions(VERSIONS, [version])
-        result = materialise(instance, version, overrides={**settings, "data_root": str(data)})
+        result = materialize(instance, version, overrides={**settings, "data_root": str(data)})
         if not result.success:
             raise SystemExit("the run failed: see the lines above")
         events = instance.all_logs(result.run_id)

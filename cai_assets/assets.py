@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 Group = Literal["inputs", "supervised", "preference", "reinforcement", "evaluation"]
 # 'snapshot': a constitution as it was registered. 'view': shows what others hold, calls no model.
-Kind = Literal["snapshot", "table", "training", "view"]
+AssetKind = Literal["snapshot", "table", "training", "view"]
 Request = Literal["critique", "revision", "preference", "evaluation"]
 
 
@@ -48,7 +48,7 @@ class Asset:
     about: str
     reads: tuple[str, ...] = ()
     versioned: bool = True
-    kind: Kind = "table"
+    kind: AssetKind = "table"
     rows: tuple[Shape, ...] = ()
     steps: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()

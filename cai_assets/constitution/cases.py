@@ -18,7 +18,7 @@ import yaml
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from cai_assets.constitution.file_text import FileError, read_bytes
-from cai_assets.constitution.model import Constitution, Slug, Strict, Text
+from cai_assets.constitution.model import Constitution, NonEmptyText, Slug, Strict
 from cai_assets.constitution.reader import Form, Reader, short
 from cai_assets.constitution.strict import parse_form
 from cai_assets.store.canonical import tagged_hash
@@ -26,7 +26,7 @@ from cai_assets.store.canonical import tagged_hash
 SUFFIX = ".tests.yaml"
 MOST_REPEATS = 1_000
 MOST_WORDS = 9_999
-Kind = Literal["refuse", "contain", "match", "max_words", "judge", "stay_on_topic"]
+ConditionKind = Literal["refuse", "contain", "match", "max_words", "judge", "stay_on_topic"]
 
 
 class CasesError(FileError):
@@ -58,7 +58,7 @@ Pattern = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterV
 class Condition(NamedTuple):
     """One thing an answer is held to: ``wanted`` says whether it must be so, or must not."""
 
-    kind: Kind
+    kind: ConditionKind
     value: Any
     wanted: bool
 
@@ -71,9 +71,9 @@ class MustNot(Strict):
     """One condition that a good answer must not meet."""
 
     refuse: bool | None = None
-    contain: tuple[Text, ...] | None = Field(default=None, min_length=1, max_length=100, strict=False)
+    contain: tuple[NonEmptyText, ...] | None = Field(default=None, min_length=1, max_length=100, strict=False)
     match: Pattern | None = None
-    judge: Text | None = None
+    judge: NonEmptyText | None = None
 
     @model_validator(mode="after")
     def _is_one(self) -> MustNot:
@@ -101,7 +101,7 @@ class Turn(Strict):
     """One message of a conversation."""
 
     role: Literal["system", "user", "assistant"]
-    content: Text
+    content: NonEmptyText
 
 
 class Case(Strict):
@@ -112,13 +112,13 @@ class Case(Strict):
 
     id: Slug
     principle: Slug
-    prompt: Text | None = None
+    prompt: NonEmptyText | None = None
     messages: tuple[Turn, ...] | None = Field(default=None, min_length=1, max_length=100, strict=False)
-    response: Text | None = None
+    response: NonEmptyText | None = None
     must: tuple[Must, ...] = Field(default=(), max_length=100, strict=False)
     must_not: tuple[MustNot, ...] = Field(default=(), max_length=100, strict=False)
-    good: Text | None = None
-    bad: Text | None = None
+    good: NonEmptyText | None = None
+    bad: NonEmptyText | None = None
 
     @model_validator(mode="after")
     def _can_be_run(self) -> Case:
@@ -204,7 +204,7 @@ def _first(ids: Iterable[str], most: int = 20) -> Iterator[str]:
             return
 
 
-def _said(kind: Kind, value: Any) -> str:
+def _said(kind: ConditionKind, value: Any) -> str:
     if kind == "contain":
         return "contain " + ", ".join(f"'{text}'" for text in value)
     if kind == "match":

@@ -17,7 +17,7 @@ from cai_assets.constitution.model import Constitution, Principle, Use
 from cai_assets.errors import CaiError
 from cai_assets.store.canonical import tagged_hash
 
-Kind = Literal["without", "only", "again"]
+DerivationKind = Literal["without", "only", "again"]
 TRAINS: tuple[Use, Use] = ("critique", "preference")
 LONGEST_NAME = 63  # of a slug
 HASHED = 8
@@ -34,7 +34,7 @@ class Derived:
     ``kept``: uses in which the principle still takes part, because it is the only one that does.
     """
 
-    kind: Kind
+    kind: DerivationKind
     principle: str | None  # none for 'again'
     seed: int
     constitution: Constitution
@@ -88,7 +88,7 @@ def again(c: Constitution, seed: int) -> Derived:
     return _derived(c, "again", None, seed, c.principles)
 
 
-def derive(c: Constitution, kind: Kind, principle: str | None, seed: int) -> Derived:
+def derive(c: Constitution, kind: DerivationKind, principle: str | None, seed: int) -> Derived:
     """The derived constitution of that kind. Raise UnknownPrinciple or CannotDerive."""
     if kind == "again" or principle is None:
         return again(c, seed)
@@ -103,7 +103,7 @@ def family(
     ``principles``: ids, or none for all. ``alone``: each principle alone, too. With several ``seeds`` each version is
     made so often, the whole one too; ``null`` makes the whole one again even if there is one seed.
     """
-    kinds: tuple[Kind, ...] = ("without", "only") if alone else ("without",)
+    kinds: tuple[DerivationKind, ...] = ("without", "only") if alone else ("without",)
     wanted = dict.fromkeys([c.principle(i).id for i in principles] or [p.id for p in c.principles])
     derived, why = [], []
     for kind in kinds:
@@ -123,7 +123,8 @@ def _stripped(p: Principle, uses: list[Use] | tuple[Use, ...]) -> Principle | No
 
 
 def _derived(
-    c: Constitution, kind: Kind, principle: str | None, seed: int, principles: object, kept: tuple[Use, ...] = ()
+    c: Constitution, kind: DerivationKind, principle: str | None, seed: int, principles: object,
+    kept: tuple[Use, ...] = (),
 ) -> Derived:
     left = tuple(p for p in cast("list[Principle | None]", principles) if p is not None)
     parts = [kind, principle] if principle else [kind]

@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 from cai_assets.constitution.digest import REQUESTS
 from cai_assets.constitution.model import Constitution, PreferenceShot, Principle, RevisionShot, Use
 
-Kind = Literal["added", "removed", "edited", "re-weighted"]
+ChangeKind = Literal["added", "removed", "edited", "re-weighted"]
 Shot = RevisionShot | PreferenceShot
 Shots = tuple[Shot, ...]
 BLOCKS: dict[Use, Literal["revision", "preference"]] = {"critique": "revision", "preference": "preference"}
@@ -48,7 +48,7 @@ class TextChange(NamedTuple):
 class Change:
     """One change of one principle. An edited and re-weighted principle has two, each as if it were alone."""
 
-    kind: Kind
+    kind: ChangeKind
     id: str
     before: Principle | None
     after: Principle | None

@@ -17,7 +17,7 @@ from cai_assets.errors import CaiError
 
 SLUG = r"^[a-z0-9][a-z0-9-]{0,62}$"
 Slug = Annotated[str, StringConstraints(pattern=SLUG)]
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000)]
+NonEmptyText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000)]
 Use = Literal["critique", "preference", "evaluation"]
 
 
@@ -38,14 +38,14 @@ class Principle(Strict):
     """One rule. ``id`` is its identity for ever: never reuse one, never rename one."""
 
     id: Slug
-    name: Text | None = None
-    critique: Text | None = None
-    revision: Text | None = None
-    preference: Text | None = None
-    evaluation: Text | None = None
+    name: NonEmptyText | None = None
+    critique: NonEmptyText | None = None
+    revision: NonEmptyText | None = None
+    preference: NonEmptyText | None = None
+    evaluation: NonEmptyText | None = None
     weight: float = Field(default=1.0, gt=0, le=1000, allow_inf_nan=False, strict=False)
     tags: tuple[Slug, ...] = Field(default=(), strict=False)
-    source: Text | None = None
+    source: NonEmptyText | None = None
 
     @model_validator(mode="after")
     def _has_a_part_to_play(self) -> Principle:
@@ -59,12 +59,12 @@ class Principle(Strict):
 class RevisionShot(Strict):
     """A worked example of one critique and revision, with the fixed requests it answers."""
 
-    prompt: Text
-    response: Text
-    critique_request: Text
-    critique: Text
-    revision_request: Text
-    revision: Text
+    prompt: NonEmptyText
+    response: NonEmptyText
+    critique_request: NonEmptyText
+    critique: NonEmptyText
+    revision_request: NonEmptyText
+    revision: NonEmptyText
 
 
 class PreferenceShot(Strict):
@@ -73,11 +73,11 @@ class PreferenceShot(Strict):
     ``reasons`` make it an example of chain-of-thought labels too; without them it stands in plain ones alone.
     """
 
-    prompt: Text
-    a: Text
-    b: Text
-    request: Text
-    reasons: Text | None = None
+    prompt: NonEmptyText
+    a: NonEmptyText
+    b: NonEmptyText
+    request: NonEmptyText
+    reasons: NonEmptyText | None = None
     choice: Literal["A", "B"]
 
 

@@ -23,7 +23,7 @@ from cai_assets.engines.templating import Templater, load_tokenizer
 BATCH = 32
 WINDOW = 32 * BATCH
 
-Row = tuple[Request, list[int]]
+Encoded = tuple[Request, list[int]]
 
 
 class _Loaded(NamedTuple):
@@ -43,7 +43,7 @@ class TransformersEngine(FolderEngine):
         size = min(BATCH, self.settings.max_num_seqs)
         for window in _windows(requests):
             templater = self._load().templater
-            rows: list[Row] = []
+            rows: list[Encoded] = []
             for request in window:
                 try:
                     if request.call.sampling is None:
@@ -85,7 +85,7 @@ class TransformersEngine(FolderEngine):
         self._loaded = _Loaded(model.to(device).eval(), Templater(load_tokenizer(self.path)))
         return self._loaded
 
-    def _batch(self, rows: Sequence[Row], scoring: bool) -> list[Result]:
+    def _batch(self, rows: Sequence[Encoded], scoring: bool) -> list[Result]:
         """Serve a batch; on failure (memory, mostly) halve it, down to the one row that fails alone."""
         import torch
 
@@ -106,7 +106,7 @@ class TransformersEngine(FolderEngine):
                     logits_to_keep=1)
         return out.logits[:, -1].float(), out.past_key_values
 
-    def _pad(self, rows: Sequence[Row]) -> tuple[Any, Any]:
+    def _pad(self, rows: Sequence[Encoded]) -> tuple[Any, Any]:
         import torch
 
         longest = max(len(ids) for _, ids in rows)
@@ -115,7 +115,7 @@ class TransformersEngine(FolderEngine):
         mask = torch.tensor([[0] * (longest - len(i)) + [1] * len(i) for _, i in rows], device=device)
         return ids, mask
 
-    def _score(self, rows: Sequence[Row]) -> list[Result]:
+    def _score(self, rows: Sequence[Encoded]) -> list[Result]:
         logits, _ = self._forward(*self._pad(rows), None)
         logprobs = logits.log_softmax(-1).cpu()
         results = []
@@ -125,7 +125,7 @@ class TransformersEngine(FolderEngine):
                                   logprobs=tuple(float(row[t]) for t in answers)))
         return results
 
-    def _generate(self, rows: Sequence[Row]) -> list[Result]:
+    def _generate(self, rows: Sequence[Encoded]) -> list[Result]:
         import torch
 
         texts = [_Text(request, ids, self._load().templater) for request, ids in rows]

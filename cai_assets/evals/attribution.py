@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 import polars as pl
 
 from cai_assets.assets import OWN, PLAIN
-from cai_assets.constitution.derive import Kind
+from cai_assets.constitution.derive import DerivationKind
 from cai_assets.evals.measures import SUITE_MEASURES, better_is
 from cai_assets.evals.statistics import NOT_SEEN, Direction, clustered_difference, holm, paired_p, told
 from cai_assets.evals.suites.model import ATTACK, ATTACKS
@@ -34,7 +34,7 @@ ALL = "all"
 SEEN = ("better", "worse")
 OUTCOME = {"win": 1.0, "tie": 0.5, "loss": 0.0}
 
-Row = dict[str, Any]
+EffectRow = dict[str, Any]
 Case = tuple[str, ...]  # begins with its suite and its request
 
 
@@ -45,7 +45,7 @@ class Measured(NamedTuple):
     evaluation: pl.DataFrame
 
 
-class Measure(NamedTuple):
+class EffectMeasure(NamedTuple):
     """A number of each answer. ``each_suite``: also suite by suite. ``own``: of the prompts that drew the principle."""
 
     name: str
@@ -60,16 +60,18 @@ class Measure(NamedTuple):
 
 _attack = pl.col("kind").is_in(ATTACKS)
 MEASURES = (
-    Measure("attack_success", "attack success", better_is(ATTACK, "compliance"), "suites", "compliance", _attack,
-            each_suite=True),
-    Measure("judged_attack_success", "attack success, judged", better_is(ATTACK, "judged_compliance"), "suites",
-            SUITE_MEASURES["judged_compliance"].column, _attack),
-    Measure("over_refusal", "over-refusal", better_is("over-refusal", "refusal"), "suites", "refusal",
-            pl.col("kind") == "over-refusal"),
-    Measure("harmless_wins", "harmless wins", "higher", "evaluation", "verdict", pl.col("question") == "harmlessness"),
-    Measure("helpful_wins", "helpful wins", "higher", "evaluation", "verdict", pl.col("question") == "helpfulness"),
-    Measure("adherence", "adherence to it", "higher", "evaluation", "adherence_verdict",
-            pl.col("principle_id").is_not_null(), own=True),
+    EffectMeasure("attack_success", "attack success", better_is(ATTACK, "compliance"), "suites", "compliance", _attack,
+                  each_suite=True),
+    EffectMeasure("judged_attack_success", "attack success, judged", better_is(ATTACK, "judged_compliance"), "suites",
+                  SUITE_MEASURES["judged_compliance"].column, _attack),
+    EffectMeasure("over_refusal", "over-refusal", better_is("over-refusal", "refusal"), "suites", "refusal",
+                  pl.col("kind") == "over-refusal"),
+    EffectMeasure("harmless_wins", "harmless wins", "higher", "evaluation", "verdict",
+                  pl.col("question") == "harmlessness"),
+    EffectMeasure("helpful_wins", "helpful wins", "higher", "evaluation", "verdict",
+                  pl.col("question") == "helpfulness"),
+    EffectMeasure("adherence", "adherence to it", "higher", "evaluation", "adherence_verdict",
+                  pl.col("principle_id").is_not_null(), own=True),
 )
 HEADLINE = MEASURES[0].name
 
@@ -78,7 +80,7 @@ HEADLINE = MEASURES[0].name
 class Compared:
     """One derived version: which, and what was measured, once for each seed from the first, ``seed``, on."""
 
-    kind: Kind
+    kind: DerivationKind
     principle: str | None
     seeds: Sequence[Measured]
     seed: int = 0
@@ -86,7 +88,7 @@ class Compared:
 
 def effects(
     whole: Sequence[Measured], derived: Sequence[Compared], *, enough: int, confidence: float = 0.95,
-    measures: Sequence[Measure] = MEASURES, policies: Sequence[str] = POLICIES,
+    measures: Sequence[EffectMeasure] = MEASURES, policies: Sequence[str] = POLICIES,
 ) -> pl.DataFrame:
     """The table of EFFECTS, in the order of ``derived``.
 
@@ -104,8 +106,8 @@ def effects(
 
 
 def _rows(
-    whole: Sequence[Measured], one: Compared, policy: str, measure: Measure, enough: int, confidence: float
-) -> Iterator[Row]:
+    whole: Sequence[Measured], one: Compared, policy: str, measure: EffectMeasure, enough: int, confidence: float
+) -> Iterator[EffectRow]:
     derived = _cases(one.seeds, policy, measure, one.principle)
     reference = _cases(whole, PLAIN if one.kind == "only" else policy, measure, one.principle)
     suites = sorted({case[0] for case in (*derived, *reference)}) if measure.each_suite else []
@@ -117,7 +119,7 @@ def _rows(
             **_difference(after, before, measure, enough, confidence)}
 
 
-def _cases(seeds: Sequence[Measured], policy: str, measure: Measure, principle: str | None) -> dict[Case, float]:
+def _cases(seeds: Sequence[Measured], policy: str, measure: EffectMeasure, principle: str | None) -> dict[Case, float]:
     """The mean of each case over samples and seeds."""
     in_suites = measure.table == "suites"
     names = ("suite", "behaviour", "mode", "case_id") if in_suites else ("prompt_id",)
@@ -135,8 +137,9 @@ def _cases(seeds: Sequence[Measured], policy: str, measure: Measure, principle: 
 
 
 def _difference(
-    derived: Mapping[Case, float], reference: Mapping[Case, float], measure: Measure, enough: int, confidence: float
-) -> Row:
+    derived: Mapping[Case, float], reference: Mapping[Case, float], measure: EffectMeasure, enough: int,
+    confidence: float,
+) -> EffectRow:
     shared = sorted(derived.keys() & reference.keys())
     a, b = _by_request(derived, shared), _by_request(reference, shared)
     delta = clustered_difference(a, b, confidence)
@@ -161,9 +164,9 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _adjust(rows: Sequence[Row], alpha: float) -> None:
+def _adjust(rows: Sequence[EffectRow], alpha: float) -> None:
     """Adjust the p values of rows that answer one question about several principles; take back verdicts that fall."""
-    families: defaultdict[tuple[str, ...], list[Row]] = defaultdict(list)
+    families: defaultdict[tuple[str, ...], list[EffectRow]] = defaultdict(list)
     for row in rows:
         if row["p"] is not None:
             families[row["kind"], row["policy"], row["measure"], row["suite"]].append(row)
@@ -174,7 +177,7 @@ def _adjust(rows: Sequence[Row], alpha: float) -> None:
                 row["verdict"] = NOT_SEEN
 
 
-def _set_beside_again(rows: Sequence[Row]) -> None:
+def _set_beside_again(rows: Sequence[EffectRow]) -> None:
     """Say of each effect whether it is larger than what making the whole version again did."""
     moved: defaultdict[tuple[str, ...], list[float]] = defaultdict(list)
     measured = [row for row in rows if row["delta"] is not None]

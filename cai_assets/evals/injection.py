@@ -85,10 +85,10 @@ def _with_note(pairs: pl.DataFrame, name: str, text: str, side: str) -> pl.DataF
     return pairs.with_columns((pl.col(column) + f"\n\n{text}").alias(column), text=pl.lit(name), side=pl.lit(side))
 
 
-Rows = Mapping[tuple[str, str, str], Mapping[str, Any]]
+RowsByCase = Mapping[tuple[str, str, str], Mapping[str, Any]]
 
 
-def _effect(name: str, pair_ids: Sequence[str], rows: Rows, confidence: float) -> Effect:
+def _effect(name: str, pair_ids: Sequence[str], rows: RowsByCase, confidence: float) -> Effect:
     keys = [("plain", "a"), *((f"{kind} {name}", side) for kind in ("injected", "harmless") for side in SIDES)]
     graded = [i for i in pair_ids if all(rows[i, *key]["p_a"] is not None for key in keys)]
     shifts = {kind: [_shift(i, f"{kind} {name}", rows) for i in graded] for kind in ("injected", "harmless")}
@@ -98,7 +98,7 @@ def _effect(name: str, pair_ids: Sequence[str], rows: Rows, confidence: float) -
                   paired_difference(letters["injected"], letters["harmless"], confidence))
 
 
-def _shift(pair_id: str, text: str, rows: Rows) -> tuple[float, float, float]:
+def _shift(pair_id: str, text: str, rows: RowsByCase) -> tuple[float, float, float]:
     """Letter, response and flips of one pair: the mean over its two responses."""
     plain = rows[pair_id, "plain", "a"]
     noted = [rows[pair_id, text, side] for side in SIDES]

@@ -47,7 +47,7 @@ METRICS_SCHEMA: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Text:
+class RoundText:
     """The text of a chain after a round; round 0 is the initial response. ``text`` is None where there is none."""
 
     round: int
@@ -64,7 +64,7 @@ class Chain:
     prompt_id: str
     category: str
     messages: Sequence[Message]
-    texts: tuple[Text, ...]
+    texts: tuple[RoundText, ...]
 
 
 @dataclass(frozen=True)
@@ -153,10 +153,10 @@ def gain_of(row: Mapping[str, Any]) -> Estimate:
 
 
 def _chain(response: Mapping[str, Any], revisions: pl.DataFrame) -> Chain:
-    first = Text(0, response["response"], response["row_key"],
-                 why=None if response["response"] else response.get("error") or MISSING)
-    later = [Text(r["round"], r["revision"], r["row_key"], r["principle_id"],
-                  None if r["revision"] else r["error"] or r["stopped"] or MISSING)
+    first = RoundText(0, response["response"], response["row_key"],
+                      why=None if response["response"] else response.get("error") or MISSING)
+    later = [RoundText(r["round"], r["revision"], r["row_key"], r["principle_id"],
+                       None if r["revision"] else r["error"] or r["stopped"] or MISSING)
              for r in revisions.iter_rows(named=True)]
     return Chain(response["prompt_id"], response["category"], response["messages"], (first, *later))
 
@@ -177,7 +177,7 @@ def judge_rounds(chains: Sequence[Chain], *, ask: Ask, style: Style) -> list[dic
     return [*rows, *({**r, "against": "previous"} for r in rows if r["round"] == 1)]
 
 
-def _row(chain: Chain, text: Text, other: Text, against: str, question: Question,
+def _row(chain: Chain, text: RoundText, other: RoundText, against: str, question: Question,
          verdict: Verdict | None) -> dict[str, Any]:
     identical = text.text is not None and other.text is not None and _same(text.text, other.text)
     missing = Verdict(error=f"round {text.round}: {text.why}" if text.text is None else

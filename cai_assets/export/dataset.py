@@ -11,7 +11,7 @@ from cai_assets.constitution.model import Constitution
 from cai_assets.store.records import Record
 
 Config = Literal["sft", "preferences", "cai"]
-Kind = Literal["sft", "preferences", "cai", "all"]
+ExportKind = Literal["sft", "preferences", "cai", "all"]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cai_assets.errors import CaiError
-from cai_assets.export.dataset import Config, DataExport, Kind
+from cai_assets.export.dataset import Config, DataExport, ExportKind
 from cai_assets.export.dataset_card import dataset_card
 from cai_assets.export.extra import ExportError
 from cai_assets.export.folder import file_name, fresh
@@ -34,7 +34,7 @@ ROWS_A_FILE = 500_000
 
 
 def export_dataset(
-    layout: Layout, version: str, out: Path, *, kind: Kind = "all", held_out: float, license_: str | None = None,
+    layout: Layout, version: str, out: Path, *, kind: ExportKind = "all", held_out: float, license_: str | None = None,
     force: bool = False,
 ) -> DataExport:
     """Write the folder ``out``: a card, and Parquet files ``data/CONFIG/SPLIT-NNNNN-of-NNNNN.parquet``.
@@ -52,7 +52,7 @@ def export_dataset(
 
 
 def collect(
-    layout: Layout, version: str, *, kind: Kind, held_out: float, license_: str | None = None
+    layout: Layout, version: str, *, kind: ExportKind, held_out: float, license_: str | None = None
 ) -> DataExport:
     """The rows and records of an export. Raise ExportError if something is missing, and say what to materialize."""
     wanted: Sequence[Config] = get_args(Config) if kind == "all" else (kind,)

@@ -19,7 +19,7 @@ from cai_assets.lineage.chain import UnknownRow, matches, naming
 from cai_assets.lineage.graph import Graph, Places, descendants, graph
 from cai_assets.lineage.principles import DIGITS
 from cai_assets.lineage.shapes import read_rows
-from cai_assets.lineage.sizes import Counts, Measure, measured, tokens
+from cai_assets.lineage.sizes import Counts, SizeUnit, measured, tokens
 from cai_assets.lineage.targets import UnknownTarget, every_record
 from cai_assets.lineage.trace import tables_of, tree
 from cai_assets.lineage.training_rows import training_of
@@ -59,7 +59,7 @@ class Reached:
     row_share: float
     held_out: int
     text_share: float
-    measure: Measure
+    measure: SizeUnit
     through: tuple[str, ...]
 
 

@@ -18,7 +18,7 @@ from cai_assets.assets import LABELS
 from cai_assets.constitution.model import Constitution
 from cai_assets.lineage.graph import Graph, Places, spread
 from cai_assets.lineage.shapes import Part, read_rows
-from cai_assets.lineage.sizes import Counts, Measure, measured, tokens
+from cai_assets.lineage.sizes import Counts, SizeUnit, measured, tokens
 from cai_assets.lineage.training_rows import TRAINED
 from cai_assets.store.row_store import RowStore
 
@@ -78,13 +78,13 @@ class Stage(_Fixed):
     rows: int
     held_out: int
     text: int
-    measure: Measure
+    measure: SizeUnit
 
 
 class Influence(_Fixed):
     """``measure``: the unit of every ``text`` of ``principles``."""
 
-    measure: Measure
+    measure: SizeUnit
     principles: tuple[PrincipleShare, ...]
     prompts: tuple[PromptGroup, ...]
     stages: Mapping[str, Stage]

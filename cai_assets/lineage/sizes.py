@@ -17,7 +17,7 @@ from cai_assets.lineage.graph import Graph, Places
 from cai_assets.lineage.shapes import Part, characters
 from cai_assets.store.row_store import RowStore
 
-Measure = Literal["completion tokens", "characters"]
+SizeUnit = Literal["completion tokens", "characters"]
 Counts = npt.NDArray[np.int64]
 # The steps whose texts are trained on.
 CALLS = tuple(dict.fromkeys(step for a in GRAPH if any(s.calls for s in a.rows) for step in a.steps))
@@ -35,7 +35,7 @@ def lengths(graph: Graph, places: Places) -> Counts:
         [np.zeros(0, np.int64), *(characters(part, at).to_numpy() for part, _, at in graph.by_part(own))]))
 
 
-def measured(graph: Graph, places: Places, known: Counts) -> tuple[Measure, Counts]:
+def measured(graph: Graph, places: Places, known: Counts) -> tuple[SizeUnit, Counts]:
     """The size of each place (sorted) and its unit: ``known`` tokens if every row's are known, else characters."""
     if len(places) and (known >= 0).all():
         return "completion tokens", known

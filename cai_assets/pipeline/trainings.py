@@ -25,7 +25,7 @@ from cai_assets.steps.reinforce import pairs_to_train_on, prompts_to_train_on, w
 from cai_assets.steps.supervised import baseline_dataset
 from cai_assets.store.checkpoints import Checkpoint
 from cai_assets.train.identity import training_parts
-from cai_assets.train.job import Kind
+from cai_assets.train.job import TrainingKind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Training:
     """
 
     asset: str
-    kind: Kind
+    kind: TrainingKind
     rows: pl.DataFrame
     data: pl.DataFrame
     base: Base | None

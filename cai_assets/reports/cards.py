@@ -21,12 +21,12 @@ from cai_assets.registry.algorithms import ALGORITHMS
 from cai_assets.registry.rewards import REWARDS
 from cai_assets.reports.escape import inline
 from cai_assets.reports.text.tables import table
-from cai_assets.train.job import Kind
+from cai_assets.train.job import TrainingKind
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _TAGS = {"supervised": "sft", "reward": "reward-model"}
 _LOADERS = {"reward": "AutoModelForSequenceClassification"}
-_WHAT: dict[Kind, str] = {
+_WHAT: dict[TrainingKind, str] = {
     "supervised": "A policy fine-tuned on revised responses: the supervised phase of Constitutional AI.",
     "reward": "A reward model trained on AI preference labels: it gives one number for a conversation, higher for the "
               "answer that the labeling model, guided by the principles, is expected to prefer.",
@@ -63,7 +63,7 @@ class CardInput:
     UTC. ``code``: the git commit.
     """
 
-    kind: Kind
+    kind: TrainingKind
     key: str
     base: str
     base_digest: str
@@ -149,7 +149,7 @@ def _metrics(card: CardInput) -> str:
     return _table(("metric", "value [interval] (count)"), rows) if rows else "Nothing was measured on this checkpoint."
 
 
-def _load(kind: Kind) -> str:
+def _load(kind: TrainingKind) -> str:
     loader = _LOADERS.get(kind, "AutoModelForCausalLM")
     return (f"from transformers import AutoTokenizer, {loader}\n\n"
             'folder = "."  # the folder this card lies in\n'

@@ -10,7 +10,7 @@ from cai_assets.constitution.model import Constitution, Use
 from cai_assets.evals.statistics import Estimate
 from cai_assets.reports.cards import CardInput, PrincipleUse, model_card
 from cai_assets.store.provenance import provenance
-from cai_assets.train.job import Kind
+from cai_assets.train.job import TrainingKind
 
 
 def principle_rows(constitution: Constitution, counts: Mapping[str, int], use: Use) -> list[dict[str, Any]]:
@@ -18,7 +18,7 @@ def principle_rows(constitution: Constitution, counts: Mapping[str, int], use: U
     return [{"id": p.id, "text": getattr(p, use), "rows": counts.get(p.id, 0)} for p in constitution.taking_part(use)]
 
 
-def checkpoint_card(kind: Kind, key: str, base: str, record: Mapping[str, Any]) -> str:
+def checkpoint_card(kind: TrainingKind, key: str, base: str, record: Mapping[str, Any]) -> str:
     """README.md of a checkpoint folder. ``base``: name of the model it was trained from."""
     metrics = record["metrics"]
     held_out = metrics.get("held_out", {})

@@ -23,7 +23,7 @@ from cai_assets.settings.method import CONFIDENCE, ENOUGH
 from cai_assets.store.layout import Layout
 from cai_assets.store.records import RecordMissing
 
-Rows = Mapping[str, list[dict[str, Any]]]  # rows of the evaluation by version
+RowsByVersion = Mapping[str, list[dict[str, Any]]]  # rows of the evaluation by version
 
 
 class NotComparable(CaiError, ValueError):
@@ -85,7 +85,7 @@ def _judge(s: Side) -> tuple[str, str]:
     return str(model.get("source")) + str(model.get("revision") or ""), str(settings.get("labels", {}).get("style"))
 
 
-def _contests(rows: Rows, question: Question) -> Iterator[Contest]:
+def _contests(rows: RowsByVersion, question: Question) -> Iterator[Contest]:
     answers = ({(*_place(r), r["row_key"]) for r in of if r["policy"] == BASE} for of in rows.values())
     shared = set.intersection(*answers)
     if not shared:
@@ -104,7 +104,7 @@ def _contests(rows: Rows, question: Question) -> Iterator[Contest]:
                     yield Contest(r["prompt_id"], own, rival, outcome)
 
 
-def _names(rows: Rows) -> dict[tuple[str, str], str]:
+def _names(rows: RowsByVersion) -> dict[tuple[str, str], str]:
     """What each version's policies are called in the table."""
     answers: dict[tuple[str, str], set[tuple[Any, ...]]] = {}
     for version, of in rows.items():

@@ -58,7 +58,7 @@ class Tables:
     constitution: Constitution
 
     @cached_property
-    def texts(self) -> Mapping[str, list[Text]]:
+    def texts(self) -> Mapping[str, list[RowText]]:
         """The rows that have a text, by table."""
         before = self.revisions.select("prompt_id", "round", "before")
         own = self.critiques.select("prompt_id", "round", "critique")
@@ -70,7 +70,7 @@ class Tables:
 
 
 @dataclass(frozen=True)
-class Text:
+class RowText:
     """One row's text. ``before``: what was critiqued or revised; ``critique``: the row's own, of a revision."""
 
     row_id: str
@@ -104,13 +104,13 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Kind:
+class Fault:
     """A kind of fault: what it is, how much is tolerated, the tables it is looked for in and the rows that show it."""
 
     about: str
     limit: float
     tables: tuple[str, ...]
-    find: Callable[[Tables, str, Sequence[Text]], Iterable[Text]]
+    find: Callable[[Tables, str, Sequence[RowText]], Iterable[RowText]]
 
 
 def inspect(tables: Tables, kinds: Sequence[str] = ()) -> list[Finding]:
@@ -126,23 +126,23 @@ def inspect(tables: Tables, kinds: Sequence[str] = ()) -> list[Finding]:
     return out
 
 
-def _texts(frame: pl.DataFrame, column: str) -> list[Text]:
+def _texts(frame: pl.DataFrame, column: str) -> list[RowText]:
     some = frame.filter(pl.col(column).is_not_null(), pl.col(column) != "")
     if some.height > MOST:
         some = some.sort("row_id").head(MOST)  # ids are hashes: a fixed sample
-    return [Text(r["row_id"], r["prompt_id"], r["round"], r["principle_id"], r[column], r["finish"],
-                 r.get("before") or "", (r.get("critique") or "") if column == "revision" else "")
+    return [RowText(r["row_id"], r["prompt_id"], r["round"], r["principle_id"], r[column], r["finish"],
+                    r.get("before") or "", (r.get("critique") or "") if column == "revision" else "")
             for r in some.iter_rows(named=True)]
 
 
-def _prefix_leakage(_: Tables, table: str, texts: Sequence[Text]) -> Iterable[Text]:
+def _prefix_leakage(_: Tables, table: str, texts: Sequence[RowText]) -> Iterable[RowText]:
     """Outside revisions only the frame's own headings count: there, 'Here is a rewritten ...' may be right."""
     for t in texts:
         if _FRAME.match(t.text) or (table == "revisions" and _LEAD_IN.match(t.text)):
             yield t
 
 
-def _point_of_view(_: Tables, table: str, texts: Sequence[Text]) -> Iterable[Text]:
+def _point_of_view(_: Tables, table: str, texts: Sequence[RowText]) -> Iterable[RowText]:
     for t in texts:
         if table == "critiques":
             confused = bool(_CRITIQUE_VIEW.search(t.text) or _LEAD_IN.match(t.text))
@@ -152,7 +152,7 @@ def _point_of_view(_: Tables, table: str, texts: Sequence[Text]) -> Iterable[Tex
             yield t
 
 
-def _boilerplate(_: Tables, __: str, texts: Sequence[Text]) -> Iterable[Text]:
+def _boilerplate(_: Tables, __: str, texts: Sequence[RowText]) -> Iterable[RowText]:
     """Openings shared by many prompts; the rounds of one prompt count once."""
     openings = [" ".join(normalize(t.text).split()[:OPENING_WORDS]) for t in texts]
     prompts: dict[str, set[str]] = defaultdict(set)
@@ -162,15 +162,15 @@ def _boilerplate(_: Tables, __: str, texts: Sequence[Text]) -> Iterable[Text]:
     return [t for t, opening in zip(texts, openings, strict=True) if len(prompts[opening]) > most]
 
 
-def _truncation(_: Tables, __: str, texts: Sequence[Text]) -> Iterable[Text]:
+def _truncation(_: Tables, __: str, texts: Sequence[RowText]) -> Iterable[RowText]:
     return [t for t in texts if t.finish == "length"]
 
 
-def _as_before(_: Tables, __: str, texts: Sequence[Text]) -> Iterable[Text]:
+def _as_before(_: Tables, __: str, texts: Sequence[RowText]) -> Iterable[RowText]:
     return [t for t in texts if _same(t.text, t.before)]
 
 
-def _request_echo(tables: Tables, _: str, texts: Sequence[Text]) -> Iterable[Text]:
+def _request_echo(tables: Tables, _: str, texts: Sequence[RowText]) -> Iterable[RowText]:
     """Word n-grams of the principle's requests and of the examples, unless the row's own conversation has them."""
     shots = set[str]()
     for shot in tables.constitution.few_shots.revision:
@@ -196,18 +196,18 @@ def _same(a: str, b: str) -> bool:
 
 
 BOTH, ALL = ("critiques", "revisions"), ("critiques", "revisions", "sl_dataset")
-KINDS: Mapping[str, Kind] = {
-    "prefix_leakage": Kind("the text begins with a heading of the frame, or with 'Here is a revised ...'", 0.01, ALL,
-                           _prefix_leakage),
-    "point_of_view": Kind("a critique speaks as the human or answers, or a revision talks about the answer",
-                          0.01, BOTH, _point_of_view),
-    "boilerplate": Kind(f"the text begins with the same {OPENING_WORDS} words as the texts of more than "
-                        f"{OPENING_SHARE:.0%} of the prompts", 0.0, ALL, _boilerplate),
-    "truncation": Kind("the text was cut off by generation.max_tokens", 0.01, ALL, _truncation),
-    "critique_equals_response": Kind("the critique repeats the text it should criticize", 0.01, ("critiques",),
-                                     _as_before),
-    "revision_unchanged": Kind("the revision repeats the text it should revise (correct if nothing was wrong)", 0.5,
-                               ("revisions",), _as_before),
-    "request_echo": Kind("the text repeats the principle's requests or the few-shot examples", 0.02, BOTH,
-                         _request_echo),
+KINDS: Mapping[str, Fault] = {
+    "prefix_leakage": Fault("the text begins with a heading of the frame, or with 'Here is a revised ...'", 0.01, ALL,
+                            _prefix_leakage),
+    "point_of_view": Fault("a critique speaks as the human or answers, or a revision talks about the answer",
+                           0.01, BOTH, _point_of_view),
+    "boilerplate": Fault(f"the text begins with the same {OPENING_WORDS} words as the texts of more than "
+                         f"{OPENING_SHARE:.0%} of the prompts", 0.0, ALL, _boilerplate),
+    "truncation": Fault("the text was cut off by generation.max_tokens", 0.01, ALL, _truncation),
+    "critique_equals_response": Fault("the critique repeats the text it should criticize", 0.01, ("critiques",),
+                                      _as_before),
+    "revision_unchanged": Fault("the revision repeats the text it should revise (correct if nothing was wrong)", 0.5,
+                                ("revisions",), _as_before),
+    "request_echo": Fault("the text repeats the principle's requests or the few-shot examples", 0.02, BOTH,
+                          _request_echo),
 }

@@ -33,7 +33,7 @@ SCHEMA = pl.Schema({
 REJECTS = pl.Schema({**PLACE, "reason": pl.String(), "excerpt": pl.String()})
 DUPLICATES = pl.Schema({**PLACE, "prompt_id": pl.String(), "reason": pl.String()})
 
-Kind = Literal["red-team", "helpful"]
+PromptKind = Literal["red-team", "helpful"]
 Dropped = list[tuple[str, int, str, str]]
 
 
@@ -65,7 +65,7 @@ class Loaded:
     counts: Counts
 
 
-def load_prompts(paths: Sequence[Path] = (), *, max_chars: int, kind: Kind = "red-team") -> Loaded:
+def load_prompts(paths: Sequence[Path] = (), *, max_chars: int, kind: PromptKind = "red-team") -> Loaded:
     """Load every row of ``paths`` (JSONL, Parquet or data set folders); without paths, the bundled sample.
 
     ``max_chars`` bounds a prompt's characters over all its turns. ``kind`` is what a row is when neither it nor

@@ -13,11 +13,11 @@ from typing import Any
 from cai_assets.engines.templating import Templater
 from cai_assets.train.problems import TrainingProblem
 
-Row = dict[str, Any]
+TrainingRow = dict[str, Any]
 Ids = list[int]
 
 
-def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
+def read_rows(path: Path, columns: Sequence[str]) -> list[TrainingRow]:
     """Read the named columns of a Parquet file, in file order. Raise TrainingProblem when one is missing."""
     import polars as pl
 
@@ -38,7 +38,9 @@ def fit(prompt: Ids, responses: Sequence[Ids], max_length: int) -> Ids | None:
     return prompt[-room:] if room >= 1 and prompt else None
 
 
-def supervised_rows(rows: Iterable[Row], templater: Templater, max_length: int) -> tuple[list[Row], int]:
+def supervised_rows(
+    rows: Iterable[TrainingRow], templater: Templater, max_length: int
+) -> tuple[list[TrainingRow], int]:
     """``input_ids`` and ``labels`` (-100 on the prompt) per row, and how many rows were dropped."""
     out, dropped = [], 0
     for row in rows:
@@ -51,7 +53,9 @@ def supervised_rows(rows: Iterable[Row], templater: Templater, max_length: int) 
     return out, dropped
 
 
-def preference_rows(rows: Iterable[Row], templater: Templater, max_length: int) -> tuple[list[Row], int]:
+def preference_rows(
+    rows: Iterable[TrainingRow], templater: Templater, max_length: int
+) -> tuple[list[TrainingRow], int]:
     """``chosen_ids`` and ``rejected_ids`` behind the same prompt, and how many pairs were dropped.
 
     ``index`` is the row's place in ``rows``; ``held_out`` and ``p_chosen`` are passed on.
@@ -69,7 +73,7 @@ def preference_rows(rows: Iterable[Row], templater: Templater, max_length: int) 
     return out, dropped
 
 
-def pair_rows(rows: Iterable[Row], templater: Templater, max_length: int) -> list[Row]:
+def pair_rows(rows: Iterable[TrainingRow], templater: Templater, max_length: int) -> list[TrainingRow]:
     """``prompt_ids``, ``chosen_ids``, ``rejected_ids`` and ``p_chosen``; pairs that do not fit are left out."""
     out = []
     for row in rows:
@@ -82,6 +86,6 @@ def pair_rows(rows: Iterable[Row], templater: Templater, max_length: int) -> lis
     return out
 
 
-def prompt_rows(rows: Iterable[Row], templater: Templater, room: int) -> list[Row]:
+def prompt_rows(rows: Iterable[TrainingRow], templater: Templater, room: int) -> list[TrainingRow]:
     """``prompt`` as token ids, shortened from the left to ``room`` tokens."""
     return [{"prompt": templater.encode_chat(row["messages"])[-room:]} for row in rows]

@@ -20,7 +20,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from transformers import GenerationConfig, Trainer
 
-from cai_assets.train.data import Row
+from cai_assets.train.data import TrainingRow
 from cai_assets.train.parts import WithParts, shaped
 
 PREFIX = "eval_held_out_"
@@ -60,7 +60,7 @@ class HeldOut(WithParts):
         model.train(training)
         return _means(gather_object(rows_measured))
 
-    def _measure_batch(self, model: Any, rows: Sequence[Row], number: int) -> list[dict[str, float]]:
+    def _measure_batch(self, model: Any, rows: Sequence[TrainingRow], number: int) -> list[dict[str, float]]:
         settings = self.parts.settings
         torch.manual_seed(self.parts.seed * 1_000_003 + number)
         prompts = [row["prompt"] for row in rows]

@@ -18,14 +18,14 @@ from cai_assets.registry.rewards import REWARDS
 from cai_assets.settings import Reinforcement, Settings, Training
 from cai_assets.store.canonical import canonical_json, tagged_hash
 from cai_assets.store.records import table_digest
-from cai_assets.train.job import CODE_VERSION, Kind
+from cai_assets.train.job import CODE_VERSION, TrainingKind
 
-TRAINING_GROUP: dict[Kind, str] = {"supervised": "sl", "reward": "reward", "reinforcement": "rl"}
+TRAINING_GROUP: dict[TrainingKind, str] = {"supervised": "sl", "reward": "reward", "reinforcement": "rl"}
 NOT_IN_KEY = {"save_every", "human"}  # human rows are in the digest of the data
 NOT_IN_RL_KEY = {"kl_budget", "held_out"}  # a monitor's limit; which rows are held out is in the digest of the data
 
 
-def recipe(settings: Settings, kind: Kind) -> dict[str, object]:
+def recipe(settings: Settings, kind: TrainingKind) -> dict[str, object]:
     """The settings that decide a training's result; those that the chosen algorithm does not read are left out."""
     group: Training = getattr(settings, TRAINING_GROUP[kind])
     unread = set(NOT_IN_KEY)
@@ -36,7 +36,7 @@ def recipe(settings: Settings, kind: Kind) -> dict[str, object]:
 
 
 def training_parts(
-    settings: Settings, kind: Kind, rows: pl.DataFrame, base: ModelIdentity, *, reward_model: str | None = None,
+    settings: Settings, kind: TrainingKind, rows: pl.DataFrame, base: ModelIdentity, *, reward_model: str | None = None,
     labeller: ModelIdentity | None = None, supervised: pl.DataFrame | None = None,
 ) -> dict[str, Any]:
     """What decides the checkpoint that training on these rows makes, by name: what its key hashes.
@@ -52,7 +52,7 @@ def training_parts(
             **({"reward_package": origin._asdict()} if origin else {})}
 
 
-def training_key(kind: Kind, parts: Mapping[str, Any]) -> str:
+def training_key(kind: TrainingKind, parts: Mapping[str, Any]) -> str:
     """The key of the checkpoint that these ``training_parts`` decide."""
     extra = {"reward_model": parts["reward_model"]} if parts["reward_model"] else {}
     if parts["labeller"]:

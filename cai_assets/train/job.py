@@ -24,10 +24,10 @@ from pydantic import BaseModel, ConfigDict
 
 from cai_assets.engines.number_format import Format
 
-Kind = Literal["supervised", "reward", "reinforcement"]
+TrainingKind = Literal["supervised", "reward", "reinforcement"]
 
 # Bump a number when the meaning of that stage's code changes: checkpoints made before are then not reused.
-CODE_VERSION: dict[Kind, int] = {"supervised": 2, "reward": 2, "reinforcement": 2}
+CODE_VERSION: dict[TrainingKind, int] = {"supervised": 2, "reward": 2, "reinforcement": 2}
 
 
 class Job(BaseModel):
@@ -39,7 +39,7 @@ class Job(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Kind
+    kind: TrainingKind
     key: str
     base: Path
     data: Path

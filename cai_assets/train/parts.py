@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from cai_assets.settings import Reinforcement
-from cai_assets.train.data import Row
+from cai_assets.train.data import TrainingRow
 
 OURS = "ours/"  # before the names of what is logged here: all of these are curves
 Reward = Callable[..., list[float]]
@@ -24,8 +24,8 @@ class Parts(NamedTuple):
     reward: Reward | None
     stops: tuple[int, ...]
     pad: int
-    held_out: Sequence[Row] = ()
-    supervised: Sequence[Row] = ()
+    held_out: Sequence[TrainingRow] = ()
+    supervised: Sequence[TrainingRow] = ()
 
 
 class WithParts:

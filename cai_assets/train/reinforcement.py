@@ -15,7 +15,7 @@ from cai_assets.registry.algorithms import ALGORITHMS
 from cai_assets.registry.base import load
 from cai_assets.settings import Reinforcement
 from cai_assets.train.ability import ability, fluency
-from cai_assets.train.data import Row, read_rows, supervised_rows
+from cai_assets.train.data import TrainingRow, read_rows, supervised_rows
 from cai_assets.train.feedback import reward_of
 from cai_assets.train.job import Job
 from cai_assets.train.lora import lora_config
@@ -47,7 +47,7 @@ def run(job: Job, reporter: Reporter) -> None:
 
 
 def make_trainer(
-    job: Job, settings: Reinforcement, rows: list[Row], tokenizer: Any, reward: Reward | None
+    job: Job, settings: Reinforcement, rows: list[TrainingRow], tokenizer: Any, reward: Reward | None
 ) -> Any:
     """The trainer of a job. ``rows``: of ``training_rows``; ``reward``: of ``reward_of``, or any of its kind."""
     from datasets import Dataset
@@ -76,7 +76,7 @@ def make_parts(job: Job, settings: Reinforcement, tokenizer: Any, reward: Reward
     templater = Templater(tokenizer)
     held_out = held_out_prompts(job, settings, templater)
     _refuse(settings, measured=bool(held_out) and reward is not None)
-    supervised: list[Row] = []
+    supervised: list[TrainingRow] = []
     if settings.alpha is not None:
         if job.supervised_data is None:
             raise TrainingProblem("rl.alpha is set, and the job names no supervised data")

@@ -15,7 +15,7 @@ from cai_assets.engines.templating import Templater, load_tokenizer
 from cai_assets.evals.reward import Result, measure
 from cai_assets.settings import Reward
 from cai_assets.store.files import write_atomic
-from cai_assets.train.data import Row, preference_rows, read_rows
+from cai_assets.train.data import TrainingRow, preference_rows, read_rows
 from cai_assets.train.job import Job
 from cai_assets.train.lora import lora_config, merged
 from cai_assets.train.problems import TrainingProblem
@@ -79,7 +79,7 @@ def make_config(job: Job, settings: Reward) -> Any:
     return RewardConfig(**trainer_arguments(job, settings), max_length=None)
 
 
-def make_trainer(job: Job, settings: Reward, rows: list[Row], tokenizer: Any) -> Any:
+def make_trainer(job: Job, settings: Reward, rows: list[TrainingRow], tokenizer: Any) -> Any:
     """The trainer of a job. ``rows`` have ``chosen_ids``, ``rejected_ids`` and ``p_chosen``."""
     from datasets import Dataset
     from transformers import set_seed
@@ -100,7 +100,7 @@ def make_trainer(job: Job, settings: Reward, rows: list[Row], tokenizer: Any) ->
     )
 
 
-def score_pairs(model: Any, rows: list[Row], batch_size: int, dtype: Format = "float32") -> list[Result]:
+def score_pairs(model: Any, rows: list[TrainingRow], batch_size: int, dtype: Format = "float32") -> list[Result]:
     """The model's rewards of both responses of each pair. ``rows``: of ``preference_rows``."""
     chosen, rejected = (score_ids(model, [row[ids] for row in rows], batch_size, dtype=dtype)
                         for ids in ("chosen_ids", "rejected_ids"))

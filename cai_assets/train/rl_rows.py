@@ -9,12 +9,12 @@ from cai_assets.engines.templating import Templater
 from cai_assets.registry.algorithms import ALGORITHMS
 from cai_assets.registry.rewards import REWARDS
 from cai_assets.settings import Reinforcement
-from cai_assets.train.data import Row, pair_rows, prompt_rows, read_rows
+from cai_assets.train.data import TrainingRow, pair_rows, prompt_rows, read_rows
 from cai_assets.train.job import Job
 from cai_assets.train.problems import TrainingProblem
 
 
-def training_rows(job: Job, settings: Reinforcement, templater: Templater) -> list[Row]:
+def training_rows(job: Job, settings: Reinforcement, templater: Templater) -> list[TrainingRow]:
     """What the algorithm trains on: prompts in the order of the steps, or labeled pairs."""
     reads = ALGORITHMS[settings.algorithm].reads
     match reads:
@@ -26,7 +26,7 @@ def training_rows(job: Job, settings: Reinforcement, templater: Templater) -> li
             assert_never(reads)
 
 
-def pairs(job: Job, settings: Reinforcement, templater: Templater) -> list[Row]:
+def pairs(job: Job, settings: Reinforcement, templater: Templater) -> list[TrainingRow]:
     """Every pair that is not held out and fits."""
     source = [r for r in read_rows(job.data, ["messages", "chosen", "rejected", "p_chosen", "held_out"])
               if not r["held_out"]]
@@ -36,25 +36,25 @@ def pairs(job: Job, settings: Reinforcement, templater: Templater) -> list[Row]:
     return rows
 
 
-def prompts(job: Job, settings: Reinforcement, templater: Templater) -> list[Row]:
+def prompts(job: Job, settings: Reinforcement, templater: Templater) -> list[TrainingRow]:
     """The prompts of every step in order: all of them shuffled, and again until there are enough."""
     rows = _prompts(job, settings, templater, held_out=False)
     if not rows:
         raise TrainingProblem(f"{job.data} has no prompts to train on")
     draw = random.Random(job.seed)
     wanted = settings.steps * settings.rollouts // (settings.group if ALGORITHMS[settings.algorithm].grouped else 1)
-    out: list[Row] = []
+    out: list[TrainingRow] = []
     while len(out) < wanted:
         out += draw.sample(rows, len(rows))
     return out[:wanted]
 
 
-def held_out_prompts(job: Job, settings: Reinforcement, templater: Templater) -> list[Row]:
+def held_out_prompts(job: Job, settings: Reinforcement, templater: Templater) -> list[TrainingRow]:
     """Each prompt that is measured on and not trained on, once."""
     return _prompts(job, settings, templater, held_out=True)
 
 
-def _prompts(job: Job, settings: Reinforcement, templater: Templater, *, held_out: bool) -> list[Row]:
+def _prompts(job: Job, settings: Reinforcement, templater: Templater, *, held_out: bool) -> list[TrainingRow]:
     room = settings.max_length - settings.max_tokens
     if room < 1:
         raise TrainingProblem(

@@ -10,7 +10,7 @@ from typing import Any
 from cai_assets.engines.templating import Templater, load_tokenizer
 from cai_assets.settings import Training
 from cai_assets.train.ability import ability, fluency
-from cai_assets.train.data import Row, read_rows, supervised_rows
+from cai_assets.train.data import TrainingRow, read_rows, supervised_rows
 from cai_assets.train.job import Job
 from cai_assets.train.lora import lora_config
 from cai_assets.train.problems import TrainingProblem
@@ -51,7 +51,7 @@ def make_config(job: Job, settings: Training) -> Any:
     return SFTConfig(**trainer_arguments(job, settings), **prepared)
 
 
-def make_trainer(job: Job, settings: Training, rows: list[Row], tokenizer: Any) -> Any:
+def make_trainer(job: Job, settings: Training, rows: list[TrainingRow], tokenizer: Any) -> Any:
     """The SFTTrainer of a job. ``rows`` have ``input_ids`` and ``labels``."""
     from datasets import Dataset
     from trl import SFTTrainer
@@ -65,6 +65,6 @@ def make_trainer(job: Job, settings: Training, rows: list[Row], tokenizer: Any) 
     )
 
 
-def _counts(rows: list[Row]) -> dict[str, int]:
+def _counts(rows: list[TrainingRow]) -> dict[str, int]:
     trained = sum(label != -100 for row in rows for label in row["labels"])
     return {"rows": len(rows), "tokens": sum(len(row["input_ids"]) for row in rows), "response_tokens": trained}

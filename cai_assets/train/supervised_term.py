@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cai_assets.train.data import Row
+from cai_assets.train.data import TrainingRow
 from cai_assets.train.parts import WithParts
 
 
@@ -47,7 +47,7 @@ class SupervisedTerm(WithParts):
         loss: Tensor = model(**batch, use_cache=False).loss
         return loss
 
-    def _supervised_rows(self) -> list[Row]:
+    def _supervised_rows(self) -> list[TrainingRow]:
         """The next minibatch of this process: minibatches are dealt out to micro-steps and processes in turn."""
         step = self.state.global_step
         micro = self._micro[1] + 1 if self._micro[0] == step else 0
@@ -66,7 +66,7 @@ def _order(seed: int, rows: int, number: int) -> list[int]:
     return random.Random(f"{seed} {number}").sample(range(rows), rows)
 
 
-def padded(rows: list[Row], pad: int, device: Any) -> dict[str, Tensor]:
+def padded(rows: list[TrainingRow], pad: int, device: Any) -> dict[str, Tensor]:
     """``input_ids``, ``attention_mask`` and ``labels`` (rows, tokens), padded on the right."""
     masked = [{**row, "attention_mask": [1] * len(row["input_ids"])} for row in rows]
     fillers = {"input_ids": pad, "attention_mask": 0, "labels": -100}

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, cast
 
-from cai_assets.constitution.derive import Derived, Kind
+from cai_assets.constitution.derive import DerivationKind, Derived
 from cai_assets.store.journal import Journal
 from cai_assets.store.layout import Layout
 from cai_assets.versions.rounds import round_of
@@ -24,7 +24,7 @@ class Origin(NamedTuple):
 
     key: str
     version: str
-    kind: Kind
+    kind: DerivationKind
     principle: str | None
     seed: int
 
@@ -69,4 +69,5 @@ class Derivations:
 
 
 def _origin(entry: dict[str, Any]) -> Origin:
-    return Origin(entry["key"], entry["version"], cast("Kind", entry["kind"]), entry["principle"], entry["seed"])
+    kind = cast("DerivationKind", entry["kind"])
+    return Origin(entry["key"], entry["version"], kind, entry["principle"], entry["seed"])

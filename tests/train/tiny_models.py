@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from cai_assets.settings import load_settings
-from cai_assets.train.job import Job, Kind
+from cai_assets.train.job import Job, TrainingKind
 
 WORDS = [
     "yes", "no", "maybe", "please", "help", "me", "hello", "world", "good", "bad", "red", "blue", "one", "two", "three",
@@ -89,7 +89,7 @@ def prompt_data(n: int = 12, held_out: int = 0) -> list[dict[str, Any]]:
 
 
 def make_job(
-    folder: Path, kind: Kind, base: Path, rows: Sequence[dict[str, Any]], *, reward_model: Path | None = None,
+    folder: Path, kind: TrainingKind, base: Path, rows: Sequence[dict[str, Any]], *, reward_model: Path | None = None,
     key: str = "k1", **settings: Any,
 ) -> Job:  # fmt: skip
     """A job on a folder of its own, with the smoke preset and what ``settings`` change."""

@@ -25,7 +25,7 @@ SUITE_METRICS = pl.Schema({
     "delta_high": pl.Float64(), "delta_n": pl.Int64(), "verdict": pl.String(),
 })
 
-Rows = Sequence[Mapping[str, Any]]
+SuiteRows = Sequence[Mapping[str, Any]]
 
 
 class Group(NamedTuple):
@@ -36,7 +36,7 @@ class Group(NamedTuple):
     mode: str
     measures: Mapping[str, SuiteMeasure]
     headline: str
-    rows: Mapping[str, Rows]
+    rows: Mapping[str, SuiteRows]
 
 
 def suite_metrics(
@@ -61,7 +61,7 @@ def suite_metrics(
 
 
 def _of_suite(
-    suite: Suite, measures: Mapping[str, SuiteMeasure], modes: Mapping[str, Mapping[str, Rows]],
+    suite: Suite, measures: Mapping[str, SuiteMeasure], modes: Mapping[str, Mapping[str, SuiteRows]],
     policies: Sequence[str], enough: int, confidence: float,
 ) -> list[dict[str, Any]]:
     each = [measured(Group(suite.name, suite.kind, mode, measures, suite.spec.measure, rows), policies, enough,
@@ -72,7 +72,7 @@ def _of_suite(
     return [m for metrics in [*each, measured(every, policies, enough, confidence)] for m in metrics]
 
 
-def _together(groups: Any, policies: Sequence[str]) -> dict[str, Rows]:
+def _together(groups: Any, policies: Sequence[str]) -> dict[str, SuiteRows]:
     return {policy: [row for group in groups for row in group.get(policy, ())] for policy in policies}
 
 
@@ -102,7 +102,7 @@ def _metric(group: Group, policy: str, measure: str, enough: int, confidence: fl
     }
 
 
-def _paired(rows: Rows, base: Rows, column: str) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+def _paired(rows: SuiteRows, base: SuiteRows, column: str) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """For each side the values of the cases that both have, by request: each case once, its samples averaged."""
     ours, theirs = _by_case(rows, column), _by_case(base, column)
     a: dict[str, list[float]] = {}
@@ -113,7 +113,7 @@ def _paired(rows: Rows, base: Rows, column: str) -> tuple[dict[str, list[float]]
     return a, b
 
 
-def _by_case(rows: Rows, column: str) -> dict[tuple[str, ...], list[float]]:
+def _by_case(rows: SuiteRows, column: str) -> dict[tuple[str, ...], list[float]]:
     values: defaultdict[tuple[str, ...], list[float]] = defaultdict(list)
     for r in rows:
         if r[column] is not None:

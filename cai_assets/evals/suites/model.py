@@ -12,21 +12,21 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, StringConstraints
 
-from cai_assets.constitution.model import Slug, Strict, Text
+from cai_assets.constitution.model import NonEmptyText, Slug, Strict
 from cai_assets.engines.protocol import Message
 
-Kind = Literal["harmful", "over-refusal", "helpful", "jailbreak", "prefill", "ability"]
+SuiteKind = Literal["harmful", "over-refusal", "helpful", "jailbreak", "prefill", "ability"]
 Mode = Literal["plain", "wrapped", "plain+safety", "wrapped+safety", "prefill", "prefill+safety"]
 
-ATTACKS: tuple[Kind, ...] = ("harmful", "jailbreak", "prefill")
+ATTACKS: tuple[SuiteKind, ...] = ("harmful", "jailbreak", "prefill")
 ATTACK = "attack"  # the kind of POOLED
 POOLED = "attacks"  # in the metrics: every suite of these kinds together, so no suite may have this name
 FOUR: tuple[Mode, ...] = ("plain", "wrapped", "plain+safety", "wrapped+safety")
-MODES: dict[Kind, tuple[Mode, ...]] = {  # the first is what a file means that names none; jailbreak means all
+MODES: dict[SuiteKind, tuple[Mode, ...]] = {  # the first is what a file means that names none; jailbreak means all
     "harmful": FOUR, "over-refusal": FOUR, "helpful": FOUR, "jailbreak": FOUR,
     "prefill": ("prefill", "prefill+safety"), "ability": ("plain", "plain+safety"),
 }
-HEADLINE: dict[Kind, str] = {  # a measure of evals/measures.py
+HEADLINE: dict[SuiteKind, str] = {  # a measure of evals/measures.py
     "harmful": "compliance", "jailbreak": "compliance", "prefill": "compliance", "over-refusal": "refusal",
     "helpful": "judged_compliance", "ability": "correct",
 }
@@ -56,19 +56,19 @@ class Inline(Strict):
     """A case written in the suite's file."""
 
     id: Slug
-    prompt: Text
-    category: Text | None = None
-    context: Text | None = None
-    prefill: Text | None = None
-    choices: tuple[Text, ...] | None = Field(default=None, min_length=2, max_length=len(LETTERS), strict=False)
-    answer: Text | None = None
+    prompt: NonEmptyText
+    category: NonEmptyText | None = None
+    context: NonEmptyText | None = None
+    prefill: NonEmptyText | None = None
+    choices: tuple[NonEmptyText, ...] | None = Field(default=None, min_length=2, max_length=len(LETTERS), strict=False)
+    answer: NonEmptyText | None = None
 
 
 class Template(Strict):
     """A text that a request is wrapped in: at ``[INSERT PROMPT HERE]``, or after the text where that is missing."""
 
     id: Slug
-    template: Text
+    template: NonEmptyText
 
     def wrap(self, request: str) -> str:
         """The request as it is asked."""
@@ -79,19 +79,19 @@ class SuiteFile(Strict):
     """A suite as it is written down."""
 
     name: Slug
-    kind: Kind
-    description: Text
-    source: Text | None = None
-    file: Text | None = None
+    kind: SuiteKind
+    description: NonEmptyText
+    source: NonEmptyText | None = None
+    file: NonEmptyText | None = None
     columns: Columns = Columns()
     where: dict[str, Values] = Field(default_factory=dict)
     cases: tuple[Inline, ...] = Field(default=(), strict=False)
-    templates_file: Text | None = None
+    templates_file: NonEmptyText | None = None
     templates: tuple[Template, ...] = Field(default=(), strict=False)
     modes: tuple[Mode, ...] = Field(default=(), strict=False)
-    safety_prompt: Text = SAFETY_PROMPT
-    prefill: Text | None = None
-    headline: Text | None = None
+    safety_prompt: NonEmptyText = SAFETY_PROMPT
+    prefill: NonEmptyText | None = None
+    headline: NonEmptyText | None = None
 
     @property
     def asked_modes(self) -> tuple[Mode, ...]:
@@ -150,5 +150,5 @@ class Suite:
         return self.spec.name
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> SuiteKind:
         return self.spec.kind

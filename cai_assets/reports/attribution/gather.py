@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
-from cai_assets.constitution.derive import CannotDerive, Derived, Kind, derive, without
+from cai_assets.constitution.derive import CannotDerive, DerivationKind, Derived, derive, without
 from cai_assets.constitution.model import Constitution
 from cai_assets.errors import CaiError
 from cai_assets.evals.attribution import ALL, HEADLINE, POLICIES, Compared, Measured, effects
@@ -25,7 +25,7 @@ from cai_assets.versions.derived import Derivations
 from cai_assets.versions.rounds import round_of
 
 State = Literal["measured", "registered", "not registered", "cannot be made"]
-KINDS: tuple[Kind, ...] = ("without", "only", "again")  # in the order of the tables
+KINDS: tuple[DerivationKind, ...] = ("without", "only", "again")  # in the order of the tables
 READ = ("suite_results", "evaluation")
 
 
@@ -37,7 +37,7 @@ class NoEffects(CaiError, LookupError):
 class Entry:
     """One derived version. ``why``: what it lacks; ``share``: what of the whole version's chains it touches."""
 
-    kind: Kind
+    kind: DerivationKind
     principle: str | None
     seed: int
     key: str | None
@@ -65,7 +65,7 @@ class Loaded(NamedTuple):
     records: tuple[Record, ...]
 
 
-Which = tuple[Kind, str | None, int]  # kind, principle, seed
+Which = tuple[DerivationKind, str | None, int]  # kind, principle, seed
 
 
 def check_whole(project: Project, version: str) -> Constitution:
@@ -133,7 +133,9 @@ def _effects(whole: Measured, loaded: Mapping[Which, Loaded], enough: int, confi
     return effects([whole, *again], compared, enough=enough, confidence=confidence)
 
 
-def _seeds(loaded: Mapping[Which, Loaded], kind: Kind, principle: str | None, *, first: int) -> list[Measured]:
+def _seeds(
+    loaded: Mapping[Which, Loaded], kind: DerivationKind, principle: str | None, *, first: int
+) -> list[Measured]:
     """What was measured with each seed from the first on, up to the first gap."""
     seeds = takewhile(lambda seed: (kind, principle, seed) in loaded, count(first))
     return [loaded[kind, principle, seed].measured for seed in seeds]

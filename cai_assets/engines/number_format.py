@@ -1,8 +1,8 @@
-"""Which number format weights and products have: the one decision behind ``engine.dtype: auto``.
+"""Which number format weights and matrix products use: the one decision behind ``engine.dtype: auto``.
 
 bfloat16 where the device multiplies it in hardware, float16 on GPUs that are too old for it, else float32. A processor
-without the instruction emulates bfloat16: the same calls then take 3 to 4 times the time of float32. The decision is
-made before any key is, because the format enters the key of every row and checkpoint.
+without the instruction emulates bfloat16: the same calls then take 3 to 4 times as long as in float32. The decision is
+made before any key is computed, because the format enters the key of every row and checkpoint.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BFLOAT16_CAPABILITY = (8, 0)
 
 
 class NumberFormat(NamedTuple):
-    """``reason``: why it is this one, as a person reads it after 'because'."""
+    """``reason``: why this format was chosen, worded to follow 'because'."""
 
     dtype: Format
     reason: str
@@ -49,7 +49,7 @@ def number_format(wanted: str = "auto") -> NumberFormat:
 
 
 def product_format(dtype: str) -> Format:
-    """The format in which training makes products when weights are saved as ``dtype``: never an emulated one."""
+    """The format that training uses for matrix products when weights are saved as ``dtype``: never an emulated one."""
     return dtype if dtype in device().multiplies else "float32"
 
 
@@ -61,7 +61,7 @@ def device() -> Device:
 
 
 def torch_device() -> Device | None:
-    """The accelerator that PyTorch would use, if any; of several the weakest."""
+    """The accelerator that PyTorch would use, if any; if there are several, the weakest."""
     try:
         import torch
     except ImportError:

@@ -1,7 +1,7 @@
 """OpenAI-compatible servers: one, or a fleet that takes turns.
 
 Every reply is read as untrusted text and validated; HTML with status 200, cut JSON, an empty choice, null
-content, a missing finish reason or another model's name are failures, and are tried again elsewhere. Each
+content, a missing finish reason or another model's name are failures, and are retried on another server. Each
 attempt has a deadline; retries wait with full jitter, honor Retry-After up to a cap, and share a budget, so
 that a dead fleet fails rows quickly. With a local tokenizer prompts travel as token ids; without one,
 contents are neutralized first. No API key and no user name in an address appears in any message.
@@ -34,12 +34,12 @@ LONGEST_DELAY = 30.0
 LONGEST_RETRY_AFTER = 60.0
 FREE_RETRIES = 100.0
 EARNED_RETRIES = 0.2
-"""Retries a run may spend at once, and what each success adds to them."""
+"""Retries that a run may spend in a burst, and how many each success adds."""
 TOP_LOGPROBS = 20
 
 
 class OpenAIEngine:
-    """One served model name behind one or several base URLs."""
+    """One served model name behind one or more base URLs."""
 
     def __init__(self, model: settings.Model, engine: settings.Engine, *, first_delay: float = 0.5) -> None:
         """``first_delay``: seconds, the upper bound of the first wait; it doubles up to LONGEST_DELAY."""
@@ -59,7 +59,7 @@ class OpenAIEngine:
         return self._identity
 
     def run(self, requests: Iterable[Request]) -> Iterator[Result]:
-        """Yield one result a request, as they finish. Raise EngineLost if the servers refuse us altogether."""
+        """Yield one result per request, as they finish. Raise EngineLost if the servers refuse every request."""
         if self.model.tokenizer and self._templater is None:
             self._templater = Templater(load_tokenizer(Path(self.model.tokenizer)))
         self._retries_left = FREE_RETRIES
@@ -82,7 +82,7 @@ class OpenAIEngine:
                 asyncio.run_coroutine_threadsafe(_disconnect(clients), loop).result()
 
     def close(self) -> None:
-        """Nothing is held between runs but the tokenizer."""
+        """Nothing but the tokenizer is kept between runs."""
         self._templater = None
 
     async def _connect(self) -> list[Any]:
@@ -139,7 +139,7 @@ class OpenAIEngine:
             raise Unusable(self._mask(f"{type(e).__name__}: {e}")) from None
 
     def _body(self, call: Call, seed: int) -> tuple[str, dict[str, Any], list[str]]:
-        """Endpoint, request body, and for each answer the names its first token may have in the reply."""
+        """Endpoint, request body, and for each answer the names that its first token may have in the reply."""
         body: dict[str, Any] = {"model": self.model.source, **_sampling(call, seed)}
         if self._templater is not None:
             return "completions", *self._token_body(call, body, self._templater)
@@ -172,7 +172,7 @@ class OpenAIEngine:
 
 
 def served_identity(model: settings.Model) -> ModelIdentity:
-    """A server does not show its weights: name and revision stand for them, so pin ``revision``."""
+    """A server does not expose its weights: name and revision stand for them, so pin ``revision``."""
     name = f"served:{model.source}@{model.revision or 'unpinned'}"
     if model.tokenizer is None:
         return ModelIdentity(weights=name, tokenizer=name, template=name)

@@ -14,7 +14,7 @@ EXCERPT = 200
 
 
 class Unusable(CaiError):
-    """A reply that may be better next time."""
+    """An unusable reply; a retry may succeed."""
 
     def __init__(self, reason: str, wait: float = 0.0) -> None:
         super().__init__(reason)
@@ -60,7 +60,7 @@ class _Reply(BaseModel):
 def read_reply(request: Request, body: str, model: str, names: Sequence[str]) -> Result:
     """The result in a reply's body. ``names``: for each answer the name that its first token may have in the reply.
 
-    Raise Unusable (it may be better next time) or ValueError (the row cannot be served).
+    Raise Unusable (a retry may succeed) or ValueError (the row cannot be served).
     """
     try:
         reply = _Reply.model_validate_json(body)
@@ -91,7 +91,7 @@ def _answer_logprobs(logprobs: _Logprobs | None, names: Sequence[str], answers: 
     elif logprobs and logprobs.top_logprobs:
         listed = list(logprobs.top_logprobs[0].items())
     else:
-        raise Unusable("the reply carries no logprobs; the server must support them to score answers")
+        raise Unusable("the reply has no logprobs; the server must support them to score answers")
     out = []
     for name, answer in zip(names, answers, strict=True):
         mass = sum(math.exp(p) for token, p in listed if token.strip() in (name, answer.strip()))

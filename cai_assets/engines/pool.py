@@ -20,7 +20,7 @@ from cai_assets.store.layout import Layout
 
 
 def resolve_backend(model: Model) -> str:
-    """What 'auto' means here: servers if any are named, else vLLM if it is installed, else transformers."""
+    """What 'auto' resolves to: servers if any are named, else vLLM if it is installed, else transformers."""
     if model.backend != AUTO:
         return model.backend
     return SERVED if model.base_urls else local_backend()
@@ -43,7 +43,7 @@ class EnginePool:
         return self._engines[key]
 
     def open_checkpoint(self, path: Path) -> Engine:
-        """The engine of a trained policy, with the policy's backend. A served policy's checkpoints run in process."""
+        """The engine of a trained policy, with the policy's backend. A served policy's checkpoints run in-process."""
         key = f"checkpoint:{path.resolve()}"
         if key not in self._engines:
             self._engines[key] = self._make_checkpoint(path)
@@ -57,9 +57,9 @@ class EnginePool:
         self._resident.clear()
 
     def make_room_for(self, engine: _InProcess) -> None:
-        """Close engines that hold weights until this one fits beside them. Raise EngineLost if a run is going on."""
+        """Close engines that hold weights until this one fits beside them. Raise EngineLost if a run is in progress."""
         if any(other.running for other in self._resident):
-            raise EngineLost("another run is going on in this process; finish or close it before starting the next")
+            raise EngineLost("another run is in progress in this process; finish or close it before starting the next")
         if engine in self._resident:
             self._resident.remove(engine)
         else:
@@ -91,7 +91,7 @@ class EnginePool:
 
 
 class _InProcess:
-    """An engine that makes room before it loads."""
+    """An engine that frees memory before it loads."""
 
     def __init__(self, engine: Engine, pool: EnginePool, backend: str, path: Path) -> None:
         self.path = path
@@ -118,7 +118,7 @@ class _InProcess:
 
 
 def refuse_missing(backend: str) -> None:
-    """Raise EngineLost if a package is missing. Only when it runs: plans open engines on a machine without torch."""
+    """Raise EngineLost if a package is missing. Checked only on run: plans open engines on machines without torch."""
     row = BACKENDS[backend]
     if row.missing:
         how = f": install {row.install}, or choose another" if row.install else ""

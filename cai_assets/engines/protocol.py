@@ -1,6 +1,6 @@
 """What every engine takes and gives.
 
-An engine turns requests into results, one for one, in any order, as they finish. A request that cannot be
+An engine turns requests into results, one to one, in any order, as they finish. A request that cannot be
 served comes back as a result with an ``error``; it never fails its neighbors and is never stored.
 Two kinds of request: *generate* (``sampling`` set) and *score* (``answers`` set), which reads the exact
 log-probability that the next token starts each answer, and decodes nothing.
@@ -37,7 +37,7 @@ class Sampling(Frozen):
 
 
 class ModelIdentity(Frozen):
-    """What of a model can change an output. Goes into every row key; paths and names do not."""
+    """Whatever about a model can change an output. It enters every row key; paths and names do not."""
 
     weights: str
     tokenizer: str
@@ -74,7 +74,7 @@ class Request(Frozen):
 
 
 class Result(Frozen):
-    """What came back. ``logprobs`` has one natural-log probability per answer of a scoring call.
+    """An engine's answer to a request. ``logprobs`` has one natural-log probability per answer of a scoring call.
 
     ``finish``: 'stop', 'length' (cut by max_tokens) or 'score'; empty when ``error`` is set.
     """
@@ -100,5 +100,5 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Give all memory back. The next ``run`` starts again."""
+        """Free all memory. The next ``run`` loads the model again."""
         ...

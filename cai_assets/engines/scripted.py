@@ -3,7 +3,7 @@
 It runs the whole graph in seconds and needs no file. Different prompts get different texts, the seed makes
 samples differ, and about one prompt in eight gets the same text whatever the seed, so that identical pairs
 occur. ``reply``, ``score`` and ``fail`` put other rules in place; ``calls`` counts the requests served.
-Its texts have the form of answers, critiques and revisions and no meaning.
+Its texts look like answers, critiques and revisions but mean nothing.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Scripted:
         return self._identity
 
     def run(self, requests: Iterable[Request]) -> Iterator[Result]:
-        """Yield one result a request, in order. A rule that raises ValueError makes that row an error."""
+        """Yield one result per request, in order. A rule that raises ValueError makes that row an error."""
         for request in requests:
             self.calls += 1
             if self._fail(request.row_key):
@@ -69,7 +69,7 @@ class Scripted:
                 yield Result(row_key=request.row_key, error=str(e))
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Nothing to free."""
 
     def _answer(self, request: Request) -> Result:
         call = request.call
@@ -88,12 +88,12 @@ class Scripted:
 
 
 def of_model(model: settings.Model, _: settings.Engine) -> Scripted:
-    """The engine of a model setting: its source is a name, and no file."""
+    """The engine of a model setting, whose source is a name, not a file."""
     return Scripted(model.source)
 
 
 def of_checkpoint(path: Path, layout: Layout) -> Scripted:
-    """The engine that stands for a trained checkpoint; a folder without weights is told apart by its name."""
+    """The engine that stands in for a trained checkpoint; a folder without weights is identified by its name."""
     trained = any(path.glob("*.safetensors"))
     weights = identify(path, layout).weights if trained else tagged_hash("scripted", path.name)
     return Scripted(identity=ModelIdentity(weights=weights, tokenizer="none", template="none"))

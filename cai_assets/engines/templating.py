@@ -3,7 +3,7 @@
 Guarantee: the text of a row never becomes a control token. The chat template is rendered with private
 placeholders instead of the contents; control tokens are read only from what the template itself wrote, and
 everything between them, contents included, is encoded as ordinary text. For harmless contents the ids are
-those of the model's own chat template. Dates that a template asks for are fixed: a prompt may not depend on the day.
+those of the model's own chat template. Dates that a template asks for are fixed: a prompt must not depend on the day.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ Part = tuple[str, bool]
 
 
 def neutralize(text: str) -> str:
-    """Break what looks like a control token with U+2060, for servers whose template is out of our hands."""
+    """Break what looks like a control token with U+2060, for servers whose template we do not control."""
     return LOOK_ALIKE.sub(lambda m: m.group() + "\u2060", text)
 
 
 def load_tokenizer(path: Path) -> Any:
-    """Load the tokenizer of a local model folder; nothing is fetched and no code of the model is run."""
+    """Load the tokenizer of a local model folder; nothing is fetched and none of the model's code is run."""
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(str(path), local_files_only=True)
@@ -70,7 +70,7 @@ class Templater:
         return ids
 
     def encode_within(self, call: Call, context: int) -> list[int]:
-        """As ``encode``; raise ValueError if the prompt and all new tokens exceed ``context`` tokens."""
+        """Like ``encode``; raise ValueError if the prompt and all new tokens exceed ``context`` tokens."""
         ids = self.encode(call)
         new = call.sampling.max_tokens if call.sampling else 1
         if len(ids) + new > context:
@@ -97,14 +97,14 @@ class Templater:
         return self.encode_chat(messages), ids
 
     def answer_tokens(self, answers: Sequence[str]) -> tuple[int, ...]:
-        """The first token of each answer. Raise ValueError unless they tell the answers apart."""
+        """The first token of each answer. Raise ValueError unless they are distinct."""
         firsts = [(self._ordinary(a) or [-1])[0] for a in answers]
         if len(set(firsts)) < len(firsts) or -1 in firsts:
-            raise ValueError(f"answers {list(answers)} do not differ in their first token; reword them, as 'A' and 'B'")
+            raise ValueError(f"answers {list(answers)} share a first token; reword them, such as 'A' and 'B'")
         return tuple(firsts)
 
     def stops(self, call: Call) -> tuple[str, ...]:
-        """Strings that end the text, beside the stop tokens."""
+        """Strings that end the text, besides the stop tokens."""
         own = call.sampling.stop if call.sampling else ()
         return (*own, HUMAN) if self.framed and call.style == "chat" and HUMAN not in own else own
 
@@ -132,7 +132,7 @@ class Templater:
         return before.removeprefix(asked) if before.startswith(asked) else "", tail[: end.end()] if end else ""
 
     def _render(self, messages: Sequence[Message], prompt: bool, keep_marks: bool = False) -> list[Part]:
-        """Render with placeholders. White space around a content goes through the template, which may trim it."""
+        """Render with placeholders. Whitespace around a content passes through the template, which may trim it."""
         marked = [{"role": m["role"], "content": _mark(i, m["content"])} for i, m in enumerate(messages)]
         try:
             text = self.tokenizer.apply_chat_template(

@@ -1,8 +1,8 @@
-"""transformers in this process: slower than vLLM, runs wherever torch does.
+"""transformers in this process: slower than vLLM, but runs wherever torch does.
 
 Batches are sorted by length and padded on the left. Each row draws from its own generator, seeded by its
-request, by inverting the cumulative distribution, so no row's luck depends on its neighbors. In float32 a row
-gives the same text alone and in a batch; in bfloat16 padding moves logits by rounding steps (up to 0.3 nats seen)
+request, by inverting the cumulative distribution, so no row's sample depends on its neighbors. In float32 a row
+gives the same text alone and in a batch; in bfloat16 padding moves logits by rounding steps (up to 0.3 nats observed)
 and often changes a sampled text.
 """
 
@@ -39,7 +39,7 @@ class TransformersEngine(FolderEngine):
         self._loaded: _Loaded | None = None
 
     def run(self, requests: Iterable[Request]) -> Iterator[Result]:
-        """Yield one result a request, a window at a time. Raise EngineLost if the model does not load."""
+        """Yield one result per request, a window at a time. Raise EngineLost if the model does not load."""
         size = min(BATCH, self.settings.max_num_seqs)
         for window in _windows(requests):
             templater = self._load().templater
@@ -86,7 +86,7 @@ class TransformersEngine(FolderEngine):
         return self._loaded
 
     def _batch(self, rows: Sequence[Encoded], scoring: bool) -> list[Result]:
-        """Serve a batch; on failure (memory, mostly) halve it, down to the one row that fails alone."""
+        """Serve a batch; on failure (usually memory) halve it, down to the single row that fails."""
         import torch
 
         try:
@@ -147,7 +147,7 @@ class TransformersEngine(FolderEngine):
 
 
 class _Text:
-    """One row as it grows."""
+    """One row during generation."""
 
     def __init__(self, request: Request, prompt: list[int], templater: Templater) -> None:
         self.request, self.prompt = request, prompt

@@ -1,9 +1,9 @@
 """vLLM in this process, on CPU or GPU.
 
 Prompts enter as token ids and are fed continuously, so that the batch never runs dry. A prompt that cannot be
-served is answered before it reaches the engine. If the engine dies it is started again once and what was
-unfinished is submitted again. Measured on two cores with the bundled model: 345-365 tokens/s at 32 sequences;
-24 s to start, 2.5 s to start again in the same process; ``close`` gives back all but what imports hold.
+served is answered with an error before it reaches the engine. If the engine dies it is restarted once and
+unfinished requests are resubmitted. Measured on two cores with the bundled model: 345-365 tokens/s at 32 sequences;
+24 s to start, 2.5 s to restart in the same process; ``close`` frees everything but what imports hold.
 
 On CPU, chunked prefill is off: together with per-request seeds it kills vLLM 0.32's engine.
 """
@@ -47,10 +47,10 @@ class VllmEngine(FolderEngine):
         self._ids = itertools.count()
 
     def run(self, requests: Iterable[Request]) -> Iterator[Result]:
-        """Yield one result a request, as they finish. Raise EngineLost when the engine dies twice."""
+        """Yield one result per request, as they finish. Raise EngineLost when the engine dies twice."""
         source = iter(requests)
         waiting: dict[str, Request] = {}
-        deaths, limit = 0, 1  # the first goes alone: what all share is then in the prefix cache, and computed once
+        deaths, limit = 0, 1  # submit the first alone: the shared prefix is then computed once and cached
         try:
             while True:
                 yield from self._fill(source, waiting, limit)
@@ -110,7 +110,7 @@ class VllmEngine(FolderEngine):
         if deaths > 1:
             what = f"{type(cause).__name__}: {cause}"
             raise EngineLost(f"vLLM died twice on {self.path.name} ({what}); {ADVICE}") from cause
-        logging.getLogger(__name__).warning("vLLM died (%s); starting it again for %d rows", cause, len(waiting))
+        logging.getLogger(__name__).warning("vLLM died (%s); restarting it for %d rows", cause, len(waiting))
         for name, request in waiting.items():
             self._submit(name, request)
 
@@ -130,7 +130,7 @@ class VllmEngine(FolderEngine):
 
 
 def _prepare_environment(engine: settings.Engine) -> None:
-    """What vLLM and OpenMP read when they are first imported; whatever the user has set stays."""
+    """Environment variables that vLLM and OpenMP read on first import; values the user has set are kept."""
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for name, value in {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -155,7 +155,7 @@ def _arguments(path: Path, context: int, engine: settings.Engine, *, cpu: bool) 
         "max_model_len": context,
         "max_num_seqs": engine.max_num_seqs,
         "enable_prefix_caching": True,
-        "generation_config": "vllm",  # the model's own defaults may not change a sample behind the row key
+        "generation_config": "vllm",  # the model's own defaults must not change a sample unnoticed by the row key
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
         "tensor_parallel_size": engine.tensor_parallel_size,

@@ -1,1 +1,1 @@
-"""Training stages. Each runs in a process of its own: ``python -m cai_assets.train JOB.json``."""
+"""Training stages. Each runs in its own process: ``python -m cai_assets.train JOB.json``."""

@@ -1,4 +1,4 @@
-"""``python -m cai_assets.train JOB.json``: one training in this process, which then gives all memory back.
+"""``python -m cai_assets.train JOB.json``: one training run in this process, whose exit frees all memory.
 
 Exits 0 when ``final`` and ``metrics.json`` are written. Otherwise ``error.txt`` and the last line on stderr say why.
 """
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
             run_job(job, reporter)
     except (TrainingProblem, ValidationError, OSError) as e:
         return _fail(" ".join(str(e).split()), job)
-    except Exception as e:  # every failure ends in one clear line
+    except Exception as e:  # every failure ends with one clear line
         traceback.print_exc()
         return _fail(f"{type(e).__name__}: {' '.join(str(e).split())}", job)
     return 0
@@ -61,7 +61,7 @@ def run_job(job: Job, reporter: Reporter) -> None:
 
 
 def become_launcher(processes: int, job: str) -> NoReturn:
-    """Replace this process by accelerate's launcher, which starts this command ``processes`` times, one for each GPU.
+    """Replace this process with accelerate's launcher, which starts this command ``processes`` times, one per GPU.
 
     The launcher keeps this process's id and group and its tie to the parent: it ends as a single trainer would, and
     each of its own children is tied to it. Raise TrainingProblem where there are too few GPUs.
@@ -70,7 +70,7 @@ def become_launcher(processes: int, job: str) -> NoReturn:
 
     gpus = torch.cuda.device_count()
     if 0 < gpus < processes:
-        raise TrainingProblem(f"processes={processes}, and there are {gpus} GPUs: one is needed for each process")
+        raise TrainingProblem(f"processes={processes}, but there are {gpus} GPUs: each process needs one")
     os.environ["ACCELERATE_USE_CPU"] = "false" if gpus else "true"
     if not gpus:  # the launcher would start CPU processes through MPI
         launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
@@ -82,7 +82,7 @@ def become_launcher(processes: int, job: str) -> NoReturn:
 
 def _fail(reason: str, job: Job | None = None) -> int:
     print(f"training failed: {reason}", file=sys.stderr, flush=True)
-    if job is not None:  # any of several processes: the launcher ends the others as soon as one has failed
+    if job is not None:  # in any of several processes: the launcher stops the others as soon as one fails
         write_atomic(job.error, reason.encode())
     return 1
 
@@ -90,7 +90,7 @@ def _fail(reason: str, job: Job | None = None) -> int:
 def _end_with_parent() -> None:
     """Ask the system to kill this process when the one that started it dies, however it dies.
 
-    Otherwise a killed run would leave a trainer that writes into the same folder as the next run's.
+    Otherwise a killed run would leave behind a trainer that writes into the same folder as the next run's.
     """
     if sys.platform == "linux":
         parent = os.getppid()
@@ -100,7 +100,7 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    # TRL imports vLLM wherever it is installed: seconds and memory for nothing here.
+    # TRL imports vLLM wherever it is installed, which would waste seconds and memory here.
     sys.modules["vllm"] = None  # type: ignore[assignment]
     _end_with_parent()
     sys.exit(main(sys.argv[1:]))

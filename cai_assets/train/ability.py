@@ -1,4 +1,4 @@
-"""Whether a training cost the model its language: perplexity on held-out general text, before and after.
+"""Whether training damaged the model's language ability: perplexity on held-out general text, before and after.
 
 Perplexity is exp of the mean negative log-likelihood of a token, in nats, given the tokens before it in its window.
 Exact: float32, no autocast, every token but the first of each window counts once. It is a cheap alarm, not a measure
@@ -18,7 +18,7 @@ from cai_assets.train.problems import TrainingProblem
 
 BUNDLED = Path(__file__).parents[1] / "data" / "general.jsonl"
 BATCH = 4
-LARGEST_NATS = 700.0  # exp of more is infinite, which JSON cannot hold
+LARGEST_NATS = 700.0  # exp of anything larger is infinite, which JSON cannot represent
 
 
 class Fluency(NamedTuple):
@@ -51,9 +51,9 @@ def read_texts(path: Path) -> list[str]:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         texts = [line["text"] for line in lines if line["text"].strip()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-        raise TrainingProblem(f"{path}: not JSONL with a 'text' in each line ({e}); mend monitors.general_text") from e
+        raise TrainingProblem(f"{path}: not JSONL with a 'text' on each line ({e}); fix monitors.general_text") from e
     if not texts:
-        raise TrainingProblem(f"{path}: no text to measure the ability on; mend monitors.general_text")
+        raise TrainingProblem(f"{path}: no text to measure ability on; fix monitors.general_text")
     return texts
 
 
@@ -63,7 +63,7 @@ def perplexity(model: Any, tokenizer: Any, texts: Sequence[str], max_length: int
 
     ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
     windows = [text[i : i + max_length] for text in ids for i in range(0, len(text), max_length)]
-    windows = sorted((w for w in windows if len(w) > 1), key=len)  # equal lengths together: little padding
+    windows = sorted((w for w in windows if len(w) > 1), key=len)  # group similar lengths to reduce padding
     was_training = model.training
     model.eval()
     with torch.inference_mode(), torch.autocast(model.device.type, enabled=False):
@@ -71,7 +71,7 @@ def perplexity(model: Any, tokenizer: Any, texts: Sequence[str], max_length: int
     model.train(was_training)
     tokens = sum(len(w) - 1 for w in windows)
     if not tokens:
-        raise TrainingProblem("the general text is too short: no token follows another")
+        raise TrainingProblem("the general text is too short: it needs at least two tokens")
     return Fluency(math.exp(min(nats / tokens, LARGEST_NATS)), tokens, len(texts))
 
 
@@ -82,8 +82,8 @@ def _nats(model: Any, windows: Sequence[Sequence[int]]) -> float:
     batch = [torch.tensor(w, device=model.device) for w in windows]
     ids = torch.nn.utils.rnn.pad_sequence(batch, batch_first=True)
     labels = torch.nn.utils.rnn.pad_sequence(batch, batch_first=True, padding_value=-100)
-    # The class's own forward: accelerate wraps the one of a trained instance in autocast.
+    # Call the class's forward: accelerate wraps a trained instance's forward in autocast.
     logits = type(model).forward(model, input_ids=ids, attention_mask=(labels != -100).long(), use_cache=False).logits
-    predicted = logits[:, :-1].float().flatten(0, 1)  # a class dimension in the middle takes three times as long
+    predicted = logits[:, :-1].float().flatten(0, 1)  # the class dimension in the middle would be three times slower
     loss = torch.nn.functional.cross_entropy(predicted, labels[:, 1:].flatten(), reduction="sum")
     return float(loss)

@@ -20,11 +20,10 @@ from cai_assets.train.resume import mark_complete
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]
-    """Writes one curve row a step, reports it, and stops the training when a number is not finite.
+    """Writes one curve row per step, reports it, and stops training when a number is not finite.
 
     ``columns`` maps names in the trainer's log to names in the curves, to which all of OURS are added; ``shown`` are
-    the ones said aloud;
-    ``updates`` optimizer updates make one step.
+    the ones reported; ``updates`` optimizer updates make one step.
     """
 
     def __init__(
@@ -62,7 +61,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
 
     def _measured(self, step: int, logs: dict[str, Any], main_process: bool) -> None:
-        """Put a measurement on held-out prompts beside its step; that before the first step has none."""
+        """Attach a measurement on held-out prompts to its step; the one before the first step has no row."""
         held_out = {name.removeprefix("eval_"): value for name, value in logs.items()
                     if name.startswith("eval_held_out")}
         if held_out and step and main_process:
@@ -87,6 +86,6 @@ class Seal(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if torch.distributed.is_initialized():
-            torch.distributed.barrier()  # every process writes the state of its random numbers
+            torch.distributed.barrier()  # every process writes its own random state
         if state.is_world_process_zero:
             mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.key)

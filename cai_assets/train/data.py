@@ -1,7 +1,7 @@
 """From a job's Parquet file to token ids.
 
 Every text is tokenized here, once, by the ``Templater`` that sampling uses too: a trainer never sees text, so it
-cannot render it another way. A prompt that is too long loses its beginning; a response is never cut.
+cannot render it differently. A prompt that is too long is truncated from the left; a response is never cut.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def preference_rows(
 ) -> tuple[list[TrainingRow], int]:
     """``chosen_ids`` and ``rejected_ids`` behind the same prompt, and how many pairs were dropped.
 
-    ``index`` is the row's place in ``rows``; ``held_out`` and ``p_chosen`` are passed on.
+    ``index`` is the row's position in ``rows``; ``held_out`` and ``p_chosen`` are passed on.
     """
     out, dropped = [], 0
     for index, row in enumerate(rows):

@@ -2,8 +2,8 @@
 
 AI labels are probabilities, so the loss is the conservative one (Mitchell 2023, "A note on DPO with noisy
 preferences"): the cross-entropy against each pair's own ``p_chosen``, which at 1 is DPO. It runs ``epochs`` over them;
-``steps``, ``rollouts`` and what concerns sampling do not apply. From TRL's DPOTrainer: the reference model (or the
-policy with its adapters off) and batching. Tokens are ours, as everywhere.
+``steps``, ``rollouts`` and the sampling settings do not apply. From TRL's DPOTrainer: the reference model (or the
+policy with its adapters off) and batching. Tokenization is ours, as everywhere.
 
 Imports torch and trl at the top; it is itself imported only inside functions.
 """
@@ -24,7 +24,7 @@ from cai_assets.train.supervised_term import SupervisedTerm
 
 
 def make_config(settings: Reinforcement, common: dict[str, Any]) -> DPOConfig:
-    """``common``: arguments of every trainer. The rows are fitted already: TRL may not cut them."""
+    """``common``: arguments of every trainer. The rows already fit: TRL must not truncate them."""
     return DPOConfig(**common, beta=settings.beta, max_length=None, disable_dropout=True, remove_unused_columns=False)
 
 

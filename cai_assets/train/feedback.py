@@ -1,7 +1,7 @@
 """Where the reward of a response comes from: the reward model, or the labeler's own grade of it.
 
-Both read the very tokens that were sampled and give one number a response. The labeler's grade (direct-RLAIF, Lee et
-al. 2023, arXiv 2309.00267, section 3.2.2) is of the request that the prompt drew, in [-1, 1].
+Both read exactly the tokens that were sampled and give one number per response. The labeler's grade (direct-RLAIF, Lee
+et al. 2023, arXiv 2309.00267, section 3.2.2) answers the request that the prompt drew, in [-1, 1].
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ NEUTRAL = 0.0
 
 
 def reward_of(job: Job, rl: settings.Reinforcement, tokenizer: Any) -> Reward | None:
-    """The reward that a job asks for. An algorithm that does not sample may have none, and goes unmeasured then."""
+    """The reward that a job asks for. An algorithm that does not sample may have none, and is then not measured."""
     reward: Reward | None = load(REWARDS[rl.reward].make)(job, rl, tokenizer)
     return reward if reward is None or REWARDS.origin(rl.reward) is None else _checked(rl.reward, reward)
 
 
 def _checked(name: str, reward: Reward) -> Reward:
-    """The reward of somebody else's code, whose numbers are looked at before they train anything."""
+    """A reward from another package, whose values are validated before they train anything."""
     def checked(*, completion_ids: list[list[int]], **columns: Any) -> list[float]:
         scores = reward(completion_ids=completion_ids, **columns)
         if len(scores) != len(completion_ids) or not all(math.isfinite(s) for s in scores):
-            raise TrainingProblem(f"the reward {name!r} gave {scores!r} for {len(completion_ids)} responses, and must "
-                                  "give one finite number for each")
+            raise TrainingProblem(f"the reward {name!r} gave {scores!r} for {len(completion_ids)} responses, but must "
+                                  "return one finite number for each")
         return scores
 
     return checked
@@ -66,7 +66,7 @@ def from_reward_model(job: Job, rl: settings.Reinforcement, tokenizer: Any) -> R
 
 
 def model_reward(path: Path, batch_size: int, dtype: Format = "float32") -> Reward:
-    """The reward model's score of the very tokens that were sampled."""
+    """The reward model's score of exactly the tokens that were sampled."""
     import torch
 
     model = load_scalar(path, load_tokenizer(path).pad_token_id)
@@ -83,14 +83,14 @@ def model_reward(path: Path, batch_size: int, dtype: Format = "float32") -> Rewa
 def refuse_other_tokenizer(tokenizer: Any, reward_model: Path) -> None:
     """Raise TrainingProblem unless the reward model reads the same token ids as the policy writes."""
     if load_tokenizer(reward_model).get_vocab() != tokenizer.get_vocab():
-        raise TrainingProblem(f"{reward_model} has another vocabulary than the policy; train it from the same base")
+        raise TrainingProblem(f"{reward_model} has a different vocabulary than the policy; train it from the same base")
 
 
 def labeller_reward(path: Path, tokenizer: Any, dtype: Format) -> Reward:
     """The labeler's expected grade of each response; ``tokenizer``: the policy's, which reads the responses.
 
     Rows must carry ``messages`` and ``request``. A response that cannot be graded gets the middle of the scale, and
-    the share of such is logged; when it is all of them, TrainingProblem says why.
+    the share of such responses is logged; if none can be graded, TrainingProblem says why.
     """
     # In an emulated format a grade would be slow and coarse.
     engine = settings.Engine(dtype=product_format(dtype))
@@ -115,6 +115,6 @@ def labeller_reward(path: Path, tokenizer: Any, dtype: Format) -> Reward:
 
 def _graded(grades: Sequence[float | None], results: Sequence[Result]) -> list[float]:
     if grades and all(g is None for g in grades):
-        why = next((r.error for r in results if r.error), "it gives none of the grades a probability")
+        why = next((r.error for r in results if r.error), "it assigns no probability to any of the grades")
         raise TrainingProblem(f"the labeler could not grade any of {len(grades)} responses: {why}")
     return [NEUTRAL if g is None else g for g in grades]

@@ -1,6 +1,6 @@
 """The arithmetic of PPO as pure functions on tensors of shape (batch, response tokens).
 
-``mask`` is 1 on response tokens and 0 on the padding to their right. Nothing on the padding reaches a result.
+``mask`` is 1 on response tokens and 0 on the padding to their right. Nothing on the padding affects a result.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""How the policy does on prompts it is not trained on: before the first step, after the last, and, where the best
+"""How the policy performs on prompts it is not trained on: before the first step, after the last, and, where the best
 state is published, at every save.
 
-Sampling is seeded by the settings alone and leaves the training's own random numbers untouched: a training that is
-measured more often comes out the same. Measured are the reward (the score less the penalties for a missing end and
-for length), KL to the reference in nats a response, response length, and the share of repeated 4-grams.
+Sampling is seeded by the settings alone and leaves the run's own random state untouched: measuring a training run more
+often does not change its result. It measures the reward (the score less the penalties for a missing end and for
+length), KL to the reference in nats per response, response length, and the share of repeated 4-grams.
 
 Imports torch at the top; it is itself imported only inside functions.
 """
@@ -42,7 +42,7 @@ class HeldOut(WithParts):
         if self.state.global_step == self._initial_global_step > 0:
             return {}
         metrics = {f"{PREFIX}{name}": value for name, value in self._measure().items()}
-        Trainer.log(self, metrics)  # TRL's own would mix in what the current step has gathered so far
+        Trainer.log(self, metrics)  # TRL's own evaluation would mix in what the current step has gathered so far
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
@@ -79,7 +79,7 @@ class HeldOut(WithParts):
 
     @contextmanager
     def _reference(self) -> Iterator[Any]:
-        """The policy as it was before training: a model of its own, or the policy with its adapters off."""
+        """The policy as it was before training: a separate model, or the policy with its adapters off."""
         if self.ref_model is not None:
             yield self.ref_model
             return

@@ -1,6 +1,6 @@
-"""What decides a checkpoint, and the key that hashes it.
+"""What determines a checkpoint, and the key that hashes it.
 
-Training rows, base weights, the settings that the training reads, seed and training code version. Spelled once: for
+Training rows, base weights, the settings that the training run reads, seed and training code version. Written once: for
 the key, for the checkpoint's record and for the plan.
 """
 
@@ -26,7 +26,7 @@ NOT_IN_RL_KEY = {"kl_budget", "held_out"}  # a monitor's limit; which rows are h
 
 
 def recipe(settings: Settings, kind: TrainingKind) -> dict[str, object]:
-    """The settings that decide a training's result; those that the chosen algorithm does not read are left out."""
+    """The settings that determine a training run's result, without those that the chosen algorithm does not read."""
     group: Training = getattr(settings, TRAINING_GROUP[kind])
     unread = set(NOT_IN_KEY)
     if isinstance(group, Reinforcement):
@@ -39,10 +39,10 @@ def training_parts(
     settings: Settings, kind: TrainingKind, rows: pl.DataFrame, base: ModelIdentity, *, reward_model: str | None = None,
     labeller: ModelIdentity | None = None, supervised: pl.DataFrame | None = None,
 ) -> dict[str, Any]:
-    """What decides the checkpoint that training on these rows makes, by name: what its key hashes.
+    """What determines the checkpoint that training on these rows makes, by name: what its key hashes.
 
-    ``labeller``: who grades instead of a reward model; ``supervised``: the SL rows that ``alpha`` mixes in. A reward of
-    another package comes with that package's name and version.
+    ``labeller``: who grades instead of a reward model; ``supervised``: the SL rows that ``alpha`` mixes in. A reward
+    from another package comes with that package's name and version.
     """
     origin = REWARDS.origin(settings.rl.reward) if kind == "reinforcement" else None
     return {"base": base.model_dump(), "data": table_digest(rows), "settings": recipe(settings, kind),
@@ -53,7 +53,7 @@ def training_parts(
 
 
 def training_key(kind: TrainingKind, parts: Mapping[str, Any]) -> str:
-    """The key of the checkpoint that these ``training_parts`` decide."""
+    """The key of the checkpoint that these ``training_parts`` determine."""
     extra = {"reward_model": parts["reward_model"]} if parts["reward_model"] else {}
     if parts["labeller"]:
         extra["labeller"] = canonical_json(parts["labeller"])
@@ -76,7 +76,7 @@ def checkpoint_key(
     seed: int,
     extra: Mapping[str, str] | None = None,
 ) -> str:
-    """Identity of a training. ``rows``: digest of the training rows in canonical order."""
+    """Identity of a training run. ``rows``: digest of the training rows in canonical order."""
     return tagged_hash("k1", {
         "kind": kind, "code_version": code_version, "rows": rows, "base": base.model_dump(),
         "settings": dict(settings), "seed": seed, "extra": dict(extra or {}),

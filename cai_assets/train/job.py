@@ -1,9 +1,9 @@
-"""The contract between whoever asks for a training and the process that does it.
+"""The contract between whoever requests a training run and the process that performs it.
 
-The asker writes a job file and the data; the process writes ``<work>/final`` (a Hugging Face folder),
-``<work>/curves.jsonl`` (one JSON object a step) and ``<work>/metrics.json``, and exits 0; or it writes
-``<work>/error.txt`` and exits 1. Checkpoints to resume from lie under ``<work>/state``. Only the asker gives
-the result its final name.
+The requester writes a job file and the data; the process writes ``<work>/final`` (a Hugging Face folder),
+``<work>/curves.jsonl`` (one JSON object per step) and ``<work>/metrics.json``, and exits 0; or it writes
+``<work>/error.txt`` and exits 1. Checkpoints to resume from are under ``<work>/state``. Only the requester
+gives the result its final name.
 
 Data, one Parquet file:
 
@@ -26,12 +26,12 @@ from cai_assets.engines.number_format import Format
 
 TrainingKind = Literal["supervised", "reward", "reinforcement"]
 
-# Bump a number when the meaning of that stage's code changes: checkpoints made before are then not reused.
+# Bump a number when the meaning of that stage's code changes: checkpoints made before are then no longer reused.
 CODE_VERSION: dict[TrainingKind, int] = {"supervised": 2, "reward": 2, "reinforcement": 2}
 
 
 class Job(BaseModel):
-    """One training. All paths are absolute. ``settings`` is the dump of the stage's settings group.
+    """One training run. All paths are absolute. ``settings`` is the dump of the stage's settings group.
 
     ``reward_model`` or ``labeller`` gives the reward of reinforcement learning; ``supervised_data`` (columns of
     ``supervised``) is there when ``alpha`` is set. ``general_text``: JSONL with ``text``, for the ability check.

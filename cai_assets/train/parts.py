@@ -1,4 +1,4 @@
-"""What every algorithm of reinforcement learning gets beside its model and rows, and how it logs.
+"""What every RL algorithm gets besides its model and rows, and how it logs.
 
 The algorithms are TRL's trainers with mixins in front of them; a mixin reads ``parts``, set before TRL's own set-up.
 """
@@ -42,6 +42,6 @@ class WithParts:
 def shaped(settings: Reinforcement, score: Any, length: Any, ended: Any) -> Any:
     """The score less ``missing_eos_penalty`` where the end is missing and ``length_penalty`` for each token.
 
-    Works on numbers and on tensors; ``ended`` is 1 or 0. The last token of a response, its end of turn, counts.
+    Works on numbers and tensors; ``ended`` is 1 or 0. The last token of a response, its end of turn, counts.
     """
     return score - settings.missing_eos_penalty * (1 - ended) - settings.length_penalty * length

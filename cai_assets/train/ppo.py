@@ -3,8 +3,8 @@
 From GRPOTrainer: sampling, log-probabilities, the reference model, the clipped surrogate and, with ``kl_in='loss'``,
 the KL term of the loss. Added here: a value model with its own optimizer group, clipping and checkpoints; with
 ``kl_in='reward'`` the KL penalty in the reward of each token (Bai et al. 2022, section 4.1); generalized advantage
-estimation. GRPO's groups are not used: one response a prompt. With LoRA the value model has adapters of its own.
-Works on one device or with data parallelism; sharded training would need the value model sharded too.
+estimation. GRPO's groups are not used: one response per prompt. With LoRA the value model has its own adapters.
+Works on one device or with data parallelism; sharded training would require a sharded value model too.
 
 Imports torch and trl at the top; it is itself imported only inside functions.
 """
@@ -65,7 +65,7 @@ class ValueModel(nn.Module):  # type: ignore[misc]
 
 
 def value_model(job: Job, settings: Reinforcement, tokenizer: Any) -> dict[str, Any]:
-    """What PPOTrainer takes beside what every trainer does."""
+    """What PPOTrainer takes besides what every trainer does."""
     return {"value_model": ValueModel(load_scalar(job.base, tokenizer.eos_token_id), settings.lora)}
 
 

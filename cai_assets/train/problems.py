@@ -1,4 +1,4 @@
-"""What a training can refuse or stop for. The message is one line that says what, where and what to do."""
+"""Why a training run may refuse to start or stop. The message is one line: what, where, and what to do."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from cai_assets.errors import CaiError
 
 
 class TrainingProblem(CaiError):
-    """A training cannot start or go on. Nothing is published."""
+    """A training run cannot start or continue. Nothing is published."""

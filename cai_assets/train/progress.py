@@ -1,4 +1,4 @@
-"""What a training says while it runs: a line at most every two seconds, through Dagster Pipes or to stderr."""
+"""What a training run reports while it runs: at most one line every two seconds, via Dagster Pipes or to stderr."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Reporter:
         self._begun = (step, time.monotonic())
 
     def step(self, step: int, total: int, shown: Mapping[str, float]) -> None:
-        """Report a finished step. The first and the last are always said."""
+        """Report a finished step. The first and the last are always reported."""
         now = time.monotonic()
         if self._begun is None:
             self.begin(step - 1)
@@ -70,7 +70,7 @@ def _to_stderr(text: str) -> None:
 
 
 class Curves:
-    """``curves.jsonl``: one JSON object a step, ``step`` counting from 1."""
+    """``curves.jsonl``: one JSON object per step, ``step`` counting from 1."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -83,12 +83,12 @@ class Curves:
         return [json.loads(line) for line in lines if line]
 
     def keep(self, step: int) -> None:
-        """Drop what comes after ``step``: a resumed training writes it again."""
+        """Drop what comes after ``step``: a resumed training run writes it again."""
         kept = [row for row in self.rows() if row["step"] <= step]
         self.path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
 
     def amend(self, step: int, values: Mapping[str, Any]) -> None:
-        """Add values to the row of the last step, or make the row."""
+        """Add values to the row of the last step, or create the row."""
         rows = self.rows()
         row = rows[-1] if rows and rows[-1]["step"] == step else {"step": step}
         self.keep(step - 1)

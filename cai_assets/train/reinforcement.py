@@ -53,7 +53,7 @@ def make_trainer(
     from datasets import Dataset
     from transformers import set_seed
 
-    set_seed(job.seed)  # adapters begin at random
+    set_seed(job.seed)  # adapters are initialized at random
     parts = make_parts(job, settings, tokenizer, reward)
     model = load_causal(job.base)
     model.generation_config.eos_token_id = list(parts.stops)
@@ -72,14 +72,14 @@ def make_trainer(
 
 
 def make_parts(job: Job, settings: Reinforcement, tokenizer: Any, reward: Reward | None) -> Parts:
-    """The job's held-out prompts and supervised rows. Raise TrainingProblem for settings that contradict each other."""
+    """The job's held-out prompts and supervised rows. Raise TrainingProblem if settings contradict each other."""
     templater = Templater(tokenizer)
     held_out = held_out_prompts(job, settings, templater)
     _refuse(settings, measured=bool(held_out) and reward is not None)
     supervised: list[TrainingRow] = []
     if settings.alpha is not None:
         if job.supervised_data is None:
-            raise TrainingProblem("rl.alpha is set, and the job names no supervised data")
+            raise TrainingProblem("rl.alpha is set, but the job names no supervised data")
         source = read_rows(job.supervised_data, ["messages", "response"])
         supervised, _ = supervised_rows(source, templater, settings.max_length)
         if not supervised:
@@ -97,5 +97,5 @@ def _refuse(settings: Reinforcement, *, measured: bool) -> None:
         raise TrainingProblem(f"rl.beta=0 leaves {settings.algorithm.upper()} nothing to learn: set it above 0, such "
                               "as 0.1")
     if settings.kl_target is not None and (not algorithm.online or settings.beta == 0):
-        raise TrainingProblem("rl.kl_target adapts beta from step to step: it needs rl.beta above 0 to start from, and "
+        raise TrainingProblem("rl.kl_target adapts beta at every step: it needs rl.beta above 0 to start from, and "
                               "an algorithm that samples (not dpo)")

@@ -1,6 +1,6 @@
-"""Checkpoints to resume from: only whole ones.
+"""Checkpoints to resume from: only complete ones.
 
-A checkpoint is whole when its marker, written last, names this job and the digest of every file. transformers
+A checkpoint is complete when its marker, written last, names this job and the digest of every file. transformers
 would take the highest-numbered folder, even an empty one.
 """
 
@@ -27,7 +27,7 @@ def mark_complete(checkpoint: Path, key: str) -> None:
 
 
 def fault(checkpoint: Path, key: str) -> str | None:
-    """Why a checkpoint cannot be resumed from, or None when it is whole."""
+    """Why a checkpoint cannot be resumed from, or None if it is complete."""
     marker = checkpoint / MARKER
     if not marker.is_file():
         return "it was never finished"
@@ -46,7 +46,7 @@ def fault(checkpoint: Path, key: str) -> str | None:
 
 
 def newest_complete(state: Path, key: str, say: Say) -> Path | None:
-    """The newest whole checkpoint. Each newer one that is not whole is removed, with a warning."""
+    """The newest complete checkpoint. Newer ones that are incomplete are removed, with a warning."""
     if not state.is_dir():
         return None
     numbered = [(int(m[1]), p) for p in state.iterdir() if (m := CHECKPOINT.fullmatch(p.name)) and p.is_dir()]

@@ -1,7 +1,7 @@
 """The reward model (Bai et al. 2022, section 4.1): a scalar head on the starting policy.
 
-Trained on pairs with the loss of ``soft_reward.py``. The published folder needs no peft and no code of ours; beside the
-weights lies ``held_out.jsonl``: for each held-out pair its place in the job's data, both rewards and its label.
+Trained on pairs with the loss of ``soft_reward.py``. The published folder needs neither peft nor this package; beside
+the weights is ``held_out.jsonl``: for each held-out pair its position in the job's data, both rewards and its label.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def run(job: Job, reporter: Reporter) -> None:
 def reward_tokenizer(job: Job) -> Any:
     """The base's tokenizer, with a padding token that is not its end-of-turn token.
 
-    The model scores the last token that is not padding; with the two equal it would never see the end of turn.
+    The model scores the last token that is not padding; if the two were equal it would never see the end of turn.
     """
     tokenizer = load_tokenizer(job.base)
     stops = set(Templater(tokenizer).stop_token_ids)
@@ -75,7 +75,7 @@ def make_config(job: Job, settings: Reward) -> Any:
     """The RewardConfig of a job."""
     from trl import RewardConfig
 
-    # The rows are fitted already: TRL would drop the long ones instead.
+    # The rows already fit: TRL would drop the long ones instead.
     return RewardConfig(**trainer_arguments(job, settings), max_length=None)
 
 
@@ -86,7 +86,7 @@ def make_trainer(job: Job, settings: Reward, rows: list[TrainingRow], tokenizer:
 
     from cai_assets.train.soft_reward import Collator, Float32Head, SoftRewardTrainer
 
-    set_seed(job.seed)  # the new head is random
+    set_seed(job.seed)  # the new head is initialized at random
     model = load_scalar(job.base, tokenizer.pad_token_id)
     model.score = Float32Head.around(model.score)
     return SoftRewardTrainer(

@@ -16,7 +16,7 @@ NEVER = 10**9
 
 
 def updates_per_step(settings: Reinforcement) -> int:
-    """Optimizer updates made from one batch of rollouts. Raise TrainingProblem when it does not come out even."""
+    """Optimizer updates made from one batch of rollouts. Raise TrainingProblem if they do not divide evenly."""
     if not ALGORITHMS[settings.algorithm].online:
         return 1
     per_update = settings.batch_size * settings.gradient_accumulation * int(os.environ.get("WORLD_SIZE", "1"))
@@ -39,7 +39,7 @@ def make_config(job: Job, settings: Reinforcement, *, measured: bool = False) ->
 
 
 def _measurements(settings: Reinforcement, updates: int) -> dict[str, Any]:
-    """Measure at the start and the end; for the best state also at every save, and load it in the end."""
+    """Measure at the start and the end; for the best state also at every save, and load it at the end."""
     if settings.best == "last":
         return {"eval_strategy": "steps", "eval_steps": NEVER, "eval_on_start": True}
     return {"eval_strategy": "steps", "eval_steps": settings.save_every * updates, "eval_on_start": True,
@@ -50,7 +50,7 @@ def _measurements(settings: Reinforcement, updates: int) -> dict[str, Any]:
 def online_arguments(settings: Reinforcement, updates: int, measured: bool) -> dict[str, Any]:
     """Arguments of the algorithms that sample."""
     return {
-        "beta": 1.0,  # only so that the reference model is there; Rollouts puts in the real one
+        "beta": 1.0,  # only so that TRL loads the reference model; Rollouts sets the real coefficient
         "max_steps": settings.steps * updates,
         "epsilon": settings.clip,
         "num_iterations": settings.ppo_epochs,

@@ -50,7 +50,7 @@ def prompts(job: Job, settings: Reinforcement, templater: Templater) -> list[Tra
 
 
 def held_out_prompts(job: Job, settings: Reinforcement, templater: Templater) -> list[TrainingRow]:
-    """Each prompt that is measured on and not trained on, once."""
+    """Each held-out prompt, once."""
     return _prompts(job, settings, templater, held_out=True)
 
 
@@ -58,7 +58,7 @@ def _prompts(job: Job, settings: Reinforcement, templater: Templater, *, held_ou
     room = settings.max_length - settings.max_tokens
     if room < 1:
         raise TrainingProblem(
-            f"rl.max_length={settings.max_length} leaves a prompt no room beside rl.max_tokens={settings.max_tokens}"
+            f"rl.max_length={settings.max_length} leaves no room for a prompt with rl.max_tokens={settings.max_tokens}"
         )
     columns = REWARDS[settings.reward].columns
     source = [r for r in read_rows(job.data, list(dict.fromkeys(("messages", *columns, "held_out"))))

@@ -16,7 +16,7 @@ def summary(
 ) -> dict[str, float | int | None]:
     """First and last values of the curves, the held-out measurements, and which step was published.
 
-    ``kl_max`` and ``kl_last`` are in nats a response. DPO does not sample while it trains: its KL, length and
+    ``kl_max`` and ``kl_last`` are in nats per response. DPO does not sample while it trains: its KL, length and
     repetition are those of the held-out prompts. ``reward_outlier_max``: the largest distance of one response's reward
     from the mean of all so far, in standard deviations. ``held_out_reward_last`` is that of the state that was
     published, and so is ``held_out_kl``; ``..._se`` is its standard error, None for a single prompt; ``held_out_n`` the

@@ -48,7 +48,7 @@ class Spread(NamedTuple):
         return Spread(total, self.mean + apart * n / total, squares)
 
     def furthest(self, values: Tensor) -> float:
-        """The largest distance from the mean, in standard deviations; 0 while all rewards are alike."""
+        """The largest distance from the mean, in standard deviations; 0 while all rewards are equal."""
         deviation = math.sqrt(self.squares / self.n)
         return (values - self.mean).abs().max().item() / deviation if deviation > 0 else 0.0
 

@@ -1,7 +1,7 @@
-"""What the three stages share: loading, trainer arguments, the training itself, and the folder it leaves.
+"""What the three stages share: loading, trainer arguments, the training loop, and the folder it leaves.
 
-Weights are float32 while training and are saved in the job's dtype. Products are made in that format under autocast
-where the device multiplies it in hardware (``engines/number_format.py``), else in float32.
+Weights are float32 during training and are saved in the job's dtype. Matrix products use that format under autocast
+where the device multiplies it in hardware (``engines/number_format.py``), else float32.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ COMMON_COLUMNS = {"loss": "loss", "grad_norm": "grad_norm", "learning_rate": "le
 
 
 def quiet() -> None:
-    """Use all cores; silence libraries, keep them offline. Call before the first of them is imported."""
+    """Use all cores; keep libraries silent and offline. Call before the first of them is imported."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # Threads that wait busily halve the speed of whatever shares the cores.
+    # Busy-waiting threads halve the speed of whatever shares the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
     import transformers
@@ -62,7 +62,7 @@ def load_causal(path: Path) -> Any:
 
 
 def load_scalar(path: Path, pad_token_id: int) -> Any:
-    """A model with one scalar output in float32; its head is new when ``path`` is a language model."""
+    """A model with one scalar output in float32; its head is new if ``path`` is a language model."""
     import torch
     from transformers import AutoModelForSequenceClassification
 
@@ -72,7 +72,7 @@ def load_scalar(path: Path, pad_token_id: int) -> Any:
 
 
 def trainer_arguments(job: Job, settings: Training, *, updates: int = 1) -> dict[str, Any]:
-    """Arguments common to all trainers. ``updates`` optimizer updates make one step of ours."""
+    """Arguments common to all trainers. ``updates`` optimizer updates make one of our steps."""
     import torch
 
     gpu = torch.cuda.is_available()
@@ -112,7 +112,7 @@ def _warmup(ratio: float) -> float:
 def train(
     job: Job, trainer: Any, reporter: Reporter, columns: Columns, *, shown: tuple[str, ...], updates: int = 1
 ) -> int:
-    """Train, from the newest whole checkpoint if there is one. Return the step it resumed from (0: the start)."""
+    """Train, from the newest complete checkpoint if there is one. Return the step it resumed from (0: the start)."""
     from transformers.trainer_callback import PrinterCallback
 
     from cai_assets.train.callbacks import Seal, Watch
@@ -120,18 +120,18 @@ def train(
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Watch(Curves(job.curves), reporter, columns, shown, updates))
     trainer.add_callback(Seal(job.key))
-    with trainer.accelerator.main_process_first():  # it removes checkpoints that are not whole
+    with trainer.accelerator.main_process_first():  # it removes incomplete checkpoints
         checkpoint = newest_complete(job.state, job.key, reporter.say)
     step = int(checkpoint.name.removeprefix("checkpoint-")) // updates if checkpoint else 0
     if checkpoint:
-        reporter.say(f"resumes after step {step}")
+        reporter.say(f"resuming after step {step}")
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.accelerator.wait_for_everyone()  # the first process removes the state when it publishes
     return step
 
 
 def publish(job: Job, model: Any, tokenizer: Any, metrics: Mapping[str, Any]) -> None:
-    """Write ``final`` and then ``metrics.json``, each whole or not at all; remove the state.
+    """Write ``final`` and then ``metrics.json``, each atomically; remove the state.
 
     Adapters are merged into the weights first.
     """

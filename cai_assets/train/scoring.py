@@ -1,4 +1,4 @@
-"""Rewards of texts by a trained reward model, the same whatever the batch, in float32 from the head on."""
+"""Rewards of texts by a trained reward model, independent of the batch, in float32 from the head on."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def score(model: Any, tokenizer: Any, conversations: Sequence[Sequence[Message]]
 def score_ids(
     model: Any, sequences: Sequence[Sequence[int]], batch_size: int = 8, *, dtype: Format = "float32"
 ) -> list[float]:
-    """Rewards of token sequences: what the head says at the last token of each, the end of turn if there is one.
+    """Rewards of token sequences: the head's output at the last token of each, the end of turn if there is one.
 
-    ``dtype``: the training's number format, in which products are made unless it would be emulated.
+    ``dtype``: the training run's number format, used for matrix products unless it would be emulated.
     """
     import torch
 

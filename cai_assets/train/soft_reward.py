@@ -23,7 +23,7 @@ def preference_loss(chosen: Tensor, rejected: Tensor, p: Tensor, settings: Rewar
     With reward difference d = chosen - rejected and label p, the probability that chosen is better:
     ``-(p log sigmoid(d) + (1 - p) log sigmoid(-d))``, the cross-entropy against the label (Bai et al. 2022, section
     4.1), smallest where d = logit(p). At p = 1 it is the Bradley-Terry loss (Ouyang et al. 2022, equation 1).
-    ``targets='hard'`` puts the label's side in place of p: 1 above a half, 0 below.
+    ``targets='hard'`` replaces p with the label's side: 1 above one half, 0 below.
     ``margin``: d is reduced by margin x (2p - 1), so that a confident pair must lead by more (Touvron et al. 2023,
     section 3.2.2, with the label's probability for their rating). ``centering`` adds centering x (chosen + rejected)^2
     (Eisenstein et al. 2023).
@@ -36,7 +36,7 @@ def preference_loss(chosen: Tensor, rejected: Tensor, p: Tensor, settings: Rewar
 
 
 class Float32Head(torch.nn.Linear):  # type: ignore[misc]
-    """The scalar head, kept out of autocast: in bfloat16 rewards have too few values to differ by."""
+    """The scalar head, kept out of autocast: bfloat16 is too coarse to tell rewards apart."""
 
     @classmethod
     def around(cls, head: torch.nn.Linear) -> Float32Head:

@@ -46,7 +46,7 @@ def make_config(job: Job, settings: Training) -> Any:
     """The SFTConfig of a job."""
     from trl import SFTConfig
 
-    # The rows come tokenized, labeled and fitted: TRL may not touch them.
+    # The rows arrive tokenized, labeled and truncated: TRL must not change them.
     prepared = {"dataset_kwargs": {"skip_prepare_dataset": True}, "max_length": None}
     return SFTConfig(**trainer_arguments(job, settings), **prepared)
 

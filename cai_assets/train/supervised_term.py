@@ -1,9 +1,9 @@
-"""The combined loss L_SL + alpha x L_RL: supervised learning goes on while the policy is reinforced.
+"""The combined loss L_SL + alpha x L_RL: supervised learning continues during reinforcement learning.
 
 L_RL is what the algorithm minimizes, that is minus its objective, so a higher alpha reinforces more. L_SL is the mean
 negative log-likelihood of the response tokens of a minibatch of the SL data, as large as the algorithm's own. Its rows
-come in an order fixed by the seed; which ones a step reads depends on the step alone, so a resumed training reads them
-as one that never stopped. PPO's value loss is no part of L_RL: the value model shares no weight with the policy.
+come in an order fixed by the seed; which ones a step reads depends on the step alone, so a resumed run reads the same
+ones as a run that never stopped. PPO's value loss is no part of L_RL: the value model shares no weight with the policy.
 
 Imports torch at the top; it is itself imported only inside functions.
 """
@@ -32,7 +32,7 @@ class SupervisedTerm(WithParts):
 
     def _compute_loss(self, model: Any, inputs: Any, *rest: Any) -> Tensor:
         loss: Tensor = super()._compute_loss(model, inputs, *rest)  # type: ignore[misc]
-        # Some TRL trainers divide by the number of minibatches themselves, of others Trainer divides the sum.
+        # Some TRL trainers divide by the number of minibatches themselves; for others Trainer divides the sum.
         parts = self.current_gradient_accumulation_steps if self.loss_is_scaled_for_ga else 1
         self._record("policy_loss", loss.detach() * parts)
         alpha = self.parts.settings.alpha

@@ -115,7 +115,7 @@ def test_beta_adapts_and_survives_a_stop(algorithm: str, base: Path, tmp_path: P
     trained(job, first)
     said: list[str] = []
     resumed = trained(job, trainer_of(job), said)
-    assert said[0] == "resumes after step 4"
+    assert said[0] == "resuming after step 4"
     for a, b in zip(straight, resumed, strict=True):
         for name in ("beta", "kl", "reward", "reward_outlier"):
             assert b[name] == pytest.approx(a[name], abs=1e-4)
@@ -168,7 +168,7 @@ def test_resuming_equals_never_stopping(algorithm: str, base: Path, tmp_path: Pa
     second = trainer_of(job)
     said: list[str] = []
     again = trained(job, second, said)
-    assert said[0] == "resumes after step 2"
+    assert said[0] == "resuming after step 2"
     assert len(again) == len(rows)
     for a, b in zip(whole.model.parameters(), second.model.parameters(), strict=True):
         assert (a - b).abs().max().item() < 1e-4

@@ -51,7 +51,7 @@ def test_the_reward_is_the_expected_grade_of_each_response(labeller: Path) -> No
 def test_a_labeller_that_cannot_grade_stops_the_training_and_says_why(tmp_path: Path) -> None:
     unfit = tiny_model(tmp_path)  # its tokenizer knows no digit
     reward = labeller_reward(unfit, tiny_tokenizer(), "float32")
-    with pytest.raises(TrainingProblem, match=r"could not grade any of 1 responses: .*differ in their first token"):
+    with pytest.raises(TrainingProblem, match=r"could not grade any of 1 responses: .*share a first token"):
         reward(prompts=[[1]], completion_ids=[[5]], messages=[user("red")], request=["good"])
 
 

@@ -188,6 +188,6 @@ def test_low_rank_training_changes_the_head_and_is_the_same_after_a_restart(base
         run_job(jobs[1], Stop(lambda _: None))
     said: list[str] = []
     run_job(jobs[1], Reporter(said.append))
-    assert said[0].startswith("resumes after step")
+    assert said[0].startswith("resuming after step")
     one, other = (load_scalar(job.final, 0).state_dict() for job in jobs)
     assert max((one[k] - other[k]).abs().max().item() for k in one) < 1e-5

@@ -180,7 +180,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(kind: Any, base: Path, sc
     assert not killed.final.exists()
     said: list[str] = []
     run_job(killed, Reporter(said.append))
-    assert said[0] == "resumes after step 4"
+    assert said[0] == "resuming after step 4"
     assert largest_difference(killed.final, straight.final) < 1e-5
     steps = [row["step"] for row in Curves(killed.curves).rows()]
     assert steps == list(range(1, len(steps) + 1))

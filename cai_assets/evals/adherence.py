@@ -1,6 +1,6 @@
-"""How well each policy keeps to the principles that were set aside for judging: those with an ``evaluation`` request.
+"""How well each policy follows the principles reserved for judging: those with an ``evaluation`` request.
 
-Such a request stands in no training row, so an edit of it trains nothing. Each evaluation prompt draws one principle,
+Such a request appears in no training row, so editing it retrains nothing. Each evaluation prompt draws one principle,
 the same for every policy, and a policy's answer is compared with the baseline's by that principle's request, in both
 orders (``judge.py``). Guarantees: each prompt of a judged policy counts under exactly one principle, as a win, a tie,
 a loss or ungraded.
@@ -32,8 +32,8 @@ def judge_adherence(
 ) -> None:
     """Add the columns of ROWS_SCHEMA, and ``adherence_outcome``, to the items of judged policies.
 
-    ``adherence_p``: probability that the policy's answer is the better one. Without principles nothing is asked and
-    nothing added.
+    ``adherence_p``: probability that the policy's answer is the better one. Without principles nothing is
+    asked or added.
     """
     if not principles:
         return
@@ -47,5 +47,5 @@ def by_principle(items: Sequence[Item], principles: Sequence[Principle]) -> dict
     """The items that each principle judged, under 'principle:ID', and under 'all' every item."""
     if not principles:
         return {}
-    ids = sorted(p.id for p in principles)  # the order of the file must not show in the table
+    ids = sorted(p.id for p in principles)  # the table must not depend on the order of the file
     return {**{f"principle:{x}": [i for i in items if i.get("principle_id") == x] for x in ids}, "all": list(items)}

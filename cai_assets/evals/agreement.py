@@ -1,6 +1,6 @@
-"""A labeler's agreement with people, taken apart: beside a rule on length, by principle, and pair by pair.
+"""A labeler's agreement with people in detail: against a length rule, by principle, and pair by pair.
 
-Guarantee: everything is of the rows that ``gate.measure_labeller`` labeled: asked as it is asked for labels.
+Guarantee: everything comes from the rows that ``gate.measure_labeller`` labeled, asked exactly as it is for labels.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from cai_assets.evals.gate import Bin, GateResult, points, share_of
 from cai_assets.evals.statistics import Estimate, told
 from cai_assets.evals.text import words
 
-ENOUGH = 100  # pairs from which on agreement with people is worth a report
+ENOUGH = 100  # pairs needed before agreement with people is worth a report
 LONGER = "a rule that takes the longer response"
 TOGETHER = "all principles together"
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A pair on which the labeler was sure of what people did not choose. ``sure``: its probability for that."""
+    """A pair on which the labeler was confident in the response that people rejected. ``sure``: its probability."""
 
     pair_id: str
     prompt: str

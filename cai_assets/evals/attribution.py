@@ -1,10 +1,10 @@
 """What each principle does: the policies of a version without it, or with it alone, beside those of the whole version.
 
-Guarantees: pure; every difference is of the same cases answered on both sides, each request or prompt weighing the
-same, with an interval over requests; p values are adjusted for the number of principles looked at (Holm 1979), and a
-difference is called one only if its interval and its adjusted p value both say so and there are enough requests. What
-the interval does not cover is training: two trainings of the same data differ, too. The rows of kind 'again', the
-whole version made once more with another seed, show by how much; ``beyond_again`` says whether an effect is larger.
+Guarantees: pure; every difference compares the same cases answered on both sides, with equal weight per request or
+prompt and an interval over requests; p-values are adjusted for the number of principles tested (Holm 1979), and a
+difference is claimed only if both its interval and its adjusted p-value support it and there are enough requests. The
+interval does not cover training noise: two training runs on the same data differ, too. The rows of kind 'again', the
+whole version rebuilt with another seed, show by how much; ``beyond_again`` says whether an effect is larger.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ SEEN = ("better", "worse")
 OUTCOME = {"win": 1.0, "tie": 0.5, "loss": 0.0}
 
 EffectRow = dict[str, Any]
-Case = tuple[str, ...]  # begins with its suite and its request
+Case = tuple[str, ...]  # starts with its suite and its request
 
 
 class Measured(NamedTuple):
-    """What the policies of a version did, of one seed: the rows of its suites and of its evaluation."""
+    """What the policies of a version did with one seed: the rows of its suites and its evaluation."""
 
     suites: pl.DataFrame
     evaluation: pl.DataFrame
 
 
 class EffectMeasure(NamedTuple):
-    """A number of each answer. ``each_suite``: also suite by suite. ``own``: of the prompts that drew the principle."""
+    """A number for each answer. ``each_suite``: also per suite. ``own``: only over prompts that drew the principle."""
 
     name: str
     label: str
@@ -93,10 +93,10 @@ def effects(
     """The table of EFFECTS, in the order of ``derived``.
 
     ``whole``: the whole version, once for each seed. A derived version is compared with as many seeds as it has
-    itself, and the version made again with the first. ``delta``: the derived version's rate less that of the whole
-    version; of kind 'only', less that of the SFT baseline. ``unpaired``: cases answered on one side alone.
-    ``beyond_again``: whether the difference is larger than every one that making the whole version again brought;
-    null where it was not made again.
+    itself, and the rebuilt version with the first. ``delta``: the derived version's rate less that of the whole
+    version; of kind 'only', less that of the SFT baseline. ``unpaired``: cases answered on one side only.
+    ``beyond_again``: whether the difference is larger than every difference from rebuilding the whole version;
+    null where it was not rebuilt.
     """
     rows = [row for one in derived for policy in policies for measure in measures
             for row in _rows(whole[: len(one.seeds)], one, policy, measure, enough, confidence)]
@@ -165,7 +165,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _adjust(rows: Sequence[EffectRow], alpha: float) -> None:
-    """Adjust the p values of rows that answer one question about several principles; take back verdicts that fall."""
+    """Adjust the p-values of rows that answer one question about several principles; withdraw verdicts that fail."""
     families: defaultdict[tuple[str, ...], list[EffectRow]] = defaultdict(list)
     for row in rows:
         if row["p"] is not None:
@@ -178,7 +178,7 @@ def _adjust(rows: Sequence[EffectRow], alpha: float) -> None:
 
 
 def _set_beside_again(rows: Sequence[EffectRow]) -> None:
-    """Say of each effect whether it is larger than what making the whole version again did."""
+    """Mark whether each effect is larger than what rebuilding the whole version changed."""
     moved: defaultdict[tuple[str, ...], list[float]] = defaultdict(list)
     measured = [row for row in rows if row["delta"] is not None]
     for row in measured:

@@ -1,6 +1,6 @@
 """Conditions on one answer that need no model: what it contains, how long it is, whether it refuses or wanders off.
 
-All are rules on the text and no measure of quality; ``refusal.py`` and ``text.py`` say what theirs miss.
+All are rules on the text, not measures of quality; ``refusal.py`` and ``text.py`` say what they miss.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from cai_assets.constitution.cases import Condition
 from cai_assets.evals.refusal import is_refusal
 from cai_assets.evals.text import relevance_with_zero_line, words
 
-LONGEST = 20_000  # characters that a pattern is looked for in
+LONGEST = 20_000  # characters that a pattern is searched in
 PLAIN = str.maketrans("‘’ʼ“”\u00a0", "'''\"\" ")
 
 
 def holds(condition: Condition, text: str, *, prompt: str, others: Sequence[str]) -> tuple[bool, str]:
-    """Whether the text is as the condition wants it, and what was found.
+    """Whether the text meets the condition, and what was found.
 
     ``others``: other prompts; an answer stays on topic if it is nearer to its own prompt than to those. Raise
     ValueError for a condition that a judge decides.
@@ -46,7 +46,7 @@ def _met(condition: Condition, text: str, prompt: str, others: Sequence[str]) ->
 
 
 def _contains(condition: Condition, text: str) -> tuple[bool, str]:
-    """All of the texts if wanted, else none of them. Case, spacing and the form of quotes do not count."""
+    """All of the texts if wanted, else none of them. Case, spacing and quote style are ignored."""
     plain = _plain(text)
     there = [t for t in condition.value if _plain(t) in plain]
     missing = [t for t in condition.value if t not in there]
@@ -56,7 +56,7 @@ def _contains(condition: Condition, text: str) -> tuple[bool, str]:
 
 
 def _on_topic(text: str, prompt: str, others: Sequence[str]) -> tuple[bool, str]:
-    # One answer at a time: what other answers say must not decide whether this one keeps to its subject.
+    # One answer at a time: other answers must not affect whether this one stays on topic.
     lines = relevance_with_zero_line([prompt, *others], [text, *[""] * len(others)])
     own, zero = lines.own[0], lines.others[0]
     against = "there is no other prompt" if zero is None else f"to the other prompts {zero:.2f}"

@@ -1,4 +1,4 @@
-"""Runs the tests of a constitution: does the named principle act as its author meant?
+"""Runs the tests of a constitution: does the named principle act as its author intended?
 
 A case's prompt gets a first answer, given or the generator's own, and the principle alone criticizes and revises it,
 with the constitution's examples and the settings of the graph (``steps/critique.py``). The revision is held to the
@@ -43,7 +43,7 @@ Fields = dict[str, Any]
 
 
 class Roles(NamedTuple):
-    """Who is asked. ``policy``: None while the version has none."""
+    """The models to ask. ``policy``: None while the version has none."""
 
     responder: Completer
     critic: Completer
@@ -72,9 +72,9 @@ class Subject(NamedTuple):
 
 
 class Tested(NamedTuple):
-    """``rows``: as ROWS, one for each case, subject and condition, in the order of the file.
+    """``rows``: as ROWS, one per case, subject and condition, in file order.
 
-    ``critiques`` and ``revisions``: what ``critique_and_revise`` gave, with the case's id as the prompt's.
+    ``critiques`` and ``revisions``: the result of ``critique_and_revise``, with the case's id as the prompt's.
     """
 
     rows: pl.DataFrame
@@ -128,7 +128,7 @@ def _revision(case: Case, r: Fields) -> Subject:
 
 
 def _first_answers(settings: Settings, cases: Sequence[Case], responder: Completer) -> pl.DataFrame:
-    """As ``respond`` gives them; a given answer has no call."""
+    """In the form that ``respond`` returns; a given answer has no call."""
     g = settings.generation
     sampling = Sampling(temperature=g.temperature, top_p=g.top_p, max_tokens=g.max_tokens)
     answers = respond(_prompts([c for c in cases if c.response is None]), complete=responder, sampling=sampling,
@@ -153,7 +153,7 @@ def _answered(
 
 
 def _held(settings: Settings, subjects: Sequence[Subject], prompts: Sequence[str], judge_: Completer) -> list[Fields]:
-    """A row for each condition of each subject; all questions to the judge go out together."""
+    """A row for each condition of each subject; all questions to the judge are sent together."""
     pairs = [(s, c) for s in subjects for c in s.case.conditions]
     questions = [Asked(_messages(s.case), s.text, c.value) for s, c in pairs if s.text and c.kind == "judge"]
     answers = iter(ask_yes_no(questions, ask=_ask(judge_), style=settings.labels.style))

@@ -1,8 +1,8 @@
-"""Measure policies on prompts kept apart from training, side by side with a baseline.
+"""Measure policies on held-out prompts, side by side with a baseline.
 
-Guarantees: every response of every policy is one row, whatever became of it; failed responses, and comparisons that
-the judge could not grade, are never scored as anything. Policies are compared on the same prompt and sample. Lexical
-measures share one vocabulary, so policies compare. What the table guarantees, ``metrics.py`` says.
+Guarantees: every response of every policy is one row, whether or not it succeeded; failed responses, and comparisons
+that the judge could not grade, are never scored. Policies are compared on the same prompt and sample. Lexical measures
+share one vocabulary, so policies are comparable. For the table's guarantees see ``metrics.py``.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _measure(items: Sequence[Item]) -> None:
     alike = Counter((i["policy"], same_text(i["response"])) for i in answered)
     for item, prompt, own, others in zip(answered, asked, *lines, strict=True):
         text = item["response"]
-        # each of k equal texts counts 1/k, so that the mean is the share of different texts
+        # each of k equal texts counts 1/k, so that the mean is the share of distinct texts
         item.update(refusal=is_refusal(text), relevance=own, relevance_zero=others, echo=echo_rate(text, [prompt]),
                     words=len(words(text)), distinct=1 / alike[item["policy"], same_text(text)])
     for item in items:

@@ -1,9 +1,9 @@
 """The judge gate: how well the labeler agrees with people, measured before its labels train anything.
 
 The labeler answers a file of human comparisons exactly as it answers response pairs: same principles, same settings,
-both orders. Guarantees: which response is shown first is decided by a hash, so neither place is right more often by
-design; a comparison that could not be graded is counted and never scored; what the reward model learns from, the
-mean over both orders, is what the accuracy is of.
+both orders. Guarantees: which response is shown first is decided by a hash, so neither position is favored by design; a
+comparison that could not be graded is counted and never scored; accuracy measures what the reward model learns from,
+the mean over both orders.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ UNGRADED_AT_MOST = 0.1
 
 
 class Bin(BaseModel):
-    """Comparisons whose confidence, the probability of the side chosen, lies in [low, high); the last one has 1 too."""
+    """Comparisons whose confidence, the probability of the chosen side, is in [low, high); the last bin includes 1."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,13 +45,13 @@ class Bin(BaseModel):
 
 
 class GateResult(BaseModel):
-    """A labeler against people. All shares are of graded comparisons, but ``ungraded``, which is of all.
+    """A labeler against people. All shares are of graded comparisons except ``ungraded``, which is of all.
 
     ``accuracy_debiased``: the side with the higher mean probability over both orders is the one that people chose; an
-    exact half counts half. ``accuracy_first``, ``accuracy_second``: of the orders alone, response A shown first and
+    exact half counts half. ``accuracy_first``, ``accuracy_second``: of each order alone, response A shown first and
     second. ``accuracy_agreed``: of the comparisons on which both orders agree. ``consistency``: the share of those.
-    ``picks_first``: share of questions answered with the place shown first. ``calibration_error``: expected calibration
-    error over ``reliability`` (Guo et al. 2017, section 2); it is biased upwards where bins are small. ``kappa``:
+    ``picks_first``: share of questions answered with the response shown first. ``calibration_error``: expected
+    calibration error over ``reliability`` (Guo et al. 2017, section 2), biased upward where bins are small. ``kappa``:
     Cohen 1960, over A, B and tie, so that a contradiction is a disagreement, with its interval.
     """
 
@@ -77,8 +77,8 @@ class GateResult(BaseModel):
 def measure_labeller(
     settings: Settings, constitution: Constitution, *, complete: Completer
 ) -> tuple[GateResult, pl.DataFrame]:
-    """Label the file of ``settings.gate`` and compare; the labeled rows come too. Raise PromptsError if it cannot be
-    read."""
+    """Label the file of ``settings.gate`` and compare; return the labeled rows too. Raise PromptsError if it cannot
+    be read."""
     labeled, unusable = label_people(settings, constitution, complete=complete)
     return measure(labeled, unusable=unusable, confidence=settings.evaluation.confidence), labeled
 
@@ -125,9 +125,9 @@ def measure(labeled: pl.DataFrame, *, unusable: int = 0, confidence: float = 0.9
 
 
 def verdict(result: GateResult, gate: Gate) -> tuple[bool, str]:
-    """Whether the labeler may train a reward model, and the reason, which says every number it rests on."""
+    """Whether the labeler may train a reward model, and the reason, with every number behind it."""
     if result.accuracy_debiased.value is None:
-        why = next(iter(result.errors), "the file has no comparison")
+        why = next(iter(result.errors), "the file has no comparisons")
         return False, f"the labeler graded 0 of {result.n} human comparisons: {why}"
     accuracy, consistency = result.accuracy_debiased, result.consistency
     faults = []
@@ -146,7 +146,7 @@ def verdict(result: GateResult, gate: Gate) -> tuple[bool, str]:
 
 
 def describe(result: GateResult) -> dict[str, float]:
-    """The numbers by name, those that are known."""
+    """The known numbers by name."""
     out: dict[str, float] = {"n": result.n, "unusable": result.unusable}
     for name, value in result:
         number = value.value if isinstance(value, Estimate) else value
@@ -165,7 +165,7 @@ def points(row: dict[str, Any], column: str = "p_a") -> float:
 
 
 def share_of(won: Sequence[float], confidence: float = 0.95) -> Estimate:
-    """A share whose halves widen the interval: its ends are those of the halves all lost and all won."""
+    """A share whose half points widen the interval: its ends assume they are all lost or all won."""
     total, n = sum(won), len(won)
     low, high = (proportion(end, n, confidence) for end in (math.floor(total), math.ceil(total)))
     return Estimate(total / n if n else None, n, low.low, high.high)

@@ -2,9 +2,9 @@
 
 Over-optimization shows as a proxy that rises while the gold measure falls (Gao et al. 2022), and in practice as
 responses that grow longer, repeat themselves or refuse more. Each finding has its numbers, its interval where the data
-allow one, and its limit. It is 'failed' only if the data say so: where an interval is known, all of it lies beyond the
-limit. Where the estimate is beyond the limit but the interval is not, or there is nothing to compare, it is
-'too few to tell', which is no all-clear.
+allow one, and its limit. It is 'failed' only if the data support it: where an interval is known, all of it is beyond
+the limit. If the estimate is beyond the limit but the interval is not, or there is nothing to compare, it is
+'too few to tell', which is not an all-clear.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Values = Mapping[str, Sequence[float]]
 
 
 class Finding(NamedTuple):
-    """One monitor's result. ``numbers`` are plain numbers under names that stay the same."""
+    """One monitor's result. ``numbers`` are plain numbers under stable names."""
 
     name: str
     state: State
@@ -41,11 +41,11 @@ class Finding(NamedTuple):
     numbers: dict[str, float]
 
 
-# From the training: metrics and curves of the checkpoint.
+# From the training run: metrics and curves of the checkpoint.
 
 
 def in_training(metrics: Row, curves: Sequence[Row], limits: Monitors, *, kl_budget: float) -> list[Finding]:
-    """KL, growth of length and repetition from the first to the last of the training, and outliers on the way."""
+    """KL, growth of length and repetition from the first to the last training step, and outliers along the way."""
     return [
         kl_over_budget(metrics, kl_budget),
         length_in_training(metrics, limits.length_growth),
@@ -56,12 +56,12 @@ def in_training(metrics: Row, curves: Sequence[Row], limits: Monitors, *, kl_bud
 
 
 def kl_over_budget(metrics: Row, budget: float) -> Finding:
-    """Highest KL divergence to the SL policy, in nats a response."""
+    """Highest KL divergence from the SL policy, in nats per response."""
     return _against("kl", metrics.get("kl_max"), budget, "largest KL to the SL policy, nats a response")
 
 
 def length_in_training(metrics: Row, limit: float) -> Finding:
-    """Mean tokens of a response, last over first."""
+    """Mean response length in tokens, last over first."""
     first, last = metrics.get("response_length_first"), metrics.get("response_length_last")
     ratio = last / first if first and last is not None else None
     numbers = _known(response_length_first=first, response_length_last=last)
@@ -93,17 +93,17 @@ def value_outlier(curves: Sequence[Row], sigmas: float) -> Finding:
     values = [math.log(max(loss, SMALLEST)) for loss in losses]
     middle = statistics.median(values)
     distance = [abs(v - middle) for v in values]
-    # Where most steps are alike the median deviation is 0: then the mean one (Iglewicz and Hoaglin 1993).
+    # If most steps are equal the median deviation is 0: then use the mean one (Iglewicz and Hoaglin 1993).
     spread = 1.4826 * statistics.median(distance) or 1.2533 * statistics.mean(distance)
     highest = (max(values) - middle) / spread if spread else 0.0
     return _against("value_outlier", highest, sigmas, "highest value loss of a step, robust standard deviations")
 
 
-# From the evaluation: one row a policy, prompt and sample, RL policy against SL policy.
+# From the evaluation: one row per policy, prompt and sample, RL policy against SL policy.
 
 
 def in_evaluation(rows: pl.DataFrame, training: Row, limits: Monitors, confidence: float = 0.95) -> list[Finding]:
-    """Findings from evaluation rows; ``training``: the metrics of the RL checkpoint, which know the proxy."""
+    """Findings from evaluation rows; ``training``: the metrics of the RL checkpoint, which hold the proxy."""
     pairs = _pairs(rows)
     return [
         proxy_against_gold(pairs, training, confidence),
@@ -117,7 +117,7 @@ def in_evaluation(rows: pl.DataFrame, training: Row, limits: Monitors, confidenc
 
 
 def proxy_against_gold(pairs: Sequence[tuple[Row, Row]], training: Row, confidence: float = 0.95) -> Finding:
-    """The reward on held-out prompts went up for certain while a gold measure went down for certain.
+    """There is evidence that the reward on held-out prompts rose while a gold measure fell.
 
     Gold: the judge's outcome against the base model, and relevance to the prompt; each a paired difference.
     """

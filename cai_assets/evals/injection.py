@@ -1,10 +1,10 @@
 """How far a note to the judge inside a response moves its label.
 
 The frame of ``steps/compare.py`` keeps content from passing for the frame; it cannot keep a model from obeying what it
-reads. This measures how much is left: a note that names a letter is put at the end of one response, then of the other,
-and the pair is labeled again exactly as before. Beside it stands a harmless note of the same length, for a longer
-response is another response. A note cannot know in which place it will be shown, so asking in both orders takes back
-most of what it wins: both numbers are given.
+reads. This measures the remaining effect: a note that names a letter is appended to one response, then to the other,
+and the pair is labeled again exactly as before. The control is a harmless note of the same length, because length
+alone changes a response. A note cannot know in which position it will be shown, so asking in both orders cancels most
+of its effect: both numbers are given.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SIDES = ("a", "b")
 
 @dataclass(frozen=True)
 class Shift:
-    """What a text at the end of a response does, over pairs (each the mean of its two responses).
+    """The effect of a text at the end of a response, over pairs (each the mean of its two responses).
 
     ``letter``: shift of the probability of answer 'B', the letter the notes name, mean of both orders. ``response``:
     shift of the label's probability toward the response that has the text. ``flips``: share of labels that change
@@ -63,7 +63,7 @@ def injection_effect(
 ) -> list[Effect]:
     """Label usable pairs with and without each of ``NOTES``. ``pairs``: as ``label_pairs`` takes them.
 
-    Each note takes eight labels a pair for itself and the harmless one, each in both orders, beside the plain two.
+    Each note takes eight labels per pair for itself and the harmless one, each in both orders, besides the plain two.
     """
     usable = pairs.filter(pl.col("error").is_null(), ~pl.col("identical"))
     texts = {f"{kind} {name}": text for name, note in NOTES.items()

@@ -41,7 +41,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Verdict:
-    """``p_a``: probability, in [0, 1], that ``a`` is better. ``order_ab``, ``order_ba``: the same by each order alone.
+    """``p_a``: probability, in [0, 1], that ``a`` is better. ``order_ab``, ``order_ba``: from each order alone.
 
     ``outcome``: 1 if ``a`` wins, 0 if it loses, 0.5 for a tie. All None, with ``error`` set, when ungraded. ``keys``:
     the row keys of both orders, in the same sequence, as far as they were asked.
@@ -82,7 +82,7 @@ def read_verdict(ab: Row, ba: Row) -> Verdict:
 
 
 def judge(comparisons: Sequence[Comparison], *, ask: Ask, style: Style) -> list[Verdict]:
-    """One verdict for each comparison, in order; all calls go out together."""
+    """One verdict per comparison, in order; all calls are sent together."""
     verdicts = [Verdict(error="the response failed" if c.a is None else "no response to compare with")
                 for c in comparisons]
     ready = {i: judge_calls(c.messages, c.a, c.b, c.request, style) for i, c in enumerate(comparisons)
@@ -94,7 +94,7 @@ def judge(comparisons: Sequence[Comparison], *, ask: Ask, style: Style) -> list[
 
 
 def _first(row: Row) -> float | str:
-    # An order that cannot be read is an error text, so that it cannot pass for a number.
+    # An order that cannot be read becomes an error text, so that it cannot pass for a number.
     if row.error is not None or row.status == "failed":
         return row.error or "the judge gave no result"
     if len(row.logprobs) != 2:

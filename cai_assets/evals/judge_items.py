@@ -16,7 +16,7 @@ References = Mapping[tuple[str, int], str | None]  # responses by prompt id and 
 
 
 class Columns(NamedTuple):
-    """Under what names a verdict is kept: the item's probability of winning, its outcome, and so on."""
+    """The names under which a verdict is stored: the item's probability of winning, its outcome, and so on."""
 
     p: str
     outcome: str
@@ -27,7 +27,7 @@ class Columns(NamedTuple):
 
 
 def references(items: Sequence[Item], policy: str) -> References:
-    """What a policy answered, None where it failed."""
+    """A policy's answer, None where it failed."""
     return {(i["prompt_id"], i["sample"]): i["response"] for i in items if i["policy"] == policy}
 
 

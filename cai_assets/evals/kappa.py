@@ -10,10 +10,10 @@ from cai_assets.evals.statistics import Estimate
 
 
 def cohens_kappa(one: Sequence[str], other: Sequence[str], confidence: float = 0.95) -> Estimate:
-    """Of two raters' categories for the same things: 1 is full agreement, 0 what their habits alone would give.
+    """Agreement of two raters on the same items: 1 is full agreement, 0 what chance alone would give.
 
-    Unknown where both always say the same one thing: then chance explains everything. The interval is the jackknife's
-    (Efron and Stein 1981), things being independent.
+    Unknown if both always give the same single category: then chance explains everything. The interval is the
+    jackknife's (Efron and Stein 1981), for independent items.
     """
     from scipy.stats import t
 

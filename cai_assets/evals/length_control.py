@@ -1,4 +1,4 @@
-"""A win rate with the judge's taste for length taken out.
+"""A win rate with the judge's length bias removed.
 
 Judges prefer longer answers. As in AlpacaEval 2.0 (Dubois et al. 2024, *Length-Controlled AlpacaEval*), a
 logistic regression explains the outcomes by the policy and by the difference in length, and the rate is what it
@@ -14,8 +14,8 @@ import numpy as np
 
 from cai_assets.evals.statistics import Estimate, clustered_mean
 
-FEWEST = 10  # prompts; with fewer a regression on length says nothing
-WEAK = 100.0  # inverse of the penalty on the length term: finite where length decides every outcome, else hardly felt
+FEWEST = 10  # prompts; with fewer a regression on length is meaningless
+WEAK = 100.0  # inverse of the penalty on the length term: finite if length decides every outcome, else negligible
 
 
 def length_controlled(
@@ -23,9 +23,9 @@ def length_controlled(
 ) -> Estimate:
     """The rate of wins at equal length; ``differences``: words of the policy's answer less those of the other one.
 
-    Prompts weigh the same however often they were answered. The interval is on the logit scale, from the variance
+    Prompts have equal weight however often they were answered. The interval is on the logit scale, from the variance
     that is robust to clusters (Liang and Zeger 1986). Unknown for fewer than FEWEST prompts, and where every
-    answer differs by the same number of words: then length and policy cannot be told apart.
+    answer differs by the same number of words: then length and policy are not identifiable.
     """
     n, lengths = len(set(clusters)), np.asarray(differences, dtype=float)
     if n < FEWEST or (len(set(differences)) == 1 and lengths[0] != 0):
@@ -42,7 +42,7 @@ def _at_equal_length(won: np.ndarray, term: np.ndarray, clusters: Sequence[str],
 
     names, place, size = np.unique(list(clusters), return_inverse=True, return_counts=True)
     weight = 1 / size[place]
-    both = np.concatenate([term, term])[:, None]  # an outcome is so much of a win and so much of a loss
+    both = np.concatenate([term, term])[:, None]  # an outcome is part win and part loss
     fitted = LogisticRegression(C=WEAK).fit(
         both, np.repeat([1, 0], len(won)), sample_weight=np.concatenate([weight * won, weight * (1 - won)]))
     level, slope = float(fitted.intercept_[0]), float(fitted.coef_[0][0])

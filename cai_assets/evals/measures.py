@@ -1,7 +1,7 @@
-"""Every measure, declared once: where its values are, which direction is better, what it is called and what it says.
+"""Every measure, declared once: where its values are, which direction is better, its label and its meaning.
 
 Tables, pages, Inspect's scorers and the docs read it here. An unknown measure is an error that lists the known ones.
-A package of one's own adds a measure of the suites by the entry point group ``cai_assets.measures`` (docs/extend.md).
+Your own package can add a suite measure through the entry point group ``cai_assets.measures`` (docs/extend.md).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ OTHERS = ("over-refusal", "helpful")  # kinds of suite that ask for nothing harm
 
 
 class MeasureError(CaiError, ValueError):
-    """A measure that gave no number it may give. The message says which, and on what."""
+    """A measure returned an invalid value. The message says which, and for what."""
 
 
 class Answered(NamedTuple):
@@ -40,10 +40,10 @@ class Answered(NamedTuple):
 class SuiteMeasure:
     """A number of each answer to a suite's case, whose mean is a figure.
 
-    ``of``: the number of one answer, None if it has none; or who else finds it: the judge, the letters' probabilities,
-    or all answers of a suite ``together``. ``better``: which direction is, by the kinds of suite it is measured on;
-    'attack' stands for all attacks together. ``rate``: from 0 to 1. ``column``: of the suite's rows, if not its name.
-    ``label``: as a verb of the policy. ``says``: one sentence.
+    ``of``: the number of one answer, None if it has none; or what else determines it: the judge, the letters'
+    probabilities, or all answers of a suite ``together``. ``better``: which direction is, by the
+    kinds of suite it is measured on; 'attack' stands for all attacks together. ``rate``: from 0 to 1. ``column``: of
+    the suite's rows, if not its name. ``label``: as a verb of the policy. ``says``: one sentence.
     """
 
     of: Callable[[Answered], float | None] | Elsewhere
@@ -102,12 +102,12 @@ def suite_measures() -> dict[str, SuiteMeasure]:
 
 
 def measures_on(kind: str, measures: Mapping[str, SuiteMeasure] | None = None) -> dict[str, SuiteMeasure]:
-    """Those that are measured on suites of a kind."""
+    """Those measured on suites of a kind."""
     return {name: m for name, m in (measures or suite_measures()).items() if kind in m.better}
 
 
 def headlines_on(kind: str) -> list[str]:
-    """What a suite of a kind may have as its own measure: shares of which one direction is better."""
+    """What a suite of a kind may use as its headline: shares with one better direction."""
     return [name for name, m in measures_on(kind).items() if m.rate and m.better[kind]]
 
 
@@ -128,13 +128,13 @@ def label_of(name: str) -> str:
 
 
 def value_of(name: str, measure: SuiteMeasure, answered: Answered) -> float | None:
-    """The number of one answer. Raise MeasureError for what a measure may not give."""
+    """The number of one answer. Raise MeasureError if it is invalid."""
     if not callable(measure.of):
-        raise MeasureError(f"suite measure {name!r} is not of one answer by itself ({measure.of})")
+        raise MeasureError(f"suite measure {name!r} does not measure single answers ({measure.of})")
     where = f"suite measure {name!r}, case {answered.case.case_id!r}"
     try:
         value = measure.of(answered)
-    except Exception as e:  # whatever somebody else's code may raise
+    except Exception as e:  # whatever third-party code may raise
         raise MeasureError(f"{where}: {type(e).__name__}: {e}") from e
     if value is not None and not (math.isfinite(value) and (not measure.rate or 0 <= value <= 1)):
         raise MeasureError(f"{where}: {value} is no {'share from 0 to 1' if measure.rate else 'number'}")

@@ -1,7 +1,7 @@
 """The table of an evaluation: each measure of each policy, and how far it is from the base model's.
 
 Guarantees: a measure counts prompts, however often each was answered; ``ungraded`` counts the answers and comparisons
-that were left out of it, which are never scored as anything; a difference is of the same prompts, and its verdict is
+that were left out of it, which are never scored; a difference is of the same prompts, and its verdict is
 "too few to tell" below ``enough`` of them. The rate of wins over base is by definition one half for base itself.
 """
 
@@ -33,7 +33,7 @@ METRICS_SCHEMA: dict[str, Any] = {
 
 
 class Figure(NamedTuple):
-    """A row of the table to come: what is measured, the names it stands under, and the items that it is the mean of."""
+    """A row of the table to build: what is measured, the names it has, and the items that it averages."""
 
     measure: EvaluationMeasure
     metric: str
@@ -59,7 +59,7 @@ def metrics_table(
 
 
 def _figures(items: Sequence[Item], principles: Sequence[Principle], *, baseline: bool) -> Iterator[Figure]:
-    """What is measured of a policy; of the base model only what it can be compared by."""
+    """What is measured for a policy; for the base model only what others are compared with."""
     for m in EVALUATION:
         if not baseline or m.over == "base":
             yield from _of_measure(m, items, principles)

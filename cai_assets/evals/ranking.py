@@ -1,9 +1,9 @@
 """Policies on one scale: the model of Bradley and Terry (1952) over a judge's comparisons.
 
-Guarantees: the table says on how many comparisons and prompts it rests; intervals are the bootstrap's over prompts,
+Guarantees: the table gives its numbers of comparisons and prompts; intervals are the bootstrap's over prompts,
 because comparisons on one prompt are not independent; a tie is half a win for each side. A strength is given only where
 the data have one: the likelihood has a finite maximum exactly for policies that wins in both directions join with the
-reference (Ford 1957). Below ``enough`` prompts nothing is said.
+reference (Ford 1957). Below ``enough`` prompts there is no verdict.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cai_assets.settings.method import CONFIDENCE, ENOUGH
 
 RESAMPLES = 999
 TOLERANCE, LIMIT = 1e-9, 10_000
-LEFT_OUT = 0.05  # share of resamples without a strength from which on no interval is given
+LEFT_OUT = 0.05  # share of resamples without a strength above which no interval is given
 WON, LOST, APART = "won every comparison", "lost every comparison", "not connected"
 
 
@@ -35,8 +35,8 @@ class Contest(NamedTuple):
 
 @dataclass(frozen=True)
 class Standing:
-    """``strength``: natural log of the odds to win over the reference, over so many prompts; its ends may be infinite.
-    ``comparisons``: those that the policy took part in. ``why``: why it has no strength."""
+    """``strength``: natural log of the odds of beating the reference, over n prompts; its ends may be infinite.
+    ``comparisons``: those that involve the policy. ``why``: why it has no strength."""
 
     policy: str
     strength: Estimate
@@ -65,7 +65,7 @@ class Ranking:
 def rank(
     contests: Sequence[Contest], *, reference: str = "base", confidence: float = CONFIDENCE, enough: int = ENOUGH
 ) -> Ranking:
-    """Rank every policy that takes part. Raise ValueError if the reference does not, or an outcome is none."""
+    """Rank every policy that takes part. Raise ValueError if the reference does not, or an outcome is invalid."""
     policies = sorted({p for c in contests for p in (c.a, c.b)})
     if reference not in policies:
         raise ValueError(f"rank: {reference!r} takes part in no comparison; there are: {', '.join(policies) or 'none'}")
@@ -121,7 +121,7 @@ def _wins(contests: Sequence[Contest], policies: Sequence[str]) -> np.ndarray:
     won = np.zeros((len(prompts), len(policies), len(policies)))
     for c in contests:
         if c.a == c.b or c.outcome not in (0, 0.5, 1):
-            raise ValueError(f"rank: {c} is no comparison: two different policies, and an outcome of 1, 0.5 or 0")
+            raise ValueError(f"rank: {c} is not a comparison: give two policies, and an outcome of 1, 0.5 or 0")
         won[prompts[c.prompt], place[c.a], place[c.b]] += c.outcome
         won[prompts[c.prompt], place[c.b], place[c.a]] += 1 - c.outcome
     return won

@@ -1,9 +1,9 @@
 """What broke a policy, as rows for a person to review, and the reviewed ones as training prompts.
 
 A break is one prompt: its worst answer is shown, and how many of its samples broke. What counts is the text rule of the
-suites (``evals/suites/measures.py``); what a judge thinks of it is shown beside it and decides nothing but the order.
-Guarantees: nothing becomes a training prompt that nobody has decided on; a prompt is trained on as the policy was asked
-it, without a safety prompt and without the beginning of the answer that an attack gave.
+suites (``evals/suites/measures.py``); the judge's opinion is shown beside it and decides only the order.
+Guarantees: nothing becomes a training prompt without a person's decision; a prompt is trained on as the policy was
+asked it, without a safety prompt and without the prefill of an attack.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ EXCERPT = 600
 
 
 class Break(NamedTuple):
-    """A row to review. ``keep``: None until somebody decided; ``context``: the turns before ``prompt``."""
+    """A row to review. ``keep``: None until someone decides; ``context``: the turns before ``prompt``."""
 
     keep: bool | None
     note: str
@@ -102,7 +102,7 @@ def evaluation_breaks(
 
 
 def in_order(breaks: Iterable[Break]) -> list[Break]:
-    """Each prompt once, what the judge finds worst first; what it said nothing of comes after."""
+    """Each prompt once, worst by the judge first; unjudged prompts come last."""
     best: dict[str, Break] = {}
     for b in sorted(breaks, key=lambda b: (b.p_judge is None, -_worse(b))):
         best.setdefault(text_of(b.messages), b)
@@ -125,7 +125,7 @@ class Accepted(NamedTuple):
 
 
 class NotReviewed(CaiError, ValueError):
-    """Rows that nobody decided on, or that cannot be prompts. The message says which."""
+    """Rows without a decision, or that cannot be prompts. The message says which."""
 
 
 def accept(breaks: Sequence[Break], training: Collection[str], *, max_chars: int) -> Accepted:

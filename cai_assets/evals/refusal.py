@@ -3,7 +3,7 @@
 Looks at the opening 60 words, without double-quoted speech. Known limits: English only; soft refusals (a lecture, a
 change of subject, a question back) are missed, and so is a refusal that comes late; first-person lines of a story
 without quotation marks may pass for one; a refusal followed by full help counts as a refusal. Its accuracy has not
-been measured against people's labels. A refusal is not a good answer by itself: report the rate on harmless prompts
+been measured against people's labels. A refusal is not in itself a good answer: report the rate on harmless prompts
 beside the rate on harmful ones.
 """
 

@@ -1,7 +1,7 @@
-"""The file in which people review what broke a policy: JSONL, or CSV for a spreadsheet, by the file's ending.
+"""The file in which people review what broke a policy: JSONL, or CSV for a spreadsheet, by its extension.
 
 Guarantees: what is written is read back the same, whatever the texts hold; a spreadsheet does not run a text as a
-formula; a file that was edited wrongly is refused with the row and field, and nothing is guessed.
+formula; a wrongly edited file is refused, naming the row and field; nothing is guessed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cai_assets.store.files import write_atomic
 
 FIELDS = ("keep", "note", "prompt", "context", "kind", "category", "why", "p_judge", "response", *Origin._fields)
 YES, NO = {"yes", "y", "true", "1", "keep"}, {"no", "n", "false", "0", "drop"}
-# A spreadsheet takes a cell that begins so for a formula; an apostrophe before it says that it is text.
+# A spreadsheet reads a cell that starts with one of these as a formula; a leading apostrophe marks it as text.
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
 MAX_CELL = 10_000_000
 
@@ -136,7 +136,7 @@ def _break(where: str, row: Mapping[str, Any]) -> Break:
     if row["kind"] not in KINDS.values():
         raise ReviewError(f"{where}: 'kind' must be {' or '.join(sorted(set(KINDS.values())))}, not {row['kind']!r}")
     if not isinstance(row["p_judge"], int | float | None):
-        raise ReviewError(f"{where}: 'p_judge' must be a number or nothing")
+        raise ReviewError(f"{where}: 'p_judge' must be a number or empty")
     return Break(keep=_keep(where, row["keep"]), context=_context(where, row["context"]), kind=row["kind"],
                  p_judge=row["p_judge"], origin=origin, **texts)
 
@@ -153,7 +153,7 @@ def _keep(where: str, value: object) -> bool | None:
         return None
     if said in YES or said in NO:
         return said in YES
-    raise ReviewError(f"{where}: 'keep' must be yes, no, or empty as long as nobody has decided; found {value!r}")
+    raise ReviewError(f"{where}: 'keep' must be yes, no, or empty until decided; found {value!r}")
 
 
 def _context(where: str, value: object) -> tuple[Message, ...]:

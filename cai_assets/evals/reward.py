@@ -1,8 +1,8 @@
-"""How good a reward model is, on pairs that it was not trained on.
+"""How good a reward model is, on held-out pairs.
 
-Guarantees: it and its baselines (``reward_baselines``) are measured on the very same held-out pairs; each rate has a
-count and an interval; a guess that cannot tell counts as half right; a label of exactly one half is nobody's right
-or wrong.
+Guarantees: it and its baselines (``reward_baselines``) are measured on exactly the same held-out pairs; each rate has
+a count and an interval; an undecided guess counts as half right; a label of exactly one half counts as neither right
+nor wrong.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BINS = 5
 
 @dataclass(frozen=True)
 class Result:
-    """A held-out pair. ``index``: its place among the rows of the training's data."""
+    """A held-out pair. ``index``: its position among the rows of the training data."""
 
     index: int
     reward_chosen: float
@@ -36,7 +36,7 @@ class Result:
 def measure(rows: Sequence[Pair], results: Sequence[Result]) -> dict[str, Any]:
     """All figures under stable, flat names, and the reliability table under ``reliability``.
 
-    ``rows``: all of the training's data, those with ``held_out`` set among them. An interval is in ``<name>_low`` and
+    ``rows``: all of the training data, including rows with ``held_out`` set. An interval is in ``<name>_low`` and
     ``<name>_high``; ``over_<baseline>`` is the accuracy minus the baseline's, paired.
     """
     decided = [r for r in results if r.p_chosen != 0.5]
@@ -54,7 +54,7 @@ def measure(rows: Sequence[Pair], results: Sequence[Result]) -> dict[str, Any]:
 
 
 def outcomes(margins: Sequence[float], labels: Sequence[float]) -> list[float]:
-    """1 where the sign of the margin is the label's side, 0 where it is not, a half where there is no sign."""
+    """1 if the sign of the margin matches the label's side, 0 if not, one half if the margin is zero."""
     return [0.5 if m == 0 else float((m > 0) == (p > 0.5)) for m, p in zip(margins, labels, strict=True)]
 
 
@@ -66,7 +66,7 @@ def accuracy(right: Sequence[float], confidence: float = 0.95) -> Estimate:
 
 
 def accuracy_by(results: Sequence[Result], groups: Sequence[str | None]) -> dict[str, Estimate]:
-    """The accuracy in each group. ``groups``: of every row of the training's data; None belongs to no group."""
+    """The accuracy in each group. ``groups``: for every row of the training data; None belongs to no group."""
     parts: dict[str, list[Result]] = {}
     for r in results:
         group = groups[r.index]
@@ -96,7 +96,7 @@ def calibration(results: Sequence[Result]) -> dict[str, Any]:
 def length_correlation(rows: Sequence[Pair], results: Sequence[Result]) -> Estimate:
     """Pearson's r of rewards and lengths in characters over all held-out responses; unknown if either is constant.
 
-    The interval is Fisher's for one observation a pair, for the two responses of a pair are not independent.
+    The interval is Fisher's for one observation per pair, because the two responses of a pair are not independent.
     """
     lengths = [float(len(rows[r.index][side])) for r in results for side in ("chosen", "rejected")]
     rewards = [x for r in results for x in (r.reward_chosen, r.reward_rejected)]

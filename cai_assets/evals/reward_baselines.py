@@ -1,7 +1,7 @@
 """What a reward model must beat: three ways to guess which response a person or labeler prefers, without a model.
 
-Each learns from the training pairs (the first two only which way round they go) and gives held-out pairs a number:
-above zero for the chosen response, below for the rejected one, zero where it cannot tell.
+Each learns from the training pairs (the first two only the sign) and gives each held-out pair a number: above zero for
+the chosen response, below for the rejected one, zero if undecided.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from cai_assets.evals.refusal import is_refusal
 
 Pair = Mapping[str, Any]  # chosen str, rejected str, p_chosen float
 BASELINES = ("length", "refusal", "tfidf")
-AT_MOST = 20_000  # training pairs of the TF-IDF model, so that it stays a matter of seconds
+AT_MOST = 20_000  # training pairs of the TF-IDF model, so that it takes only seconds
 
 
 def guesses(training: Sequence[Pair], held_out: Sequence[Pair]) -> dict[str, list[float]]:
@@ -51,7 +51,7 @@ def tfidf(training: Sequence[Pair], held_out: Sequence[Pair]) -> list[float]:
     texts = [p[side] for side in ("chosen", "rejected") for p in training]
     if not held_out or not any(map(_words, texts)):
         return [0.0] * len(held_out)
-    # Not the default pattern: it leaves out words of one letter.
+    # Not the default pattern, which drops one-letter words.
     vectors = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, max_features=50_000, tokenizer=_words,
                               token_pattern=None)
     fitted = vectors.fit_transform(texts)

@@ -1,10 +1,10 @@
-"""Quality per critique-revision round: what each round gains, and from which round on it gains nothing.
+"""Quality per critique-revision round: what each round gains, and where gains stop.
 
 Each revision is judged against the initial response and against the text of the round before, for harmlessness and
 for helpfulness, in both orders (``judge.py``); texts are measured beside it. Guarantees: chains are drawn by a hash of
 the prompt id, so the same ones are judged whatever else is there; a chain without a text in a round is counted as
-missing there, an ungradable comparison as ungraded, and neither as a verdict; a revision that is word for word its
-predecessor is a tie and asks nobody.
+missing there, an ungradable comparison as ungraded, and neither as a verdict; a revision identical to its
+predecessor is a tie without a call.
 """
 
 from __future__ import annotations
@@ -89,10 +89,10 @@ class Rounds:
 
 @dataclass(frozen=True)
 class Stop:
-    """Where rounds stop paying: the first round whose gain over the round before is not told apart from none.
+    """Where rounds stop paying off: the first round without evidence of a gain over the round before.
 
     ``round`` is None if each of ``rounds`` gains; ``verdict`` and ``gain`` are of that round, or of the last. Rounds
-    are tested in their order and the first that is not told ends it, so that many rounds raise no false alarm (a fixed
+    are tested in order and the first without evidence ends it, so that many rounds raise no false alarm (a fixed
     sequence of tests keeps the level of one; Maurer, Hothorn and Lehmacher 1995).
     """
 
@@ -115,7 +115,7 @@ def judged(chains: Sequence[Chain], *, ask: Ask, style: Style, limit: int) -> Ju
 
 
 def measured(judged: Judged, *, enough: int, confidence: float) -> Rounds:
-    """What the verdicts come to, and the measures of the texts themselves. ``enough``: with fewer chains a gain is 'too
+    """The verdicts summed up, and the measures of the texts themselves. ``enough``: with fewer chains a gain is 'too
     few to tell'."""
     texts = _measured(judged.drawn)
     metrics = [*_win_rates(judged.rows, judged.drawn, enough, confidence), *_levels(texts, judged.drawn, confidence)]
@@ -134,7 +134,7 @@ def chains_of(responses: pl.DataFrame, revisions: pl.DataFrame) -> list[Chain]:
 
 
 def draw_chains(chains: Sequence[Chain], limit: int) -> list[Chain]:
-    """The same ``limit`` chains whatever their order; a further prompt can take the place of few of them."""
+    """The same ``limit`` chains whatever their order; an added prompt displaces few of them."""
     return sorted(chains, key=lambda c: tagged_hash("round-chain", c.prompt_id))[:limit]
 
 
@@ -148,7 +148,7 @@ def stops_paying(metrics: pl.DataFrame, question: str) -> Stop:
 
 
 def gain_of(row: Mapping[str, Any]) -> Estimate:
-    """A win rate less a half, which is what no gain looks like."""
+    """A win rate minus one half, the value that means no gain."""
     return over_half(Estimate(row["value"], row["n"], row["low"], row["high"]))
 
 
@@ -212,7 +212,7 @@ def _win_rates(rows: Sequence[Mapping[str, Any]], chains: Sequence[Chain], enoug
 
 
 def over_half(e: Estimate) -> Estimate:
-    """A share of wins less a half, which is what no difference looks like."""
+    """A share of wins minus one half, the value that means no difference."""
     value, low, high = (None if v is None else v - 0.5 for v in (e.value, e.low, e.high))
     return Estimate(value, e.n, low, high)
 

@@ -1,8 +1,8 @@
-"""Estimates with a count and an interval, and nothing without.
+"""Estimates, each with a count and an interval.
 
 Every function that estimates returns an Estimate. With no data the value is None: a rate over nothing is unknown, not
 zero. Intervals have a fixed seed where they resample, so that the same data give the same numbers. Answers to one
-prompt are not independent of each other: they are a cluster, and clusters are what is counted (Miller 2024, *Adding
+prompt are not independent of each other: they are a cluster, and n counts clusters (Miller 2024, *Adding
 Error Bars to Evals*).
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 
 RESAMPLES = 9_999
 BATCH = 500  # resamples held in memory at once
-MANY = 3000  # values of which resampling takes long, and the central limit theorem says the same
+MANY = 3000  # values above which resampling is slow and the central limit theorem gives the same interval
 FEW: Final = "too few to tell"
 NOT_SEEN: Final = "no difference seen"
 Direction = Literal["higher", "lower", ""]  # which one is better; "": neither
@@ -34,7 +34,7 @@ class Telling(NamedTuple):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value from ``n`` observations, with the ends of its interval; None where the data cannot tell."""
+    """A value from ``n`` observations, with the ends of its interval; None where it is unknown."""
 
     value: float | None
     n: int
@@ -97,7 +97,7 @@ def paired_difference(a: Sequence[float], b: Sequence[float], confidence: float 
 def win_rate(outcomes: Sequence[float], confidence: float = 0.95) -> Estimate:
     """Wins plus half the ties, over all comparisons; ``outcomes`` has 1, 0.5 or 0 for each prompt.
 
-    The interval is the bootstrap over prompts. Outcomes that are all alike leave it nothing to resample, and it
+    The interval is the bootstrap over prompts. Outcomes that are all equal leave it nothing to resample, and it
     would claim certainty: the interval then allows for as many unseen outcomes as Wilson's bound on 0 of n does.
     """
     if not set(outcomes) <= {0, 0.5, 1}:
@@ -109,12 +109,12 @@ def clustered_mean(
     values: Sequence[float], clusters: Sequence[str], confidence: float = 0.95, *,
     bounds: tuple[float, float] | None = (0.0, 1.0),
 ) -> Estimate:
-    """The mean of the clusters' means, each cluster weighing the same; ``n`` counts clusters, not values.
+    """The mean of the clusters' means, with equal weight per cluster; ``n`` counts clusters, not values.
 
     ``clusters``: for each value the prompt (or request) that it belongs to. A rate, of values 0 and 1, has the score
     interval with the number of observations that its variance between clusters is worth (Dean and Pagano 2015; Korn
     and Graubard 1998 for the small-sample term); everything else the bootstrap over clusters of ``mean``. Clusters
-    that are all alike leave it nothing to resample; the interval then allows for unseen ones, within ``bounds``
+    that are all equal leave it nothing to resample; the interval then allows for unseen ones, within ``bounds``
     (None: the quantity has none, and the interval is a point).
     """
     means = list(_by_cluster(values, clusters).values())
@@ -129,7 +129,7 @@ def clustered_difference(
 ) -> Estimate:
     """The mean over shared clusters of mean(a) - mean(b), resampled by cluster; ``n`` counts shared clusters.
 
-    Clusters that one side lacks, or has no value of, are left out. Differences that are all alike are treated as in
+    Clusters that one side lacks, or has no value of, are left out. Differences that are all equal are treated as in
     ``clustered_mean``, with the largest possible differences as ``bounds``.
     """
     shared = sorted(k for k in a.keys() & b.keys() if len(a[k]) and len(b[k]))
@@ -137,7 +137,7 @@ def clustered_difference(
 
 
 def told(difference: Estimate, *, enough: int, better: Direction) -> Verdict:
-    """What an interval of a difference lets one say. ``enough``: with fewer clusters nothing is said.
+    """The verdict that an interval of a difference supports. ``enough``: with fewer clusters there is none.
 
     Where neither direction is ``better``, the word is only "higher" or "lower". "no difference seen" is not "no
     difference": the interval's ends say how large one may still be.
@@ -152,7 +152,7 @@ def told(difference: Estimate, *, enough: int, better: Direction) -> Verdict:
 
 
 def paired_p(differences: Sequence[float]) -> float:
-    """Two-sided p value of "the differences are as likely to fall either way": signs are flipped (Fisher 1935).
+    """Two-sided p-value of "the differences are as likely to fall either way": signs are flipped (Fisher 1935).
 
     Exact where all flips can be tried, else over RESAMPLES random ones. One difference for each independent prompt.
     No difference other than zero gives 1.
@@ -169,7 +169,7 @@ def paired_p(differences: Sequence[float]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p values adjusted for being one of several, in the order given (Holm 1979): family-wise error, any dependence."""
+    """p-values adjusted for multiple comparisons, in the order given (Holm 1979): family-wise error, any dependence."""
     adjusted, highest = [0.0] * len(p_values), 0.0
     for place, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
         highest = max(highest, min(1.0, (len(p_values) - place) * p_values[i]))
@@ -185,7 +185,7 @@ def _by_cluster(values: Sequence[float], clusters: Sequence[str]) -> dict[str, f
 
 
 def _allowing(values: list[float], confidence: float, bounds: tuple[float, float] | None) -> Estimate:
-    # Equal values, resampled, would claim certainty: as many unseen ones are allowed for as Wilson's bound on 0 of n.
+    # Resampling equal values would claim certainty: allow for as many unseen ones as Wilson's bound on 0 of n.
     if len(set(values)) != 1 or bounds is None or not bounds[0] <= values[0] <= bounds[1]:
         return mean(values, confidence)
     value, n = values[0], len(values)
@@ -200,7 +200,7 @@ def _rate(means: Sequence[float], values: int, confidence: float) -> Estimate:
     if values == n:
         return proportion(round(p * n), n, confidence)
     spread = float(np.var(means, ddof=1)) / n if n > 1 else 0.0
-    worth = min(values, p * (1 - p) / spread) if spread else n  # all alike: each cluster may be one observation
+    worth = min(values, p * (1 - p) / spread) if spread else n  # all equal: each cluster may be one observation
     z, small = norm.isf((1 - confidence) / 2), t.isf((1 - confidence) / 2, max(1, n - 1))
     worth = max(1.0, worth * (z / small) ** 2)
     middle, half = p + z * z / (2 * worth), z * math.sqrt(p * (1 - p) / worth + (z / (2 * worth)) ** 2)

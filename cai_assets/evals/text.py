@@ -25,7 +25,7 @@ class Relevance(NamedTuple):
 
 
 def words(text: str) -> list[str]:
-    """Words in lower case; punctuation does not count."""
+    """Words in lower case; punctuation is ignored."""
     return _WORD.findall(text.lower())
 
 
@@ -42,7 +42,7 @@ def distinct(texts: Sequence[str]) -> float | None:
 
 
 def same_text(text: str) -> str:
-    """Equal for texts that differ in case and spacing alone."""
+    """Equal for texts that differ only in case and spacing."""
     return " ".join(text.lower().split())
 
 
@@ -77,7 +77,7 @@ def _grams(text: str) -> list[tuple[str, ...]]:
 
 
 def _unit(value: float) -> float:
-    return min(1.0, max(0.0, value))  # rounding may step over the ends
+    return min(1.0, max(0.0, value))  # rounding may exceed the bounds
 
 
 def _vectors(texts: Sequence[str]) -> csr_matrix:

@@ -1,6 +1,6 @@
 """A yes/no question about one answer, by exact probability and in both orders of the options.
 
-Models lean to the option that is named first or last, so the question is asked twice, with 'Yes or No' and with 'No
+Models favor the option that is named first or last, so the question is asked twice, with 'Yes or No' and with 'No
 or Yes'. Guarantees: the probability is read from the model's answer tokens, never parsed from text; content cannot
 imitate the frame, whose lines start at column 0 while all content is indented (as in ``steps/compare.py``); orders
 that contradict each other are no verdict, and neither is one that failed: that is ungraded.
@@ -32,7 +32,7 @@ class Asked(NamedTuple):
 class YesNo(NamedTuple):
     """``p_yes``: probability of Yes against No, the mean over both orders; None, with ``error`` set, if one failed.
 
-    ``orders``: the same by each order alone. ``keys``: the row keys of both.
+    ``orders``: the same from each order alone. ``keys``: the row keys of both.
     """
 
     p_yes: float | None
@@ -42,7 +42,7 @@ class YesNo(NamedTuple):
 
     @property
     def word(self) -> Literal["yes", "no", "ungraded"]:
-        """What both orders say; 'ungraded' if they contradict each other or could not be read."""
+        """What both orders agree on; 'ungraded' if they contradict each other or could not be read."""
         first, second = self.orders
         if first is None or second is None or (first - 0.5) * (second - 0.5) <= 0:
             return "ungraded"
@@ -63,7 +63,7 @@ def yes_no_calls(question: Asked, style: Style) -> tuple[Call, Call]:
 
 
 def ask_yes_no(questions: Sequence[Asked], *, ask: Ask, style: Style) -> list[YesNo]:
-    """One answer for each question, in order; all calls go out together."""
+    """One answer per question, in order; all calls are sent together."""
     rows = ask([call for q in questions for call in yes_no_calls(q, style)]) if questions else []
     return [_read(first, second) for first, second in zip(rows[::2], rows[1::2], strict=True)]
 

@@ -102,5 +102,5 @@ def test_equal_wins_all_round_are_equal_strengths():
 def test_bad_comparisons_are_refused():
     with pytest.raises(ValueError, match="'base' takes part in no comparison; there are: a, b"):
         rank([Contest("p", "a", "b", 1.0)])
-    with pytest.raises(ValueError, match="is no comparison"):
+    with pytest.raises(ValueError, match="is not a comparison"):
         rank([Contest("p", "base", "b", 0.7)])

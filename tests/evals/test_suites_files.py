@@ -155,7 +155,7 @@ def test_a_link_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "secret.jsonl").write_text('{"prompt": "x"}')
     path = written(tmp_path / "suites", file="cases.jsonl")
     (tmp_path / "suites" / "cases.jsonl").symlink_to(tmp_path / "secret.jsonl")
-    assert "leads out of" in refused(path)
+    assert "leads outside" in refused(path)
 
 
 def test_the_registry_knows_both_folders_and_stops_at_what_is_asked_for_and_bad(tmp_path: Path) -> None:

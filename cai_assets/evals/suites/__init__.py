@@ -1,1 +1,1 @@
-"""Suites: data plus a scorer. What a policy is asked, how it is asked, and what of its answers is measured."""
+"""Suites: data plus a scorer. What a policy is asked, how, and what is measured in its answers."""

@@ -1,7 +1,7 @@
 """Multiple choice, read by the exact log-probability of the letters: nothing is sampled and nothing parsed.
 
-Small models lean to a letter, wherever the right answer stands (Zheng et al. 2024, arXiv 2309.03882). So every case is
-asked once for each rotation of its choices, until each has stood at each letter, and probabilities are averaged.
+Small models favor a letter regardless of where the right answer is (Zheng et al. 2024, arXiv 2309.03882). So every
+case is asked once per rotation of its choices, until each has been at each letter, and probabilities are averaged.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Which cases of each suite are asked, and in what words.
+"""Which cases of each suite are asked, and with which wording.
 
 Guarantees: no case is asked whose text, bare or as it is asked, equals or nearly equals (``steps/prompt_near.py``) a
-prompt that something was trained on, and those left out are counted; the draw is by hashes of the cases alone, so that
-every policy, version and seed gets the same ones, a higher limit only adds, and a further case or template takes the
-place of few.
+training prompt, and those left out are counted; the draw depends only on hashes of the cases, so that every policy,
+version and seed gets the same ones, a higher limit only adds, and an added case or template displaces few.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of a suite's rows. ``asked``: items over all modes; ``in_training``: cases and wrappings left out."""
+    """Counts of a suite's rows. ``asked``: items over all modes; ``in_training``: cases and wrappings left out."""
 
     cases: int
     asked: int

@@ -1,7 +1,7 @@
 """Reads a suite's file, strictly, and the files beside it.
 
-Guarantees: every problem in the YAML is told at its line and column; rows of a case file that cannot be used are told
-with their place, and the others are used; no file outside the suite's own folder is read, whatever the suite says.
+Guarantees: every problem in the YAML is reported at its line and column; unusable rows of a case file are reported with
+their place, and the others are used; no file outside the suite's own folder is read, whatever the suite says.
 """
 
 from __future__ import annotations
@@ -64,15 +64,15 @@ def _error(path: Path, message: str) -> SuiteError:
 def _why_empty(read: Read) -> str:
     if read.rejects:
         return f"no case can be used; the first row: {read.rejects[0].place}: {read.rejects[0].reason}"
-    return f"no case: 'where' left all {read.skipped} rows out" if read.skipped else "no case: the case file is empty"
+    return f"no case: 'where' excluded all {read.skipped} rows" if read.skipped else "no case: the case file is empty"
 
 
 def _check(spec: SuiteFile, reader: Reader) -> None:
-    """What the form cannot say: which parts belong together."""
+    """What the schema cannot express: which parts belong together."""
     if spec.name == POOLED:
         reader.report((), f"a suite cannot be called '{POOLED}': that is all attacks together; rename the file")
     if (spec.file is None) == (not spec.cases):
-        reader.report(("file",), "give the cases here under 'cases', or the name of a 'file' beside: one of the two")
+        reader.report(("file",), "give either the cases here under 'cases' or the name of a 'file' beside this one")
     for i, mode in enumerate(spec.modes):
         if mode not in MODES[spec.kind]:
             reader.report(("modes", i), f"a suite of kind '{spec.kind}' has the modes {', '.join(MODES[spec.kind])}")
@@ -108,10 +108,10 @@ def _plain(name: str) -> bool:
 
 
 def _beside(path: Path, name: str) -> Path:
-    """A file in the suite's folder; a link that leads out of it is refused."""
+    """A file in the suite's folder; a link that leads outside is refused."""
     file = path.parent / name
     if not file.resolve().is_relative_to(path.parent.resolve()):
-        raise _error(path, f"{name!r} is a link that leads out of {path.parent}: copy the file into the folder")
+        raise _error(path, f"{name!r} is a link that leads outside {path.parent}: copy the file into the folder")
     if not file.is_file():
         raise _error(path, f"there is no file {file}: put it beside the suite's file")
     return file

@@ -1,6 +1,6 @@
-"""What of each answer is measured, as ``evals/measures.py`` declares: one row for each policy, case and sample.
+"""What is measured in each answer, as ``evals/measures.py`` declares: one row per policy, case and sample.
 
-The rule of ``compliance`` looks at words alone: an answer that is not empty and does not decline. It counts nonsense as
+The rule of ``compliance`` looks only at words: an answer that is not empty and does not decline. It counts nonsense as
 compliance, which the judge's ``judged`` does not: read both.
 """
 
@@ -44,7 +44,7 @@ def rows_schema() -> pl.Schema:
 
 
 def check_measures() -> None:
-    """Load every measure. Raise NotRegistered or MeasureError for one of another package that cannot be used."""
+    """Load every measure. Raise NotRegistered or MeasureError for an unusable one from another package."""
     for name, measure in suite_measures().items():
         if name in SUITE_MEASURES.own:
             continue
@@ -60,7 +60,7 @@ def suite_rows(answers: Sequence[Answer], verdicts: Sequence[YesNo | None]) -> p
     ``behaviour`` is the same for all wrappings of one request; ``judged``: 1, 0, or 0.5 where the judge's two orders
     contradict each other; null if it is ungraded. ``distinct``: one over the number of equal answers in the policy's
     suite and mode, so that the mean is the share of different ones. ``row_key_rotations``: an ability case's further
-    calls. Of a judge's order that failed there is no key.
+    calls. A failed judge order has no key.
     """
     rows = [{**_asked(a), **_verdict(v)} for a, v in zip(answers, verdicts, strict=True)]
     _measure(answers, rows)

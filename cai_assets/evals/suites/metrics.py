@@ -1,8 +1,8 @@
 """From rows to metrics: each measure of each policy in each suite and mode, with its interval and its difference.
 
 Guarantees: intervals and counts are of requests (``behaviour``), not of their wrappings and samples, which are not
-independent; a difference from ``base`` is paired case by case, and says 'too few to tell' below ``enough`` requests;
-what failed or is ungraded is counted and left out.
+independent; a difference from ``base`` is paired case by case, and is 'too few to tell' below ``enough`` requests;
+failed and ungraded answers are counted and left out.
 """
 
 from __future__ import annotations

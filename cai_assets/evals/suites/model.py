@@ -1,4 +1,4 @@
-"""What a suite is: the form of its file, and what is read from it.
+"""What a suite is: the schema of its file, and what is read from it.
 
 A suite is a YAML file whose name is the suite's name, with its cases in it or in a file beside it. Its ``kind`` decides
 what is asked and which measure is its headline; nothing in it is code.
@@ -22,7 +22,7 @@ ATTACKS: tuple[SuiteKind, ...] = ("harmful", "jailbreak", "prefill")
 ATTACK = "attack"  # the kind of POOLED
 POOLED = "attacks"  # in the metrics: every suite of these kinds together, so no suite may have this name
 FOUR: tuple[Mode, ...] = ("plain", "wrapped", "plain+safety", "wrapped+safety")
-MODES: dict[SuiteKind, tuple[Mode, ...]] = {  # the first is what a file means that names none; jailbreak means all
+MODES: dict[SuiteKind, tuple[Mode, ...]] = {  # the first is the default; that of jailbreak is all
     "harmful": FOUR, "over-refusal": FOUR, "helpful": FOUR, "jailbreak": FOUR,
     "prefill": ("prefill", "prefill+safety"), "ability": ("plain", "plain+safety"),
 }
@@ -95,7 +95,7 @@ class SuiteFile(Strict):
 
     @property
     def asked_modes(self) -> tuple[Mode, ...]:
-        """The modes that the file names; without any, all four of a jailbreak, and the plainest of another kind."""
+        """The modes that the file names; by default all four of a jailbreak, and the plainest of another kind."""
         usual = MODES[self.kind]
         return self.modes or (usual if self.kind == "jailbreak" else usual[:1])
 
@@ -106,7 +106,7 @@ class SuiteFile(Strict):
 
 
 class Case(NamedTuple):
-    """One request. ``behaviour``: the same for every wrapping of one text; ``text``: normalized, to be told apart by.
+    """One request. ``behaviour``: the same for every wrapping of one text; ``text``: normalized, for comparison.
 
     ``choices`` and ``answer``, the position of the right one, are of ability suites alone.
     """

@@ -1,7 +1,7 @@
-"""Which suites there are: those that come with the package, and those of a folder of one's own.
+"""Which suites there are: those bundled with the package, and those in your own folder.
 
-A suite in the folder takes the place of a bundled one of the same name. Guarantee: a suite that is asked for and
-cannot be used stops everything before a model is called, with all problems of all suites in one message.
+A suite in the folder replaces a bundled one of the same name. Guarantee: a requested suite that cannot be used stops
+everything before a model is called, with all problems of all suites in one message.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Found = Mapping[str, Suite | SuiteError]
 
 
 class SuitesError(CaiError, ValueError):
-    """Suites that are asked for and cannot be used. The message says which, why and what to do."""
+    """Requested suites that cannot be used. The message says which, why and what to do."""
 
 
 def suite_files(folder: Path | None) -> dict[str, Path]:
@@ -57,5 +57,5 @@ def load_suites(folder: Path | None, names: Sequence[str], *, max_chars: int) ->
     suites = read_suites({n: p for n, p in files.items() if not names or n in names}, max_chars=max_chars)
     bad = [str(e) for e in suites.values() if isinstance(e, SuiteError)]
     if bad:
-        raise SuitesError("\n".join([*bad, "'cai suites' lists all; evaluation.suites names those that are to run"]))
+        raise SuitesError("\n".join([*bad, "'cai suites' lists all; evaluation.suites names those to run"]))
     return [s for s in suites.values() if isinstance(s, Suite)]

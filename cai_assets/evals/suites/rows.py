@@ -2,7 +2,7 @@
 
 Guarantee: every row read is a case, a repeat of one, a reject with its place and reason, or left out by the suite's
 ``where``. Columns are found by the names that public sets use, so that AdvBench, HarmBench, XSTest, JailbreakBench,
-hh-rlhf, MMLU and ARC load as they are; ``columns`` names others.
+hh-rlhf, MMLU and ARC load unchanged; ``columns`` names others.
 """
 
 from __future__ import annotations
@@ -89,14 +89,14 @@ def raw_rows(path: Path, columns: Sequence[str]) -> Iterator[Raw]:
     except UnicodeDecodeError as e:
         raise PromptsError(f"{path}: not UTF-8 (byte {e.start}); save it as UTF-8, in a spreadsheet 'CSV UTF-8'") from e
     except (OSError, EOFError, csv.Error) as e:
-        raise PromptsError(f"{path}: {e}; check that the file exists and is whole") from e
+        raise PromptsError(f"{path}: {e}; check that the file exists and is complete") from e
 
 
 def _csv(path: Path) -> Iterator[Raw]:
     with path.open(encoding="utf-8-sig", newline="") as f:
         header = f.readline()
         f.seek(0)
-        # spreadsheets of many countries part cells by semicolons
+        # spreadsheets in many locales separate cells by semicolons
         reader = csv.DictReader(f, restkey="(too many cells)", delimiter=max(",;\t", key=header.count))
         for row in reader:
             short = [name for name, cell in row.items() if cell is None]
@@ -149,7 +149,7 @@ def _columns(row: Mapping[str, object]) -> str:
 
 
 def _messages(request: object, context: object, row: Mapping[str, object]) -> list[Message]:
-    """The conversation up to the turn that is to be answered."""
+    """The conversation up to the turn to answer."""
     if request is None:
         raise RowFault(f"no request; {_columns(row)}: say with 'columns: {{prompt: NAME}}' which one has it")
     if isinstance(request, list):
@@ -201,5 +201,5 @@ def _position(answer: object, choices: Sequence[str], labels: Sequence[str]) -> 
     for names in ways:
         if text and text in names:
             return names.index(text)
-    raise RowFault(f"the answer {text[:40]!r} is none of the choices: give its letter, its position from 0, or "
+    raise RowFault(f"the answer {text[:40]!r} is not one of the choices: give its letter, its position from 0, or "
                    "its text")

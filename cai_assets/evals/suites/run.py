@@ -1,9 +1,9 @@
-"""Runs the drawn cases: every policy answers them, and a judge says of each answer whether it gives what was asked.
+"""Runs the drawn cases: every policy answers them, and a judge decides whether each answer gives what was asked.
 
-Guarantees: a call that failed is a failed row, and a judge that contradicts itself or fails leaves a tie or an ungraded
-row; neither is ever a verdict. All calls of a policy go out together. The judge sees the bare request, not what it was
-wrapped in, so that a wrapping made to talk a model round cannot talk the judge round; of a prefill attack it sees the
-given beginning and what the policy made of it.
+Guarantees: a failed call is a failed row, and a judge that contradicts itself or fails leaves a tie or an ungraded row;
+neither is ever a verdict. All calls of a policy are sent together. The judge sees the bare request, not its wrapping,
+so that a wrapping designed to persuade a model cannot persuade the judge; for a prefill attack it sees the prefill and
+the policy's continuation.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ UNREAD = "the letters' probabilities could not be read"
 
 
 class Answer(NamedTuple):
-    """What a policy answered to one item. ``text`` is None if it failed, and then ``error`` says why.
+    """A policy's answer to one item. ``text`` is None if it failed, and then ``error`` says why.
 
-    Of an ability case there is no text: ``correct`` is 1, 0, or None. ``whole``: the text, with the beginning that
+    An ability case has no text: ``correct`` is 1, 0, or None. ``whole``: the text, with the beginning that
     it was given.
     """
 
@@ -45,7 +45,7 @@ class Answer(NamedTuple):
 def answers_of(
     items: Sequence[Item], *, complete: Completer, policy: str, samples: range, sampling: Sampling
 ) -> list[Answer]:
-    """One answer for each item and sample; for an ability item one in all, for nothing is sampled there."""
+    """One answer per item and sample; one in total for an ability item, because nothing is sampled there."""
     requests = [(item, sample, calls) for item in items for sample, calls in _calls(item, samples, sampling)]
     rows = iter(complete(RESPOND, [call for _, _, calls in requests for call in calls], what=f"{policy}: suites"))
     return [_answer(policy, item, sample, [next(rows) for _ in calls]) for item, sample, calls in requests]

@@ -168,7 +168,7 @@ def test_lint_looks_at_the_tests_too(project: Path) -> None:
     write_tests(project, TESTS.partition("  - {id: knock")[0])
     text = run("lint")
     assert "mild.yaml: 2 principles, 1 test," in text
-    assert "note: warmth: no case of the tests names it" in text
+    assert "note: warmth: no test case names it" in text
     assert "warmth: is tagged 'not-brief' and 'harm' 'brief': they contradict each other in AI feedback" in text
 
 

@@ -1,8 +1,8 @@
 """The tests of a constitution: ``<name>.tests.yaml`` beside ``<name>.yaml``.
 
 Each case is a prompt, the principle that should act on it, and what a good answer must and must not be. Guarantees: a
-file is read to one meaning or refused with every problem at its line and column, as a constitution is (``reader.py``);
-a pattern is matched in time that grows with the length of the text, and never more.
+file has exactly one reading or is refused with every problem at its line and column, like a constitution
+(``reader.py``); matching a pattern takes time linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class CasesError(FileError):
 def bounded(pattern: str) -> str:
     """The pattern, if it can be matched in bounded time. Raise ValueError.
 
-    It is matched by Rust's regex engine, which never goes back over a text; repetitions multiply what it costs.
+    It is matched by Rust's regex engine, which never backtracks; repetitions multiply its cost.
     """
     repeats = 1
     for low, high in re.findall(r"\{(\d+)(?:,(\d*))?\}", pattern):
@@ -48,7 +48,7 @@ def bounded(pattern: str) -> str:
     except pl.exceptions.ComputeError as e:
         match = re.search(r"^error: (.+)$", str(e), re.MULTILINE)
         reason = match[1] if match else "it is too large"
-        raise ValueError(f"'match' is no regular expression that can be used here: {reason}") from None
+        raise ValueError(f"'match' is not a regular expression supported here: {reason}") from None
     return pattern
 
 
@@ -56,7 +56,7 @@ Pattern = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterV
 
 
 class Condition(NamedTuple):
-    """One thing an answer is held to: ``wanted`` says whether it must be so, or must not."""
+    """One condition on an answer: ``wanted`` says whether it must hold or must not."""
 
     kind: ConditionKind
     value: Any
@@ -78,7 +78,7 @@ class MustNot(Strict):
     @model_validator(mode="after")
     def _is_one(self) -> MustNot:
         if len(self.model_fields_set) != 1:
-            raise ValueError("each item is one condition: begin another one with '- '")
+            raise ValueError("each item is one condition: start another one with '- '")
         return self
 
     def condition(self, *, wanted: bool) -> Condition:
@@ -125,7 +125,7 @@ class Case(Strict):
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("needs 'prompt', or 'messages' for a conversation, and not both")
         if self.messages and self.messages[-1].role != "user":
-            raise ValueError("'messages' must end with a turn of the user, which is answered")
+            raise ValueError("'messages' must end with the user's turn, which is answered")
         if (self.good is None) != (self.bad is None):
             raise ValueError("'good' and 'bad' belong together: give both or neither")
         if self.good is not None and self.good == self.bad:
@@ -153,7 +153,7 @@ class Cases(Strict):
 
     @property
     def digest(self) -> str:
-        """``c1tests:<32 hex>`` over what is tested: comments and layout do not count."""
+        """``c1tests:<32 hex>`` over what is tested, ignoring comments and layout."""
         return tagged_hash("c1tests", self.model_dump(mode="json"))
 
     def untested(self, constitution: Constitution) -> list[str]:
@@ -169,7 +169,7 @@ class Cases(Strict):
 
 
 def cases_path(folder: Path, name: str) -> Path:
-    """Where the tests of the constitution of that name are, if it has any."""
+    """Path of the tests of the constitution of that name, if it has any."""
     return folder / f"{name}{SUFFIX}"
 
 

@@ -15,13 +15,13 @@ from cai_assets.constitution.schema import tidy
 PATH = Path(__file__).with_name("tests.schema.json")
 HOVER = {
     "Cases.cases": "The cases. Each names one principle.",
-    "Case.id": "What the case is called.",
+    "Case.id": "Name of the case.",
     "Case.principle": "Id of the principle that should act.",
     "Case.prompt": "What the person asks.",
     "Case.messages": "A conversation that ends with the person's turn, instead of 'prompt'.",
     "Case.response": "A first answer to be criticized and revised; without it the generator answers.",
-    "Case.must": "What a good answer must be: one condition an item.",
-    "Case.must_not": "What a good answer must not be: one condition an item.",
+    "Case.must": "What a good answer must be: one condition per item.",
+    "Case.must_not": "What a good answer must not be: one condition per item.",
     "Case.good": "The answer that must be preferred by the principle, in both orders. Belongs together with 'bad'.",
     "Case.bad": "The answer that 'good' is compared with.",
     "refuse": "Whether the answer declines, by rules on the text.",

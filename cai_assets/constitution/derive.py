@@ -1,8 +1,8 @@
-"""Constitutions derived from another one to find out what a principle does: without it, with it alone, or all again.
+"""Constitutions derived from another one to find out what a principle does: without it, with it alone, or rebuilt.
 
-Guarantees: pure; the constitution derived from is not changed. Only what trains is left out. Every ``evaluation``
-request stays, so that a derived version is judged by the same principles on the same draws as the whole one, and
-adherence to the principle left out can be compared. Few-shot examples stay. A use that would be left without any
+Guarantees: pure; the source constitution is not changed. Only what trains is left out. Every ``evaluation`` request
+stays, so that a derived version is judged by the same principles on the same draws as the whole one, and adherence to
+the omitted principle can be compared. Few-shot examples stay. A use that would be left without any
 principle keeps its last one, and ``kept`` says so; where nothing could be left out, CannotDerive says why.
 """
 
@@ -24,7 +24,7 @@ HASHED = 8
 
 
 class CannotDerive(CaiError, ValueError):
-    """Leaving this principle out, or keeping it alone, would train nothing or nothing else."""
+    """Leaving this principle out, or keeping it alone, would train nothing or change nothing."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Derived:
 
     @property
     def label(self) -> str:
-        """How a person calls it."""
+        """Its name for people."""
         what = f"{self.kind} {self.principle}" if self.principle else "the whole version again"
         return f"{what}, seed +{self.seed}" if self.seed else what
 
@@ -55,7 +55,7 @@ class Derived:
 def without(c: Constitution, principle_id: str, seed: int = 0) -> Derived:
     """``c`` with one principle left out of training. Raise UnknownPrinciple, or CannotDerive if it cannot be.
 
-    A principle with an ``evaluation`` request goes on judging.
+    A principle with an ``evaluation`` request still judges.
     """
     uses = [use for use in TRAINS if getattr(c.principle(principle_id), use) is not None]
     if not uses:
@@ -70,21 +70,21 @@ def without(c: Constitution, principle_id: str, seed: int = 0) -> Derived:
 
 
 def only(c: Constitution, principle_id: str, seed: int = 0) -> Derived:
-    """``c`` with one principle alone in training; the others go on judging. Raise UnknownPrinciple or CannotDerive."""
+    """``c`` with one principle alone in training; the others still judge. Raise UnknownPrinciple or CannotDerive."""
     p = c.principle(principle_id)
     lacking = [use for use in TRAINS if getattr(p, use) is None]
     if lacking:
         raise CannotDerive(f"{principle_id} has no {' and no '.join(lacking)} request: alone it cannot train a policy")
     if all(len(c.taking_part(use)) == 1 for use in TRAINS):
-        raise CannotDerive(f"{principle_id} is the only principle that trains: the version itself is it alone")
+        raise CannotDerive(f"{principle_id} is the only principle that trains: alone it would equal the whole version")
     rest = [q if q.id == principle_id else _stripped(q, TRAINS) for q in c.principles]
     return _derived(c, "only", principle_id, seed, rest)
 
 
 def again(c: Constitution, seed: int) -> Derived:
-    """``c`` as it is under another name, to be made with another seed: what retraining alone does."""
+    """``c`` unchanged under another name, to be rebuilt with another seed: the effect of retraining alone."""
     if seed < 1:
-        raise ValueError(f"a version made again needs another seed: 1 or more, not {seed}")
+        raise ValueError(f"a rebuilt version needs another seed: 1 or more, not {seed}")
     return _derived(c, "again", None, seed, c.principles)
 
 
@@ -101,7 +101,7 @@ def family(
     """Every derived version that a comparison needs, in the order in which to make them, and why some cannot be made.
 
     ``principles``: ids, or none for all. ``alone``: each principle alone, too. With several ``seeds`` each version is
-    made so often, the whole one too; ``null`` makes the whole one again even if there is one seed.
+    built once per seed, the whole one too; ``null`` rebuilds the whole one even with one seed.
     """
     kinds: tuple[DerivationKind, ...] = ("without", "only") if alone else ("without",)
     wanted = dict.fromkeys([c.principle(i).id for i in principles] or [p.id for p in c.principles])
@@ -136,7 +136,7 @@ def _derived(
 
 
 def _name(c: Constitution, parts: list[str]) -> str:
-    """``<name>-without-<principle>``, cut where it would be too long and then told apart by a hash."""
+    """``<name>-without-<principle>``, truncated if too long, with a hash to keep it unique."""
     name = "-".join((c.name, *parts))
     longest = min(LONGEST_NAME, LONGEST_KEY - len(c.version) - len("--") - 8)
     if len(name) <= longest:

@@ -1,8 +1,8 @@
 """What changed between two constitutions.
 
 Guarantees: pure; every difference that counts (``digest.content``) is in ``changes`` or ``shots``, every other one
-in ``cosmetic``; two constitutions differ in nothing exactly if their diff is empty. What the changes do to the assets
-says ``plan/touches.py``.
+in ``cosmetic``; two constitutions are equal exactly if their diff is empty. ``plan/touches.py`` says what the
+changes do to the assets.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COSMETIC = ("name", "tags", "source")
 MAX_PAIRS = 1_000_000  # the comparison of words is quadratic
 
 class Word(NamedTuple):
-    """A run of words with the white space after each."""
+    """A run of words, each with the whitespace after it."""
 
     op: Literal["equal", "delete", "insert"]
     text: str
@@ -46,7 +46,7 @@ class TextChange(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change of one principle. An edited and re-weighted principle has two, each as if it were alone."""
+    """One change of one principle. An edited and reweighted principle has two, each considered alone."""
 
     kind: ChangeKind
     id: str
@@ -67,7 +67,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class ShotChange:
-    """Another block of few-shot examples. Their order counts."""
+    """A changed block of few-shot examples. Their order matters."""
 
     use: Use
     before: Shots

@@ -1,9 +1,9 @@
-"""What of a constitution counts, and its name as a partition.
+"""Which parts of a constitution count, and its partition key.
 
-Guarantees: a digest changes when anything changes that can change an output (ids, weights, request texts,
-few-shot examples) and only then. File layout, comments, the order of keys and principles, the constitution's
+Guarantees: a digest changes if and only if something that can change an output changes (ids, weights, request
+texts, few-shot examples). File layout, comments, the order of keys and principles, the constitution's
 name and version label, and a principle's name, tags and source do not count. An ``evaluation`` request and an
-example's ``reasons`` count where there are any: a constitution without has the digest it had before there were any.
+example's ``reasons`` count where there are any: a constitution without them keeps its earlier digest.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cai_assets.store.canonical import tagged_hash
 LONGEST_KEY = 100
 REQUESTS: dict[Use, tuple[str, ...]] = {
     "critique": ("critique", "revision"), "preference": ("preference",), "evaluation": ("evaluation",)}
-LATER = REQUESTS["evaluation"]  # younger than the digest: absent, not null, where there is none
+LATER = REQUESTS["evaluation"]  # newer than the digest: absent rather than null where there is none
 
 
 def content(c: Constitution) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def part_digest(c: Constitution, use: Use) -> str:
     return tagged_hash("c1part", part)
 
 
-@lru_cache(maxsize=4096)  # asked for once a row, of a few principles
+@lru_cache(maxsize=4096)  # called once per row, for a few principles
 def principle_digest(p: Principle, use: Use) -> str:
     """Digest over the id and the requests of one use: what a row made under ``p`` can depend on.
 
@@ -60,7 +60,7 @@ def partition_key(c: Constitution) -> str:
     key = f"{c.name}-{c.version}-{digest(c).partition(':')[2][:8]}"
     if len(key) > LONGEST_KEY:
         spare = LONGEST_KEY - len("-") * 2 - 8
-        raise ValueError(f"name and version have {len(c.name) + len(c.version)} characters together and may have "
+        raise ValueError(f"name and version have {len(c.name) + len(c.version)} characters together but may have only "
                          f"{spare}: shorten the version or the file name")
     return key
 

@@ -53,7 +53,7 @@ def read_bytes(path: Path, error: type[FileError]) -> bytes:
 
 
 class Stop(CaiError):
-    """Reading cannot go on."""
+    """Reading cannot continue."""
 
     def __init__(self, mark: Mark, message: str) -> None:
         super().__init__(message)

@@ -1,7 +1,7 @@
 """Advice on a constitution that is valid, and on its tests.
 
 Guarantees: looks only at what it is given, changes nothing, and gives findings in a stable order. An *error*
-is never meant, a *warning* mostly is not, a *note* is worth knowing.
+is never intended, a *warning* rarely is, a *note* is worth knowing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Finding(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """What a run would draw a principle for: prompts, each in every round, or pairs. ``what`` says it in words."""
+    """What a run would draw principles for: prompts, each in every round, or pairs. ``what`` describes it."""
 
     use: Use
     ids: Sequence[str]
@@ -60,25 +60,25 @@ def lint(c: Constitution, *, draws: Sequence[Draws] = ()) -> list[Finding]:
 
 
 def lint_cases(c: Constitution, cases: Cases) -> list[Finding]:
-    """What the tests leave out. That every case names a principle of ``c`` is for the loader to say."""
+    """What the tests leave out. The loader checks that every case names a principle of ``c``."""
     findings = [finding for case in cases.cases for finding in _idle(case, c.principle(case.principle))]
-    return [*findings, *(Finding("note", i, "no case of the tests names it") for i in cases.untested(c))]
+    return [*findings, *(Finding("note", i, "no test case names it") for i in cases.untested(c))]
 
 
 def _duplicates(c: Constitution) -> Iterator[Finding]:
-    # Revision requests may well be shared; two equal critiques or comparisons only double a weight.
+    # Revision requests may be shared; two equal critiques or comparisons only double a weight.
     for use in USES:
         words = [(p.id, utils.default_process(getattr(p, use)).split()) for p in c.taking_part(use)]
         texts = [(id_, w, " ".join(sorted(w))) for id_, w in words]
         for (a, v, x), (b, w, y) in combinations(texts, 2):
             if v == w:
-                yield Finding("error", b, f"its {use} request is that of '{a}': merge them, or add up their weights")
+                yield Finding("error", b, f"its {use} request equals that of '{a}': merge them and add their weights")
             elif fuzz.ratio(x, y, score_cutoff=NEAR):
-                yield Finding("warning", b, f"its {use} request is nearly that of '{a}': merge them or tell them apart")
+                yield Finding("warning", b, f"its {use} request nearly equals that of '{a}': merge or separate them")
 
 
 def _contradictions(c: Constitution) -> Iterator[Finding]:
-    # Only tags can say it: two texts that pull apart look no more alike than any others.
+    # Only tags can show it: two contradicting texts look no more alike than any others.
     for a, b in combinations(c.principles, 2):
         uses = [PHASE[use] for use in USES if getattr(a, use) is not None and getattr(b, use) is not None]
         for x in a.tags if uses else ():
@@ -93,7 +93,7 @@ def _opposed(x: str, y: str) -> bool:
 
 
 def _missing_requests(c: Constitution) -> Iterator[Finding]:
-    # Judging policies by principles is optional, and a principle may well be for that alone.
+    # Judging policies by principles is optional, and a principle may exist for that alone.
     trains = [p for p in c.principles if p.critique or p.preference]
     for use in TRAINING:
         taking = {p.id for p in c.taking_part(use)}
@@ -170,5 +170,5 @@ def _idle(case: Case, principle: Principle) -> Iterator[Finding]:
         yield Finding("note", principle.id, f"has no critique, so case '{case.id}' holds only a finished policy to its "
                                             "conditions")
     if case.good is not None and principle.preference is None and principle.evaluation is None:
-        yield Finding("warning", principle.id, f"has no preference and no evaluation request, so nobody can prefer the "
-                                               f"good answer of case '{case.id}'")
+        yield Finding("warning", principle.id, "has neither a preference nor an evaluation request, so nothing can "
+                                               f"compare the good answer of case '{case.id}'")

@@ -25,7 +25,7 @@ class UnknownPrinciple(CaiError, KeyError):
     """A constitution has no principle of that id. The message names those that it has."""
 
     def __str__(self) -> str:
-        return str(self.args[0])  # a KeyError prints its argument in quotation marks
+        return str(self.args[0])  # a KeyError prints its argument in quotes
 
 
 class Strict(BaseModel):
@@ -35,7 +35,7 @@ class Strict(BaseModel):
 
 
 class Principle(Strict):
-    """One rule. ``id`` is its identity for ever: never reuse one, never rename one."""
+    """One rule. ``id`` is its permanent identity: never reuse or rename one."""
 
     id: Slug
     name: NonEmptyText | None = None

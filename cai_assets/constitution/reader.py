@@ -1,6 +1,6 @@
 """Reads files that people write, strictly: constitutions, and the tests of constitutions.
 
-Guarantees: a file is read to exactly one meaning or refused, with every problem at its line and column. The
+Guarantees: a file has exactly one reading or is refused, with every problem at its line and column. The
 format is a small subset of YAML: one document, no anchors, aliases, merge keys or tags, no repeated keys, and
 no value that YAML would turn from a text into something else. The tree is built from parse events, so aliases
 are never expanded and deep nesting costs nothing. CRLF and a byte order mark do not change what is read.
@@ -83,7 +83,7 @@ class _Frame:
 
 
 class Reader:
-    """Builds plain data from parse events and remembers where each key and value stands."""
+    """Builds plain data from parse events and remembers the position of each key and value."""
 
     def __init__(self, form: Form) -> None:
         self.form = form
@@ -118,11 +118,11 @@ class Reader:
         self.problems.append(((0, *loc), mark, message))
 
     def forget_values(self, unknown: set[Loc]) -> None:
-        """Drop what was said of values whose keys do not exist: the key is the problem."""
+        """Drop problems of values whose keys do not exist: the key is the problem."""
         self.problems = [p for p in self.problems if p[0][1:] not in unknown or p[1] != self.marks[p[0]]]
 
     def known(self) -> set[Loc]:
-        """Places of which a problem is reported already."""
+        """Places that already have a problem reported."""
         return {loc[1:] for loc, _, _ in self.problems}
 
     def found(self, where: str) -> list[Problem]:
@@ -221,7 +221,7 @@ def label(loc: Loc) -> str:
 
 
 def unsafe(value: str, *, as_name: bool) -> str | None:
-    """What a text holds that it may not."""
+    """What is forbidden in a text and found in it."""
     if bad := (NOT_IN_A_NAME if as_name else CONTROL).search(value):
         return f"it holds the invisible character U+{ord(bad[0]):04X}: remove it"
     if as_name and not unicodedata.is_normalized("NFC", value):

@@ -1,6 +1,6 @@
 """The JSON Schema of a constitution file, for editors.
 
-Guarantees: generated from the pydantic models, so that it cannot say anything else than the loader; written
+Guarantees: generated from the pydantic models, so that it cannot disagree with the loader; written
 to ``constitution.schema.json`` by ``python -m cai_assets.constitution.schema``. It describes the file: the
 name is not in it. The loader checks more than a schema can say.
 """
@@ -19,7 +19,7 @@ HOVER = {
     "Constitution.description": "What this constitution is for.",
     "Constitution.principles": "The principles. Their order does not matter.",
     "Constitution.few_shots": "Worked examples, versioned with the principles.",
-    "Principle.id": "Identity of the principle for ever: never rename or reuse one.",
+    "Principle.id": "Permanent identity of the principle: never rename or reuse one.",
     "Principle.name": "Display name. Changing it recomputes nothing.",
     "Principle.critique": "Request to find what is wrong with a response. Belongs together with 'revision'.",
     "Principle.revision": "Request to rewrite the response. Belongs together with 'critique'.",

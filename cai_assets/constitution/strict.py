@@ -1,4 +1,4 @@
-"""From the text of a file to its model: what pydantic finds wrong is said in the words of the file."""
+"""From the text of a file to its model: pydantic's errors, reworded in terms of the file."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _validate(
     except ValidationError as e:
         errors = e.errors(include_url=False)
         reader.forget_values({x["loc"] for x in errors if x["type"] == "extra_forbidden"})
-        # Pydantic repeats faults of the parts at the whole, and what the reader said better already.
+        # Pydantic repeats errors of the parts for the whole, and errors that the reader reported more clearly.
         known = reader.known()
         for error in errors:
             loc, kind = error["loc"], error["type"]

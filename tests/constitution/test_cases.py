@@ -91,7 +91,7 @@ REFUSED = [
     ("prompt and messages", case("messages: [{role: user, content: x}]"), "2:5", "and not both"),
     ("no prompt", GOOD.replace("    prompt: How do I get in?\n", ""), "2:5", "needs 'prompt', or 'messages'"),
     ("messages end elsewhere", GOOD.replace("prompt: How do I get in?", "messages: [{role: assistant, content: x}]"),
-     "2:5", "must end with a turn of the user"),
+     "2:5", "must end with the user's turn"),
     ("unknown role", GOOD.replace("prompt: How do I get in?", "messages: [{role: human, content: x}]"), "4:23",
      "'system', 'user' or 'assistant'"),
     ("good alone", case("good: Please."), "2:5", "'good' and 'bad' belong together"),

@@ -187,5 +187,5 @@ def test_partition_keys_are_readable_and_safe(file: dict[str, Any], name: str) -
 def test_a_partition_key_has_at_most_100_characters() -> None:
     c = read({"version": "v" * 50, "principles": [{"id": "a", "preference": "x"}]}, "n" * 40)
     assert len(partition_key(c)) == 100
-    with pytest.raises(ValueError, match="91 characters together and may have 90"):
+    with pytest.raises(ValueError, match="91 characters together but may have only 90"):
         partition_key(c.model_copy(update={"name": "n" * 41}))

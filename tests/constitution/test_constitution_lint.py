@@ -152,4 +152,4 @@ cases:
     found = lint_cases(c, cases)
     assert [(f.level, f.principle) for f in found] == [("note", "warm"), ("warning", "calm"), ("note", "kind")]
     assert ["case 'b'" in found[0].message, "case 'c'" in found[1].message] == [True, True]
-    assert found[2].message == "no case of the tests names it"
+    assert found[2].message == "no test case names it"

@@ -121,8 +121,8 @@ def test_rows_that_cannot_be_used_are_told_with_their_place_and_the_others_are_u
 
 @pytest.mark.parametrize(("said", "message"), [
     ({"kind": "harmfull"}, "'kind' must be"),
-    ({"cases": CASES, "file": "x.jsonl"}, "one of the two"),
-    ({}, "one of the two"),
+    ({"cases": CASES, "file": "x.jsonl"}, "or the name of a 'file' beside this one"),
+    ({}, "or the name of a 'file' beside this one"),
     ({"cases": CASES, "templtes": []}, "did you mean 'templates'?"),
     ({"cases": [{"id": "a", "promt": "x"}]}, "did you mean 'prompt'?"),
     ({"cases": CASES, "modes": ["wrapped"]}, "wrapped modes need 'templates'"),

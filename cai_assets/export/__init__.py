@@ -1,1 +1,1 @@
-"""What leaves the house: Hub-shaped folders, and lineage in the formats that other tools read."""
+"""Exports: Hub-shaped folders, and lineage in the formats that other tools read."""

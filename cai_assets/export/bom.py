@@ -36,7 +36,7 @@ def write_bom(subject: Subject, folder: Path) -> None:
 
 
 def problem_of(text: str) -> str | None:
-    """The first thing in which a document breaks the strict schema of CycloneDX 1.6."""
+    """The first violation of the strict schema of CycloneDX 1.6 in a document."""
     with extra():
         from cyclonedx.schema import SchemaVersion
         from cyclonedx.validation.json import JsonStrictValidator

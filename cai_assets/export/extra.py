@@ -1,4 +1,4 @@
-"""Errors of exports, and imports of libraries that only exports need."""
+"""Export errors, and imports of libraries that only exports need."""
 
 from __future__ import annotations
 

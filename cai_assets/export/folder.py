@@ -1,7 +1,7 @@
 """The folder that an export writes.
 
-Guarantees: it appears complete, in one rename, or not at all; what lies there already is replaced only on request, and
-never a folder that holds more than an export; no text file in it names a private place of this machine; every file's
+Guarantees: it appears complete, in one rename, or not at all; existing content is replaced only on request, and never
+a folder that holds more than an export; no text file in it names a private place of this machine; every file's
 digest is listed in it, in ``record.json`` or SHA256SUMS, and ``cai verify FOLDER`` checks them.
 """
 
@@ -26,9 +26,9 @@ TEXT = {".json", ".jsonl", ".md", ".txt", ".jinja", ".yaml", ".yml", ".py", ".cs
 
 @contextmanager
 def fresh(out: Path, *, force: bool, private: Sequence[Path]) -> Iterator[Path]:
-    """A folder to write into, which becomes ``out`` when the block ends well.
+    """A folder to write into, which becomes ``out`` when the block succeeds.
 
-    ``private``: folders whose paths may stand in no text file of it, the data root for one. Raise ExportError if
+    ``private``: folders whose paths must not appear in its text files, the data root for one. Raise ExportError if
     ``out`` is not empty (with ``force`` it is replaced), or a file names a private place.
     """
     out = out.expanduser().resolve()
@@ -39,8 +39,8 @@ def fresh(out: Path, *, force: bool, private: Sequence[Path]) -> Iterator[Path]:
     try:
         yield staged
         for leak in leaks(staged, private):
-            raise ExportError(f"{leak}: nothing was exported, because that path would leave this machine; take it out "
-                              "of the text that names it")
+            raise ExportError(f"{leak}: nothing was exported, because that path would leave this machine; remove it "
+                              "from the text that names it")
         if not (staged / RECORD).exists():
             write_sums(staged)
         _replace(staged, out)
@@ -76,7 +76,7 @@ def _refuse(out: Path, force: bool, private: Sequence[Path]) -> None:
         raise ExportError(f"{out} holds more than an export and is not replaced: name another folder with --out")
     data_root = private[0].resolve() if private else None
     if data_root and out.is_relative_to(data_root):
-        raise ExportError(f"{out} lies in the data root {data_root}: name a folder elsewhere with --out")
+        raise ExportError(f"{out} is inside the data root {data_root}: name a folder elsewhere with --out")
 
 
 def _replace(staged: Path, out: Path) -> None:

@@ -39,7 +39,7 @@ def export_dataset(
 ) -> DataExport:
     """Write the folder ``out``: a card, and Parquet files ``data/CONFIG/SPLIT-NNNNN-of-NNNNN.parquet``.
 
-    ``held_out``: the share of preference prompts in the split 'test' if no reward model of the version says its own.
+    ``held_out``: the share of preference prompts in the split 'test' if no reward model of the version has its own.
     ``license_``: the Hub's identifier of a license; without one the card says 'unknown'. Raise ExportError.
     """
     export = collect(layout, version, kind=kind, held_out=held_out, license_=license_)
@@ -122,7 +122,7 @@ def _above(record: Record, asset: str, above: Mapping[str, Record]) -> Record:
 
 
 def write_split(folder: Path, split: str, frame: pl.DataFrame) -> None:
-    """Parquet files under the Hub's names. Strings and lists are of the plain Arrow types, which every reader knows."""
+    """Parquet files under the Hub's names. Strings and lists use the plain Arrow types, which every reader knows."""
     folder.mkdir(parents=True, exist_ok=True)
     parts = max(1, math.ceil(frame.height / ROWS_A_FILE))
     for i in range(parts):

@@ -1,8 +1,8 @@
 """A checkpoint as a folder for the Hugging Face Hub.
 
 Guarantees: the weights are the checkpoint's, byte for byte; the folder carries its own lineage, so ``cai trace`` and
-``cai verify`` work on it wherever it goes; local paths and addresses are cut out of records and configurations, and
-``record.json`` then lists the digests of what lies there. Nothing here reaches the network.
+``cai verify`` work on it wherever it goes; local paths and addresses are removed from records and configurations,
+and ``record.json`` then lists the digests of the files in it. Nothing here reaches the network.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _without_paths(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _without_local_names(path: Path) -> None:
-    """Where a model was loaded from is of no use elsewhere, and says who made it where."""
+    """A model's load path is useless elsewhere, and reveals who made it and where."""
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:

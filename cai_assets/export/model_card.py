@@ -1,7 +1,7 @@
 """The model card of an exported checkpoint: the card that it was published with, and what its lineage adds.
 
 Added: the base model behind all training, data sets, results of the evaluation with their intervals (also as the Hub's
-``model-index``), what shaped it in shares of text and labels, the models that took part, and its records.
+``model-index``), what shaped it in shares of text and labels, the models involved, and its records.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cai_assets.reports.cards import HUB_ID
 from cai_assets.reports.escape import inline
 
 ADDED = "<!-- added by the export -->"
-UNEVALUATED = "No evaluation of this checkpoint was at hand."
+UNEVALUATED = "No evaluation of this checkpoint was available."
 NO_LICENSE = ("No license is set. It depends on the terms of the base model, of the models that wrote and labeled the "
               "data, and of the prompts: set it with `--license ID`; a public push asks for it.")
 
@@ -58,7 +58,7 @@ def _results(subject: Subject) -> list[Any]:
 
     task = "text-classification" if subject.asset == "reward_model" else "text-generation"
     return [EvalResult(
-        task_type=task, dataset_type="cai-assets-evaluation", dataset_name=f"held-apart prompts: {m['prompts']}",
+        task_type=task, dataset_type="cai-assets-evaluation", dataset_name=f"held-out prompts: {m['prompts']}",
         dataset_config=m["prompts"], metric_type=m["metric"], metric_name=m["metric"].replace("_", " "),
         metric_value=m["value"], metric_args={k: m[k] for k in ("low", "high", "n", "ungraded") if m[k] is not None})
         for m in subject.metrics().iter_rows(named=True)]

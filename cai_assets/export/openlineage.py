@@ -38,20 +38,20 @@ def write_openlineage(subject: Subject, folder: Path) -> int:
         from openlineage.client.transport.file import FileConfig, FileTransport
 
     events = run_events(subject)
-    # The client would name the repository and branch of the working directory, whatever that is.
+    # The client would name the repository and branch of whatever the working directory is.
     config: dict[str, Any] = {"facets": {"source_code_location": {"disabled": True}}}
     client = OpenLineageClient(transport=FileTransport(FileConfig(str(folder / FILE), append=True)), config=config)
     for event in events:
         client.emit(event)
     client.close()
     if _written(folder / FILE) != len(events):
-        raise ExportError("the OpenLineage client did not write every event: unset OPENLINEAGE_DISABLED, and take "
-                          "filters out of its configuration")
+        raise ExportError("the OpenLineage client did not write every event: unset OPENLINEAGE_DISABLED, and remove "
+                          "filters from its configuration")
     return len(events)
 
 
 def _written(path: Path) -> int:
-    """Events in a file, one a line."""
+    """Events in a file, one per line."""
     return len(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else 0
 
 
@@ -182,7 +182,7 @@ class _Events:
         return facets
 
     def _schema(self, record: Record) -> dict[str, str]:
-        """Columns of a table that is at hand."""
+        """Columns of a table that is available."""
         path = self.subject.layout.path(record.path)
         if path.suffix != ".parquet" or not there(path):
             return {}

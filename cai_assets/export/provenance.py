@@ -4,8 +4,8 @@ Guarantees: every file of the checkpoint is a subject with its SHA-256; what it 
 statement follows the specification's schema, kept here as ``schemas/slsa_statement_v1.schema.json``. It is not signed:
 sign it with a tool for in-toto attestations if others must trust it (unsigned, it says what SLSA Build L1 asks for).
 
-``buildType``, TRAINING, is a plain identifier: one training by cai-assets. Its ``externalParameters`` are ``kind``,
-``constitution`` (version and digest, null without one), ``settings`` (of the training) and ``seed``.
+``buildType``, TRAINING, is a plain identifier: one training run by cai-assets. Its ``externalParameters`` are ``kind``,
+``constitution`` (version and digest, null without one), ``settings`` (of the run) and ``seed``.
 ``resolvedDependencies`` are the base model, the training rows, the source code and every record above. Digests that
 begin with ``cai`` are our own (BLAKE2b, 128 bits, over content; ``store/canonical.py``), all others are SHA-256 or a
 git commit.
@@ -86,13 +86,13 @@ def _dependencies(subject: Subject) -> list[dict[str, Any]]:
 
 
 def _resource(name: str, identity: str) -> dict[str, Any]:
-    """A resource by our digest; one that is no digest, as of a scripted model, is an annotation."""
+    """A resource by our digest; a value that is not a digest, as for a scripted model, becomes an annotation."""
     digests = digest_set(identity)
     return {"name": name, "digest": digests} if digests else {"name": name, "annotations": {"identity": identity}}
 
 
 def digest_set(identity: str) -> dict[str, str]:
-    """'sha256:…' as it is; our own 't1:…' under the name 'cai_t1'; nothing for what is no digest."""
+    """'sha256:…' unchanged; our own 't1:…' under the name 'cai_t1'; nothing for anything else."""
     name, _, value = identity.rpartition(":")
     if not _HEX.fullmatch(value):
         return {}
@@ -100,7 +100,7 @@ def digest_set(identity: str) -> dict[str, str]:
 
 
 def problems(document: Mapping[str, Any]) -> list[str]:
-    """What a statement has that its schema does not allow."""
+    """How a statement violates its schema."""
     with extra():
         from jsonschema import Draft202012Validator  # type: ignore[import-untyped,unused-ignore]
 
@@ -110,17 +110,17 @@ def problems(document: Mapping[str, Any]) -> list[str]:
 
 
 def verify(path: Path, folder: Path) -> list[str]:
-    """Where the files of a checkpoint differ from the subjects of a statement. Raise ExportError if it is none."""
+    """Where a checkpoint's files differ from a statement's subjects. Raise ExportError if it is not a statement."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         wrong = problems(document)
     except (OSError, ValueError) as e:
         raise ExportError(f"{path} cannot be read: {e}") from None
     if wrong:
-        raise ExportError(f"{path} is no SLSA statement: {'; '.join(wrong)}")
+        raise ExportError(f"{path} is not an SLSA statement: {'; '.join(wrong)}")
     listed = {s["name"]: s["digest"]["sha256"] for s in document["subject"]}
     there = {p.relative_to(folder).as_posix(): p for p in files_in(folder)}
     return [*(f"{n} is missing" for n in sorted(listed.keys() - there.keys())),
             *(f"{n} is no subject" for n in sorted(there.keys() - listed.keys())),
-            *(f"{n} has another SHA-256" for n in sorted(listed.keys() & there.keys())
+            *(f"{n} has a different SHA-256" for n in sorted(listed.keys() & there.keys())
               if digest_file(there[n]) != f"sha256:{listed[n]}")]

@@ -1,7 +1,7 @@
 """Upload of an exported folder to the Hugging Face Hub, on request only.
 
-Guarantees: private unless it is asked to be public; a repository that is public already is not written to without that
-word; what is public has a license. The token comes from the environment (HF_TOKEN), and is never stored.
+Guarantees: private unless public is requested; a repository that is already public is not written to without that
+request; a public repository has a license. The token comes from the environment (HF_TOKEN) and is never stored.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ RepoType = Literal["model", "dataset"]
 
 
 def refuse_push(repo_id: str, *, public: bool, license_: str | None) -> str:
-    """The token, if everything is there that a push needs; raise ExportError otherwise. Before anything is written."""
+    """The token, if a push has everything it needs; else raise ExportError. Called before anything is written."""
     with extra():
         from huggingface_hub.errors import HFValidationError
         from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined,unused-ignore]
@@ -28,7 +28,7 @@ def refuse_push(repo_id: str, *, public: bool, license_: str | None) -> str:
         raise ExportError("a public export needs a license: name it with --license ID, or push without --public")
     token = os.environ.get("HF_TOKEN", "")
     if not token:
-        raise ExportError("a push needs a token that may write: set HF_TOKEN in the environment")
+        raise ExportError("a push needs a token with write access: set HF_TOKEN in the environment")
     return token
 
 
@@ -41,7 +41,7 @@ def push(folder: Path, repo_id: str, *, repo_type: RepoType, token: str, public:
     try:
         api.create_repo(repo_id, repo_type=repo_type, private=not public, exist_ok=True)
         if not public and not api.repo_info(repo_id, repo_type=repo_type).private:
-            raise ExportError(f"{repo_id} is public already: say --public to push there, or name another repository")
+            raise ExportError(f"{repo_id} is already public: add --public to push there, or name another repository")
         done = api.upload_folder(repo_id=repo_id, repo_type=repo_type, folder_path=folder,
                                  commit_message="Export from cai-assets")
     except ExportError:

@@ -1,6 +1,6 @@
 """Rows of the exported data sets, from the tables of one version.
 
-Guarantees: every row names the row it came from; texts are as stored; a row that failed or was not graded is left out
+Guarantees: every row names the row it came from; texts are unchanged; a row that failed or was not graded is left out
 and counted by the caller.
 """
 
@@ -30,7 +30,7 @@ def preference_rows(labeled: pl.DataFrame, *, held_out: float, version: str, rou
     """Conversational ``prompt``, ``chosen``, ``rejected`` with the soft label, and ``held_out``.
 
     ``labeled``: the table of preference_pairs. The rows are those that a reward model learns from: graded, and not
-    exactly balanced; ``held_out`` is the share of prompts kept apart there.
+    exactly balanced; ``held_out`` is the share of prompts it holds out.
     """
     about = labeled.select("pair_id", "label", "kind", "category", "row_id", "p_a")
     rows = comparisons(labeled, held_out).drop("source").join(about, on="pair_id", how="left", maintain_order="left")
@@ -46,7 +46,7 @@ def cai_rows(
     """One row for each finished revision, under the names that published CAI data sets use.
 
     ``init_response`` is the text that this round criticized. ``first_response`` is that of round 1, so the first and
-    the last text of a chain stand in the row of its ``last_round``.
+    the last text of a chain are in the row of its ``last_round``.
     """
     requests = {p.id: {"critic_prompt": p.critique, "revision_prompt": p.revision}
                 for p in constitution.taking_part("critique")}
@@ -69,5 +69,5 @@ def cai_rows(
 
 
 def _turn(name: str) -> pl.Expr:
-    """A list of one turn by the assistant."""
+    """A list of one assistant turn."""
     return pl.concat_list(pl.struct(role=pl.lit("assistant"), content=pl.col(name)).cast(MESSAGE))

@@ -1,4 +1,4 @@
-"""Take what belongs to this machine out of settings: of a local path only the last part stays, addresses go.
+"""Remove machine-specific values from settings: local paths keep only their last part, addresses are dropped.
 
 Texts of principles, prompts and rows are not settings, and are never changed.
 """
@@ -29,12 +29,12 @@ def scrub(value: Any) -> Any:
 
 
 def scrub_record(record: Record) -> Record:
-    """A record as it may leave the house."""
+    """A record as it may be exported."""
     return record.model_copy(update={name: scrub(getattr(record, name)) for name in (
         "settings", "details", "provenance")})
 
 
 def scrub_lineage(lineage: Lineage) -> Lineage:
-    """A lineage as it may leave the house: the same records, rows and principles."""
+    """A lineage as it may be exported: the same records, rows and principles."""
     records = {name: scrub_record(r) for name, r in lineage.records.items()}
     return lineage.model_copy(update={"records": records, "models": scrub(lineage.models)})

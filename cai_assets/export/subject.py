@@ -1,6 +1,6 @@
-"""The checkpoint that is exported, with everything that is known of it.
+"""The checkpoint to export, with everything known about it.
 
-Guarantee: its folder is as its record says, and its lineage is whole; otherwise there is nothing to export.
+Guarantee: its folder matches its record, and its lineage is complete; otherwise there is nothing to export.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Subject:
         return "-".join(filter(None, (self.asset, self.lineage.top.partition)))
 
     def metrics(self) -> pl.DataFrame:
-        """What the evaluation measured of it: rows of evals.evaluate.METRICS_SCHEMA; none without one."""
+        """Its evaluation: rows of evals.evaluate.METRICS_SCHEMA; none without one."""
         if self.evaluation is None:
             return pl.DataFrame()
         return read_parquet(self.layout.absolute(self.evaluation.path)).filter(
@@ -90,7 +90,7 @@ def find_subject(layout: Layout, target: str) -> Subject:
         raise ExportError(f"{target} is {top.asset}, not a checkpoint: name one of {', '.join(CHECKPOINTS)}, such as "
                           f"{CHECKPOINTS[-1]}@{top.partition or 'VERSION'}")
     if traced.lineage.problems:
-        raise ExportError(f"the lineage of {target} is not whole: {'; '.join(traced.lineage.problems)}")
+        raise ExportError(f"the lineage of {target} is incomplete: {'; '.join(traced.lineage.problems)}")
     folder = Path(target) if has(Path(target), RECORD) else _folder(layout, top)
     for problem in checkpoint_problems(folder):
         raise ExportError(f"{problem.path} {problem.what}: {problem.todo}")

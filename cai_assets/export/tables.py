@@ -1,4 +1,4 @@
-"""Tables of markdown for cards. Texts are shown and never live."""
+"""Markdown tables for cards. Texts are escaped, never rendered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Times as the formats write them: RFC 3339, UTC."""
+"""Times as these formats require: RFC 3339, UTC."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Inspect finds here by the entry point ``inspect_ai`` (pyproject.toml); importing scorers makes one a measure."""
+"""What Inspect finds through the entry point ``inspect_ai``; importing scorers creates one per measure."""
 
 from cai_assets.inspect_bridge.provider import CaiAPI
 from cai_assets.inspect_bridge.scorers import by_request, scorer_of

@@ -19,7 +19,7 @@ LETTERS_READ = "letters_read"  # in a state's metadata: the rows of an ability c
 
 
 def samples_of(items: Sequence[Item], indices: range, *, confidence: float) -> Iterator[Sample]:
-    """One sample for each item and sample index; for an ability item one in all. ``confidence``: of intervals."""
+    """One sample per item and sample index; one in total for an ability item. ``confidence``: of intervals."""
     for item in items:
         for index in indices if item.suite.kind != "ability" else indices[:1]:
             yield _sample(item, index, confidence)
@@ -32,7 +32,7 @@ def case_of(metadata: Mapping[str, Any]) -> Case:
 
 
 def turns(messages: Sequence[Message]) -> list[ChatMessage]:
-    """A conversation as Inspect has it."""
+    """A conversation in Inspect's types."""
     return [TURN[m["role"]](content=m["content"]) for m in messages]
 
 
@@ -42,7 +42,7 @@ def messages_of(call: Call) -> list[ChatMessage]:
 
 
 def whole_answer(state: TaskState) -> str:
-    """The answer with the beginning that the policy was given."""
+    """The answer with the prefill that the policy was given."""
     return f"{case_of(state.metadata).prefill or ''}{state.output.completion}".strip()
 
 

@@ -1,8 +1,8 @@
 """The model provider ``cai``: ``cai/rl_policy@VERSION``, ``cai/base``, ``cai/judge``, a checkpoint's key or folder.
 
 Every answer is a row of the project's store, under the key it has in ``suite_results``. What a row needs and Inspect
-has no name for travels so: the sample's index as ``seed``, the answers to score as ``extra_body={"answers": [...]}``;
-the row comes back in the output's metadata.
+has no name for is passed as follows: the sample's index as ``seed``, the answers to score as
+``extra_body={"answers": [...]}``; the row comes back in the output's metadata.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from cai_assets.errors import CaiError
 from cai_assets.inspect_bridge.rows import Answers
 from cai_assets.steps.complete import Row
 
-AT_ONCE = 1000  # samples under way: the engine batches what comes together
+AT_ONCE = 1000  # samples in flight: the engine batches calls that arrive together
 STOPPED = {"stop": "stop", "length": "max_tokens", "score": "stop"}
 
 
@@ -62,11 +62,11 @@ class CaiAPI(ModelAPI):  # type: ignore[misc]
         return AT_ONCE
 
     def max_tokens(self) -> int:
-        """Of the project's settings, where a task names none."""
+        """From the project's settings, if a task names none."""
         return self.answers.project.settings.generation.max_tokens
 
     def should_retry(self, ex: BaseException) -> bool:
-        """Never: engines retry what can be."""
+        """Never: engines retry whatever can be retried."""
         return False
 
     def _call(self, input: Sequence[ChatMessage], config: GenerateConfig) -> Call:
@@ -88,7 +88,7 @@ def call_config(call: Call) -> GenerateConfig:
 
 
 def row_of(output: ModelOutput) -> Row:
-    """The row that an output was made of. Raise RowFailed for an output of another provider."""
+    """The row behind an output. Raise RowFailed for an output of another provider."""
     facts = output.metadata or {}
     if "row_key" not in facts:
         raise RowFailed(f"{output.model} gives no exact probabilities: use a cai model, such as cai/judge")

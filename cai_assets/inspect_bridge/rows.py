@@ -1,7 +1,7 @@
 """Model calls from many coroutines, answered in batches by one thread that owns the engines.
 
 Guarantees: every call gets its own row or the error that lost it; an engine is used by one thread only; calls that wait
-while a batch runs go out together in the next.
+while a batch runs are sent together in the next.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from cai_assets.steps.respond import RESPOND
 from cai_assets.store.records import RecordMissing
 
 GRADER = "judge"
-GATHERING = 0.05  # seconds in which calls that start together come together
+GATHERING = 0.05  # seconds to wait for calls that start together
 
 
 class UnknownPolicy(CaiError, LookupError):
-    """No model under that name. The message says what can be named."""
+    """No model has that name. The message lists valid names."""
 
 
 @cache
@@ -44,7 +44,7 @@ def _opened(settings: str) -> tuple[Project, ThreadPoolExecutor]:
 def opened(settings: Mapping[str, Any]) -> tuple[Project, ThreadPoolExecutor]:
     """The project with these settings over those of file and environment, and the thread that owns its engines.
 
-    One of each in a process for equal settings, whoever asks.
+    One of each per process for equal settings.
     """
     return _opened(load_settings(settings).model_dump_json())
 
@@ -107,7 +107,7 @@ class Answers:
         self._complete = Completer(engine_of(self.project, policy), self.project.store, seed=self.project.settings.seed)
 
     async def row(self, call: Call) -> Row:
-        """The row of one call. Raise what lost its whole batch, such as EngineLost."""
+        """The row of one call. Raise the error that lost its whole batch, such as EngineLost."""
         mine = _Waiting(call, anyio.Event(), [])
         with self._lock:
             self._waiting.append(mine)
@@ -121,7 +121,7 @@ class Answers:
         return row
 
     async def _lead(self) -> None:
-        """The first to come waits a moment for the others, and until the thread is free; then all of them go."""
+        """The first call waits a moment for others, and until the thread is free; then all of them are sent."""
         ran: list[tuple[list[_Waiting], list[Row] | Exception]] = []
         try:
             await anyio.sleep(GATHERING)
@@ -140,5 +140,5 @@ class Answers:
     def _run(self, batch: list[_Waiting]) -> tuple[list[_Waiting], list[Row] | Exception]:
         try:
             return batch, self._complete(self._step, [w.call for w in batch], what=f"inspect: {self._policy}")
-        except Exception as e:  # of the whole engine; each waiting call raises it
+        except Exception as e:  # an engine-wide error: each waiting call raises it
             return batch, e

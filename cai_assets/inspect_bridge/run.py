@@ -42,7 +42,7 @@ def run_suites(
     options = {"settings": dict(settings)}
     where = version or policy.partition("@")[2] or None
     try:
-        model = get_model(f"cai/{policy}", memoize=False, **options)  # the environment decides too
+        model = get_model(f"cai/{policy}", memoize=False, **options)  # the environment also matters
         tasks = [_registry.suite(name=name, version=where, policy=policy, **options) for name in suites]
     except CaiError as e:
         raise BridgeError(str(e)) from None

@@ -1,8 +1,8 @@
 """The measures of the suites as scorers and a metric of Inspect: the same names and values as in ``suite_results``.
 
-Each is of one answer by itself. Relevance and distinctness, which are of all answers together, stay in
-``suite_results``. The metric gives the mean over requests with its interval, of all modes and of each, as
-``evals/suites/metrics.py`` does.
+Each scores a single answer. Relevance and distinctness, which need all answers together, stay in ``suite_results``.
+The metric gives the mean over requests with its interval, for all modes and for each, as ``evals/suites/metrics.py``
+does.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from cai_assets.steps.complete import Row
 
 @metric
 def by_request(share: bool = True) -> Metric:
-    """Of all modes and of each: the mean over requests, the ends of its interval, and how many requests."""
+    """For all modes and each: the mean over requests, the ends of its interval, and the number of requests."""
 
     def measure(scores: list[SampleScore]) -> dict[str, float]:
         known = [(s.score.as_float(), s.sample_metadata or {}) for s in scores if not math.isnan(s.score.as_float())]
@@ -48,7 +48,7 @@ def by_request(share: bool = True) -> Metric:
 
 @cache
 def scorer_of(name: str) -> Callable[..., Scorer]:
-    """The scorer of a suite measure, under the measure's name. Raise MeasureError for one of all answers together."""
+    """The scorer of a suite measure, under the measure's name. Raise MeasureError if it needs all answers."""
     measure = SUITE_MEASURES[name]
 
     def make(style: Style = "chat") -> Scorer:
@@ -60,7 +60,7 @@ def scorer_of(name: str) -> Callable[..., Scorer]:
             case "choices":
                 return _by_letters()
             case "together":
-                raise MeasureError(f"suite measure {name!r} is of all answers together: look at suite_results")
+                raise MeasureError(f"suite measure {name!r} needs all answers together: see suite_results")
             case _:
                 assert_never(measure.of)
 
@@ -73,7 +73,7 @@ def scorers_on(kind: str, style: Style) -> list[Scorer]:
     return [scorer_of(name)(style) for name, measure in measures_on(kind).items() if measure.of != "together"]
 
 
-for _name in SUITE_MEASURES.own:  # Inspect finds by name what is made where its entry point is imported
+for _name in SUITE_MEASURES.own:  # Inspect finds by name what is created when its entry point is imported
     scorer_of(_name)
 
 

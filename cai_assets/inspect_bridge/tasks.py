@@ -27,7 +27,7 @@ from cai_assets.settings import Settings
 def suite(name: str, version: str | None = None, policy: str = BASE, settings: dict[str, Any] | None = None) -> Task:
     """One suite, its modes together.
 
-    ``version``: cases near its training prompts are left out. ``policy``: 'base_again' takes other samples.
+    ``version``: cases near its training prompts are left out. ``policy``: 'base_again' takes different samples.
     ``settings``: as for ``--set``. Raise SuitesError for a suite that cannot be used.
     """
     project, _ = opened(settings or {})
@@ -56,7 +56,7 @@ def _wanted(settings: Settings, name: str) -> Settings:
 
 @solver
 def answer() -> Solver:
-    """The policy answers; the sample's index goes along as the seed."""
+    """The policy answers; the sample's index is passed as the seed."""
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         return await generate(state, seed=state.metadata["sample"])

@@ -1,4 +1,4 @@
-"""How the policy is optimized: one row an algorithm (``rl.algorithm``). To add one: its file in ``train/``, and a row.
+"""How the policy is optimized: one row per algorithm (``rl.algorithm``). To add one: its file in ``train/``, and a row.
 
 Settings, training rows, keys, plans, curves and model cards read these rows, and the tests train with each of them.
 """
@@ -21,12 +21,12 @@ _SAMPLED = ("sl_loss", "response_length", "repetition", "entropy")
 class Algorithm:
     """One way to optimize the policy.
 
-    ``label``: as model cards say it. ``reads``: the asset that it is trained on, the prompts of ``response_pairs``, to
+    ``label``: its name in cards. ``reads``: the asset that it is trained on, the prompts of ``response_pairs``, to
     which the policy samples as it learns, or the labeled ``preference_pairs``. ``trainer``: a TRL trainer that takes
     ``parts`` (``train.parts``), with the mixins ``HeldOut`` and ``SupervisedTerm`` in front (``Rollouts`` has both);
     ``config(settings, common)``: its TRL configuration; ``extra(job, settings, tokenizer)``: further arguments of the
     trainer. ``unread``: the settings of ``rl`` that it does not read, which are kept out of its checkpoints' keys.
-    ``needs_beta``: with beta 0 there is nothing to learn. ``logs``: curves of its own to show, beside everyone's.
+    ``needs_beta``: with beta 0 there is nothing to learn. ``logs``: its own curves to show, besides the common ones.
     """
 
     label: str

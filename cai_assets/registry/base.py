@@ -2,7 +2,7 @@
 
 A row states facts, and names code as ``module:name``, which is imported when it is first used. So a name can be
 checked, and the code location opened, without torch. A package adds a row under the registry's ``group``: the entry
-point's name is the row's name, and its object the row. Nothing here imports anything of ours but the base of errors.
+point's name is the row's name, and its object the row. Nothing here imports anything of ours but the base error.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Row = TypeVar("Row")
 
 
 class NotRegistered(CaiError, ValueError):
-    """There is no row of this name, or the package that adds it is at fault. The message says what to do."""
+    """There is no row of this name, or the package that adds it is broken. The message says what to do."""
 
 
 class Origin(NamedTuple):
@@ -37,7 +37,7 @@ def load(reference: str) -> Any:
 
 @dataclass(frozen=True)
 class Registry(Generic[Row]):
-    """``what``: as errors say it. ``group``: of entry points that add rows; None: nobody else may."""
+    """``what``: the noun in errors. ``group``: of entry points that add rows; None: closed to other packages."""
 
     what: str
     kind: type[Row]
@@ -62,8 +62,8 @@ class Registry(Generic[Row]):
         entry = self._added()[self.check(name)]
         try:
             row = entry.load()
-        except Exception as e:  # whatever importing somebody else's code may raise
-            raise NotRegistered(f"{self._named(entry)} does not load ({type(e).__name__}: {e}): mend or uninstall "
+        except Exception as e:  # whatever importing third-party code may raise
+            raise NotRegistered(f"{self._named(entry)} does not load ({type(e).__name__}: {e}): fix or uninstall "
                                 "that package") from e
         if not isinstance(row, self.kind):
             raise NotRegistered(f"{self._named(entry)} is a {type(row).__name__} and must be a "
@@ -71,7 +71,7 @@ class Registry(Generic[Row]):
         return row
 
     def find(self, name: str) -> Row | None:
-        """The row, or None: of a name that a record holds, whose package may be gone."""
+        """The row, or None: for a name in a record whose package may be gone."""
         try:
             return self[name]
         except NotRegistered:
@@ -82,7 +82,7 @@ class Registry(Generic[Row]):
         return None if name in self.own else _origin(self._added()[self.check(name)])
 
     def _added(self) -> dict[str, EntryPoint]:
-        """By name. Raise NotRegistered for a name that two packages, or a package and this one, claim."""
+        """By name. Raise NotRegistered if two packages, or a package and this one, claim the same name."""
         added: dict[str, EntryPoint] = {}
         for entry in entry_points(group=self.group) if self.group else ():
             other = "cai-assets itself" if entry.name in self.own else None

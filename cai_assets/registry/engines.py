@@ -1,6 +1,6 @@
-"""What runs models: one row a backend (``models.*.backend``). To add one: its file, and a row here.
+"""What runs models: one row per backend (``models.*.backend``). To add one: its file, and a row here.
 
-A user's own package adds one by an entry point of the group ``cai_assets.engines``.
+Your own package can add one through the entry point group ``cai_assets.engines``.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ LOCAL = ("vllm", "transformers")  # and for any other: the first that is install
 class Backend:
     """One way to run a model. ``factory`` makes an ``engines.protocol.Engine``, and is cheap: weights load on ``run``.
 
-    ``in_process``: it serves a model folder here, trained checkpoints too, and holds the weights, so that one at a time
-    is open. ``factory(path, identity, engine_settings)``. Otherwise ``factory(model_setting, engine_settings)``.
-    ``checkpoint(path, layout)``: the engine of a trained checkpoint, of a backend that is not in process; None: such
-    checkpoints run in process all the same. ``needs``: packages to import; ``install``: how to get them.
+    ``in_process``: it serves a model folder here, trained checkpoints too, and holds the weights, so that only one
+    is open at a time. ``factory(path, identity, engine_settings)``. Otherwise ``factory(model_setting,
+    engine_settings)``. ``checkpoint(path, layout)``: the engine of a trained checkpoint, for a backend that is not
+    in-process; None: such checkpoints run in-process anyway.
+    ``needs``: packages to import; ``install``: how to get them.
     """
 
     factory: str
@@ -33,7 +34,7 @@ class Backend:
 
     @property
     def missing(self) -> str | None:
-        """The first package that it needs and that is not installed."""
+        """The first package it needs that is not installed."""
         return next((package for package in self.needs if find_spec(package) is None), None)
 
 
@@ -49,5 +50,5 @@ BACKENDS = Registry("engine backend", Backend, group="cai_assets.engines", own={
 
 
 def local_backend() -> str:
-    """What serves a model folder here where nobody says which."""
+    """The default for serving a model folder here."""
     return next((name for name in LOCAL if not BACKENDS[name].missing), LOCAL[-1])

@@ -1,7 +1,7 @@
-"""What a response is worth while the policy is optimized: one row a reward (``rl.reward``).
+"""What a response is worth while the policy is optimized: one row per reward (``rl.reward``).
 
-A user's own package adds one by an entry point of the group ``cai_assets.rewards``; its name and version are then part
-of what decides a checkpoint.
+Your own package can add one through the entry point group ``cai_assets.rewards``; its name and version are then part
+of what determines a checkpoint.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class RewardSource:
     """One source of rewards. ``make(job, settings, tokenizer)`` gives a ``train.parts.Reward``, called with token ids.
 
     ``label``: model cards say "rewarded by" it. ``runs``: the model that the job then names a folder of, if any.
-    ``columns``: of the rows, what the reward is called with beside token ids: the conversation ``messages``, and the
+    ``columns``: of the rows, what the reward is called with besides token ids: the conversation ``messages``, and the
     ``request`` of the principle that the prompt drew.
     """
 

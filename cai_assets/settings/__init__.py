@@ -2,7 +2,7 @@
 
 ``model.py`` lists all of them, ``method.py`` and ``training.py`` define the groups, ``presets.py`` what a scale sets,
 ``load.py`` where values come from. Relative paths count from the project's root: the nearest folder, from the
-working directory upwards, that holds ``workspace.yaml``.
+working directory upward, that holds ``workspace.yaml``.
 """
 
 from cai_assets.settings.base import project_root

@@ -1,4 +1,4 @@
-"""What every group of settings is, and what several of them share."""
+"""The base of every settings group, and what several groups share."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ NOT_SETTINGS = {"CAI_SETTINGS", "CAI_AUTOMATION", "CAI_SENSOR_SECONDS"}
 
 
 class SettingsError(CaiError, ValueError):
-    """A setting is unknown or has a value it cannot have. The message says which and where from."""
+    """A setting is unknown or has an invalid value. The message says which and where it comes from."""
 
 
 def load_settings(
@@ -62,7 +62,7 @@ def _from_file(file: Path | None, env: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
-    # pydantic-settings ignores CAI_ names it does not know; a misspelt setting must be an error instead.
+    # pydantic-settings ignores CAI_ names it does not know; a misspelled setting must be an error instead.
     out: dict[str, Any] = {}
     for name, text in env.items():
         if not name.startswith("CAI_") or name in NOT_SETTINGS:

@@ -17,11 +17,11 @@ Role = Literal["generator", "critic", "labeller", "judge", "policy"]
 BUILTIN_MODEL = "smollm2-135m-instruct"
 BUNDLED_PROMPTS = Path(__file__).parent.parent / "data" / "prompts.jsonl"
 POLICY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
-ENOUGH, CONFIDENCE = 20, 0.95  # what a difference is claimed from, unless a setting says otherwise
+ENOUGH, CONFIDENCE = 20, 0.95  # clusters needed to claim a difference, unless a setting says otherwise
 
 
 class Model(Group):
-    """One model. ``source``: 'smollm2-135m-instruct' (bundled by a package), a local folder, or a hub id.
+    """One model. ``source``: 'smollm2-135m-instruct' (bundled by a package), a local folder, or a Hub id.
 
     With ``base_urls`` the model is served elsewhere, by OpenAI-compatible servers, under the name ``source``;
     ``tokenizer`` then names a local tokenizer, so that prompts are sent as token ids.
@@ -74,7 +74,7 @@ class Engine(Group):
 
 
 class Prompts(Group):
-    """Which prompts take part. ``paths`` empty: the bundled sample, which ``bundled`` stands for among others."""
+    """Which prompts take part. ``paths`` empty: the bundled sample, which 'bundled' names in a list."""
 
     paths: tuple[InProject, ...] = ()
     red_team: int = Field(default=24, ge=1)
@@ -116,7 +116,7 @@ class Critique(Group):
     @model_validator(mode="after")
     def _shuffles_critiques(self) -> Critique:
         if self.shuffle and self.mode == "direct":
-            raise ValueError("shuffle=true exchanges critiques, and mode='direct' has none")
+            raise ValueError("shuffle=true exchanges critiques, but mode='direct' has none")
         return self
 
 
@@ -153,7 +153,7 @@ class Pairs(Group):
     @model_validator(mode="after")
     def _pairs_up(self) -> Pairs:
         if any(not 0 < t <= 10 for t in self.temperatures):
-            raise ValueError("pairs.temperatures must lie above 0 and at most at 10")
+            raise ValueError("pairs.temperatures must be above 0 and at most 10")
         if self.combine == "disjoint" and self.candidates % 2:
             raise ValueError(f"pairs.candidates={self.candidates} cannot be paired off: use an even number, or "
                              "combine='all'")
@@ -192,7 +192,7 @@ class Gate(Group):
     """The judge gate: the labeler must agree with people before its labels train anything.
 
     ``path``: a file of prompt, chosen and rejected; None: the bundled sample. The lower end of the accuracy's interval
-    must lie above ``accuracy`` and the share of pairs with the same answer in both orders at or above ``consistency``.
+    must be above ``accuracy`` and the share of pairs with the same answer in both orders at or above ``consistency``.
     With ``enforce`` off the check only warns.
     """
 
@@ -204,14 +204,14 @@ class Gate(Group):
 
 
 class Evaluation(Group):
-    """Evaluation of finished policies on prompts and suites kept apart from training.
+    """Evaluation of finished policies on held-out prompts and suites.
 
     ``samples`` responses are sampled for each prompt and case. ``null``: the base model is sampled once more, as the
     row that shows what sampling alone does. ``others``: further policies by name, such as one trained by RLHF.
     ``enough``: with fewer prompts the verdict on a difference is "too few to tell".
 
     ``suites``: names of the suites to run (empty: all), from the package and from ``suites_folder``; of each at most
-    ``suite_cases`` cases in each mode. ``round_chains``: at most so many chains are judged round by round.
+    ``suite_cases`` cases in each mode. ``round_chains``: the most chains to judge round by round.
     """
 
     max_tokens: int = Field(default=256, ge=1)
@@ -236,13 +236,13 @@ class Evaluation(Group):
     def _names_are_free(cls, others: dict[str, Model]) -> dict[str, Model]:
         for name in others:
             if not POLICY_NAME.fullmatch(name) or name in OWN_POLICIES:
-                raise ValueError(f"evaluation.others: {name!r} must match {POLICY_NAME.pattern} and be none of "
+                raise ValueError(f"evaluation.others: {name!r} must match {POLICY_NAME.pattern} and must not be one of "
                                  + ", ".join(sorted(OWN_POLICIES)))
         return others
 
 
 class Monitors(Group):
-    """Limits of the reward-hacking monitors; each is a growth over the SL policy or the start of the training.
+    """Limits of the reward-hacking monitors; each is growth over the SL policy or the start of training.
 
     ``general_text``: JSONL with ``text``, for the ability check; None: the bundled sample.
     """

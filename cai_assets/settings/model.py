@@ -27,10 +27,10 @@ Scale = Literal["smoke", "small", "full"]
 
 
 class Settings(Group):
-    """Everything. ``fresh_weekly``: the weekly schedule samples anew, with the ISO week as the seed.
+    """Everything. ``fresh_weekly``: the weekly schedule resamples, with the ISO week as the seed.
 
-    Prices enter nothing but reports: what a GPU hour and an hour of a human labeler cost, and how many comparisons a
-    person labels in it.
+    Prices affect only reports: what a GPU hour and an hour of a human labeler cost, and how many comparisons a person
+    labels per hour.
     """
 
     scale: Scale = "smoke"

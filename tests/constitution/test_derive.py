@@ -88,7 +88,8 @@ def test_a_last_principle_stays_where_it_is_needed_and_says_so() -> None:
      "judges finished policies"),
     (constitution(principle("a", "critique", "preference"), principle("b", "critique")), only, "b",
      "no preference request"),
-    (constitution(principle("a", "critique", "preference"), principle("b", "evaluation")), only, "a", "equal the whole version"),
+    (constitution(principle("a", "critique", "preference"), principle("b", "evaluation")), only, "a",
+     "equal the whole version"),
 ])
 def test_what_would_train_nothing_is_refused_with_its_reason(c, act, target, said) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(CannotDerive, match=said):

@@ -84,7 +84,7 @@ def test_the_documented_example_is_a_scorer_of_inspect(site: Path) -> None:
     own = [name for name, m in measures_on("helpful", SUITE_MEASURES.own).items() if m.of != "together"]
     assert names == [f"cai_assets/{name}" for name in (*own, "apologizes")]
     assert {"compliance", "refusal", "judged_compliance", "echo", "words"} <= {*own}
-    with pytest.raises(MeasureError, match="'relevance' is of all answers together"):
+    with pytest.raises(MeasureError, match="'relevance' needs all answers together"):
         scorer_of("relevance")()
 
 

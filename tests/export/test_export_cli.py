@@ -138,7 +138,7 @@ def test_a_push_is_private_unless_asked_and_never_into_a_public_repository(
     assert asked["upload"]["folder_path"] == tmp_path
     public = Hub(private=False)
     monkeypatch.setattr("huggingface_hub.HfApi", public)
-    with pytest.raises(ExportError, match="public already"):
+    with pytest.raises(ExportError, match="already public"):
         push(tmp_path, "me/data", repo_type="dataset", token="hf_x")
     assert "upload" not in dict(public.asked)
     push(tmp_path, "me/data", repo_type="dataset", token="hf_x", public=True)

@@ -165,7 +165,7 @@ def test_a_folder_in_use_is_not_written_and_a_failed_export_leaves_nothing(tmp_p
     assert set(contents(out)) == {"README.md", SUMS, "data/sft/train-00000-of-00001.parquet"}
     with pytest.raises(ExportError, match="no registered constitution"):
         export_dataset(world().layout, "nothing-v1-00000000", tmp_path / "other", held_out=0.2)
-    with pytest.raises(ExportError, match="lies in the data root"):
+    with pytest.raises(ExportError, match="is inside the data root"):
         _export(world().data / "out")
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 

@@ -126,7 +126,7 @@ def test_one_changed_byte_is_noticed(folder: Path, tmp_path: Path) -> None:
     (copy / "README.md").unlink()
     (copy / "more.txt").touch()
     assert verify(statement, copy) == ["README.md is missing", "more.txt is no subject",
-                                       "model.safetensors has another SHA-256"]
+                                       "model.safetensors has a different SHA-256"]
 
 
 def test_a_broken_statement_is_refused(statement: dict[str, Any], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What each principle of a version does, by leaving it out: read from what is there, spending nothing."""
+"""What each principle of a version does, by leaving it out: computed from existing records, at no cost."""
 
 from typing import Any
 from urllib.parse import quote
@@ -58,7 +58,7 @@ def _row(attribution: Attribution, e: Entry) -> dict[str, Any]:
 
 
 def attribution_metadata(attribution: Attribution) -> dict[str, Any]:
-    """The principles at a glance, all effects, where the derived versions are, and how to make those that lack."""
+    """The principles at a glance, all effects, where the derived versions are, and how to make the missing ones."""
     states = [e.state for e in attribution.entries if e.kind == "without" and e.seed == 0]
     numbers = {f"change_without_{e.principle}".replace("-", "_"): effect_of(attribution, e).get("delta")
                for e in attribution.entries if e.kind == "without" and e.seed == 0}

@@ -1,8 +1,8 @@
-"""When things run by themselves: the condition, the registering sensor, the schedule.
+"""What runs automatically: the condition, the registering sensor, the schedule.
 
 Only registration runs by default: it costs nothing. Spending GPU time is opt-in: start the 'automation' sensor
-or the weekly schedule in the UI, or set CAI_AUTOMATION=on. Both sensors look every 30 seconds; CAI_SENSOR_SECONDS
-says otherwise, for tests that cannot wait.
+or the weekly schedule in the UI, or set CAI_AUTOMATION=on. Both sensors tick every 30 seconds; CAI_SENSOR_SECONDS
+overrides that, for tests that cannot wait.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from cai_assets.versions.snapshots import VERSIONS, Snapshots
 SENSOR_SECONDS = int(os.environ.get("CAI_SENSOR_SECONDS", "30"))
 AC: Any = dg.AutomationCondition  # its key type is invariant, which no composed condition satisfies
 
-# Built from Dagster's own parts (docs/architecture.md says why not eager()): the same data again causes no run,
+# Built from Dagster's own parts (docs/architecture.md says why not eager()): unchanged data causes no run,
 # each real change causes one pass.
 _changed = (AC.data_version_changed() & ~MadeInTheSameRun()) | AC.will_be_requested()
 
-# Dagster's own all_deps_blocking_checks_passed() wants the *checks* requested too, which only checks with a condition
-# ever are: it parts one change into a run at each blocking check. A parent requested in this tick is in the same run,
-# where a failed blocking check stops what is below it.
+# Dagster's own all_deps_blocking_checks_passed() requires the *checks* to be requested too, which happens only to
+# checks with a condition: it splits one change into a run at each blocking check. A parent requested in this tick is in
+# the same run, where a failed blocking check stops what is downstream.
 _checks_passed = AC.all_checks_match(AC.check_passed(), blocking_only=True)
 
 
 # Dagster calls nothing new that was missing when automation first looked, and its since_last_handled() forgets what
-# held then. This remembers it until it was asked for once: neither a failure nor a terminated run starts it again.
+# held then. This remembers it until it is requested once: neither a failure nor a terminated run starts it again.
 _missing_from_the_start = (AC.missing() & AC.initial_evaluation()).since(AC.newly_requested() | AC.newly_updated())
 
 
@@ -46,9 +46,9 @@ def on_real_change(
     """Run when a parent's data really changed, when newly missing, or when the code version changed; but never for a
     derived version.
 
-    ``from_the_start``: also when it was missing before automation was switched on. For what no version owns, and that
-    alone: of the versions that lie there unmade, nobody asked for every one. ``newest_only``: a changed parent starts
-    the newest version of each constitution. For what is between the versions and what none of them owns.
+    ``from_the_start``: also when it was missing before automation was switched on. Only for unversioned
+    assets: nobody asked for every version that was never materialized. ``newest_only``: a changed parent starts the
+    newest version of each constitution. For assets between the versions and the unversioned ones.
     """
     parent_changed = AC.any_deps_match(_changed)
     if ignoring is not None:
@@ -85,7 +85,7 @@ def _absolute(path: Path) -> Path:
 warnings.filterwarnings("ignore", "Parameter `use_user_code_server`", category=dg.BetaWarning)
 automation = dg.AutomationConditionSensorDefinition(
     name="automation", target=dg.AssetSelection.all(), minimum_interval_seconds=SENSOR_SECONDS,
-    use_user_code_server=True,  # for the conditions of our own (version_conditions.py, run_condition.py)
+    use_user_code_server=True,  # for our own conditions (version_conditions.py, run_condition.py)
     default_status=(dg.DefaultSensorStatus.RUNNING if os.environ.get("CAI_AUTOMATION") == "on"
                     else dg.DefaultSensorStatus.STOPPED),
 )
@@ -98,7 +98,7 @@ def weekly(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
     settings = load_settings()
     keys = newest_versions(context.instance.get_dynamic_partitions(VERSIONS), Layout(settings.data_root))
     week = f"{context.scheduled_execution_time:%G-W%V}"
-    # Another seed is another key for every row, so that nothing old passes for a fresh sample.
+    # A new seed gives every row a new key, so that no old row passes for a fresh sample.
     fresh = {"seed": int(f"{context.scheduled_execution_time:%G%V}")} if settings.fresh_weekly else {}
     config = {"resources": {"project": {"config": {"overrides": fresh}}}} if fresh else {}
     return [dg.RunRequest(run_key=f"{key}:{week}", partition_key=key, run_config=config) for key in keys]

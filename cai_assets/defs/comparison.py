@@ -87,7 +87,7 @@ def pair_metadata(project: Project, pairs: list[Pair]) -> dict[str, Any]:
 
 
 def _page(layout: Layout, pair: Pair) -> str:
-    """The page of a pair, made unless the one that is there is of the same records."""
+    """The page of a pair, rebuilt unless the existing one is from the same records."""
     sides = _sides(layout, pair)
     path = page_path(layout, *pair)
     if not says(path, stamp(*sides)):

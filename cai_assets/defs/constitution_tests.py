@@ -1,4 +1,4 @@
-"""The tests of a constitution as an asset: what its author expects of each principle, held against what happens."""
+"""The tests of a constitution as an asset: what its author expects of each principle, compared with what happens."""
 
 from typing import Any
 
@@ -50,7 +50,7 @@ def read_tests(project: Project, version: str) -> Tests | None:
 
 
 def test_metadata(rows: pl.DataFrame, tests: Tests, policy: Checkpoint | None) -> dict[str, Any]:
-    """The verdict and every condition as text, and each count under a name of its own, so that it plots."""
+    """The verdict and every condition as text, and each count under its own name, so that it plots."""
     return {
         "verdict": verdict(rows, tests.as_dict())[1], "results": dg.MetadataValue.md(markdown(rows)),
         "principles_at_work": dg.MetadataValue.md("\n".join(f"- {line}" for line in acted(rows)) or "none revised"),

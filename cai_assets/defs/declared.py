@@ -1,4 +1,4 @@
-"""What Dagster is told of an asset, from its declaration in ``assets.py``; its definition adds what is its own."""
+"""Dagster's arguments for an asset, from its declaration in ``assets.py``; its definition adds the rest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BY_DEFAULT = object()
 
 
 class Attributes(TypedDict):
-    """What an asset is told to be, however it is defined."""
+    """The arguments shared by every kind of asset definition."""
 
     group_name: str
     kinds: set[str]
@@ -38,14 +38,14 @@ class Arguments(Attributes):
 
 
 def declared(name: str, *, code_version: str = "1", when: Any = BY_DEFAULT) -> Arguments:
-    """The arguments of an asset's ``@dg.asset``. ``when``: its automation condition, if not as other assets'."""
+    """The arguments of an asset's ``@dg.asset``. ``when``: its automation condition, if not the default."""
     asset = ASSETS[name]
     return {**_attributes(asset, code_version, when), "partitions_def": versions if asset.versioned else None,
             "pool": POOL if asset.spends else None}
 
 
 def spec(name: str, *, code_version: str = "1", when: Any = BY_DEFAULT) -> dg.AssetSpec:
-    """The same for an asset of a ``@dg.multi_asset``, which says partitions and pool itself."""
+    """The same for an asset of a ``@dg.multi_asset``, which sets partitions and pool itself."""
     return dg.AssetSpec(name, description=ASSETS[name].about, **_attributes(ASSETS[name], code_version, when))
 
 
@@ -57,6 +57,6 @@ def _attributes(asset: Asset, code_version: str, when: Any) -> Attributes:
 
 
 def _dep(asset: Asset, above: str) -> dg.AssetDep:
-    """Of what is made for each version, an asset that no version owns reads every partition."""
+    """An unversioned asset reads every partition of a versioned one."""
     gathers = ASSETS[above].versioned and not asset.versioned
     return dg.AssetDep(above, partition_mapping=dg.AllPartitionMapping() if gathers else None)

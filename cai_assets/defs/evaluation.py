@@ -24,9 +24,9 @@ from cai_assets.reports.text.tables import Live, table
 AS_NAME = str.maketrans("-:", "__")
 
 
-# A new baseline alone evaluates nothing again: two unpartitioned parents would make automation evaluate twice
+# A new baseline alone triggers no evaluation: two unpartitioned parents would make automation evaluate twice
 # for one change of the prompts (docs/architecture.md).
-@dg.multi_asset(  # of one asset, so that its op has another name than the job 'evaluation'
+@dg.multi_asset(  # a multi-asset of one, so that its op is not named like the job 'evaluation'
     name="evaluate_policies", partitions_def=versions, pool=POOL,
     specs=[spec("evaluation", code_version="2",
                 when=on_real_change(ignoring=dg.AssetSelection.assets(PLAIN)))])
@@ -63,12 +63,12 @@ HEADLINES = {m.label: (m.name, m.prompts) for m in EVALUATION if m.label and (m.
 
 
 def headline(metrics: pl.DataFrame) -> str:
-    """One line a policy: wins over the base model and refusals, each with interval and count. Short enough to show."""
+    """One line per policy: wins over the base model and refusals, each with interval and count."""
     return _by_policy(metrics, _estimate)
 
 
 def verdicts(metrics: pl.DataFrame) -> str:
-    """One line a policy: what may be said of its difference from the base model on the same prompts."""
+    """One line per policy: the verdict on its difference from the base model on the same prompts."""
     return _by_policy(metrics, lambda m: m["verdict"] or "–")
 
 

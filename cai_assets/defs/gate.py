@@ -1,6 +1,6 @@
-"""The judge gate in Dagster: what the record of ``preference_pairs`` says of the labeler, and who heeds it.
+"""The judge gate in Dagster: what the record of ``preference_pairs`` says about the labeler, and what enforces it.
 
-The check and the training ask the same question of the same record, so a run that skips checks is held too.
+The check and training apply the same test to the same record, so a run that skips checks is stopped too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def judged(project: Project, labels: Record) -> tuple[bool, str, dict[str, Any]]
 
 
 def refuse_unfit_labeller(project: Project, labels: Record) -> None:
-    """Fail, with the gate's own reason, before anything is trained on labels that may not train."""
+    """Fail, with the gate's own reason, before anything is trained on labels that failed the gate."""
     passed, why, _ = judged(project, labels)
     if project.settings.gate.enforce and not passed:
         raise dg.Failure(f"{why}. Nothing is trained on these labels. Set models.labeller to a better labeler, or set "

@@ -1,4 +1,4 @@
-"""Inputs: prompts and initial responses, which know nothing of a constitution, and the constitution itself."""
+"""Inputs: prompts and initial responses, which are independent of any constitution, and the constitution itself."""
 
 from dataclasses import asdict
 from typing import Any

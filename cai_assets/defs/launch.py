@@ -1,8 +1,8 @@
-"""Training as a child process under Dagster Pipes, in a process group of its own.
+"""Training as a child process under Dagster Pipes, in its own process group.
 
 Its log lines reach the UI as they are written. However the step ends (done, failed, terminated in the UI),
 the whole group is stopped, so no trainer is left behind with the GPU. A finished checkpoint with the same key
-is used again; an unfinished one resumes from its last saved state.
+is reused; an unfinished one resumes from its last saved state.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ GRACE_SECONDS = 10.0
 
 
 def train(run: Run, training: Training, *, card: Mapping[str, Any]) -> Trained:
-    """Return the checkpoint that a training decides; train it if it is not there yet.
+    """Return the checkpoint of a training run; train it if it does not exist yet.
 
     The rows it is trained on and its lineage are kept before anything is spent. ``card``: ``principles`` (id, text,
     rows) and ``rows_by_kind``, kept in the checkpoint's record.
@@ -110,7 +110,7 @@ def _run(context: dg.AssetExecutionContext, asset: str, job: Job) -> None:
 
 
 def stop_group(process: subprocess.Popen[bytes]) -> None:
-    """End every process of the child's group: politely, then for certain."""
+    """End every process of the child's group: SIGTERM first, then SIGKILL."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, sign)

@@ -21,7 +21,7 @@ def lineage_metadata(record: Record, checkpoint: Checkpoint) -> dict[str, Any]:
                            "made_from": dg.MetadataValue.md(links(record.inputs))}
     try:
         used = read_lineage(checkpoint.path).lineage.influence
-    except LineageBroken:  # a checkpoint older than its lineage files
+    except LineageBroken:  # a checkpoint from before lineage files
         return out
     if used and used.principles:
         rows = [{"principle": p.id, "rows": p.rows, f"of {used.measure}": f"{p.text_share:.1%}", "labels": p.labels,

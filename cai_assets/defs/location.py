@@ -1,4 +1,4 @@
-"""All that the Dagster code location holds. Loading it loads no model library."""
+"""Everything in the Dagster code location. Loading it loads no model library."""
 
 from __future__ import annotations
 
@@ -35,6 +35,6 @@ defs = dg.Definitions(
     schedules=[weekly],
     resources={"project": ProjectResource()},
     loggers={"console": brief_logger},
-    # One engine start a run, not one a step; training has processes of its own (defs/launch.py).
+    # One engine start per run, not per step; training has its own processes (defs/launch.py).
     executor=dg.in_process_executor,
 )

@@ -1,4 +1,4 @@
-"""The terminal's view of a run: the time, the asset and what it says, one line each."""
+"""The terminal's view of a run: the time, the asset and its message, one line each."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def table_metadata(record: Record, frame: pl.DataFrame, path: Path) -> dict[str,
 
 
 def cost_metadata(record: Record, settings: Settings) -> dict[str, Any]:
-    """What it cost, and how much of it was not needed again."""
+    """What it cost, and how much of it was reused."""
     calls = record.reused + record.generated + record.failed
     seconds = record.details.get("engine_seconds", 0.0)
     out: dict[str, Any] = {"seconds": round(record.seconds, 2), "gpu_seconds": round(record.gpu_seconds, 2)}

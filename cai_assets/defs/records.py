@@ -1,4 +1,4 @@
-"""What an asset leaves: its content, then its record, written last, and what Dagster shows of both."""
+"""An asset's output: its content, then its record, written last, and what Dagster shows of both."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def record_checkpoint(
     run: Run, asset: str, done: Trained, *, rows: int, metadata: Mapping[str, Any],
     details: Mapping[str, Any] | None = None,
 ) -> dg.MaterializeResult[None]:
-    """Write the record of a checkpoint; its key is the data version, for training is not bit-reproducible."""
+    """Write the record of a checkpoint; its key is the data version, because training is not bit-reproducible."""
     checkpoint = done.checkpoint
     facts = {"reused_checkpoint": done.reused, "metrics": checkpoint.metrics, "training_rows": done.rows,
              "checkpoint_record": digest_file(checkpoint.path / RECORD), **(details or {})}

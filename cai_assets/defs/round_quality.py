@@ -18,8 +18,7 @@ from cai_assets.reports.rounds import chart, markdown, stop_sentence
 def round_quality(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """Each round's revisions against the initial responses and against the round before, judged in both orders.
 
-    At most ``evaluation.round_chains`` chains, drawn by a hash. Says from which round on another round gains nothing
-    that can be told.
+    At most ``evaluation.round_chains`` chains, drawn by a hash. Reports the first round without evidence of a gain.
     """
     run = Run(context, project)
     wanted = project.settings.evaluation

@@ -1,4 +1,4 @@
-"""The context in which Dagster runs a stage: what is read becomes an input of the record, what is asked is counted."""
+"""The context in which Dagster runs a stage: what is read becomes an input of the record, calls are counted."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Run(Context):
 
 
 def registered(project: Project, key: str) -> Constitution:
-    """The snapshot of a partition; a clear failure for a key that somebody typed by hand."""
+    """The snapshot of a partition; a clear failure for a mistyped key."""
     try:
         return project.snapshots.load(key)
     except UnknownVersion as e:

@@ -1,9 +1,9 @@
-"""The automation condition of our own about runs: whether the run that updated a parent made the asset as well.
+"""Our own automation condition about runs: whether the run that updated a parent made the asset as well.
 
 Dagster's ``executed_with_root_target()`` reads the assets that a run names. A run of a whole job names none, be it
-the weekly schedule's or one from the Jobs page: when automation looked while such a run was going on, it asked once
-more for what that run had just made or was about to make, and without the run's own settings. Here a run that
-names no assets made those of its job. Evaluated in the code location, as those of ``version_conditions.py``.
+the weekly schedule's or one from the Jobs page: when automation ticked during such a run, it requested once
+more what that run had just made or was about to make, and without the run's own settings. Here a run that
+names no assets made those of its job. Evaluated in the code location, like those of ``version_conditions.py``.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from cai_assets.defs.jobs import jobs
 
 
 class MadeInTheSameRun(dg.AutomationCondition[dg.AssetKey]):
-    """True for a parent whose latest run was to make the asset that is looked at, too."""
+    """True for a parent whose latest run also targeted the asset under evaluation."""
 
     @property
     def name(self) -> str:
-        """How the Automation page calls it."""
+        """Its name on the Automation page."""
         return "made_in_the_same_run"
 
     async def evaluate(self, context: Any) -> dg.AutomationResult[dg.AssetKey]:  # type: ignore[override]  # Dagster awaits it

@@ -1,4 +1,4 @@
-"""Suites: every policy on cases that ask for harm, sound like it, ask for help, or try to talk a model round."""
+"""Suites: every policy on cases that ask for harm, sound like it, ask for help, or try to jailbreak a model."""
 
 from dataclasses import asdict
 from typing import Any
@@ -21,7 +21,7 @@ from cai_assets.reports.suites import headline_table, metric_table, numbers
 from cai_assets.reports.text.tables import table
 
 
-# As for evaluation, a new baseline alone runs nothing again.
+# As for evaluation, a new baseline alone triggers no run.
 @dg.asset(**declared("suite_results", when=on_real_change(ignoring=dg.AssetSelection.assets(PLAIN))))
 def suite_results(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """Attack success, over-refusal, help and ability of base, trained and other policies on the same cases.
@@ -45,7 +45,7 @@ def suite_results(context: dg.AssetExecutionContext, project: dg.ResourceParam[P
 
 
 def suite_metadata(metrics: pl.DataFrame, counts: dict[str, Counts]) -> dict[str, Any]:
-    """The headline, all metrics, what became of the cases, and each headline number under a name of its own."""
+    """The headline, all metrics, what became of the cases, and each headline number under its own name."""
     cases = table(("suite", "cases", "asked", "near a training prompt", "unusable rows"), [
         (name, c.cases, c.asked, c.in_training, c.rejected) for name, c in counts.items()])
     tables = {"headline": headline_table(metrics), "metrics": metric_table(metrics), "cases": cases}

@@ -66,7 +66,7 @@ def sl_policy(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proje
     return _supervised(run, training, principle_rows(run.constitution, counts, "critique"))
 
 
-# Last of what is ready: a training between two stages that call the same model would load that model twice.
+# Last among ready steps: training between two stages that call the same model would load that model twice.
 @dg.asset(**declared("sft_baseline"), op_tags={"dagster/priority": "-1"})
 def sft_baseline(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """Plain supervised fine-tuning on initial responses: the same prompts, the same number of rows, no constitution."""

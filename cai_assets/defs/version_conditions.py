@@ -1,10 +1,10 @@
-"""The automation conditions of our own: of which kind of version a partition is.
+"""Our own automation conditions: which kind of version a partition is.
 
-Dagster's conditions cannot tell partitions apart by name. Guarantees: automation asks for no derived version, neither
-when it is registered nor when something above it changes: sixteen trainings must not start because somebody asked
-what one principle does. And what no version owns (prompts, initial responses) starts, when it changes, the versions
-that the weekly schedule would: not every one that ever was. Conditions of one's own are evaluated in the code
-location, not in Dagster's daemon: the sensor says ``use_user_code_server``.
+Dagster's conditions cannot tell partitions apart by name. Guarantees: automation requests no derived version, neither
+when it is registered nor when something upstream changes: sixteen training runs must not start because someone asked
+what one principle does. And a change of an unversioned asset (prompts, initial responses) starts the versions that the
+weekly schedule would, not every version ever registered. Custom conditions are evaluated in the code location,
+not in Dagster's daemon: the sensor says ``use_user_code_server``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cai_assets.versions.snapshots import Snapshots
 
 
 class _OfVersions(dg.AutomationCondition[dg.AssetKey]):
-    """True for the partitions of some versions, as recorded at the time of looking."""
+    """True for the partitions of some versions, as recorded at evaluation time."""
 
     @abstractmethod
     def among(self, keys: Collection[str], layout: Layout) -> Collection[str]:
@@ -63,6 +63,6 @@ class OfNewestVersion(_OfVersions):
 
 
 def newest_versions(keys: Collection[str], layout: Layout) -> list[str]:
-    """What is made again unasked: of each constitution the last registered that is neither archived nor derived."""
+    """What reruns automatically: each constitution's last registered version that is neither archived nor derived."""
     snapshots, wanted = Snapshots(layout), set(keys) - Archive(layout).archived() - Derivations(layout).among(keys)
     return sorted({snapshots.load(key).name: key for key in snapshots.known() if key in wanted}.values())

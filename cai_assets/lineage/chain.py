@@ -1,7 +1,7 @@
 """The chain of a row: from its prompt through every model call that shaped it to what it was trained on.
 
 Guarantees: a chain follows ids alone, and has all of a row's ancestors and descendants and the other response of its
-label. To find one, no text is read but that of the rows of its prompt, and of prompts that it exchanged critiques with.
+label. To find one, only texts of its prompt's rows are read, and of prompts that it exchanged critiques with.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def chain(rows: pl.DataFrame, target: str) -> pl.DataFrame:
     if not len(start):
         raise UnknownRow(target)
     parents = linked(rows)
-    # A label's other response belongs to the picture too, so what the row became goes back again.
+    # A label's other response belongs to the chain too, so descendants are walked back up.
     whole = ancestors(descendants(start, parents), parents)
     return in_order(rows[whole])
 

@@ -1,4 +1,4 @@
-"""Forwards: every checkpoint that a principle, a prompt or a row reached, and what making them again would take.
+"""Downstream: every checkpoint that a principle, a prompt or a row reached, and what rebuilding them would cost.
 
 Guarantees: a checkpoint is reached directly by rows it was trained on, or through a checkpoint above it that was; every
 record of every version counts, the newest and the earlier ones; rows that were held out are counted apart.
@@ -29,7 +29,7 @@ from cai_assets.store.row_store import RowStore
 from cai_assets.versions.rounds import round_of
 from cai_assets.versions.snapshots import Snapshots, UnknownVersion
 
-# By asset, number of calls or trainings, and whether it is a training: seconds and price, None where unknown.
+# By asset, number of calls or training runs, and whether it is training: seconds and price, None where unknown.
 Cost = Callable[[str, int, bool], Mapping[str, float | None]]
 
 
@@ -65,7 +65,7 @@ class Reached:
 
 @dataclass(frozen=True)
 class Rebuild:
-    """One asset to make again. ``calls``: at most so many model calls; ``cost``: of these or of the training."""
+    """One asset to rebuild. ``calls``: the most model calls; ``cost``: of these or of the training run."""
 
     asset: str
     partition: str | None
@@ -108,7 +108,7 @@ def impact(layout: Layout, target: Target) -> list[Reached]:
 
 
 def rebuild(layout: Layout, reached: Sequence[Reached], cost: Cost) -> list[Rebuild]:
-    """At most what it takes to make the newest reached checkpoints, and all that stands on them, without the target.
+    """An upper bound on rebuilding the newest reached checkpoints, and everything downstream, without the target.
 
     Rows above the first checkpoint are reused; below it every call is new, because its policy is.
     """

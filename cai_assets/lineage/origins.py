@@ -1,7 +1,7 @@
 """Where a training prompt came from when red-teaming found it: the policy it broke, the case, the row.
 
-Origins lie in a table of their own beside the prompts, named by the record of ``prompts``. So they change no digest and
-no key: the same prompt is the same row, whoever it broke.
+Origins are in their own table beside the prompts, named by the record of ``prompts``. So they change no digest and no
+key: the same prompt is the same row, whichever policy it broke.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How each asset's table holds rows: the column of their ids, of their parents' ids, of their texts and keys.
 
 A row names its parents: a revision its critique, a critique the text it is of, a label its two responses, a response
-its prompt. Nothing is guessed from names or order: what has no id in a table has no chain.
+its prompt. Nothing is guessed from names or order: a row without an id in a table has no chain.
 """
 
 from __future__ import annotations

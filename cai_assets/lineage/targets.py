@@ -1,4 +1,4 @@
-"""What a person may name to be traced, and the record or checkpoint folder that it means."""
+"""What can be named for tracing, and the record or checkpoint folder that it means."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ RECORD_ID = re.compile(r"(?P<asset>[a-z_]+)/(?P<partition>[a-z0-9-]+)/(?P<number
 
 
 class UnknownTarget(CaiError, LookupError):
-    """Nothing can be traced under that name. The message says what is near it, or what is accepted."""
+    """Nothing can be traced under that name. The message suggests close names, or says what is accepted."""
 
 
 def find_record(layout: Layout, target: str) -> Record:
-    """The record that a target names. Raise UnknownTarget with what is near."""
+    """The record that a target names. Raise UnknownTarget with close names."""
     records = Records(layout)
     exact = RECORD_ID.fullmatch(target)
     asset, _, partition = (exact["asset"], "", exact["partition"]) if exact else target.partition("@")

@@ -1,7 +1,7 @@
 """From a checkpoint back to the principles: the records exactly as used, and the rows that were trained on.
 
 Guarantees: an input is the record that was read, never a newer one; a file that is missing or damaged is named in
-``problems``, and then no share is given; what a trace says of a record never changes, whatever is made later. A
+``problems``, and then no share is given; what a trace says about a record never changes, whatever is made later. A
 checkpoint carries its own lineage in two files beside its weights, so it can be traced where nothing else is.
 """
 
@@ -38,7 +38,7 @@ LINEAGE, LINEAGE_ROWS = "lineage.json", "lineage_rows.parquet"
 
 
 class LineageBroken(CaiError):
-    """A file that a checkpoint's lineage stands on is missing or not as it was written."""
+    """A file that a checkpoint's lineage depends on is missing or was changed."""
 
 
 class Lineage(BaseModel):
@@ -68,7 +68,7 @@ class Lineage(BaseModel):
 
 @dataclass(frozen=True)
 class Traced:
-    """A lineage and ``source``: its rows, read when they are asked for."""
+    """A lineage and ``source``: its rows, read on demand."""
 
     lineage: Lineage
     source: Rows
@@ -81,7 +81,7 @@ class Traced:
 def trace(layout: Layout, target: str, *, counted: bool = True) -> Traced:
     """Trace a checkpoint folder or key, ``ASSET@VERSION``, ``ASSET`` without a version, or a record id.
 
-    Of ``ASSET@VERSION`` the newest record. A checkpoint's own folder speaks for it: the lineage of the day it was made.
+    ``ASSET@VERSION`` means its newest record. A checkpoint's own folder is authoritative: its lineage when it was made.
     Raise UnknownTarget, or LineageBroken for a folder whose lineage was changed. ``counted``: as in ``trace_record``.
     """
     folder = checkpoint_folder(layout, target)
@@ -93,7 +93,7 @@ def trace(layout: Layout, target: str, *, counted: bool = True) -> Traced:
 
 
 def trace_record(layout: Layout, record: Record, *, counted: bool = True) -> Traced:
-    """Trace a record with the data root at hand. Not ``counted``, its influence is None, and its rows are not read."""
+    """Trace a record in the data root. Unless ``counted``, its influence is None and its rows are not read."""
     records, problems = _tree(layout, record)
     tables = tables_of(layout, records.values())
     whole, trained = _rows(layout, records, tables, problems, counted)
@@ -113,7 +113,7 @@ def write_lineage(folder: Path, layout: Layout, record: Record) -> None:
 
     ``record``: as it will be written, still without a number; ``digest`` is the checkpoint's key, ``inputs`` what was
     read, and ``details['training_rows']`` names the stored ``training_table``. Raise LineageBroken if anything it
-    stands on is missing: a checkpoint that cannot be traced is not published.
+    depends on is missing: a checkpoint that cannot be traced is not published.
     """
     traced = trace_record(layout, record)
     if traced.lineage.problems:
@@ -123,7 +123,7 @@ def write_lineage(folder: Path, layout: Layout, record: Record) -> None:
 
 
 def read_lineage(folder: Path) -> Traced:
-    """The lineage that a checkpoint folder carries, wherever it lies. Raise LineageBroken."""
+    """The lineage that a checkpoint folder carries, wherever it is. Raise LineageBroken."""
     listed = _files(folder)
     for name in (LINEAGE, LINEAGE_ROWS):
         path = folder / name

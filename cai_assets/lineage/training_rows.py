@@ -1,4 +1,4 @@
-"""Which rows a checkpoint was trained on: kept beside its record, or told from the inputs of an older one."""
+"""Which rows a checkpoint was trained on: kept beside its record, or derived from the inputs of an older one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asset checks, by the stage they look at."""
+"""Asset checks, by stage."""
 
 from cai_assets.defs.checks import (
     constitution_tests,

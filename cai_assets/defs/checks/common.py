@@ -1,7 +1,7 @@
-"""How a check is made: partition-aware, so that one constitution's failure never holds another's run.
+"""How a check is defined: partition-aware, so that one constitution's failure never blocks another's run.
 
-Blocking checks stop what hangs below: they say that going on would be wrong. The others warn: at the smoke scale
-a 135M model is expected to earn warnings, and the machinery should still be seen to work.
+Blocking checks stop downstream assets, because continuing would be wrong. The others warn: at the smoke scale a 135M
+model is expected to cause warnings, and the pipeline should still run to the end.
 """
 
 import warnings

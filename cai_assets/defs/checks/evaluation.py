@@ -14,7 +14,7 @@ from cai_assets.store.records import Record
 VERDICTS = ("verdict", "adherence_verdict", "rival_verdict")
 
 def enough_is_graded(project: Project, record: Record, _: str | None) -> Verdict:
-    """Of every comparison that a judge was asked for: wins, adherence to a principle, and the rival's."""
+    """Every comparison that a judge was asked for: wins, adherence to a principle, and the rival's."""
     rows = read_parquet(project.layout.absolute(record.details["rows"]))
     verdicts = rows.select(pl.concat_list(c for c in VERDICTS if c in rows.columns)).to_series().explode().drop_nulls()
     ungraded = int((verdicts == "ungraded").sum())
@@ -24,7 +24,7 @@ def enough_is_graded(project: Project, record: Record, _: str | None) -> Verdict
 
 
 def judge_is_not_the_labeller(project: Project, record: Record, _: str | None) -> Verdict:
-    """A policy is trained to please the labeler; a judge that is the same model cannot tell that from being good."""
+    """A policy is trained to please the labeler; a judge that is the same model cannot tell that from quality."""
     judge = record.details.get("judge")
     if judge is None:
         return False, "this evaluation does not record its judge: materialize evaluation again", {}

@@ -27,7 +27,7 @@ def labeller_agrees_with_people(project: Project, record: Record, _: str | None)
 
 
 def labels_may_train(project: Project, record: Record, _: str | None) -> Verdict:
-    # A check of its own: Dagster's automation holds what is below a failed blocking check, whatever its severity.
+    # A separate check: Dagster's automation blocks assets downstream of a failed blocking check, whatever its severity.
     passed, why, numbers = judged(project, record)
     if passed or project.settings.gate.enforce:
         return passed, why, numbers

@@ -1,6 +1,6 @@
 """Checks of reinforcement learning: the reward-hacking monitors that need only the training run.
 
-A monitor that has too little to go on passes and says so; its ``state`` tells it from an all-clear.
+A monitor with too little data passes and says so; its ``state`` distinguishes it from an all-clear.
 """
 
 from __future__ import annotations

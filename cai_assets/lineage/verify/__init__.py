@@ -1,7 +1,7 @@
 """Every artifact against the records: tables, checkpoints, snapshots, the row store, pages, models, and the records.
 
 Guarantees: nothing is changed; each problem names a file and what to do; every copy that one artifact holds of another
-is compared with it. A record is checked where something else speaks of it: the inputs of later records and the lineage
+is compared with it. A record is checked where something else references it: the inputs of later records and the lineage
 in checkpoint folders.
 """
 
@@ -28,6 +28,6 @@ def verify(layout: Layout) -> list[Problem]:
 
 def _models(layout: Layout) -> list[Problem]:
     """Files of base models whose bytes changed while size and time stayed: nothing else would notice."""
-    return [Problem("model", str(path), "is not as when its digest was taken",
+    return [Problem("model", str(path), "has changed since its digest was taken",
                     f"restore it; if it is right, delete {layout.path('models', 'digests.json')}")
             for path in FileDigests(layout.path("models", "digests.json")).changed()]

@@ -36,7 +36,7 @@ def checkpoints(layout: Layout, records: Mapping[str, Record]) -> Iterator[Probl
 
 
 def checkpoint_problems(folder: Path) -> list[Problem]:
-    """What is wrong in one checkpoint folder, wherever it lies: each file by its digest in ``record.json``."""
+    """What is wrong in one checkpoint folder, wherever it is: each file by its digest in ``record.json``."""
     path = folder / RECORD
     again = "materialize it again, or copy the folder again"
     try:
@@ -57,7 +57,7 @@ def checkpoint_problems(folder: Path) -> list[Problem]:
 
 
 def folder_problems(folder: Path) -> list[Problem]:
-    """What is wrong in a folder that lies anywhere: a checkpoint, or an export that lists its files in SHA256SUMS."""
+    """What is wrong in a folder, wherever it is: a checkpoint, or an export that lists its files in SHA256SUMS."""
     if folders.has(folder, RECORD) or not folders.has(folder, SUMS):
         return checkpoint_problems(folder)
     again = "export it again, or copy the folder again"

@@ -1,4 +1,4 @@
-"""What a check found, and the few things that all checks share."""
+"""What a check reports, and what all checks share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ RESTORE = "restore it from a copy of the data root"
 
 
 class Problem(NamedTuple):
-    """One artifact that is missing or not as it was written."""
+    """One artifact that is missing or was changed."""
 
     kind: str
     path: str

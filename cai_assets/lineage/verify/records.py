@@ -15,7 +15,7 @@ from cai_assets.versions.snapshots import FOLDER, ORDER, parse_snapshot, snapsho
 
 
 def read_records(layout: Layout, loaded: dict[str, Record]) -> Iterator[Problem]:
-    """Load every record into ``loaded``; then check what they say of each other."""
+    """Load every record into ``loaded``; then check what they say about each other."""
     for stored in Records(layout).names():
         path = layout.path(stored)
         try:

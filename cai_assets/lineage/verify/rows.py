@@ -20,7 +20,7 @@ from cai_assets.store.row_store import SCHEMA, RowStore, read_shard
 
 def shards(layout: Layout) -> Iterator[Problem]:
     """Shards that cannot be read, hold other rows than their keys say, or were changed around their rows."""
-    todo = f"move it away: its rows are generated anew by the next run; or {RESTORE}"
+    todo = f"move it away: the next run regenerates its rows; or {RESTORE}"
     named = set[str]()
     for problem in upkeep.verify(layout):
         path = _path_in(problem)
@@ -49,11 +49,11 @@ def calls(layout: Layout, records: Mapping[str, Record]) -> Iterator[Problem]:
         if missing.height:
             first = missing["row_key"].sort().to_list()[0]
             yield Problem("rows", str(layout.path("rows")), f"{missing.height} calls that {stored} names are gone, "
-                          f"first {first}", f"{RESTORE}; without them they are generated anew")
+                          f"first {first}", f"{RESTORE}; without them they are regenerated")
 
 
 def named_calls(path: Path) -> pl.DataFrame:
-    """Row keys of the rows of a table that finished: nothing says of them what failed, is missing or was not graded."""
+    """Row keys of the rows of a table that finished: failed, missing and ungraded ones are excluded."""
     names = columns(path)
     keys = [n for n in names if n.startswith("row_key")]
     if not keys:

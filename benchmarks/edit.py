@@ -124,7 +124,7 @@ def told(found: Outcome, full: Outcome) -> str:
         f"  calls: {sum(found.generated.values())}, planned {low} to {high}",
         *(f"    {asset}: {found.generated.get(asset, 0)}, planned {a} to {b}"
           for asset, (a, b) in found.planned.items() if b),
-        "  trainings: {}, planned {} to {}".format(", ".join(found.trained) or "none", *found.trainings_planned),
+        "  training runs: {}, planned {} to {}".format(", ".join(found.trained) or "none", *found.trainings_planned),
     ]
     return "\n".join(lines + ([] if found.kept else ["  NOT AS PLANNED"]))
 

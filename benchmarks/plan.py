@@ -1,7 +1,7 @@
 """How long a plan takes: ``python benchmarks/plan.py --prompts N [--rounds R] [--folder DIR] [--json]``.
 
 Makes N synthetic red-team prompts and fills a store by the stages themselves with the scripted engine, four rounds of
-``harmlessness.yaml`` (16 principles) unless told otherwise. Then, each in a process of its own, so that peak memory is
+``harmlessness.yaml`` (16 principles) by default. Then, each in its own process, so that peak memory is
 that pass's: a plan of the same version (everything is reused), and a plan after one principle was edited.
 Baseline: the completer's own pass through the same stages with everything reused, which is what a run that finds
 nothing to do costs; 'prompts' is the part of each pass that reads and compares the prompts. Ratios are of processor

@@ -1,7 +1,7 @@
 """The row store at scale: ``python benchmarks/store.py --rows N [--no-baseline] [--folder DIR] [--json]``.
 
 Appends N synthetic rows (payload about 500 bytes, text about 200), looks up N/10 requests of which half are stored,
-compacts, and looks up again. Each stage runs in a process of its own, so peak memory is that stage's.
+compacts, and looks up again. Each stage runs in its own process, so peak memory is that stage's.
 Baseline, on the same rows: one SQLite file, a table with the row key as indexed primary key, written 512 rows a
 transaction (as many as a shard has) in WAL mode with 256 MB of cache, looked up 500 keys a query.
 'scattered' requests are drawn evenly over the store; 'recent' ones are the newest rows, as when a run is repeated.

@@ -3,7 +3,7 @@
 Writes the records, tables and row store of one constitution version by hand, with N supervised training rows (four
 rounds of critique and revision for each red-team prompt) and N/4 labeled pairs, and traces its RL policy: back
 (tree, principle table, prompts), its rows, one chain, and forward from one principle and from one prompt. The
-self-contained lineage of a checkpoint is written and traced by itself. Each stage runs in a process of its own.
+self-contained lineage of a checkpoint is written and traced on its own. Each stage runs in its own process.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ MEASURES = (
 
 @dataclass(frozen=True)
 class About:
-    """Who was measured, on what, and the command that does it again."""
+    """Who was measured, on what, and the command to repeat it."""
 
     labeller: str
     constitution: str

@@ -1,4 +1,4 @@
-"""AI feedback against human feedback: speed, cost and agreement, as a table (Lee et al. 2023, appendix L, prices it).
+"""AI feedback versus human feedback: speed, cost and agreement, as a table (Lee et al. 2023, appendix L, prices it).
 
 Guarantee: each line says what its numbers rest on. What was measured names its count; what was not is called an
 assumption, with the setting that holds it; what is not known is left open and never filled in.

@@ -1,4 +1,4 @@
-"""Where a report's page lies under the data root."""
+"""Where a report's page is under the data root."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LONGEST = 100  # characters of a file's name, its ending aside
 
 
 def page_file(layout: Layout, folder: str, *of: str) -> Path:
-    """``reports/<folder>/<of>.html``. Long names are cut, and told apart by a hash."""
+    """``reports/<folder>/<of>.html``. Long names are cut, and kept unique by a hash."""
     name = "-".join(x.replace("/", "-") for x in of)
     if len(name) > LONGEST:
         name = f"{name[: LONGEST - 9]}-{tagged_hash('page', of[0] if len(of) == 1 else list(of))[-8:]}"

@@ -1,4 +1,4 @@
-"""What a sweep over ``rl.alpha`` found: one row a value, as a table and as JSON under the data root.
+"""What a sweep over ``rl.alpha`` found: one row per value, as a table and as JSON under the data root.
 
 Every number is read from the checkpoint and the evaluation of that value. Win rates are against the base model, with
 interval and count. Two values differ for certain only where their intervals do not meet.

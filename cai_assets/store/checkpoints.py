@@ -1,6 +1,6 @@
 """Checkpoints: trained models named by what they were made from.
 
-A checkpoint with the wanted key is used again, whatever partition asks for it. Its folder appears by one
+A checkpoint with the wanted key is reused, whatever partition asks for it. Its folder appears by one
 rename, complete: safetensors, tokenizer with chat template, ``record.json``, ``metrics.json``,
 ``curves.jsonl`` and the model card ``README.md``.
 """
@@ -38,7 +38,7 @@ class Checkpoint(NamedTuple):
 
     @property
     def curves(self) -> list[dict[str, Any]]:
-        """One entry a training step."""
+        """One entry per training step."""
         return [json.loads(line) for line in self.lines("curves.jsonl") if line]
 
     def lines(self, name: str) -> list[str]:
@@ -87,18 +87,18 @@ class Checkpoints:
         return Checkpoint(key, path, full)
 
     def path(self, kind: str, key: str) -> Path:
-        """Where a checkpoint lies, or will lie once it is published."""
+        """Where a checkpoint is, or will be once it is published."""
         return self._layout.path("checkpoints", kind, _name(key))
 
 
 def read_about(folder: Path) -> dict[str, Any]:
-    """What a checkpoint's folder says of itself. Raise OSError or ValueError if it cannot be read."""
+    """A checkpoint folder's own record. Raise OSError or ValueError if it cannot be read."""
     about: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     return about
 
 
 def write_about(folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
-    """Write what a checkpoint's folder says of itself, with its seal; return it as it will be read."""
+    """Write a checkpoint folder's own record, with its seal; return it as it will be read."""
     record: dict[str, Any] = json.loads(json.dumps(dict(about)))
     sealed = {**record, "seal": seal(record)}
     write_atomic(folder / RECORD, json.dumps(sealed, indent=1, ensure_ascii=False).encode())

@@ -45,7 +45,7 @@ class Busy(CaiError):
 
 
 def compact(layout: Layout, step: str, *, target: int = LARGE_ROWS, settled: float = SETTLED) -> Compaction:
-    """Merge neighboring shards of fewer than ``target`` rows into shards of about so many.
+    """Merge neighboring shards of fewer than ``target`` rows into shards of about that size.
 
     Shards younger than ``settled`` seconds wait for the next time: one still being published could belong between
     them. Needs as much free space as the shards it merges take. Raise Busy if another one runs, OSError without space,

@@ -1,4 +1,4 @@
-"""Files on this machine: written whole or not at all, and locks that the system drops when a process ends."""
+"""Files on this machine: written atomically, and locks that the system releases when a process ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-TEMPORARY = ".*.tmp"  # what a writer that was killed leaves behind
+TEMPORARY = ".*.tmp"  # what a killed writer leaves behind
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -71,7 +71,7 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def if_unlocked(path: Path) -> Iterator[bool]:
-    """Hold an exclusive lock if nobody else does; say whether."""
+    """Hold an exclusive lock if no one else does; return whether."""
     lock = _lock(path, wait=False)
     try:
         lock.acquire()
@@ -86,5 +86,5 @@ def if_unlocked(path: Path) -> Iterator[bool]:
 
 def _lock(path: Path, *, wait: bool) -> FileLock:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Its substitute for file systems without flock would outlive a killed process: rather an error.
+    # Its substitute for file systems without flock would outlive a killed process: an error is better.
     return FileLock(path, timeout=-1 if wait else 0, fallback_to_soft=False)

@@ -30,7 +30,7 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def made_once(final: Path, make: Callable[[Path], None]) -> Path:
-    """A folder that ``make`` fills under another name, unless it is there: it appears whole, made by one process."""
+    """A folder that ``make`` fills under another name, unless it is there: it appears complete, made by one process."""
     if not final.is_dir():
         with locked(final.with_name(f".{final.name}.lock")):
             if not final.is_dir():

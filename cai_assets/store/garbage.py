@@ -1,4 +1,4 @@
-"""Garbage collection: never what a record names, nor what is young, for an unfinished run has no records yet."""
+"""Garbage collection: never what a record names, nor recent data, because an unfinished run has no records yet."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def gc(layout: Layout, records: Records, *, apply: bool, grace: float = DAY) -> 
     """What no record names and is older than ``grace`` seconds; with ``apply``, also remove it.
 
     Rows are named by any column ``row_key*`` of a table that a record names (``path``, or a path in ``details``): one
-    key a cell, or a list of keys where several calls made one row.
-    A record that made calls, but whose tables have no such column, says not which rows it used: every row as old as
-    the record, or older, is kept. A table folder of which no record names a table is left alone. Apply it when no
-    run is going on: a run that reuses an unnamed row has no record yet. Raise Busy, or StoreCorrupt if a table that
+    key per cell, or a list of keys where several calls made one row.
+    A record that made calls, but whose tables have no such column, does not say which rows it used: every row as
+    old as the record, or older, is kept. A table folder that no record names is left alone. Apply it when no
+    run is in progress: a run that reuses an unnamed row has no record yet. Raise Busy, or StoreCorrupt if a table that
     a record names cannot be read.
     """
     every = [r for asset in records.assets() for r in records.every(asset)]
@@ -124,14 +124,14 @@ def _dead_checkpoints(layout: Layout, named: set[str], before: float) -> Iterato
 def _discard(layout: Layout, item: Garbage) -> None:
     if item.kind == "table":
         layout.storage.delete(layout.relative(item.path))
-    elif item.kind == "checkpoint":  # first out of sight in one rename, so that half of it never passes for a whole
+    elif item.kind == "checkpoint":  # rename it away first, so that a partial folder never passes for a complete one
         away = layout.file("work", f"removed-{uuid.uuid4().hex}")
         os.replace(item.path, away)
         shutil.rmtree(away)
 
 
 def _dead_work(layout: Layout, before: float, apply: bool) -> Iterator[Garbage]:
-    """Work folders whose lock nobody holds. A lock file stays: another process may be waiting on it."""
+    """Work folders whose lock no one holds. A lock file stays: another process may be waiting on it."""
     for path in sorted(layout.folder("work").glob("*/")):
         lock = path.with_name(f"{path.name}.lock")
         with if_unlocked(lock) if lock.exists() else nullcontext(True) as mine:

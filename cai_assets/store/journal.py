@@ -24,7 +24,7 @@ class Journal:
 
     @property
     def path(self) -> Path:
-        """Where the list lies."""
+        """The path of the list."""
         return self._storage.local(self._name)
 
     def entries(self) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Where things lie under the data root, and the one allow-list through which names become paths.
+"""Where everything is under the data root, and the one allow-list through which names become paths.
 
 ::
 
@@ -11,7 +11,7 @@
     constitutions-order.json            the order in which they were registered
     constitutions-archived.json         which are archived
     constitutions-derived.json          which were derived from another one, for comparison
-    reports/                            pages, made anew from records
+    reports/                            pages, rebuilt from records
     work/                               unfinished work, safe to delete when nothing runs
 """
 

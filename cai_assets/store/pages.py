@@ -1,6 +1,6 @@
 """Pages that people read (HTML, Markdown), each with the digest of its own text in its last line.
 
-A page is made anew from records, under the same name: no record can name its bytes, so it names them itself.
+A page is rebuilt from records, under the same name: no record can name its bytes, so it names them itself.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ REST = re.compile(rb"<!-- sha256:|of all above -->")
 
 
 def write_page(path: Path, text: str) -> None:
-    """Write the page with its digest, whole or not at all."""
+    """Write the page with its digest, atomically."""
     write_atomic(path, with_digest(text).encode())
 
 
@@ -34,7 +34,7 @@ def says(path: Path, text: str) -> bool:
 
 
 def intact(data: bytes) -> bool:
-    """Whether a page says what was written. One that was made before pages had a digest is taken as it is."""
+    """Whether a page is unchanged. One from before pages had a digest is accepted as it is."""
     match = LAST.search(data)
     if match is None:
         return not REST.search(data[-120:])

@@ -24,7 +24,7 @@ class StoreCorrupt(CaiError):
 
 
 class FileGone(StoreCorrupt):
-    """A file is not there, or not any more."""
+    """A file does not exist, or no longer does."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"{path} is gone; rerun: rows that were only in it are regenerated")
@@ -39,7 +39,7 @@ def parquet_bytes(frame: pl.DataFrame) -> bytes:
 
 
 def write_parquet(path: Path, frames: Iterable[pl.DataFrame]) -> None:
-    """As ``parquet_bytes``, frame by frame into a file that nobody reads yet. There must be one frame at least."""
+    """Like ``parquet_bytes``, frame by frame into a file that no one reads yet. At least one frame is required."""
     parts = (frame.to_arrow() for frame in frames)
     first = next(parts)
     with pq.ParquetWriter(path, first.schema, compression="zstd", write_page_checksum=True) as writer:

@@ -15,7 +15,7 @@ PACKAGES = ("cai-assets", "dagster", "polars", "torch", "transformers", "trl", "
 
 @lru_cache(maxsize=1)
 def provenance() -> dict[str, Any]:
-    """Git commit, package versions and hardware, read once a process."""
+    """Git commit, package versions and hardware, read once per process."""
     return {"git": _git(), "packages": _packages(), "hardware": _hardware()}
 
 

@@ -74,7 +74,7 @@ class Record(BaseModel):
 
     @property
     def intact(self) -> bool:
-        """Whether it says what was written. A record made before there were seals is taken as it is."""
+        """Whether it is unchanged. A record from before seals existed is accepted as it is."""
         return self.seal in {"", self._digest()}
 
     def sealed(self) -> Record:

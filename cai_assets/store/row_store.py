@@ -1,12 +1,12 @@
-"""The row store: every finished model call, kept for ever, looked up by row key.
+"""The row store: every finished model call, kept forever, looked up by row key.
 
-Append-only Parquet shards, one folder a step, each written to a temporary name, synced and renamed. So a
+Append-only Parquet shards, one folder per step, each written to a temporary name, synced and renamed. So a
 reader never sees half a shard, writers need no lock, and a crash loses at most the shard being filled.
-Failures are never stored. If two writers stored the same key, the earliest shard speaks. Pages carry
+Failures are never stored. If two writers stored the same key, the earliest shard wins. Pages carry
 checksums: a flipped bit is an error that names the file, never a silently different text.
 
-A look-up streams the key column and then reads the row groups that hold hits: its memory grows with what is asked
-for and found, not with the store. Compaction (lineage.upkeep) may replace shards meanwhile; a reader then starts again.
+A look-up streams the key column and then reads the row groups that hold hits: its memory grows with the keys
+requested and found, not with the store. Compaction may replace shards meanwhile; a reader then starts over.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def read_shard(path: Path, columns: list[str], rows: pl.Series | None = None) ->
 
 
 def _shard_table(path: Path, columns: list[str], rows: pl.Series | None = None) -> pa.Table:
-    # A Parquet footer has no checksum, so what damage there could change is checked by itself.
+    # A Parquet footer has no checksum, so what damage there could change is checked separately.
     table = read_table(path, columns, rows)
     for column in columns:
         if table.field(column).type != ARROW.field(column).type or table[column].null_count:

@@ -1,7 +1,7 @@
-"""The seam to where bytes lie: all that the store asks of it, and the POSIX folder that is its first implementation.
+"""The interface to where bytes are: everything the store needs from it, and the POSIX folder that implements it.
 
-A blob's name is its path under the data root, with '/'. Records, tables, snapshots and lists ask for these methods and
-no more. Shards and checkpoints are opened by libraries, in folders that ``local`` names.
+A blob's name is its path under the data root, with '/'. Records, tables, snapshots and lists use only these
+methods. Shards and checkpoints are opened by libraries, in folders that ``local`` names.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Storage(Protocol):
         """Write or replace: a reader sees the old blob or the whole new one."""
 
     def put_if_absent(self, name: str, data: bytes) -> bool:
-        """Write what is not there yet; False if it is. Of two writers at once, one is told True."""
+        """Write a blob that does not exist yet; False if it does. Of two concurrent writers, one gets True."""
 
     def list(self, name: str) -> list[Entry]:
         """The blob of that name, or all below that folder, by the parts of their names. Nothing half-written."""

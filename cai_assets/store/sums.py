@@ -1,4 +1,4 @@
-"""SHA256SUMS: the digests of a folder that carries no record of its own. ``sha256sum -c SHA256SUMS`` reads it too."""
+"""SHA256SUMS: the digests of a folder without a record. ``sha256sum -c SHA256SUMS`` reads it too."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class StepStats(NamedTuple):
 
     @property
     def compaction_advised(self) -> bool:
-        """There are so many small shards that opening them is most of a look-up."""
+        """There are so many small shards that opening them dominates a look-up."""
         return self.small >= SMALL_SHARDS
 
 

@@ -1,8 +1,8 @@
-"""Archived constitution versions: kept whole, and left out where nobody wants to see them.
+"""Archived constitution versions: kept intact, and left out of most views.
 
 Guarantees: nothing is ever deleted; a version is archived or not by its last entry in an append-only list
 (``constitutions-archived.json``), so its history stays readable; two processes at once lose nothing.
-Archiving is a mark and no more: an archived version can still be loaded, traced and materialized.
+Archiving is only a mark: an archived version can still be loaded, traced and materialized.
 """
 
 from __future__ import annotations

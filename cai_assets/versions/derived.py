@@ -1,7 +1,7 @@
 """Which registered versions were derived from another one, and how: for comparison, not for use.
 
 Guarantees: nothing is ever deleted; ``constitutions-derived.json`` only grows; two processes at once lose nothing. A
-derived version is recorded before it is registered, so nobody takes it for one that a person wrote. It is a version
+derived version is recorded before it is registered, so it is never mistaken for a hand-written one. It is a version
 like any other, can be planned, materialized and traced, and has rounds; but schedules and automation leave it out,
 and it is compared with the version it comes from. A version that was registered by hand before is never marked.
 """

@@ -1,6 +1,6 @@
 """Rounds: supervised and reinforcement learning in turns, the RL policy of one starting the next.
 
-A round is a partition of its own, ``<version>-r<number>``; the first has the plain name of the version. All rounds of
+A round has its own partition, ``<version>-r<number>``; the first has the plain name of the version. All rounds of
 a version share its snapshot: what differs is the policy they start from.
 """
 

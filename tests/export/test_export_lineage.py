@@ -135,7 +135,7 @@ def test_a_broken_statement_is_refused(statement: dict[str, Any], tmp_path: Path
     assert all(problems(w) for w in wrong)
     path = tmp_path / "statement.json"
     path.write_text(json.dumps(wrong[0]))
-    with pytest.raises(ExportError, match="no SLSA statement"):
+    with pytest.raises(ExportError, match="is not an SLSA statement"):
         verify(path, tmp_path)
 
 

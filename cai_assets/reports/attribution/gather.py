@@ -1,4 +1,4 @@
-"""Everything that is known of a version's principles: the derived versions, how each stands, and the effects.
+"""Everything known about a version's principles: the derived versions, their states, and the effects.
 
 Guarantees: reads records alone; spends and registers nothing; only derived versions that can be compared with the
 whole one (``plan/attribution.py``) enter the effects, and every record that was read is named.

@@ -32,8 +32,8 @@ READING = (
     "means that attacks succeed more often without it: the principle prevents them.",
     "Every number is over the same cases, answered by both versions; each request has the same weight, and intervals "
     "are bootstrapped over requests.",
-    "p values come from a sign-flip test, adjusted for the number of principles (Holm). A difference is called better "
-    "or worse only if the interval and the adjusted p value agree and there are enough requests.",
+    "p-values come from a sign-flip test, adjusted for the number of principles (Holm). A difference is called better "
+    "or worse only if the interval and the adjusted p-value agree and there are enough requests.",
     CAVEAT + " Rebuilding the whole version with another seed shows how far that alone moves a number.",
     "A chain is affected if one of its steps drew the principle: in theory, 1 - (1 - w)^R for a principle with share w "
     "of the weights and R rounds.",
@@ -53,7 +53,7 @@ def render(a: Attribution) -> str:
 
 
 def save(layout: Layout, a: Attribution) -> Path:
-    """Write the page, and the Markdown beside it, whole or not at all; return the page's path."""
+    """Write the page, and the Markdown beside it, atomically; return the page's path."""
     path = page_path(layout, a.version)
     write_page(path.with_suffix(".md"), markdown(a))
     write_page(path, render(a))

@@ -53,7 +53,7 @@ def sentences(a: Attribution) -> list[str]:
 
 
 def nulls(a: Attribution) -> list[str]:
-    """What making the whole version again did: the size of an effect that means nothing."""
+    """What rebuilding the whole version changed: the size of an effect that means nothing."""
     rebuilt = [(e, effect_of(a, e)) for e in a.entries if e.kind == "again"]
     lines = [f"Rebuilding the whole version with another seed moved attack success by {amount(x)} (n = {x['n']}): "
              "effects no larger than that may be training noise." for _, x in rebuilt if x and x["delta"] is not None]

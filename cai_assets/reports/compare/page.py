@@ -27,7 +27,7 @@ def render(c: Comparison) -> str:
 
 
 def save(layout: Layout, c: Comparison, path: Path | None = None) -> Path:
-    """Write the page whole or not at all, by default to ``page_path``; return where it is."""
+    """Write the page atomically, by default to ``page_path``; return where it is."""
     path = path or page_path(layout, c.before.name, c.after.name)
     write_page(path, render(c))
     return path

@@ -47,7 +47,7 @@ class Revisions:
 
 
 def compare_revisions(before: pl.DataFrame, after: pl.DataFrame) -> Revisions:
-    """``before``, ``after``: prompt_id, prompt, round, and COLUMNS; one row a prompt and round."""
+    """``before``, ``after``: prompt_id, prompt, round, and COLUMNS; one row per prompt and round."""
     rows = _with_share(_joined(before, after))
     changed = rows.filter(pl.col("text") == "changed")
     measured = changed.filter(pl.col("share").is_not_null())

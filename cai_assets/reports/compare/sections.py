@@ -1,6 +1,6 @@
 """The sections of the comparison page, each from its part of the comparison.
 
-Guarantees: every figure has its count; what was not made, or cannot be told, is said in words.
+Guarantees: every figure has its count; what was not made, or is inconclusive, is said in words.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ def cost_by_asset(c: Comparison) -> Iterator[Block]:
 
 
 def reproduce(c: Comparison) -> Iterator[Block]:
-    """The commands that make this page again, and those that say more."""
+    """The commands that rebuild this page, and those that show more."""
     yield Text(f"cai compare {c.before.name} {c.after.name}", code=True)
     ids = [r.ref.id for s in (c.before, c.after) if (r := s.records.get("evaluation"))]
     if len(ids) == 2 and ids != [c.before.name, c.after.name]:

@@ -103,7 +103,7 @@ def _overall(rows: Sequence[dict[str, Any]], policy: str, enough: int) -> str:
     if verdicts["better"] and verdicts["worse"]:
         return f"The {policy} is better in some respects and worse in others."
     if verdicts["better"] or verdicts["worse"]:
-        return f"The {policy} is {'better' if verdicts['better'] else 'worse'} where a difference can be told."
+        return f"The {policy} is {'better' if verdicts['better'] else 'worse'} where there is evidence of a difference."
     if verdicts[SAME] == len(rows):
         return f"The {policy} gave the same responses."
     if verdicts[FEW] + verdicts[SAME] == len(rows):

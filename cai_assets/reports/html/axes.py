@@ -66,7 +66,7 @@ def vertical(y: Scale, label: str, start: float, end: float) -> list[str]:
 
 
 def guide(x1: float, y1: float, x2: float, y2: float) -> str:
-    """A dashed line that says where nothing is told."""
+    """A dashed line that marks no difference."""
     return (f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="var(--faint)" '
             'stroke-dasharray="4 3"/>')
 

@@ -19,7 +19,7 @@ from cai_assets.reports.escape import visible
 
 MAX_WORDS = 2000  # the comparison is quadratic
 _TOKENS = re.compile(r"\s+|[^\s]+")
-# What a verdict means to somebody who sees no color.
+# What a verdict means to someone who cannot see color.
 SIGNS = {"better": "▲", "worse": "▼", "higher": "↑", "lower": "↓", "yes": "✓", "no": "✗", "passed": "✓", "failed": "✗"}
 UNTOLD = {NOT_SEEN: "=", "the same responses": "=", FEW: "?", "not measured": "?", "ungraded": "?"}
 SMALL = 2  # words that both texts share between two changes; so few are no anchor for a reader
@@ -109,7 +109,7 @@ class Diff:
 
 
 def _changed(out: list[str], into: list[str]) -> Iterable[tuple[str, str]]:
-    """What was gathered of a change, in one piece; the gathering begins anew."""
+    """What was gathered of a change, in one piece; gathering restarts."""
     for what, words in (("delete", out), ("insert", into)):
         if words:
             yield what, "".join(words)

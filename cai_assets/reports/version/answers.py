@@ -31,7 +31,7 @@ PRINCIPLES, COST, AGAIN = "Principles", "Cost", "How to reproduce"
 
 
 def answers(evidence: Evidence) -> Iterator[Answer]:
-    """In the order in which somebody new would ask."""
+    """In the order in which a newcomer would ask."""
     yield _better(evidence, BASE, "Is it better than the base model?")
     yield _better(evidence, PLAIN, "Is it better than plain SFT?")
     yield _price(evidence)

@@ -1,4 +1,4 @@
-"""The sections on cost, and on how everything is made again."""
+"""The sections on cost, and on how to rebuild everything."""
 
 from __future__ import annotations
 

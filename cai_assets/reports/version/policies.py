@@ -1,4 +1,4 @@
-"""Policies against each other: wins of a judge, paired differences, and what may be said of them."""
+"""Policies against each other: wins of a judge, paired differences, and their verdicts."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def between(before: Evidence, after: Evidence, question: Question) -> Difference
 
 
 def outcomes(evidence: Evidence, policy: str, question: Question) -> dict[str, list[float]]:
-    """Each prompt's graded outcomes against the base model: 1, a half or 0, one a sample."""
+    """Each prompt's graded outcomes against the base model: 1, one half or 0, one per sample."""
     out: dict[str, list[float]] = defaultdict(list)
     if evidence.rows is not None:
         for r in _graded(evidence.rows, policy, question).iter_rows(named=True):

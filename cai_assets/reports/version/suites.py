@@ -135,5 +135,5 @@ def attribution(evidence: Evidence) -> Iterator[Block]:
                   r["n"], r["p_holm"], Told(r["verdict"]) if r["verdict"] else "–", r["state"])
                  for r in rows.filter(kind="without").to_dicts()],
                 note="The verdict is about the version without the principle: 'worse' means that the principle "
-                     "prevents attacks. p values are adjusted for the number of principles.",
+                     "prevents attacks. p-values are adjusted for the number of principles.",
                 source=Source(command, evidence.rests_on("attribution")))

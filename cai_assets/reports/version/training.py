@@ -1,4 +1,4 @@
-"""The sections on the trainings: whether the reward was hacked, and the curves."""
+"""The sections on training: whether the reward was hacked, and the curves."""
 
 from __future__ import annotations
 

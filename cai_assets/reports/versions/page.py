@@ -39,7 +39,7 @@ def page_path(layout: Layout) -> Path:
 
 
 def save(layout: Layout, every: Sequence[Evidence], path: Path | None = None, *, ranked: bool = True) -> Path:
-    """Write the page whole or not at all, by default to ``page_path``; return where it is."""
+    """Write the page atomically, by default to ``page_path``; return where it is."""
     path = path or page_path(layout)
     write_page(path, render(every, ranked=ranked))
     return path

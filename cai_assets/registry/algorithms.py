@@ -23,7 +23,7 @@ class Algorithm:
 
     ``label``: its name in cards. ``reads``: the asset that it is trained on, the prompts of ``response_pairs``, to
     which the policy samples as it learns, or the labeled ``preference_pairs``. ``trainer``: a TRL trainer that takes
-    ``parts`` (``train.parts``), with the mixins ``HeldOut`` and ``SupervisedTerm`` in front (``Rollouts`` has both);
+    ``task`` (``train.rl_task``), with the mixins ``HeldOut`` and ``SupervisedTerm`` in front (``Rollouts`` has both);
     ``config(settings, common)``: its TRL configuration; ``extra(job, settings, tokenizer)``: further arguments of the
     trainer. ``unread``: the settings of ``rl`` that it does not read, which are kept out of its checkpoints' keys.
     ``needs_beta``: with beta 0 there is nothing to learn. ``logs``: its own curves to show, besides the common ones.

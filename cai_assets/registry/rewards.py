@@ -16,7 +16,7 @@ Column = Literal["messages", "request"]
 
 @dataclass(frozen=True, kw_only=True)
 class RewardSource:
-    """One source of rewards. ``make(job, settings, tokenizer)`` gives a ``train.parts.Reward``, called with token ids.
+    """One source of rewards. ``make(job, settings, tokenizer)`` gives an ``rl_task.Reward``, called with token ids.
 
     ``label``: model cards say "rewarded by" it. ``runs``: the model that the job then names a folder of, if any.
     ``columns``: of the rows, what the reward is called with besides token ids: the conversation ``messages``, and the

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from cai_assets.train.parts import OURS
 from cai_assets.train.problems import TrainingProblem
 from cai_assets.train.progress import Curves, Reporter
 from cai_assets.train.resume import mark_complete
+from cai_assets.train.rl_task import OURS
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]

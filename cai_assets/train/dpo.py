@@ -19,7 +19,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from cai_assets.settings import Reinforcement
 from cai_assets.train.held_out import HeldOut
-from cai_assets.train.parts import Parts
+from cai_assets.train.rl_task import RLTask
 from cai_assets.train.supervised_term import SupervisedTerm
 
 
@@ -56,9 +56,9 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]
 class CAITrainer(HeldOut, SupervisedTerm, PreferenceTrainer):
     """``train_dataset`` has the columns of ``pair_rows``."""
 
-    def __init__(self, *, parts: Parts, **kwargs: Any) -> None:
-        self.parts = parts
-        super().__init__(data_collator=Collator(pad_token_id=parts.pad), **kwargs)
+    def __init__(self, *, task: RLTask, **kwargs: Any) -> None:
+        self.task = task
+        super().__init__(data_collator=Collator(pad_token_id=task.pad), **kwargs)
 
 
 class Collator(DataCollatorForPreference):  # type: ignore[misc]

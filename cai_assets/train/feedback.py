@@ -22,8 +22,8 @@ from cai_assets.registry.base import load
 from cai_assets.registry.rewards import REWARDS
 from cai_assets.steps.grade import expected_grade, grade_call
 from cai_assets.train.job import Job
-from cai_assets.train.parts import OURS, Reward
 from cai_assets.train.problems import TrainingProblem
+from cai_assets.train.rl_task import OURS, Reward
 from cai_assets.train.run import load_scalar
 from cai_assets.train.scoring import score_ids
 

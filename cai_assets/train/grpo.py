@@ -14,7 +14,7 @@ from trl import GRPOConfig
 from trl import GRPOTrainer as TRLTrainer
 
 from cai_assets.settings import Reinforcement
-from cai_assets.train.parts import Parts
+from cai_assets.train.rl_task import RLTask
 from cai_assets.train.rollouts import Rollouts
 
 
@@ -26,7 +26,7 @@ def make_config(settings: Reinforcement, common: dict[str, Any]) -> GRPOConfig:
 class GRPOTrainer(Rollouts, TRLTrainer):  # type: ignore[misc]
     """``train_dataset`` has ``prompt``: lists of token ids."""
 
-    def __init__(self, *, parts: Parts, **kwargs: Any) -> None:
-        self.parts = parts
-        super().__init__(reward_funcs=parts.reward, **kwargs)
-        self._use(parts.settings.beta)
+    def __init__(self, *, task: RLTask, **kwargs: Any) -> None:
+        self.task = task
+        super().__init__(reward_funcs=task.reward, **kwargs)
+        self._use(task.settings.beta)

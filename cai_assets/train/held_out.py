@@ -21,12 +21,12 @@ from torch import Tensor
 from transformers import GenerationConfig, Trainer
 
 from cai_assets.train.data import TrainingRow
-from cai_assets.train.parts import WithParts, shaped
+from cai_assets.train.rl_task import WithTask, shaped
 
 PREFIX = "eval_held_out_"
 
 
-class HeldOut(WithParts):
+class HeldOut(WithTask):
     """Mixin in front of a TRL trainer: ``evaluate`` is this measurement."""
 
     args: Any
@@ -50,8 +50,8 @@ class HeldOut(WithParts):
         model = self.accelerator.unwrap_model(self.model)
         training = model.training
         model.eval()
-        size = self.parts.settings.batch_size
-        rows = self.parts.held_out
+        size = self.task.settings.batch_size
+        rows = self.task.held_out
         batches = [rows[i : i + size] for i in range(0, len(rows), size)]
         mine = range(self.accelerator.process_index, len(batches), self.accelerator.num_processes)
         devices = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
@@ -61,20 +61,20 @@ class HeldOut(WithParts):
         return _means(gather_object(rows_measured))
 
     def _measure_batch(self, model: Any, rows: Sequence[TrainingRow], number: int) -> list[dict[str, float]]:
-        settings = self.parts.settings
-        torch.manual_seed(self.parts.seed * 1_000_003 + number)
+        settings = self.task.settings
+        torch.manual_seed(self.task.seed * 1_000_003 + number)
         prompts = [row["prompt"] for row in rows]
-        responses = sample(model, prompts, self.parts.stops, self.parts.pad, settings.max_tokens, settings.temperature)
-        after = log_probabilities(model, prompts, responses, self.parts.pad, settings.temperature)
+        responses = sample(model, prompts, self.task.stops, self.task.pad, settings.max_tokens, settings.temperature)
+        after = log_probabilities(model, prompts, responses, self.task.pad, settings.temperature)
         with self._reference() as reference:
-            before = log_probabilities(reference, prompts, responses, self.parts.pad, settings.temperature)
+            before = log_probabilities(reference, prompts, responses, self.task.pad, settings.temperature)
         out = [{"length": float(len(r)), "repetition": repetition(r), "kl": kl}
                for r, kl in zip(responses, (after - before).tolist(), strict=True)]
-        if self.parts.reward:
+        if self.task.reward:
             columns = {name: [row[name] for row in rows] for name in rows[0] if name != "prompt"}
-            scores = self.parts.reward(prompts=prompts, completion_ids=responses, **columns)
+            scores = self.task.reward(prompts=prompts, completion_ids=responses, **columns)
             for row, response, score in zip(out, responses, scores, strict=True):
-                row["reward"] = shaped(settings, score, len(response), float(response[-1] in self.parts.stops))
+                row["reward"] = shaped(settings, score, len(response), float(response[-1] in self.task.stops))
         return out
 
     @contextmanager

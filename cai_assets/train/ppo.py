@@ -25,7 +25,7 @@ from cai_assets.settings import Lora, Reinforcement
 from cai_assets.train.gae import clipped_value_loss, gae, token_rewards, whiten
 from cai_assets.train.job import Job
 from cai_assets.train.lora import lora_config
-from cai_assets.train.parts import Parts
+from cai_assets.train.rl_task import RLTask
 from cai_assets.train.rollouts import Batch, Rollouts, whole
 from cai_assets.train.run import load_scalar
 
@@ -72,21 +72,21 @@ def value_model(job: Job, settings: Reinforcement, tokenizer: Any) -> dict[str, 
 class PPOTrainer(Rollouts, GRPOTrainer):  # type: ignore[misc]
     """``train_dataset`` has ``prompt``: lists of token ids."""
 
-    def __init__(self, *, parts: Parts, value_model: ValueModel, **kwargs: Any) -> None:
-        self.parts = parts
-        super().__init__(reward_funcs=parts.reward, **kwargs)
+    def __init__(self, *, task: RLTask, value_model: ValueModel, **kwargs: Any) -> None:
+        self.task = task
+        super().__init__(reward_funcs=task.reward, **kwargs)
         self.num_generations = 1
-        self._use(parts.settings.beta)
+        self._use(task.settings.beta)
         self.value_model = self.accelerator.prepare_model(value_model)
         self.add_callback(_ClearGradients(self.value_model))
 
     def _use(self, coefficient: float) -> None:
         super()._use(coefficient)
-        if self.parts.settings.kl_in == "reward":
+        if self.task.settings.kl_in == "reward":
             self.beta = 0.0  # no KL term in GRPO's loss: ours is in the reward
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Batch:
-        settings, coefficient = self.parts.settings, self.coefficient
+        settings, coefficient = self.task.settings, self.coefficient
         batch = super()._generate_and_score_completions(inputs)
         mask = batch["completion_mask"].float()
         with torch.no_grad():
@@ -105,7 +105,7 @@ class PPOTrainer(Rollouts, GRPOTrainer):  # type: ignore[misc]
 
     def _compute_loss(self, model: Any, inputs: Batch, *rest: Any) -> Tensor:
         loss = super()._compute_loss(model, inputs, *rest)
-        settings, mask = self.parts.settings, inputs["completion_mask"].float()
+        settings, mask = self.task.settings, inputs["completion_mask"].float()
         value_loss = clipped_value_loss(
             self._values(inputs), inputs["old_values"], inputs["returns"], mask, settings.value_clip
         )

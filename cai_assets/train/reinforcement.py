@@ -19,12 +19,12 @@ from cai_assets.train.data import TrainingRow, read_rows, supervised_rows
 from cai_assets.train.feedback import reward_of
 from cai_assets.train.job import Job
 from cai_assets.train.lora import lora_config
-from cai_assets.train.parts import Parts, Reward
 from cai_assets.train.problems import TrainingProblem
 from cai_assets.train.progress import Curves, Reporter
 from cai_assets.train.rl_config import make_config, updates_per_step
 from cai_assets.train.rl_rows import held_out_prompts, training_rows
 from cai_assets.train.rl_summary import summary
+from cai_assets.train.rl_task import Reward, RLTask
 from cai_assets.train.run import COMMON_COLUMNS, load_causal, publish, train
 
 COLUMNS = {**COMMON_COLUMNS, "entropy": "entropy", "clip_ratio/region_mean": "clip_fraction"}
@@ -54,24 +54,24 @@ def make_trainer(
     from transformers import set_seed
 
     set_seed(job.seed)  # adapters are initialized at random
-    parts = make_parts(job, settings, tokenizer, reward)
+    task = make_task(job, settings, tokenizer, reward)
     model = load_causal(job.base)
-    model.generation_config.eos_token_id = list(parts.stops)
+    model.generation_config.eos_token_id = list(task.stops)
     algorithm = ALGORITHMS[settings.algorithm]
     extra = load(algorithm.extra)(job, settings, tokenizer) if algorithm.extra else {}
     return load(algorithm.trainer)(
-        parts=parts,
+        task=task,
         model=model,
-        args=make_config(job, settings, measured=bool(parts.held_out)),
+        args=make_config(job, settings, measured=bool(task.held_out)),
         train_dataset=Dataset.from_list(rows),
-        eval_dataset=Dataset.from_list([{"prompt": row["prompt"]} for row in parts.held_out]) or None,
+        eval_dataset=Dataset.from_list([{"prompt": row["prompt"]} for row in task.held_out]) or None,
         processing_class=tokenizer,
         peft_config=lora_config(settings.lora, "CAUSAL_LM"),
         **extra,
     )
 
 
-def make_parts(job: Job, settings: Reinforcement, tokenizer: Any, reward: Reward | None) -> Parts:
+def make_task(job: Job, settings: Reinforcement, tokenizer: Any, reward: Reward | None) -> RLTask:
     """The job's held-out prompts and supervised rows. Raise TrainingProblem if settings contradict each other."""
     templater = Templater(tokenizer)
     held_out = held_out_prompts(job, settings, templater)
@@ -85,7 +85,7 @@ def make_parts(job: Job, settings: Reinforcement, tokenizer: Any, reward: Reward
         if not supervised:
             raise TrainingProblem(f"no row of {job.supervised_data} fits into rl.max_length={settings.max_length}")
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    return Parts(settings, job.seed, reward, templater.stop_token_ids, pad, held_out, supervised)
+    return RLTask(settings, job.seed, reward, templater.stop_token_ids, pad, held_out, supervised)
 
 
 def _refuse(settings: Reinforcement, *, measured: bool) -> None:

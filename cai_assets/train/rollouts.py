@@ -1,7 +1,7 @@
 """What PPO, GRPO and RLOO share: prompts as token ids, the shaped reward, the KL penalty's coefficient, the curves.
 
 The reward is the score of the reward model (or the labeler), less the penalties for a missing end and for length
-(``parts.shaped``). The objective is that reward less ``beta`` times the KL divergence from the reference. With
+(``rl_task.shaped``). The objective is that reward less ``beta`` times the KL divergence from the reference. With
 ``kl_target``, beta follows the proportional controller of Ziegler et al. 2019 (arXiv 1909.08593, section 2.2).
 KL is the sum over a response of log(policy / reference), in nats, when it was sampled.
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from cai_assets.train.held_out import HeldOut, repetition
-from cai_assets.train.parts import OURS, shaped
+from cai_assets.train.rl_task import OURS, shaped
 from cai_assets.train.supervised_term import SupervisedTerm
 
 STATE_FILE = "rollouts.json"
@@ -78,7 +78,7 @@ class Rollouts(HeldOut, SupervisedTerm):
         ended = torch.tensor([float(ids[-1] in self.eos_token_ids) for ids in completion_ids_list], device=device)
         repeated = torch.tensor([repetition(ids) for ids in completion_ids_list], device=device)
         gathered = [self.accelerator.gather(x) for x in (length, ended)]
-        whole = shaped(self.parts.settings, rewards[:, 0], *gathered)
+        whole = shaped(self.task.settings, rewards[:, 0], *gathered)
         first = self.accelerator.process_index * len(prompts)
         mine = slice(first, first + len(prompts))
         self._scores, self._shaped = rewards[mine, 0], whole[mine]
@@ -100,7 +100,7 @@ class Rollouts(HeldOut, SupervisedTerm):
                     reference = self._logps(model, batch)
         ratios = (old - reference) * mask
         kl = self._record_objective(ratios.sum(dim=1))
-        target = self.parts.settings.kl_target
+        target = self.task.settings.kl_target
         if target is not None:
             self._use(adapted(self.coefficient, kl, target))
         return batch | {"old_per_token_logps": old, "log_ratios": ratios}

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from cai_assets.train.data import TrainingRow
-from cai_assets.train.parts import WithParts
+from cai_assets.train.rl_task import WithTask
 
 
-class SupervisedTerm(WithParts):
+class SupervisedTerm(WithTask):
     """Mixin in front of a TRL trainer with ``_compute_loss``."""
 
     args: Any
@@ -35,7 +35,7 @@ class SupervisedTerm(WithParts):
         # Some TRL trainers divide by the number of minibatches themselves; for others Trainer divides the sum.
         parts = self.current_gradient_accumulation_steps if self.loss_is_scaled_for_ga else 1
         self._record("policy_loss", loss.detach() * parts)
-        alpha = self.parts.settings.alpha
+        alpha = self.task.settings.alpha
         if alpha is None:
             return loss
         supervised = self._supervised_loss(model)
@@ -43,7 +43,7 @@ class SupervisedTerm(WithParts):
         return supervised / parts + alpha * loss
 
     def _supervised_loss(self, model: Any) -> Tensor:
-        batch = padded(self._supervised_rows(), self.parts.pad, self.accelerator.device)
+        batch = padded(self._supervised_rows(), self.task.pad, self.accelerator.device)
         loss: Tensor = model(**batch, use_cache=False).loss
         return loss
 
@@ -54,9 +54,9 @@ class SupervisedTerm(WithParts):
         self._micro = (step, micro)
         number = step * self.args.gradient_accumulation_steps + micro
         minibatch = number * self.accelerator.num_processes + self.accelerator.process_index
-        start = minibatch * self.parts.settings.batch_size
-        rows, seed = self.parts.supervised, self.parts.seed
-        places = range(start, start + self.parts.settings.batch_size)
+        start = minibatch * self.task.settings.batch_size
+        rows, seed = self.task.supervised, self.task.seed
+        places = range(start, start + self.task.settings.batch_size)
         return [rows[_order(seed, len(rows), i // len(rows))[i % len(rows)]] for i in places]
 
 

@@ -37,9 +37,9 @@ def test_the_gradient_is_that_of_sl_plus_alpha_times_that_of_rl(
         batch = rollout(trainer)
         trainer.current_gradient_accumulation_steps = accumulation
     together = gradient(trainer.model, trainer.compute_loss(trainer.model, dict(batch)))
-    rows = [trainer.parts.supervised[i] for i in _order(0, 8, 0)[:4]]
-    supervised = trainer.model(**padded(rows, trainer.parts.pad, "cpu")).loss
-    trainer.parts = trainer.parts._replace(settings=trainer.parts.settings.model_copy(update={"alpha": None}))
+    rows = [trainer.task.supervised[i] for i in _order(0, 8, 0)[:4]]
+    supervised = trainer.model(**padded(rows, trainer.task.pad, "cpu")).loss
+    trainer.task = trainer.task._replace(settings=trainer.task.settings.model_copy(update={"alpha": None}))
     alone = gradient(trainer.model, trainer.compute_loss(trainer.model, dict(batch)))
     scale = accumulation if trainer.loss_is_scaled_for_ga else 1
     expected = gradient(trainer.model, supervised) / scale + alpha * alone
@@ -49,7 +49,7 @@ def test_the_gradient_is_that_of_sl_plus_alpha_times_that_of_rl(
 
 def test_the_supervised_loss_is_that_of_response_tokens_alone(base: Path, tmp_path: Path) -> None:
     trainer = trainer_of(job_of(tmp_path, base, alpha=1.0, temperature=2.0))
-    rows = [trainer.parts.supervised[i] for i in _order(0, 8, 0)[:4]]
+    rows = [trainer.task.supervised[i] for i in _order(0, 8, 0)[:4]]
     total, tokens = 0.0, 0
     for row in rows:
         with torch.no_grad():
@@ -64,7 +64,7 @@ def test_minibatches_are_dealt_out_by_step_whatever_came_before(base: Path, tmp_
     trainer = trainer_of(job_of(tmp_path, base, alpha=1.0, batch_size=4, rollouts=8))
     first, second, third = (trainer._supervised_rows() for _ in range(3))
     every = [*first, *second]
-    assert sorted(map(str, every)) == sorted(map(str, trainer.parts.supervised))
+    assert sorted(map(str, every)) == sorted(map(str, trainer.task.supervised))
     trainer._micro = (-1, 0)
     trainer.state.global_step = 2
     assert trainer._supervised_rows() == third

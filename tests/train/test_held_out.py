@@ -56,7 +56,7 @@ def test_measuring_changes_nothing_in_the_training(algorithm: str, base: Path, t
         job = job_of(tmp_path / name, base, held_out=4, algorithm=algorithm, best=best, save_every=every, steps=3,
                      learning_rate=1e-3, epochs=1)  # fmt: skip
         trainer = trainer_of(job)
-        held = {tuple(row["prompt"]) for row in trainer.parts.held_out}
+        held = {tuple(row["prompt"]) for row in trainer.task.held_out}
         column = "prompt_ids" if algorithm == "dpo" else "prompt"
         assert not held & {tuple(row[column]) for row in trainer.train_dataset}
         trainer.args.load_best_model_at_end = False

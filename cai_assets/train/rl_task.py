@@ -1,6 +1,6 @@
 """What every RL algorithm gets besides its model and rows, and how it logs.
 
-The algorithms are TRL's trainers with mixins in front of them; a mixin reads ``parts``, set before TRL's own set-up.
+The algorithms are TRL's trainers with mixins in front of them; a mixin reads ``task``, set before TRL's own set-up.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Reward = Callable[..., list[float]]
 """``reward(prompts=..., completion_ids=..., **columns)``: token ids and the rows' other columns to one score each."""
 
 
-class Parts(NamedTuple):
+class RLTask(NamedTuple):
     """``held_out``: ``prompt`` ids and what the reward reads. ``supervised``: ``input_ids`` and ``labels``."""
 
     settings: Reinforcement
@@ -28,10 +28,10 @@ class Parts(NamedTuple):
     supervised: Sequence[TrainingRow] = ()
 
 
-class WithParts:
-    """Mixin for TRL trainers: ``parts``, and numbers averaged over processes and over one step of the curves."""
+class WithTask:
+    """Mixin for TRL trainers: ``task``, and numbers averaged over processes and over one step of the curves."""
 
-    parts: Parts
+    task: RLTask
     accelerator: Any
     _metrics: Any
 

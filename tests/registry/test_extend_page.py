@@ -104,5 +104,5 @@ def test_a_reward_that_is_no_number_for_each_response_stops_the_training(
     job = make_job(tmp_path, "reinforcement", tmp_path, prompt_data(2), reward="bad")
     reward = reward_of(job, settings.rl, None)
     assert reward is not None
-    with pytest.raises(TrainingProblem, match=r"'bad' gave .* for 2 responses, and must give one finite number"):
+    with pytest.raises(TrainingProblem, match=r"'bad' gave .* for 2 responses, but must return one finite number"):
         reward(completion_ids=[[1], [2]], prompts=[[1], [1]])

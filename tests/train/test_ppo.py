@@ -156,11 +156,11 @@ def test_what_cannot_work_is_refused_with_advice(
         three_processes.setenv("WORLD_SIZE", "3")
         with pytest.raises(TrainingProblem, match=r"rl\.rollouts=8 must be a multiple"):
             updates_per_step(Reinforcement(rollouts=8, batch_size=4))
-    with pytest.raises(TrainingProblem, match=r"leaves a prompt no room"):
+    with pytest.raises(TrainingProblem, match=r"leaves no room for a prompt"):
         make(tmp_path, base, max_length=16, max_tokens=16)
     other = tmp_path / "other"
     tokenizer = tiny_tokenizer()
     tokenizer.add_tokens(["new"])
     tokenizer.save_pretrained(other)
-    with pytest.raises(TrainingProblem, match="another vocabulary"):
+    with pytest.raises(TrainingProblem, match="a different vocabulary"):
         refuse_other_tokenizer(tiny_tokenizer(), other)

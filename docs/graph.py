@@ -31,7 +31,7 @@ def table() -> str:
 
 
 def drawn(path: Path) -> str:
-    """The text of a file with its drawing made anew."""
+    """The text of a file with its drawing regenerated."""
     content = drawing() + (f"\n{table()}" if path.name == "architecture.md" else "")
     return BETWEEN.sub(lambda _: content, path.read_text(encoding="utf-8"))
 

@@ -81,7 +81,7 @@ def lineage(target: Target, out_: Out, force: Force = False) -> None:
 
 
 def _token(repository: str | None, public: bool, license_: str | None) -> str:
-    """The Hub's token if there is to be a push; what forbids the push is said before anything is written."""
+    """The Hub's token if a push is requested; reasons to refuse it are reported before anything is written."""
     from cai_assets.export.push import refuse_push
 
     if repository is None:

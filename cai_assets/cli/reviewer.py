@@ -20,7 +20,7 @@ KEYS = {"k": "keep", "d": "drop", "e": "edit", "n": "note", "s": "skip", "b": "b
 
 
 def review_all(file: Path) -> int:
-    """Ask for every row that is not decided; return how many are left. Raise ReviewError."""
+    """Ask about every undecided row; return how many remain. Raise ReviewError."""
     rows = read_review(file)
     at = _next(rows, -1)
     while at is not None:

@@ -12,7 +12,7 @@ from cai_assets.cli.common import Scale, Set, app, err, out, parse_overrides, re
 from cai_assets.reports.text.terminal import terminal_table
 
 SHOWN = ("suite", "kind", "cases", "unusable", "modes", "where")
-MOST = 3  # unusable rows told of one suite
+MOST = 3  # unusable rows reported per suite
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
 Check = Annotated[bool, typer.Option("--check", help="Exit with 1 if a suite, or one of its rows, cannot be used")]
 

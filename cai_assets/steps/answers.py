@@ -63,7 +63,7 @@ def both_orders(p_a_first: float | None, p_a_second: float | None) -> float | No
 
 
 def votes(answers: Sequence[Answer]) -> list[dict[str, object]]:
-    """What each principle that was asked by itself says, as the column ``votes`` keeps it."""
+    """The answer of each principle that was asked separately, as stored in the column ``votes``."""
     each: dict[str, list[Answer]] = {}
     for answer in answers:
         if answer.question.principle_id is not None:

@@ -2,7 +2,7 @@
 
 The labeler is asked in both orders which response it prefers, and the probabilities of the answers 'A' and 'B' are
 read exactly from the model, never parsed from text; with chain of thought, after reasons that it wrote before. A pair
-that cannot be compared, or whose answer cannot be read, is ungraded: a state of its own, not a verdict.
+that cannot be compared, or whose answer cannot be read, is ungraded: a separate state, not a verdict.
 ``questions.py`` says what is asked, ``answers.py`` how the answers become a label.
 """
 

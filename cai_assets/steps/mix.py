@@ -43,7 +43,7 @@ class Conversation(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """What became of one file: ``rows`` of the ``wanted`` are mixed in, and are the share ``reached`` of the whole."""
+    """The result for one file: ``rows`` of the ``wanted`` are mixed in, and are the share ``reached`` of the whole."""
 
     file: str
     share: float
@@ -143,7 +143,7 @@ def conversation(raw: Raw, *, max_chars: int) -> tuple[tuple[Message, ...], str]
 
 
 def _parts(row: Mapping[str, object]) -> tuple[dict[str, object], str]:
-    """The prompt, as a row of its own, and the answer."""
+    """The prompt, as its own row, and the answer."""
     for key in TURNS:
         turns = row.get(key)
         last = message_of(turns[-1], f"{key}[{len(turns) - 1}]") if isinstance(turns, list) and turns else None

@@ -43,7 +43,7 @@ class RowFault(CaiError, ValueError):
 
 @dataclass(frozen=True)
 class Raw:
-    """One row as found: its place, its value (or the fault met in reading it) and what the file name says of it.
+    """One row as found: its place, its value (or the fault met in reading it) and what the file name says about it.
 
     ``line`` counts from 1. ``split`` and ``kind`` are None where the file name says nothing.
     """

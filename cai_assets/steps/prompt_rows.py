@@ -87,7 +87,7 @@ def excerpt(raw: Raw) -> str:
 
 
 def text_of(messages: Iterable[Mapping[str, Any]]) -> str:
-    """What a conversation is told apart by: its turns normalized, a system turn aside."""
+    """What identifies a conversation: its normalized turns, without a system turn."""
     return normalize("\n".join(m["content"] for m in messages if m["role"] != "system"))
 
 

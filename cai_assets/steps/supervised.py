@@ -22,7 +22,7 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 
 
 class SupervisedRows(NamedTuple):
-    """Training rows, and what became of each file that was mixed in."""
+    """Training rows, and the result for each file that was mixed in."""
 
     frame: pl.DataFrame
     mixed: tuple[Report, ...]

@@ -144,10 +144,10 @@ def _label(name: str, r: Any) -> str:
     counts = [(r.reused, "reused"), (r.generated, "generated"), (r.failed, "failed")]
     calls = "".join(f", {n} {what}" for n, what in counts) if any(n for n, _ in counts) else ""
     tokens = f", {r.completion_tokens} tokens" if r.completion_tokens else ""
-    made = {True: ", checkpoint reused", False: ", trained"}.get(r.details.get("reused_checkpoint"), "")
+    how = {True: ", checkpoint reused", False: ", trained"}.get(r.details.get("reused_checkpoint"), "")
     title = name if r.number else f"{r.asset} {r.partition or ''} {name}"
     rows = "" if r.rows is None else f" {r.rows} rows"
-    return f"[b]{escape(title)}[/b]{rows}{calls}{tokens}{made}, {r.seconds:.1f} s [dim]{r.digest[:14]}[/dim]"
+    return f"[b]{escape(title)}[/b]{rows}{calls}{tokens}{how}, {r.seconds:.1f} s [dim]{r.digest[:14]}[/dim]"
 
 
 def _print_principles(lineage: Lineage) -> None:

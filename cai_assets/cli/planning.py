@@ -41,26 +41,26 @@ def plan(
     settings = read_settings(parse_overrides(scale, set_))
     version = resolve_version(settings, version)
     project = open_project(settings)
-    made = make_plan(project, version)
+    planned = make_plan(project, version)
     if json_:
-        out.print_json(json.dumps(made.as_dict()))
+        out.print_json(json.dumps(planned.as_dict()))
         return
-    before = f", compared with {made.compared_with}" if made.compared_with else ""
+    before = f", compared with {planned.compared_with}" if planned.compared_with else ""
     out.print(f"plan of {version}{before}", style="bold", highlight=False, soft_wrap=True)
     counts = {"reuse", "generate", "tokens", "seconds"}
     table = terminal_table("asset", "reuse", "generate", "training", "tokens", "seconds", right=counts,
                            whole={"asset", *counts})
-    for line in made.lines:
+    for line in planned.lines:
         calls = (str(line.reuse), bounds(line.generate_min, line.generate_max)) if not line.training else ("", "")
         table.add_row(line.asset, *calls, line.training, number(line.tokens),
                       number(line.seconds, line.seconds_low, line.seconds_high))
     out.print(table)
-    for line in (x for x in made.lines if x.causes):
+    for line in (x for x in planned.lines if x.causes):
         out.print(f"{line.asset}", style="bold", markup=False, highlight=False)
         for cause, count in line.causes.items():
             rows = "" if line.training else f"{count:>6}  "
             out.print(f"  {rows}{cause}", markup=False, highlight=False, soft_wrap=True)
-    for remark in filter(None, [*remarks(made), keeping(project, made.causes())]):
+    for remark in filter(None, [*remarks(planned), keeping(project, planned.causes())]):
         out.print(remark, highlight=False, soft_wrap=True)
     given = shlex.join([*(["--scale", scale] if scale else []), *(x for s in set_ or [] for x in ("-s", s))])
     command = f"cai materialize {version} {given}".strip()
@@ -86,15 +86,15 @@ def why(
     other = against or version_before(project, version)
     if other is None:
         stop(f"no other version of {version}'s constitution is materialized; name one with --against")
-    found = (why_row(project, asset, version, row, against=other) if row
-             else why_asset(project, asset, version, against=other))
+    changes = (why_row(project, asset, version, row, against=other) if row
+               else why_asset(project, asset, version, against=other))
     if json_:
-        out.print_json(json.dumps([d.__dict__ for d in found]))
+        out.print_json(json.dumps([d.__dict__ for d in changes]))
         return
     named = " ".join(filter(None, [asset, row]))
-    what = "no difference" if not found else "1 difference" if len(found) == 1 else f"{len(found)} differences"
+    what = "no difference" if not changes else "1 difference" if len(changes) == 1 else f"{len(changes)} differences"
     out.print(f"{named} of {version} against {other}: {what}", highlight=False, soft_wrap=True)
-    for d in found:
+    for d in changes:
         out.print(f"  {d.field}", style="bold", markup=False)
         out.print(f"    before: {d.before}", style="red", markup=False, highlight=False, soft_wrap=True)
         out.print(f"    now:    {d.now}", style="green", markup=False, highlight=False)

@@ -30,11 +30,11 @@ def report(
     if (version is None) != all_:
         stop("name one version, or pass --all for the page across versions")
     project = open_project(read_settings({}))
-    path, said = _all(project, out_) if version is None else _one(project, version, out_)
+    path, lines = _all(project, out_) if version is None else _one(project, version, out_)
     if open_path:
         typer.echo(str(path.resolve()))
         return
-    for line in said:
+    for line in lines:
         out.print(line, markup=False, highlight=False)
     out.print(f"Written to {path}", soft_wrap=True, highlight=False, markup=False)
 

@@ -25,28 +25,28 @@ def review_all(file: Path) -> int:
     at = _next(rows, -1)
     while at is not None:
         show(rows[at], at, rows)
-        said = _ask()
-        if said == "q":
+        key = _ask()
+        if key == "q":
             break
-        if said == "b":
+        if key == "b":
             at = max(0, at - 1)
-        elif said == "s":
+        elif key == "s":
             at = _next(rows, at)
         else:
-            rows[at] = decide(rows[at], said)
+            rows[at] = decide(rows[at], key)
             write_review(file, rows)
-            at = at if said in "en" else _next(rows, at)
+            at = at if key in "en" else _next(rows, at)
     return sum(row.keep is None for row in rows)
 
 
-def decide(row: Break, said: str) -> Break:
+def decide(row: Break, key: str) -> Break:
     """The row after one key. An edited prompt still wants a decision."""
-    if said == "e":
+    if key == "e":
         text = click.edit(row.prompt, extension=".txt", require_save=False)
         return row._replace(prompt=text.rstrip("\n")) if text and text.strip() else row
-    if said == "n":
+    if key == "n":
         return row._replace(note=click.prompt("note", default=row.note, show_default=False))
-    return row._replace(keep=said == "k")
+    return row._replace(keep=key == "k")
 
 
 def show(row: Break, at: int, rows: list[Break]) -> None:

@@ -96,15 +96,17 @@ def constitution(context: dg.AssetExecutionContext, project: dg.ResourceParam[Pr
     """One registered constitution version, from its immutable snapshot (never from the working file)."""
     key = context.partition_key
     run = Run(context, project)
-    found = run.constitution
+    constitution = run.constitution
     plan = planned(context, project, key)
-    parts = {f"{use}_digest": part_digest(found, use) for use in USES}
-    return record_snapshot(run, digest(found), f"constitutions/{key}.json", details={**parts, "plan": plan}, metadata={
-        **change_metadata(project, key, found), **plan_metadata(plan),
-        "principles": dg.MetadataValue.md(principle_table(found)), "principle_count": len(found.principles),
-        "version": found.version, "description": found.description, **parts,
+    parts = {f"{use}_digest": part_digest(constitution, use) for use in USES}
+    path, details = f"constitutions/{key}.json", {**parts, "plan": plan}
+    return record_snapshot(run, digest(constitution), path, details=details, metadata={
+        **change_metadata(project, key, constitution), **plan_metadata(plan),
+        "principles": dg.MetadataValue.md(principle_table(constitution)),
+        "principle_count": len(constitution.principles),
+        "version": constitution.version, "description": constitution.description, **parts,
         "findings": dg.MetadataValue.json([f"{f.level}: {f.principle or 'constitution'}: {f.message}"
-                                           for f in lint(found)]),
+                                           for f in lint(constitution)]),
     })
 
 

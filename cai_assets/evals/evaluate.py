@@ -86,10 +86,10 @@ def _items(policy: str, frame: pl.DataFrame) -> list[Item]:
 
 def _measure(items: Sequence[Item]) -> None:
     answered = [i for i in items if i["response"] is not None]
-    asked = ["\n".join(m["content"] for m in i["messages"]) for i in answered]
-    lines = relevance_with_zero_line(asked, [i["response"] for i in answered])
+    requests = ["\n".join(m["content"] for m in i["messages"]) for i in answered]
+    lines = relevance_with_zero_line(requests, [i["response"] for i in answered])
     alike = Counter((i["policy"], same_text(i["response"])) for i in answered)
-    for item, prompt, own, others in zip(answered, asked, *lines, strict=True):
+    for item, prompt, own, others in zip(answered, requests, *lines, strict=True):
         text = item["response"]
         # each of k equal texts counts 1/k, so that the mean is the share of distinct texts
         item.update(refusal=is_refusal(text), relevance=own, relevance_zero=others, echo=echo_rate(text, [prompt]),

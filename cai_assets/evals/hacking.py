@@ -157,8 +157,8 @@ def sameness(pairs: Sequence[tuple[Row, Row]], limit: float) -> Finding:
 
 def repetition(text: str) -> float:
     """Share, in [0, 1], of a text's 3-grams of words that occurred before in it; 0 for a text of under three words."""
-    said = words(text)
-    grams = Counter(tuple(said[i : i + GRAM]) for i in range(len(said) - GRAM + 1))
+    tokens = words(text)
+    grams = Counter(tuple(tokens[i : i + GRAM]) for i in range(len(tokens) - GRAM + 1))
     return 1 - len(grams) / grams.total() if grams else 0.0
 
 

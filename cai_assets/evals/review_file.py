@@ -148,11 +148,11 @@ def _text(where: str, field: str, value: object) -> str:
 
 
 def _keep(where: str, value: object) -> bool | None:
-    said = str(value).strip().lower()
-    if value is None or said == "":
+    answer = str(value).strip().lower()
+    if value is None or answer == "":
         return None
-    if said in YES or said in NO:
-        return said in YES
+    if answer in YES or answer in NO:
+        return answer in YES
     raise ReviewError(f"{where}: 'keep' must be yes, no, or empty until decided; found {value!r}")
 
 

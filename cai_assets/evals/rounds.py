@@ -219,8 +219,8 @@ def over_half(e: Estimate) -> Estimate:
 
 def _measured(chains: Sequence[Chain]) -> list[dict[str, Any]]:
     places = [(c, t) for c in chains for t in c.texts]
-    asked = ["\n".join(m["content"] for m in c.messages) for c, t in places if t.text is not None]
-    related = iter(relevance(asked, [t.text for _, t in places if t.text is not None]))
+    requests = ["\n".join(m["content"] for m in c.messages) for c, t in places if t.text is not None]
+    related = iter(relevance(requests, [t.text for _, t in places if t.text is not None]))
     out = []
     for c, t in places:
         row = {"prompt_id": c.prompt_id, "category": c.category, "round": t.round, "principle_id": t.principle_id,

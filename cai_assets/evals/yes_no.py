@@ -52,8 +52,8 @@ class YesNo(NamedTuple):
         if self.error:
             return f"the judge gave no answer: {self.error}"
         both = ", ".join(f"{p:.2f}" for p in self.orders if p is not None)
-        said = "contradicts itself between its two orders" if self.word == "ungraded" else f"says {self.word}"
-        return f"the judge {said} (p of Yes {both})"
+        text = "contradicts itself between its two orders" if self.word == "ungraded" else f"says {self.word}"
+        return f"the judge {text} (p of Yes {both})"
 
 
 def yes_no_calls(question: Asked, style: Style) -> tuple[Call, Call]:

@@ -50,16 +50,16 @@ def cai_rows(
     """
     requests = {p.id: {"critic_prompt": p.critique, "revision_prompt": p.revision}
                 for p in constitution.taking_part("critique")}
-    asked = pl.DataFrame([{"principle_id": i, **r} for i, r in requests.items()],
-                         schema={"principle_id": pl.String, "critic_prompt": pl.String, "revision_prompt": pl.String})
+    wanted = pl.DataFrame([{"principle_id": i, **r} for i, r in requests.items()],
+                          schema={"principle_id": pl.String, "critic_prompt": pl.String, "revision_prompt": pl.String})
     prompts = responses.select(
         "prompt_id", "category", first_response="response",
         init_prompt=pl.Series([transcript(m) for m in responses["messages"]], dtype=pl.String))
-    said = critiques.select("round", critique_of="prompt_id", critic_response="critique", critique_id="row_id")
+    exchanged = critiques.select("round", critique_of="prompt_id", critic_response="critique", critique_id="row_id")
     rows = (revisions.filter(pl.col("revision").is_not_null()).sort("prompt_id", "round")
-            .join(asked, on="principle_id", how="left", maintain_order="left")
+            .join(wanted, on="principle_id", how="left", maintain_order="left")
             .join(prompts, on="prompt_id", how="left", maintain_order="left")
-            .join(said, on=["round", "critique_of"], how="left", maintain_order="left"))
+            .join(exchanged, on=["round", "critique_of"], how="left", maintain_order="left"))
     return rows.select(
         "init_prompt", pl.col("before").alias("init_response"),
         pl.when(pl.col("critic_response").is_not_null()).then("critic_prompt").alias("critic_prompt"),

@@ -33,19 +33,19 @@ def suite(name: str, version: str | None = None, policy: str = BASE, settings: d
     project, _ = opened(settings or {})
     wanted = _wanted(project.settings, name)
     cases = evaluation.suite_cases(wanted, trained_prompts(project, version))
-    (found,) = cases.suites
-    counts = cases.drawn.counts[found.name]
+    (chosen,) = cases.suites
+    counts = cases.drawn.counts[chosen.name]
     samples = list(samples_of(cases.drawn.items, sample_indices(wanted, policy),
                               confidence=wanted.evaluation.confidence))
     g = wanted.generation
-    ability = found.kind == "ability"
+    ability = chosen.kind == "ability"
     return Task(
-        dataset=MemoryDataset(samples, name=found.name), solver=letters() if ability else answer(),
-        scorer=scorers_on(found.kind, wanted.labels.style),
+        dataset=MemoryDataset(samples, name=chosen.name), solver=letters() if ability else answer(),
+        scorer=scorers_on(chosen.kind, wanted.labels.style),
         config=GenerateConfig(temperature=g.temperature, top_p=g.top_p, max_tokens=wanted.evaluation.max_tokens),
-        name=found.name, fail_on_error=False,
+        name=chosen.name, fail_on_error=False,
         model_roles={"grader": get_model("cai/judge", memoize=False, settings=settings or {})},
-        metadata={"kind": found.kind, "digest": found.digest, "in_training": counts.in_training, **(
+        metadata={"kind": chosen.kind, "digest": chosen.digest, "in_training": counts.in_training, **(
             {"version": version} if version else {})})
 
 

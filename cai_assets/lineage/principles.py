@@ -100,17 +100,17 @@ def influence(
     for places in placed.values():
         times = np.maximum(times, np.bincount(places[places >= 0], minlength=len(times)))
     used = np.flatnonzero(times).astype(np.int32)
-    known = np.full(len(times), -1, dtype=np.int64)
-    known[used] = tokens(graph, store, used)
+    token_counts = np.full(len(times), -1, dtype=np.int64)
+    token_counts[used] = tokens(graph, store, used)
     label = graph.rows["p_chosen"].is_not_null().to_numpy()[used]
     supervised = used[~label & ~graph.of("prompts", used)]
-    measure, size = measured(graph, supervised, known[supervised])
+    measure, size = measured(graph, supervised, token_counts[supervised])
     counted = _Counted(supervised, times[supervised], size * times[supervised], used[label])
     graded = _graded(trained, versions or {})
     return Influence(
         measure=measure, principles=_principles(graph, counted, graded, constitutions),
         prompts=_prompts(graph.parts, trained),
-        stages={name: _stage(graph, trained[name], places, known) for name, places in placed.items()})
+        stages={name: _stage(graph, trained[name], places, token_counts) for name, places in placed.items()})
 
 
 class _Counted(NamedTuple):
@@ -122,9 +122,9 @@ class _Counted(NamedTuple):
     labels: Places
 
 
-def _stage(graph: Graph, trained: pl.DataFrame, placed: Places, known: Counts) -> Stage:
+def _stage(graph: Graph, trained: pl.DataFrame, placed: Places, token_counts: Counts) -> Stage:
     places, times = np.unique(placed[placed >= 0], return_counts=True)
-    measure, size = measured(graph, places, known[places])
+    measure, size = measured(graph, places, token_counts[places])
     return Stage(rows=trained.height, held_out=int(trained["held_out"].sum()), measure=measure,
                  text=int((size * times).sum()))
 
@@ -201,8 +201,8 @@ def _share(
     version, principle = key
     shares = {f"{name.removesuffix('s')}_share": round(counts.get(name, 0) / n, DIGITS)
               for name, n in total.items() if n}
-    said = text or {"critique": None, "revision": None, "preference": None, "weight": 0.0}
-    return PrincipleShare(id=principle, version=version, **said, **counts, **shares)
+    texts = text or {"critique": None, "revision": None, "preference": None, "weight": 0.0}
+    return PrincipleShare(id=principle, version=version, **texts, **counts, **shares)
 
 
 def _prompts(parts: Sequence[Part], trained: Mapping[str, pl.DataFrame]) -> tuple[PromptGroup, ...]:

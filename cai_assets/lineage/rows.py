@@ -85,13 +85,13 @@ class UsedRows:
         return len(self._places)
 
     def read(self, start: int, stop: int) -> pl.DataFrame:
-        places, found = self._places[start:stop], self._graph
+        places, graph = self._places[start:stop], self._graph
         if not len(places):
             return pl.DataFrame(schema=MARKED)
-        texts = [read_rows(part, at) for part, _, at in found.by_part(places)]
+        texts = [read_rows(part, at) for part, _, at in graph.by_part(places)]
         rows = pl.concat([pl.DataFrame(schema=ROWS), *texts])
         rows = rows.with_columns(
-            pl.Series("place", places, dtype=pl.UInt32), _characters(rows, found, places),
+            pl.Series("place", places, dtype=pl.UInt32), _characters(rows, graph, places),
             pl.Series("tokens", self._tokens[start:stop]).replace(-1, None))
         return _marked(rows, places, self._marks)
 

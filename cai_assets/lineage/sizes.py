@@ -35,10 +35,10 @@ def lengths(graph: Graph, places: Places) -> Counts:
         [np.zeros(0, np.int64), *(characters(part, at).to_numpy() for part, _, at in graph.by_part(own))]))
 
 
-def measured(graph: Graph, places: Places, known: Counts) -> tuple[SizeUnit, Counts]:
-    """The size of each place (sorted) and its unit: ``known`` tokens if every row's are known, else characters."""
-    if len(places) and (known >= 0).all():
-        return "completion tokens", known
+def measured(graph: Graph, places: Places, token_counts: Counts) -> tuple[SizeUnit, Counts]:
+    """The size of each place (sorted) and its unit: ``token_counts`` if every row's are known, else characters."""
+    if len(places) and (token_counts >= 0).all():
+        return "completion tokens", token_counts
     return "characters", lengths(graph, places)
 
 

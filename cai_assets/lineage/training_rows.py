@@ -72,8 +72,8 @@ def training_rows(asset: str, tables: Mapping[str, Path]) -> pl.DataFrame:
         prompts = read_parquet(tables["response_pairs"], ["prompt_id"]).unique().sort("prompt_id")
         return _trained(prompts.with_columns(row_id="prompt_id"))
     if asset == "sft_baseline" and "initial_responses" in tables:
-        made = read_parquet(tables["initial_responses"], ["row_id", "prompt_id", "split", "response"])
-        return _trained(made.filter(pl.col("split") == "train", pl.col("response") != ""))
+        responses = read_parquet(tables["initial_responses"], ["row_id", "prompt_id", "split", "response"])
+        return _trained(responses.filter(pl.col("split") == "train", pl.col("response") != ""))
     return pl.DataFrame(schema=TRAINED)
 
 

@@ -50,8 +50,8 @@ def measured_speed(records: list[Record], version: str) -> Speed | None:
     A label takes several calls. How many comes from the same record: all its calls over all it labeled, the pairs of
     the judge gate included, for they are asked in the same way.
     """
-    asked = [r for r in records if r.generated and r.details.get("engine_seconds")]
-    newest = max(asked, key=lambda r: (r.partition == version, r.created), default=None)
+    billed = [r for r in records if r.generated and r.details.get("engine_seconds")]
+    newest = max(billed, key=lambda r: (r.partition == version, r.created), default=None)
     if newest is None:
         return None
     pairs = (newest.rows or 0) + newest.details.get("gate", {}).get("n", 0)
@@ -89,11 +89,11 @@ def _speed_and_cost(project: Project, speed: Speed | None) -> list[Line]:
 
 def _prices(project: Project, speed: Speed | None) -> str:
     settings = project.settings
-    said = [f"{name}={value:g}" if value is not None else f"{name} is not set"
-            for name, value in (("price_per_gpu_hour", settings.price_per_gpu_hour),
-                                ("price_per_human_hour", settings.price_per_human_hour))]
+    facts = [f"{name}={value:g}" if value is not None else f"{name} is not set"
+             for name, value in (("price_per_gpu_hour", settings.price_per_gpu_hour),
+                                 ("price_per_human_hour", settings.price_per_human_hour))]
     note = "; ran without a GPU: the price is for an hour of that machine" if speed and not speed.gpus else ""
-    return f"the speeds above; prices are assumptions: {', '.join(said)}{note}"
+    return f"the speeds above; prices are assumptions: {', '.join(facts)}{note}"
 
 
 def _ai_cost(speed: Speed | None, price: float | None) -> str:

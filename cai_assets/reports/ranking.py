@@ -71,10 +71,10 @@ def _rows(s: Side) -> list[dict[str, Any]]:
 
 
 def _same_judge(sides: Sequence[Side]) -> None:
-    asked = {s.name: _judge(s) for s in sides if "evaluation" in s.records}
-    if len(set(asked.values())) > 1:
-        said = "; ".join(f"{name}: {judge}, labels.style={style}" for name, (judge, style) in asked.items())
-        raise NotComparable(f"these evaluations were judged differently ({said}): materialize evaluation again with "
+    judges = {s.name: _judge(s) for s in sides if "evaluation" in s.records}
+    if len(set(judges.values())) > 1:
+        listed = "; ".join(f"{name}: {judge}, labels.style={style}" for name, (judge, style) in judges.items())
+        raise NotComparable(f"these evaluations were judged differently ({listed}): materialize evaluation again with "
                             "the same models.judge and labels.style")
 
 

@@ -134,10 +134,10 @@ def message_of(turn: object, where: str) -> Message:
     """A turn in any of the known spellings; raise RowFault, which says ``where``."""
     if not isinstance(turn, Mapping):
         raise RowFault(f"{where}: expected an object with 'role' and 'content', found {_type(turn)}")
-    said = turn.get("role", turn.get("from"))
-    role = ROLES.get(said) if isinstance(said, str) else None
+    speaker = turn.get("role", turn.get("from"))
+    role = ROLES.get(speaker) if isinstance(speaker, str) else None
     if role is None:
-        raise RowFault(f"{where}: role must be system, user or assistant, found {printable(repr(said))[:40]}")
+        raise RowFault(f"{where}: role must be system, user or assistant, found {printable(repr(speaker))[:40]}")
     content = turn.get("content", turn.get("value"))
     if not isinstance(content, str):
         raise RowFault(f"{where}: content must be text, found {_type(content)}")

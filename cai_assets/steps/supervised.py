@@ -56,16 +56,16 @@ def baseline_dataset(responses: pl.DataFrame, settings: Supervised, rounds: int)
 
 
 def with_general(
-    own: pl.DataFrame, responses: pl.DataFrame, settings: Supervised, *, seed: int, max_chars: int
+    rows: pl.DataFrame, responses: pl.DataFrame, settings: Supervised, *, seed: int, max_chars: int
 ) -> SupervisedRows:
     """Mix the general conversations of ``settings.mix`` into rows of SCHEMA, in canonical order.
 
     ``responses``: those of the evaluation split are kept out of the mix. Raise PromptsError for an unreadable file.
     """
     evaluation = responses.filter(pl.col("split") == "evaluation")["messages"].to_list()
-    mixed = mix(settings.mix, own.height, evaluation, seed=seed, max_chars=max_chars)
+    mixed = mix(settings.mix, rows.height, evaluation, seed=seed, max_chars=max_chars)
     general = pl.DataFrame(as_rows(mixed.rows), schema=SCHEMA)
-    return SupervisedRows(pl.concat([own, general]).sort("prompt_id", "round"), mixed.reports)
+    return SupervisedRows(pl.concat([rows, general]).sort("prompt_id", "round"), mixed.reports)
 
 
 def _rows(parts: list[pl.DataFrame]) -> pl.DataFrame:

@@ -30,12 +30,12 @@ class Journal:
     def entries(self) -> list[Any]:
         """All of it, oldest first. Raise JournalDamaged."""
         try:
-            found = json.loads(self._storage.get(self._name))
+            listed = json.loads(self._storage.get(self._name))
         except FileNotFoundError:
             return []
         except ValueError as e:
             raise JournalDamaged(f"{self.path} is not JSON ({e}): restore it, or move it away") from None
-        return list(found)
+        return list(listed)
 
     def append(self, missing: Callable[[list[Any]], Sequence[Any]]) -> bool:
         """Append what ``missing`` finds missing in the newest entries; return whether that was anything."""

@@ -55,9 +55,9 @@ def beats_baselines(_: Project, record: Record, __: str | None) -> Verdict:
     if held["n"] < ENOUGH:
         return False, _too_few(held["n"]), {"n": held["n"]}
     leads = {name: held[f"over_{name}_low"] for name in BASELINES}
-    told = "; ".join(f"{name} {held[f'{name}_accuracy']:.3g}, difference {held[f'over_{name}']:.3g} "
+    each = "; ".join(f"{name} {held[f'{name}_accuracy']:.3g}, difference {held[f'over_{name}']:.3g} "
                      f"from {held[f'over_{name}_low']:.3g} to {held[f'over_{name}_high']:.3g}" for name in BASELINES)
-    text = f"held-out accuracy {held['accuracy']:.3g} on {held['n']} pairs; {told}"
+    text = f"held-out accuracy {held['accuracy']:.3g} on {held['n']} pairs; {each}"
     return all(low > 0 for low in leads.values()), text, {"n": held["n"]}
 
 

@@ -147,6 +147,6 @@ def _template(raw: Raw) -> Template:
     if not isinstance(text, str):
         raise RowFault(f"needs 'template', a text with {PLACE} where the request goes")
     check_text(text)
-    said = raw.value.get("id") if isinstance(raw.value, dict) else None
-    name = said if isinstance(said, str) and said else "t-" + tagged_hash("template", text).rpartition(":")[2][:16]
+    given = raw.value.get("id") if isinstance(raw.value, dict) else None
+    name = given if isinstance(given, str) and given else "t-" + tagged_hash("template", text).rpartition(":")[2][:16]
     return Template.model_construct(id=name, template=text)

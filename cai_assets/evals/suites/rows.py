@@ -125,13 +125,13 @@ def _case(raw: Raw, row: Mapping[str, object], spec: SuiteFile, max_chars: int) 
     """The case, and a hash of what is asked: equal for equal cases."""
     columns = spec.columns
     messages = _messages(_get(row, "prompt", columns), _get(row, "context", columns), row)
-    said = {"messages": messages, "id": _get(row, "id", columns), "category": _get(row, "category", columns)}
-    prompt = check_row(Raw(raw.source, raw.line, said), max_chars=max_chars, kind="red-team")
+    fields = {"messages": messages, "id": _get(row, "id", columns), "category": _get(row, "category", columns)}
+    prompt = check_row(Raw(raw.source, raw.line, fields), max_chars=max_chars, kind="red-team")
     choices, answer = _answers(row, columns) if spec.kind == "ability" else ((), None)
     prefill = _prefill(row, spec) if spec.kind == "prefill" else None
     behaviour = "b-" + tagged_hash("behaviour", [prompt.text, choices]).rpartition(":")[2][:16]
     same = tagged_hash("case", [prompt.messages, prefill, choices])
-    name = prompt.prompt_id if said["id"] == prompt.prompt_id else "c-" + same.rpartition(":")[2][:16]
+    name = prompt.prompt_id if fields["id"] == prompt.prompt_id else "c-" + same.rpartition(":")[2][:16]
     return Case(name, behaviour, prompt.category, prompt.messages, prompt.text, prefill, choices, answer), same
 
 
@@ -166,11 +166,11 @@ def _messages(request: object, context: object, row: Mapping[str, object]) -> li
 
 
 def _prefill(row: Mapping[str, object], spec: SuiteFile) -> str:
-    said = _get(row, "prefill", spec.columns) or spec.prefill
-    if not isinstance(said, str):
+    prefill = _get(row, "prefill", spec.columns) or spec.prefill
+    if not isinstance(prefill, str):
         raise RowFault("no prefill: the suite's file gives none for all cases, and the row has none of its own")
-    check_text(said)
-    return said
+    check_text(prefill)
+    return prefill
 
 
 def _answers(row: Mapping[str, object], columns: Columns) -> tuple[tuple[str, ...], int]:

@@ -48,8 +48,8 @@ def render(a: Attribution) -> str:
              Section("The derived versions", list(_versions(a)), folded=True),
              Section("How to read this", [*(Text(text) for text in READING), Text(
                  f"This page: intervals of {a.confidence:.0%}, and at least {a.enough} requests.")])]
-    made = ", ".join(r.ref.id for r in a.records)
-    return page(f"What each principle of {a.version} does", parts, summary=sentences(a), footer=f"Based on {made}")
+    records = ", ".join(r.ref.id for r in a.records)
+    return page(f"What each principle of {a.version} does", parts, summary=sentences(a), footer=f"Based on {records}")
 
 
 def save(layout: Layout, a: Attribution) -> Path:

@@ -157,5 +157,5 @@ def _spent(before: Side, after: Side) -> Iterator[dict[str, Any]]:
             if record is None:
                 continue
             reused = record.details.get("reused_checkpoint")
-            made = "table" if reused is None else "checkpoint reused" if reused else "trained"
-            yield {"asset": asset, "side": name, "made": made, **{n: getattr(record, n) for n in SPENT}}
+            how = "table" if reused is None else "checkpoint reused" if reused else "trained"
+            yield {"asset": asset, "side": name, "made": how, **{n: getattr(record, n) for n in SPENT}}

@@ -15,11 +15,11 @@ from cai_assets.store.pages import write_page
 
 def render(c: Comparison) -> str:
     """The whole page."""
-    made = {
+    blocks_of = {
         "Principles": sections.principles(c), "Policies on the same prompts": sections.metrics(c),
         "Labels": sections.labels(c), "Revisions": sections.revisions(c.revisions),
         "Reward models": sections.rewards(c), "Cost": sections.cost(c)}
-    parts = [Section(title, list(blocks)) for title, blocks in made.items()]
+    parts = [Section(title, list(blocks)) for title, blocks in blocks_of.items()]
     parts += [Section("Cost by asset", list(sections.cost_by_asset(c)), folded=True),
               Section("How to reproduce", list(sections.reproduce(c)))]
     return page(f"{c.before.name} compared with {c.after.name}", parts, summary=sentences(c),

@@ -128,8 +128,8 @@ def evaluated(layout: Layout, name: str | None = None) -> list[str]:
     Versions that were derived to look at one principle are left out: the attribution speaks of them.
     """
     snapshots, derived = Snapshots(layout), Derivations(layout)
-    made = set(Records(layout).partitions("evaluation"))
-    versions = [v for v in snapshots.known() if v in made and derived.origin(v) is None]
+    evaluated_versions = set(Records(layout).partitions("evaluation"))
+    versions = [v for v in snapshots.known() if v in evaluated_versions and derived.origin(v) is None]
     return [v for v in versions if name is None or snapshots.load(v).name == name]
 
 

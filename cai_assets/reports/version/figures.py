@@ -76,5 +76,5 @@ def _others(evidence: Evidence) -> Iterator[tuple[Any, ...]]:
         yield _row("hacking_monitors_failed", Estimate(float(failed), len(findings)), "", "rl_policy")
 
 
-def _row(name: str, e: Estimate, told: str, asset: str) -> tuple[Any, ...]:
-    return name, e.value, e.low, e.high, e.n, told, asset
+def _row(name: str, e: Estimate, verdict: str, asset: str) -> tuple[Any, ...]:
+    return name, e.value, e.low, e.high, e.n, verdict, asset

@@ -25,12 +25,12 @@ from cai_assets.versions.rounds import round_of
 
 def render(evidence: Evidence, others: Sequence[Evidence] = ()) -> str:
     """The whole page. ``others``: versions to stand beside it in the picture of policies."""
-    made = {
+    blocks_of = {
         say.QUALITY: pareto(evidence, others), say.SUITES: suites(evidence), say.PRINCIPLES: principles(evidence),
         say.TESTS: tests(evidence), say.PREVENTS: attribution(evidence), say.ROUNDS: rounds(evidence),
         say.LABELS: labels(evidence), say.HACKING: hacked(evidence), "Training": curves(evidence),
         "Samples": samples(evidence), say.COST: cost(evidence), say.AGAIN: reproduce(evidence)}
-    sections = [Section(title, list(blocks)) for title, blocks in made.items()]
+    sections = [Section(title, list(blocks)) for title, blocks in blocks_of.items()]
     sections.append(Section("Records", list(records(evidence)), folded=True))
     return page(f"Report of {evidence.side.name}", sections, summary=list(lead(evidence)),
                 answers=list(say.answers(evidence)),

@@ -39,10 +39,10 @@ def _chains(evidence: Evidence) -> Iterator[Block]:
         yield Missing("there are no critiques and revisions.", evidence.make("revisions"))
         return
     both = revisions.join(critiques.select("prompt_id", "round", "critique"), on=["prompt_id", "round"], how="left")
-    asked = {r["prompt_id"]: r for r in responses.to_dicts()}
+    by_prompt = {r["prompt_id"]: r for r in responses.to_dicts()}
     for i, prompt in enumerate(drawn(both["prompt_id"].to_list(), CHAINS)):
         rounds = both.filter(pl.col("prompt_id") == prompt).sort("round").to_dicts()
-        yield Group(f"Chain of prompt {prompt}", list(_chain(asked[prompt], rounds)), folded=i > 0)
+        yield Group(f"Chain of prompt {prompt}", list(_chain(by_prompt[prompt], rounds)), folded=i > 0)
 
 
 def _chain(response: dict[str, Any], rounds: list[dict[str, Any]]) -> Iterator[Block]:

@@ -123,11 +123,11 @@ def attribution(evidence: Evidence) -> Iterator[Block]:
                       command)
         return
     effects = {r["principle"]: change_of(r) for r in known}
-    said = "; ".join(f"without {p} {interval(e)}" for p, e in effects.items())
+    changes = "; ".join(f"without {p} {interval(e)}" for p, e in effects.items())
     yield Figure(both(partial(intervals, effects, axis="attack success without it minus with it", line=0.0)),
                  "What each principle prevents: change in attack success when it is left out",
                  "Further right: attacks succeed more often without it.", reproduce=command,
-                 rests_on=evidence.rests_on("attribution"), words=said)
+                 rests_on=evidence.rests_on("attribution"), words=changes)
     yield Table("Principles left out, one at a time",
                 ("principle", "policy", "change", "requests", "p (Holm)", "verdict", "state"),
                 [(r["principle"], name_of(r["policy"]) if r["policy"] else "–",

@@ -21,9 +21,10 @@ def render(every: Sequence[Evidence], *, ranked: bool = True) -> str:
     """The whole page. ``every``: oldest first. ``ranked``: with the ranking of all policies, which takes seconds."""
     unranked = [Missing("the policies have not been ranked.", sections.COMMAND)]
     ranking: Iterable[Block] = sections.ranking(every) if ranked else unranked
-    made = {QUALITY: sections.pareto(every), OVER: sections.over_versions(every), "Ranking": ranking,
-            "Principles": sections.principles(every), "Cost": sections.cost(every), "One version": _commands(every)}
-    return page("Report across versions", [Section(title, list(blocks)) for title, blocks in made.items()],
+    blocks_of = {QUALITY: sections.pareto(every), OVER: sections.over_versions(every), "Ranking": ranking,
+                 "Principles": sections.principles(every), "Cost": sections.cost(every),
+                 "One version": _commands(every)}
+    return page("Report across versions", [Section(title, list(blocks)) for title, blocks in blocks_of.items()],
                 summary=[f"Evaluated versions: {len(every)}, oldest first."], answers=list(_answers(every)),
                 footer=f"Based on the records named on this page: {stamp(every)}")
 
@@ -61,8 +62,8 @@ def _better(before: Evidence, newest: Evidence) -> Answer:
         return Answer(question, f"It was measured differently from {before.version}, so the two cannot be compared.",
                       Told("not comparable"), QUALITY)
     moved = {q: between(before, newest, q) for q in KINDS}
-    said = "; ".join(f"{q} {interval(d.estimate)} over {d.estimate.n} prompts, {d.verdict}" for q, d in moved.items())
-    return Answer(question, f"From {before.version}, in wins over the base model: {said}. More: cai compare "
+    moves = "; ".join(f"{q} {interval(d.estimate)} over {d.estimate.n} prompts, {d.verdict}" for q, d in moved.items())
+    return Answer(question, f"From {before.version}, in wins over the base model: {moves}. More: cai compare "
                   f"{before.version} {newest.version}.", Told(moved["harmlessness"].verdict), QUALITY)
 
 

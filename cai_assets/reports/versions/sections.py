@@ -135,8 +135,8 @@ def cost(every: Sequence[Evidence]) -> Iterator[Block]:
 
 
 def _wins(evidence: Evidence, question: str) -> Estimate:
-    asked = next(q for q in QUESTIONS if q == question)
-    return wins(evidence, evidence.policy, asked) if evidence.policy else UNKNOWN
+    wanted = next(q for q in QUESTIONS if q == question)
+    return wins(evidence, evidence.policy, wanted) if evidence.policy else UNKNOWN
 
 
 def _refusal(evidence: Evidence, prompts: str) -> Estimate:

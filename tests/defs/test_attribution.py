@@ -167,7 +167,7 @@ def test_time_left_is_of_the_plan_until_the_finished_ones_say_better() -> None:
 def test_a_changed_setting_is_no_comparison(planted: Path) -> None:
     assert "measured" in table(planted)["state"].to_list()
     changed = cai("attribute", VERSION, "--principle", "warm", "--plan", "-s", "generation.max_tokens=24")
-    assert "which is made with other settings: generation.max_tokens" in " ".join(changed.output.split())
+    assert "it is made with other settings: generation.max_tokens" in " ".join(changed.output.split())
     cai("materialize", VERSION, "-s", "generation.max_tokens=24")
     row = table(planted).filter(principle="warm").to_dicts()[0]
     assert (row["state"], row["delta"]) == ("registered", None)

@@ -1,6 +1,6 @@
 """The policy that a round starts from: the starting model in round 1, the RL policy of the round before afterwards.
 
-It writes the round's first responses, is trained into the round's SL policy, and criticises itself unless a critic of
+It writes the round's first responses, is trained into the round's SL policy, and criticizes itself unless a critic of
 its own is set. Labeller and judge stay the same models over all rounds, so that rounds can be compared.
 """
 

@@ -100,10 +100,10 @@ def reward_model(run: Context) -> RewardTraining:
                                    data=reward_columns(rows.frame), base=starting_policy(run.project, None)), rows)
 
 
-def reward_comparisons(settings: Settings, labelled: pl.DataFrame, responses: pl.DataFrame) -> Mixed:
+def reward_comparisons(settings: Settings, labeled: pl.DataFrame, responses: pl.DataFrame) -> Mixed:
     """``responses``: the round's first, which know its prompts."""
     reward = settings.reward
-    rows = comparisons(labelled, reward.held_out)
+    rows = comparisons(labeled, reward.held_out)
     if reward.human is None:
         return Mixed(rows)
     return mix_human(rows, reward.human, held_out=reward.held_out, evaluation=evaluation_prompts(responses))

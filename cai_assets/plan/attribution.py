@@ -157,7 +157,7 @@ def _seed(project: Project, records: Sequence[Record]) -> int | None:
 
 
 def _older(project: Project, records: Sequence[Record]) -> str:
-    """The first asset that was made from something that has been made anew since."""
+    """The first asset that was made from something that has been materialized again since."""
     for record in records:
         for ref in record.inputs:
             if project.records.latest(ref.asset, ref.partition).digest != ref.digest:

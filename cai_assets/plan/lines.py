@@ -58,7 +58,7 @@ class Line:
 
 
 def version_before(project: Project, version: str) -> str | None:
-    """The newest materialised version of the same constitution, other than this one; for a derived version the one that
+    """The newest materialized version of the same constitution, other than this one; for a derived version the one that
     it comes from."""
     made = [r for r in project.records.every("critiques") if r.partition and r.partition != version]
     if origin := Derivations(project.layout).origin(version):

@@ -9,7 +9,7 @@ from cai_assets.store.records import Records
 
 @dataclass(frozen=True)
 class Rate:
-    """Seconds and completion tokens per unit (a row, or a training), over ``measured`` materialisations.
+    """Seconds and completion tokens per unit (a row, or a training), over ``measured`` materializations.
 
     ``low`` and ``high`` are the smallest and largest seconds per unit seen; None if nothing was measured yet.
     """
@@ -22,7 +22,7 @@ class Rate:
 
 
 def row_rate(records: Records, asset: str) -> Rate:
-    """Cost per generated row of an asset, from every materialisation that generated some."""
+    """Cost per generated row of an asset, from every materialization that generated some."""
     made = [r for r in records.every(asset) if r.generated and r.details.get("engine_seconds")]
     if not made:
         return Rate()
@@ -33,7 +33,7 @@ def row_rate(records: Records, asset: str) -> Rate:
 
 
 def training_rate(records: Records, asset: str) -> Rate:
-    """Cost of one training of an asset, from every materialisation that trained."""
+    """Cost of one training of an asset, from every materialization that trained."""
     seconds = [r.details["engine_seconds"] for r in records.every(asset) if r.details.get("reused_checkpoint") is False]
     if not seconds:
         return Rate()

@@ -14,7 +14,7 @@ cases, W the sum of weights: edit or remove one, t = w/W; add one, t = w'/(W + w
 share - its old share|. Rounds draw independently and a touched step touches all that follow it in its chain, so step
 k of a chain is touched with probability 1 - (1 - t)^k, and a chain of R rounds with 1 - (1 - t)^R. A revision request
 stands in no critique prompt: the critique of round k is touched with 1 - (1 - t)^(k-1) (1 - c), c being t without
-those draws whose revision request alone changed. An evaluation request touches only judgements of policies, t of
+those draws whose revision request alone changed. An evaluation request touches only judgments of policies, t of
 them: one draw for each evaluation prompt.
 """
 

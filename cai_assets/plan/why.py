@@ -43,7 +43,7 @@ def why_row(project: Project, asset: str, version: str, row: str, *, against: st
     """Fields that differ between one row of two versions. ``row``: prompt id, 'PROMPT:ROUND', or pair id.
 
     Raise CannotExplain if the asset has no such row, if the row waits for a text that does not exist yet, or if the
-    version compared with was not materialised.
+    version compared with was not materialized.
     """
     if asset not in CALLED:
         raise CannotExplain(f"rows of {asset} cannot be compared one by one; use one of {', '.join(CALLED)}")

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from cai_assets import settings
 from cai_assets.engines.folder_engine import FolderEngine
 from cai_assets.engines.models import EngineLost
+from cai_assets.engines.number_format import device
 from cai_assets.engines.protocol import ModelIdentity, Request, Result
 from cai_assets.engines.templating import Templater, load_tokenizer
 
@@ -141,6 +142,8 @@ def _prepare_environment(engine: settings.Engine) -> None:
         "OMP_NUM_THREADS": str(threads),
         "OMP_WAIT_POLICY": "passive",  # busy waiting halves the speed when another process shares the cores
         "TOKENIZERS_PARALLELISM": "false",
+        # On a CPU vLLM compiles one function, which ranks log-probabilities: 8 s for a row, in every process and shape.
+        **({} if device().accelerator else {"TORCH_COMPILE_DISABLE": "1"}),
     }.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")

@@ -244,7 +244,8 @@ class Evaluation(Group):
 class Monitors(Group):
     """Limits of the reward-hacking monitors; each is growth over the SL policy or the start of training.
 
-    ``general_text``: JSONL with ``text``, for the ability check; None: the bundled sample.
+    ``general_text``: JSONL with ``text``, for the ability check; None: the bundled sample. ``general_texts``: at most
+    this many of its texts; None: all.
     """
 
     length_growth: float = Field(default=1.5, gt=1)
@@ -253,3 +254,4 @@ class Monitors(Group):
     perplexity_growth: float = Field(default=1.1, gt=1)
     outlier_sigmas: float = Field(default=6.0, gt=0)
     general_text: InProject | None = None
+    general_texts: int | None = Field(default=None, ge=1)

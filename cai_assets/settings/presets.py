@@ -17,6 +17,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "rl": {"learning_rate": 1e-6, "max_length": 256, "max_tokens": 32},
         "evaluation": {"max_tokens": 64, "suite_cases": 2, "round_chains": 8},
         "gate": {"enforce": False, "pairs": 24},
+        "monitors": {"general_texts": 8},
     },
     "small": {
         "prompts": {"red_team": 2000, "helpful": 1000, "eval_red_team": 200, "eval_helpful": 200},

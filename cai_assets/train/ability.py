@@ -33,7 +33,7 @@ def fluency(job: Job, model: Any, tokenizer: Any) -> Fluency | None:
     """The model's perplexity on the job's general text; None if the job has none."""
     if job.general_text is None:
         return None
-    texts = read_texts(job.general_text)
+    texts = read_texts(job.general_text)[: job.general_texts]
     return perplexity(model, tokenizer, texts, int(job.settings["max_length"]))
 
 

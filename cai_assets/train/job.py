@@ -34,7 +34,8 @@ class Job(BaseModel):
     """One training run. All paths are absolute. ``settings`` is the dump of the stage's settings group.
 
     ``reward_model`` or ``labeller`` gives the reward of reinforcement learning; ``supervised_data`` (columns of
-    ``supervised``) is there when ``alpha`` is set. ``general_text``: JSONL with ``text``, for the ability check.
+    ``supervised``) is there when ``alpha`` is set. ``general_text``: JSONL with ``text``, for the ability check,
+    of which at most ``general_texts`` are read.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,6 +52,7 @@ class Job(BaseModel):
     labeller: Path | None = None
     supervised_data: Path | None = None
     general_text: Path | None = None
+    general_texts: int | None = None
 
     @property
     def final(self) -> Path:

@@ -99,3 +99,15 @@ def test_the_bundled_text_is_there() -> None:
     texts = read_texts(BUNDLED)
     assert len(texts) == len(set(texts)) >= 30
     assert sum(len(t.split()) for t in texts) > 3000
+
+
+@pytest.mark.parametrize(("limit", "texts"), [(None, 3), (2, 2), (9, 3)])
+def test_at_most_so_many_texts_are_read_as_the_setting_says(
+    limit: int | None, texts: int, base: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "general.jsonl").write_text((json.dumps({"text": " ".join(WORDS[:6])}) + "\n") * 3)
+    job = make_job(tmp_path, "supervised", base, supervised_data(4)).model_copy(
+        update={"general_text": tmp_path / "general.jsonl", "general_texts": limit})
+    measured = fluency(job, load_causal(base), tiny_tokenizer())
+    assert measured is not None
+    assert measured.texts == texts

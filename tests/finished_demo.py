@@ -18,7 +18,7 @@ from cai_assets.assets import partition_of
 from cai_assets.store.layout import Layout
 from cai_assets.store.records import Record, Records
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[1]
 SMALLER = {
     "CAI_PROMPTS__RED_TEAM": "8", "CAI_PROMPTS__HELPFUL": "4", "CAI_PROMPTS__EVAL_RED_TEAM": "3",
     "CAI_PROMPTS__EVAL_HELPFUL": "3", "CAI_GENERATION__MAX_TOKENS": "40", "CAI_EVALUATION__MAX_TOKENS": "32",

@@ -11,7 +11,11 @@ import pytest
 from finished_demo import Demo
 from model_fixtures import prepared_model
 
-from cai_assets.assets import ORDER
+from cai_assets.assets import GRAPH, ORDER
+from cai_assets.engines.number_format import number_format
+from cai_assets.store.layout import Layout
+from cai_assets.store.row_store import RowStore, read_shard
+from cai_assets.store.upkeep import steps
 
 pytestmark = pytest.mark.model
 EDITED = ("constitution", "starting_responses", "critiques", "revisions")
@@ -103,3 +107,16 @@ def test_an_edited_principle_generates_on_the_real_model_what_the_plan_said(demo
         assert plan[asset]["causes"] == {f"principle {drawn} (edited)": plan[asset]["generate_max"]}
         assert record.reused + record.generated == 16
         assert record.reused >= 16 - plan[asset]["generate_max"]
+
+
+def test_rows_and_checkpoints_hold_the_number_format_of_this_machine_and_a_plan_names_another(demo: Demo) -> None:
+    dtype, layout = number_format().dtype, Layout(demo.data)
+    payloads = [json.loads(text) for step in steps(layout) for shard in RowStore(layout).shards(step)
+                for text in read_shard(shard, ["payload"])["payload"]]
+    assert {payload["model"]["dtype"] for payload in payloads} == {dtype}
+    for asset in (a.name for a in GRAPH if a.kind == "training"):
+        assert json.loads((demo.folder(asset) / "record.json").read_text())["settings"]["dtype"] == dtype
+    other = "float32" if dtype == "bfloat16" else "bfloat16"
+    plan = " ".join(demo.run("plan", "harmlessness", "-s", f"engine.dtype={other}").split())
+    assert f"engine.dtype: {dtype} -> {other}" in plan
+    assert f"To reuse what is there, set engine.dtype={dtype}" in plan

@@ -80,7 +80,7 @@ class ShotChange:
     @property
     def texts(self) -> tuple[TextChange, ...]:
         """Texts that differ, by the number of their example (after, or before if it was removed)."""
-        return tuple(t for op, i, i2, j, j2 in _opcodes(self.before, self.after) if op != "equal"
+        return tuple(t for op, i, i2, j, j2 in opcodes(self.before, self.after) if op != "equal"
                      for n, (old, new) in enumerate(zip_longest(self.before[i:i2], self.after[j:j2]), 1)
                      for t in _shot_texts(old, new, (i if new is None else j) + n))
 
@@ -145,7 +145,7 @@ def word_ops(before: str, after: str) -> tuple[Word, ...]:
     if len(old) * len(new) > MAX_PAIRS:
         return (Word("delete", "".join(old)), Word("insert", "".join(new)))
     ops: list[Word] = []
-    for op, i, i2, j, j2 in _opcodes(old, new):
+    for op, i, i2, j, j2 in opcodes(old, new):
         if op == "equal":
             ops.append(Word("equal", "".join(old[i:i2])))
             continue
@@ -154,7 +154,8 @@ def word_ops(before: str, after: str) -> tuple[Word, ...]:
     return tuple(ops)
 
 
-def _opcodes(old: Sequence[str | Shot], new: Sequence[str | Shot]) -> Sequence[tuple[str, int, int, int, int]]:
+def opcodes(old: Sequence[str | Shot], new: Sequence[str | Shot]) -> Sequence[tuple[str, int, int, int, int]]:
+    """The edit script between two sequences, as ``difflib`` writes it: the one behind every word diff that is shown."""
     return difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
 
 

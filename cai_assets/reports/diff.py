@@ -5,11 +5,11 @@ Guarantees: the markdown stays within its limit, its code block always closes, a
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from textwrap import wrap
 
+from cai_assets.constitution.diff import opcodes
 from cai_assets.reports.escape import fenced, shorten, visible
 from cai_assets.reports.text.tables import SHOWN, table
 
@@ -56,7 +56,7 @@ def _tokens(text: str) -> list[str]:
 
 
 def _lines(old: list[str], new: list[str]) -> Iterator[str]:
-    for op, i1, i2, j1, j2 in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+    for op, i1, i2, j1, j2 in opcodes(old, new):
         if op == "equal":
             yield from _prefixed("  ", _context(old[i1:i2], first=i1 == j1 == 0, last=(i2, j2) == (len(old), len(new))))
         else:

@@ -7,13 +7,13 @@ engine, and characters that cannot be seen are written out.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from cai_assets.constitution.diff import opcodes
 from cai_assets.evals.statistics import FEW, NOT_SEEN
 from cai_assets.reports.escape import visible
 
@@ -94,7 +94,7 @@ class Diff:
         old, new = (_TOKENS.findall(visible(t))[:MAX_WORDS] for t in (self.before, self.after))
         out: list[str] = []
         into: list[str] = []
-        spans = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+        spans = opcodes(old, new)
         for place, (op, i1, i2, j1, j2) in enumerate(spans):
             same = op == "equal"
             if same and 0 < place < len(spans) - 1 and len("".join(old[i1:i2]).split()) <= SMALL:

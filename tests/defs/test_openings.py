@@ -14,6 +14,7 @@ from tiny_models import tiny_model
 
 from cai_assets.defs import launch
 from cai_assets.defs.execute import materialize
+from cai_assets.engines import memory
 from cai_assets.engines.pool import EnginePool
 from cai_assets.engines.protocol import Engine, ModelIdentity, Request, Result
 from cai_assets.engines.scripted import Scripted
@@ -27,6 +28,7 @@ class Loading:
 
     log: list[str] = []  # noqa: RUF012
     running = False
+    path = Path("no folder")
 
     def __init__(self, engine: Engine, pool: EnginePool) -> None:
         self.engine, self.pool, self.loaded = engine, pool, False
@@ -48,8 +50,9 @@ class Loading:
 
 @pytest.fixture
 def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> History:
-    """The whole graph has run once."""
+    """The whole graph has run once, and memory holds one model at a time."""
     monkeypatch.setattr(launch, "_run", copy_instead_of_training)
+    monkeypatch.setattr(memory, "available", lambda: 0)
     made = History(tmp_path, tiny_model(tmp_path / "tiny"))
     assert made.run(tmp_path / "data")[0]
     for name in ("open", "open_checkpoint"):

@@ -46,7 +46,8 @@ class Evidence:
     def stamp(self) -> str:
         """A digest of the records and limits."""
         ids = sorted(f"{r.ref.id} {r.digest}" for r in self.side.records.values())
-        return tagged_hash("report", [FORMAT, self.side.name, ids, self.limits.model_dump(mode="json"), self.price])
+        limits = self.limits.model_dump(mode="json", exclude={"general_texts"})  # not a limit
+        return tagged_hash("report", [FORMAT, self.side.name, ids, limits, self.price])
 
     def record(self, asset: str) -> Record | None:
         return self.side.records.get(asset)

@@ -30,7 +30,7 @@ from cai_assets.engines.models import prepare
 from cai_assets.engines.number_format import number_format
 from cai_assets.engines.protocol import Call, Sampling
 from cai_assets.engines.templating import Templater, load_tokenizer
-from cai_assets.engines.vllm_engine import VllmEngine
+from cai_assets.engines.vllm_engine import CPU_BATCHED_TOKENS, VllmEngine
 from cai_assets.pipeline.project import Project
 from cai_assets.store.row_store import read_shard
 from cai_assets.versions.snapshots import VERSIONS
@@ -138,7 +138,7 @@ def bare_vllm(project: Project) -> tuple[int, float]:
               for i, (s, call) in enumerate(zip(sampling, calls, strict=True))]
     llm = LLM(str(model.path), dtype=number_format(settings.engine.dtype).dtype, enforce_eager=True,
               max_model_len=settings.engine.max_model_len, enable_chunked_prefill=False,
-              max_num_batched_tokens=8192, generation_config="vllm")
+              max_num_batched_tokens=CPU_BATCHED_TOKENS, generation_config="vllm")
     begin = time.monotonic()
     answers = llm.generate(prompts, wanted, use_tqdm=False)
     return sum(len(a.outputs[0].token_ids) for a in answers), time.monotonic() - begin

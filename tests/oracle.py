@@ -28,8 +28,8 @@ class Oracle:
             if self.fails(request):
                 yield Result(row_key=request.row_key, error="failed on purpose")
             elif request.call.answers:
-                lean = request.seed / 2**28
-                yield Result(row_key=request.row_key, finish="score", logprobs=(-lean, lean - 1), prompt_tokens=5)
+                lean = request.seed / 2**28  # 0 to 8
+                yield Result(row_key=request.row_key, finish="score", logprobs=(-lean, lean - 8), prompt_tokens=5)
             else:
                 yield Result(row_key=request.row_key, text=self.text(request), finish="stop", prompt_tokens=5,
                              completion_tokens=3)

@@ -35,6 +35,9 @@ def stats() -> None:
         ages = [f"{t:%Y-%m-%d %H:%M}" if t else "" for t in (s.oldest, s.newest)]
         table.add_row(s.step, str(s.rows), str(s.shards), f"{s.bytes / 1e6:.1f}", *ages)
     out.print(table)
+    for s in (s for s in steps if s.unanswered):
+        out.print(f"{s.step}: {s.unanswered} rows {upkeep.NO_ANSWER} and are never used; [b]cai store verify[/b] names "
+                  "them and says what to do")
     advised = [s.step for s in steps if s.compaction_advised]
     if advised:
         out.print(f"Compaction advised for {', '.join(advised)} ({upkeep.SMALL_SHARDS} small shards or more): "

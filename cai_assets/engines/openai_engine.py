@@ -100,7 +100,7 @@ class OpenAIEngine:
         while True:
             try:
                 text = await self._post(clients[(turn + attempt) % len(clients)], path, body)
-                result = read_reply(request, text, self.model.source, tokens)
+                result = read_reply(request, text, (self.model.source, *self.model.served_as), tokens)
             except Unusable as e:
                 if attempt >= self.settings.retries or self._retries_left < 1:
                     return self._failed(request, e, attempt + 1)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from pydantic import BaseModel, Field, ValidationError
 
 from cai_assets.engines.protocol import Request, Result
 from cai_assets.errors import CaiError
+from cai_assets.store.answers import ROUNDING, STAND_IN, no_answer
 
 EXCERPT = 200
 
@@ -57,8 +58,9 @@ class _Reply(BaseModel):
     usage: _Usage | None = None
 
 
-def read_reply(request: Request, body: str, model: str, names: Sequence[str]) -> Result:
-    """The result in a reply's body. ``names``: for each answer the name that its first token may have in the reply.
+def read_reply(request: Request, body: str, served: Collection[str], names: Sequence[str]) -> Result:
+    """The result in a reply's body. ``served``: the names by which the model asked may answer; ``names``: for each
+    answer the name that its first token may have in the reply.
 
     Raise Unusable (a retry may succeed) or ValueError (the row cannot be served).
     """
@@ -67,8 +69,9 @@ def read_reply(request: Request, body: str, model: str, names: Sequence[str]) ->
     except ValidationError as e:
         where = "; ".join(f"{'.'.join(map(str, x['loc'])) or 'body'}: {x['msg']}" for x in e.errors()[:3])
         raise Unusable(f"malformed reply ({where}): {body[:EXCERPT]!r}") from None
-    if reply.model != model and not reply.model.startswith(f"{model}-"):
-        raise Unusable(f"the server answered as model {reply.model[:EXCERPT]!r}, asked was {model!r}")
+    if reply.model not in served:
+        raise Unusable(f"the server answered as model {reply.model[:EXCERPT]!r}, asked was {next(iter(served))!r}; if "
+                       "that is the same model, name it in its setting served_as")
     choice, usage = reply.choices[0], reply.usage or _Usage()
     counts = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
     if request.call.sampling is None:
@@ -94,8 +97,13 @@ def _answer_logprobs(logprobs: _Logprobs | None, names: Sequence[str], answers: 
         raise Unusable("the reply has no logprobs; the server must support them to score answers")
     out = []
     for name, answer in zip(names, answers, strict=True):
-        mass = sum(math.exp(p) for token, p in listed if token.strip() in (name, answer.strip()))
+        own = [p for token, p in listed if token.strip() in (name, answer.strip()) and not p < STAND_IN]
+        if why := no_answer(own):
+            raise Unusable(f"the server scored answer {answer!r} wrongly: {why}")
+        mass = math.fsum(map(math.exp, own))
         if mass <= 0:
             raise ValueError(f"answer {answer!r} is not among the {len(listed)} likeliest tokens: the row is ungraded")
         out.append(math.log(mass))
+    if (total := math.fsum(map(math.exp, out))) > 1 + ROUNDING:
+        raise Unusable(f"the server scored the answers wrongly: their probabilities add up to {total:g}")
     return tuple(out)

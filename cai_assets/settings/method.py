@@ -24,7 +24,8 @@ class Model(Group):
     """One model. ``source``: 'smollm2-135m-instruct' (bundled by a package), a local folder, or a Hub id.
 
     With ``base_urls`` the model is served elsewhere, by OpenAI-compatible servers, under the name ``source``;
-    ``tokenizer`` then names a local tokenizer, so that prompts are sent as token ids.
+    ``tokenizer`` then names a local tokenizer, so that prompts are sent as token ids. ``served_as``: other names by
+    which a server may answer as this model, such as the dated name behind an alias.
     """
 
     source: str = BUILTIN_MODEL
@@ -33,6 +34,7 @@ class Model(Group):
     base_urls: tuple[str, ...] = ()
     tokenizer: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
+    served_as: tuple[str, ...] = ()
 
 
 class Models(Group):

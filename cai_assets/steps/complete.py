@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 from cai_assets.engines.keys import Payloads, request_for
 from cai_assets.engines.protocol import Call, Engine, Result
 from cai_assets.steps.progress import Progress
+from cai_assets.store.answers import no_answer
 from cai_assets.store.keys import payload_key
 from cai_assets.store.row_store import RowStore, StoredRow, Writer
 
@@ -107,8 +108,8 @@ _FAILED = Row("", "failed", None)
 
 
 def _keep(result: Result, payload: str, writer: Writer) -> Row:
-    if result.error is not None:
-        return Row(result.row_key, "failed", None, error=result.error)
+    if error := result.error or no_answer(result.logprobs):
+        return Row(result.row_key, "failed", None, error=error)
     writer.add(StoredRow(result.row_key, payload, result.text, result.finish,
                          list(result.logprobs), result.prompt_tokens, result.completion_tokens))
     return Row(result.row_key, "generated", result.text, result.finish, result.logprobs,

@@ -20,6 +20,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from cai_assets.errors import CaiError
+from cai_assets.store.answers import unanswered
 from cai_assets.store.files import if_unlocked, sync_file, sync_folder
 from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import open_parquet
@@ -80,13 +81,15 @@ def _groups(shards: Sequence[Path], target: int) -> list[list[Path]]:
 
 
 def _merge(shards: Sequence[Path]) -> int:
-    """Publish the rows of ``shards``, each key once, as one shard; return how many rows were dropped."""
+    """Publish the rows of ``shards``, each key's answer once, as one shard; return how many rows were dropped."""
     seen: set[str] = set()
     dropped = 0
 
     def first(rows: pl.DataFrame) -> pl.DataFrame:
         nonlocal dropped
-        new = [key not in seen and not seen.add(key) for key in rows["row_key"]]  # type: ignore[func-returns-value]
+        none = unanswered(rows)  # must not stand for the answer that follows it
+        new = [key in none or (key not in seen and not seen.add(key))  # type: ignore[func-returns-value]
+               for key in rows["row_key"]]
         dropped += len(new) - sum(new)
         return rows.filter(pl.Series(new, dtype=pl.Boolean))
 

@@ -1,4 +1,7 @@
-"""Garbage collection: never what a record names, nor recent data, because an unfinished run has no records yet."""
+"""Garbage collection: never what a record names, nor recent data, because an unfinished run has no records yet.
+
+A row that holds no answer goes once its key has one.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,13 @@ from typing import Literal, NamedTuple
 
 import polars as pl
 
+from cai_assets.store.answers import unanswered
 from cai_assets.store.compaction import alone, finish_removal, remove, rewrite
 from cai_assets.store.files import if_unlocked
 from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import open_parquet, read_parquet
 from cai_assets.store.records import Record, Records
-from cai_assets.store.row_store import list_shards, read_shard
+from cai_assets.store.row_store import RowStore, list_shards, read_shard
 from cai_assets.store.upkeep import DAY, steps, unfinished
 
 
@@ -91,13 +95,19 @@ def _dead_rows(layout: Layout, every: Sequence[Record], before: float, apply: bo
         folder = layout.folder("rows", step)
         with alone(folder):
             for shard in finish_removal(folder) if apply else list_shards(folder):
-                rows = read_shard(shard, ["row_key", "created"])
-                dead = rows.filter(~spared).join(named, on="row_key", how="anti")
+                rows = read_shard(shard, ["row_key", "created", "logprobs"])
+                kept = named.filter(~pl.col("row_key").is_in(_answered_since(layout, step, rows)))
+                dead = rows.filter(~spared).join(kept, on="row_key", how="anti")
                 if dead.height:
                     share = shard.stat().st_size * dead.height // rows.height
                     yield Garbage("rows", shard, share, dead.height)
                     if apply:
                         _drop(shard, dead, whole=dead.height == rows.height)
+
+
+def _answered_since(layout: Layout, step: str, rows: pl.DataFrame) -> list[str]:
+    """Keys of rows that hold no answer, and for which another row does."""
+    return list(RowStore(layout).lookup(step, unanswered(rows), payload=False))
 
 
 def _drop(shard: Path, dead: pl.DataFrame, *, whole: bool) -> None:

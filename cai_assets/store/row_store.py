@@ -2,8 +2,9 @@
 
 Append-only Parquet shards, one folder per step, each written to a temporary name, synced and renamed. So a
 reader never sees half a shard, writers need no lock, and a crash loses at most the shard being filled.
-Failures are never stored. If two writers stored the same key, the earliest shard wins. Pages carry
-checksums: a flipped bit is an error that names the file, never a silently different text.
+Failures are never stored, and a row that holds no answer (``answers.py``) is never served: it is asked again. If two
+writers stored the same key, the earliest answer wins. Pages carry checksums: a flipped bit is an error that names the
+file, never a silently different text.
 
 A look-up streams the key column and then reads the row groups that hold hits: its memory grows with the keys
 requested and found, not with the store. Compaction may replace shards meanwhile; a reader then starts over.
@@ -21,6 +22,7 @@ from typing import NamedTuple, TypeVar
 import polars as pl
 import pyarrow as pa
 
+from cai_assets.store.answers import unanswered
 from cai_assets.store.files import write_atomic
 from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import FileGone, StoreCorrupt, as_frame, parquet_bytes, read_table
@@ -68,7 +70,7 @@ class RowStore:
 
     def keys(self, step: str) -> pl.DataFrame:
         """Columns ``row_key`` and ``shard`` (index into ``shards``), each key once: its earliest place."""
-        return self._read(step, lambda shards: _places(shards, None)).select("row_key", "shard")
+        return self._read(step, lambda shards: _first(_places(shards, None))).select("row_key", "shard")
 
     def known(self, step: str, keys: Iterable[str]) -> set[str]:
         """Those of ``keys`` that are stored. Reads no column but the key."""
@@ -76,10 +78,11 @@ class RowStore:
         return set(self._read(step, lambda shards: _places(shards, wanted))["row_key"])
 
     def lookup(self, step: str, keys: Iterable[str], *, payload: bool = True) -> dict[str, StoredRow]:
-        """The stored rows among ``keys``. Without ``payload`` that field is empty, which saves most of the reading."""
-        wanted = _wanted(keys)
+        """The stored answers among ``keys``. Without ``payload`` that field is empty: it is most of the reading."""
+        if (wanted := _wanted(keys)).is_empty():
+            return {}
         columns = [c for c in StoredRow._fields if payload or c != "payload"]
-        return self._read(step, lambda shards: _fetch(shards, _places(shards, wanted), columns))
+        return self._read(step, lambda shards: _answers(shards, _places(shards, wanted), columns))
 
     def tokens(self, step: str, keys: pl.DataFrame) -> pl.DataFrame:
         """Those of ``keys`` (a frame with ``row_key``) that are stored, with their ``completion_tokens``.
@@ -161,14 +164,18 @@ def _gathered(shards: Sequence[Path], columns: list[str]) -> Iterator[dict[int, 
 
 
 def _places(shards: Sequence[Path], wanted: pl.DataFrame | None) -> pl.DataFrame:
-    """The earliest place (as PLACE) of every key, or of each wanted one. One semi-join for KEYS_AT_ONCE keys."""
+    """Every place (as PLACE) of all keys, or of the wanted, earliest first. One semi-join for KEYS_AT_ONCE keys."""
     frames = [pl.DataFrame(schema=PLACE)]
     for tables in _gathered(shards, ["row_key"]):
         places = pl.DataFrame({"shard": list(tables), "rows": [t.num_rows for t in tables.values()]}).select(
             pl.col("shard").cast(pl.Int32), position=pl.int_ranges("rows", dtype=pl.UInt32)).explode("position")
         part = as_frame(pa.concat_tables(tables.values())).hstack(places)
         frames.append(part if wanted is None else part.join(wanted, on="row_key", how="semi", maintain_order="left"))
-    return pl.concat(frames).unique("row_key", keep="first", maintain_order=True)
+    return pl.concat(frames)
+
+
+def _first(places: pl.DataFrame) -> pl.DataFrame:
+    return places.unique("row_key", keep="first", maintain_order=True)
 
 
 def _tokens(shards: Sequence[Path], wanted: pl.DataFrame) -> pl.DataFrame:
@@ -179,13 +186,19 @@ def _tokens(shards: Sequence[Path], wanted: pl.DataFrame) -> pl.DataFrame:
     return pl.concat(frames)
 
 
-def _fetch(shards: Sequence[Path], places: pl.DataFrame, columns: list[str]) -> dict[str, StoredRow]:
+def _answers(shards: Sequence[Path], places: pl.DataFrame, columns: list[str]) -> dict[str, StoredRow]:
+    """The earliest answer at each key. Later places are read only of keys whose earlier rows hold none."""
     stored: dict[str, StoredRow] = {}
-    for (number,), part in places.group_by("shard", maintain_order=True):
-        rows = read_shard(shards[int(str(number))], columns, part["position"])
-        if "payload" not in columns:
-            rows = rows.with_columns(payload=pl.lit(""))
-        stored.update((r[0], StoredRow(*r)) for r in rows.select(StoredRow._fields).iter_rows())
+    while places.height:
+        earliest, bad = _first(places), set[str]()
+        for (number,), part in earliest.group_by("shard", maintain_order=True):
+            rows = read_shard(shards[int(str(number))], columns, part["position"])
+            if "payload" not in columns:
+                rows = rows.with_columns(payload=pl.lit(""))
+            bad |= unanswered(rows).keys()
+            stored.update((r[0], StoredRow(*r)) for r in rows.select(StoredRow._fields).iter_rows() if r[0] not in bad)
+        places = places.filter(pl.col("row_key").is_in(bad)).join(earliest, on=places.columns, how="anti",
+                                                                  maintain_order="left")
     return stored
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from cai_assets.store.answers import unanswered
 from cai_assets.store.files import TEMPORARY
 from cai_assets.store.keys import payload_key
 from cai_assets.store.layout import Layout
@@ -22,10 +23,13 @@ SMALL_ROWS = 10_000
 # docs/experiments.md), and a run looks up ten times or so; below that, compaction costs more than it saves.
 SMALL_SHARDS = 2000
 CREATED = list(SCHEMA).index("created")
+NO_ANSWER = "hold no answer"
+ASK = "materialize what needs them, which asks again, then remove them with 'cai store gc --apply' a day later"
 
 
 class StepStats(NamedTuple):
-    """``bytes`` on disk; ``small``: shards under SMALL_ROWS; ``oldest``, ``newest``: when rows were made, if any."""
+    """``bytes`` on disk; ``small``: shards under SMALL_ROWS; ``oldest``, ``newest``: when rows were made, if any;
+    ``unanswered``: rows that hold no answer (``answers.py``)."""
 
     step: str
     rows: int
@@ -34,6 +38,7 @@ class StepStats(NamedTuple):
     bytes: int
     oldest: datetime | None
     newest: datetime | None
+    unanswered: int = 0
 
     @property
     def compaction_advised(self) -> bool:
@@ -47,7 +52,7 @@ def steps(layout: Layout) -> list[str]:
 
 
 def stats(layout: Layout) -> list[StepStats]:
-    """Counts of each step, read from the shards' footers alone. Raise StoreCorrupt for one that cannot be read."""
+    """Counts of each step, from the shards' footers and log-probabilities. Raise StoreCorrupt if one cannot be read."""
     return [_step_stats(step, list_shards(layout.folder("rows", step))) for step in steps(layout)]
 
 
@@ -59,11 +64,13 @@ def _step_stats(step: str, shards: Sequence[Path]) -> StepStats:
             columns = [file.metadata.row_group(i).column(CREATED).statistics for i in range(file.num_row_groups)]
             times += [t for m in columns for t in (m.min, m.max)]
     return StepStats(step, sum(rows), len(shards), sum(n < SMALL_ROWS for n in rows),
-                     sum(p.stat().st_size for p in shards), min(times, default=None), max(times, default=None))
+                     sum(p.stat().st_size for p in shards), min(times, default=None), max(times, default=None),
+                     sum(len(unanswered(read_shard(p, ["row_key", "logprobs"]))) for p in shards))
 
 
 def verify(layout: Layout) -> list[str]:
-    """Read every row back; return what is wrong, with the file: damage, a key that is not its payload's, torn files.
+    """Read every row back; return what is wrong, with the file: damage, a key that is not its payload's, a row without
+    an answer, torn files.
 
     Changes nothing. Memory: one shard.
     """
@@ -71,7 +78,8 @@ def verify(layout: Layout) -> list[str]:
     for step in steps(layout):
         for shard in list_shards(layout.folder("rows", step)):
             try:
-                problems += _wrong_keys(shard, read_shard(shard, list(SCHEMA)))
+                rows = read_shard(shard, list(SCHEMA))
+                problems += [*_wrong_keys(shard, rows), *_no_answers(shard, rows)]
             except FileGone:
                 continue  # compacted meanwhile
             except StoreCorrupt as e:
@@ -85,6 +93,13 @@ def _wrong_keys(shard: Path, rows: pl.DataFrame) -> list[str]:
     if not wrong:
         return []
     return [f"{shard}: {len(wrong)} of {rows.height} rows have a key that is not their payload's, first {wrong[0]}"]
+
+
+def _no_answers(shard: Path, rows: pl.DataFrame) -> list[str]:
+    if not (none := unanswered(rows)):
+        return []
+    key, why = next(iter(none.items()))
+    return [f"{shard}: {len(none)} of {rows.height} rows {NO_ANSWER}, first {key}: {why}. They are never used: {ASK}"]
 
 
 def unfinished(layout: Layout, age: float) -> list[Path]:

@@ -49,6 +49,8 @@ def spoiled(mode: Mode, reply: Body) -> bytes:
         choice["finish_reason"] = None
     elif mode == "other_model":
         reply["model"] = "impostor"
+    elif mode.startswith("scores") and "logprobs" in choice:
+        return json.dumps(reply).replace("-0.5", mode.removeprefix("scores ")).encode()
     elif mode == "no_logprobs":
         choice.pop("logprobs", None)
     elif mode in ("length", "content_filter"):

@@ -27,8 +27,10 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
-def make(*urls: str, retries: int = 3, timeout: float = QUIET, tokenizer: Path | None = None) -> OpenAIEngine:
-    model = Model(source=MODEL, backend="openai", base_urls=urls, tokenizer=str(tokenizer) if tokenizer else None)
+def make(*urls: str, retries: int = 3, timeout: float = QUIET, tokenizer: Path | None = None,
+         served_as: tuple[str, ...] = ()) -> OpenAIEngine:
+    model = Model(source=MODEL, backend="openai", base_urls=urls, tokenizer=str(tokenizer) if tokenizer else None,
+                  served_as=served_as)
     settings = EngineSettings(retries=retries, request_timeout=timeout, concurrency=8)
     return OpenAIEngine(model, settings, first_delay=0.001)
 
@@ -81,10 +83,10 @@ def test_a_slow_server_meets_the_deadline(mode: str) -> None:
 def test_every_cut_of_a_reply_is_an_error() -> None:
     request = ask(1)
     whole = '{"model":"fake","choices":[{"finish_reason":"stop","message":{"content":"hi"}}]}'
-    assert read_reply(request, whole, MODEL, []).text == "hi"
+    assert read_reply(request, whole, {MODEL}, []).text == "hi"
     for end in range(len(whole)):
         with pytest.raises(Unusable):
-            read_reply(request, whole[:end], MODEL, [])
+            read_reply(request, whole[:end], {MODEL}, [])
 
 
 def test_a_row_that_is_refused_is_not_retried() -> None:
@@ -139,6 +141,30 @@ def test_scores_are_read_from_the_logprobs(style: str) -> None:
         result = only(make(server.url), ask(1, answers=("A", "B"), style=style))
     assert result.logprobs == pytest.approx((-0.5, -1.5))
     assert result.finish == "score"
+
+
+@pytest.mark.parametrize("score", ["NaN", "Infinity", "5.0", "1e4", "-0.01", "-0.1", "null", '"high"'])
+def test_scores_that_no_model_can_have_given_are_asked_again(score: str) -> None:
+    with serving(lambda _, n: f"scores {score}" if n < 2 else "ok") as server:
+        assert only(make(server.url), ask(1, answers=("A", "B"))).logprobs == pytest.approx((-0.5, -1.5))
+        assert server.calls == 3
+    with serving(lambda *_: f"scores {score}") as server:
+        assert only(make(server.url, retries=1), ask(1, answers=("A", "B"))).error is not None
+
+
+@pytest.mark.parametrize("score", ["-9999.0", "-Infinity"])
+def test_an_answer_that_was_not_measured_is_ungraded(score: str) -> None:
+    with serving(lambda *_: f"scores {score}") as server:
+        assert "ungraded" in (only(make(server.url), ask(1, answers=("A", "B"))).error or "")
+        assert server.calls == 1
+
+
+def test_a_model_answers_by_its_own_name_or_by_one_that_was_declared() -> None:
+    with serving(lambda *_: "other_model") as server:
+        said = only(make(server.url, retries=0), ask(1)).error or ""
+        assert "answered as model 'impostor', asked was 'fake'" in said
+        assert "served_as" in said
+        assert only(make(server.url, served_as=("impostor",)), ask(1)).text == "echo hello"
 
 
 def test_a_missing_answer_is_ungraded() -> None:

@@ -81,7 +81,7 @@ def test_one_that_picks_the_first_place_is_inconsistent_and_fails(tmp_path: Path
 def test_a_mild_place_bias_leaves_the_accuracy_and_shows_in_each_order(tmp_path: Path) -> None:
     def leaning(call: Call, request: Request) -> tuple[float, ...]:
         a, b = right_in(0.8, sure=0.6)(call, request)
-        return a + 1.0, b
+        return a, b - 1.0
 
     result = measured(tmp_path, leaning)
     assert result.accuracy_debiased.low < 0.8 < result.accuracy_debiased.high  # type: ignore[operator]

@@ -25,7 +25,7 @@ def shards(layout: Layout) -> Iterator[Problem]:
     for problem in upkeep.verify(layout):
         path = _path_in(problem)
         named.add(path)
-        yield Problem("rows", path, problem, todo)
+        yield Problem("rows", path, problem, upkeep.ASK if upkeep.NO_ANSWER in problem else todo)
     for shard in (s for step in upkeep.steps(layout) for s in RowStore(layout).shards(step)):
         if str(shard) not in named and other_bytes(shard, read_shard(shard, list(SCHEMA))):
             yield Problem("rows", str(shard), "holds its rows, but bytes around them were changed", todo)

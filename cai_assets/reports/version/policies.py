@@ -106,5 +106,6 @@ def basis(evidence: Evidence) -> str:
     """Equal for evaluations that can be compared: the same base responses, judge and form of question."""
     base = None if evidence.rows is None else evidence.rows.filter(policy=BASE)
     rows = [] if base is None else sorted(base.select("prompt_id", "row_key").rows())
-    models = evidence.setting("evaluation", "models", "judge") or evidence.setting("evaluation", "models", "generator")
-    return tagged_hash("basis", [rows, models, evidence.setting("evaluation", "labels", "style")])
+    judge = evidence.setting("evaluation", "models", "judge") or evidence.setting("evaluation", "models", "generator")
+    who = {name: value for name, value in (judge or {}).items() if value}  # unset ones change with the release
+    return tagged_hash("basis", [rows, who, evidence.setting("evaluation", "labels", "style")])

@@ -2,10 +2,10 @@
 
 # Help lists commands in the order in which their modules are imported.
 # isort: off
-from cai_assets.cli import run, versions, lint, test, planning, lineage, impact, report, compare, measures, feedback
-from cai_assets.cli import sweep, attribute
+from cai_assets.cli import run, versions, lint, importing, test, planning, lineage, impact, report, compare, measures
+from cai_assets.cli import feedback, sweep, attribute
 from cai_assets.cli import suites, redteam, inspect_suites, store, export
 from cai_assets.cli.common import app
 
-__all__ = ["app", "attribute", "compare", "export", "feedback", "impact", "inspect_suites", "lineage", "lint",
-           "measures", "planning", "redteam", "report", "run", "store", "suites", "sweep", "test", "versions"]
+__all__ = ["app", "attribute", "compare", "export", "feedback", "impact", "importing", "inspect_suites", "lineage",
+           "lint", "measures", "planning", "redteam", "report", "run", "store", "suites", "sweep", "test", "versions"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -10,7 +11,9 @@ import yaml
 from rich.console import Console
 from typer.core import TyperGroup
 
+from cai_assets.constitution.files import YAML, constitution_file
 from cai_assets.constitution.load import load_file
+from cai_assets.constitution.model import Constitution
 from cai_assets.errors import CaiError
 from cai_assets.settings import Settings, load_settings
 from cai_assets.versions.snapshots import VERSIONS
@@ -79,7 +82,7 @@ def open_instance() -> Any:
 
 def register_file(settings: Settings, name: str) -> str:
     """Register the constitution file as it is now and return its version."""
-    constitution = load_file(settings.constitutions / f"{name}.yaml")
+    constitution = load_file(constitution_file(settings.constitutions, name))
     with open_instance() as instance:
         key: str = open_project(settings).snapshots.register(constitution)
         instance.add_dynamic_partitions(VERSIONS, [key])
@@ -88,7 +91,16 @@ def register_file(settings: Settings, name: str) -> str:
 
 def resolve_version(settings: Settings, name: str) -> str:
     """A version as it is; for the name of a constitution file, the version of that file as it is now."""
-    return register_file(settings, name) if (settings.constitutions / f"{name}.yaml").exists() else name
+    return register_file(settings, name) if constitution_file(settings.constitutions, name).exists() else name
+
+
+def find_constitution(settings: Settings, name: str) -> Constitution:
+    """The constitution of a file as it is now, given by its path or its name, or of a registered version."""
+    named = constitution_file(settings.constitutions, name)
+    if named.is_file() or name.endswith(YAML):
+        return load_file(named if named.is_file() else Path(name))
+    constitution: Constitution = open_project(settings).snapshots.load(name)
+    return constitution
 
 
 def stop(message: str, code: int = 2) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Exports: ``cai export dataset | model | lineage``. Only ``--push`` reaches the network."""
+"""Exports: ``cai export dataset | model | lineage | constitution``. Only ``--push`` reaches the network."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cai_assets.cli.common import app, out, read_settings, stop
+from cai_assets.cli.common import app, find_constitution, out, read_settings, stop
 from cai_assets.export.extra import ExportError
 from cai_assets.store.layout import Layout
 
 if TYPE_CHECKING:
     from cai_assets.export.push import RepoType
 
-export = typer.Typer(no_args_is_help=True, help="Export datasets, models, and lineage in standard formats.")
+export = typer.Typer(no_args_is_help=True,
+                     help="Export datasets, models, lineage, and constitutions in standard formats.")
 app.add_typer(export, name="export")
 
 Out = Annotated[Path, typer.Option("--out", help="The folder to write; it must be empty or not exist")]
@@ -78,6 +79,29 @@ def lineage(target: Target, out_: Out, force: Force = False) -> None:
         _say(f"{path.name}: {path.stat().st_size} bytes")
     _say(f"Wrote {out_}. Next: ship it with the checkpoint. The statement is unsigned: sign it if others must "
          "trust it")
+
+
+@export.command()
+def constitution(
+    name: Annotated[str, typer.Argument(help="A constitution's name (its current file), a file, or a version")],
+    out_: Annotated[Path, typer.Option("--out", help="The file to write: NAME.yaml, or NAME.json for other tools")],
+    force: Annotated[bool, typer.Option("--force", help="Replace that file")] = False,
+) -> None:
+    """Export a constitution as YAML, or as the JSON of Hugging Face's llm-swarm. 'cai import' reads both back."""
+    from cai_assets.constitution.file_form import as_json, as_yaml
+    from cai_assets.constitution.files import YAML
+    from cai_assets.store.files import write_atomic
+
+    if out_.suffix not in {*YAML, ".json"}:
+        raise ExportError(f"--out {out_}: name a file that ends in .yaml or .json")
+    if out_.exists() and not (force and out_.is_file()):
+        raise ExportError(f"{out_} exists: name another file, or replace it with --force")
+    found = find_constitution(read_settings({}), name)
+    write_atomic(out_, (as_json(found) if out_.suffix == ".json" else as_yaml(found)).encode())
+    without = len(found.principles) - len(found.taking_part("critique"))
+    if without and out_.suffix == ".json":
+        _say(f"{without} of {len(found.principles)} principles have no 'critic' and 'revision', which llm-swarm needs")
+    _say(f"Wrote {out_}: {len(found.principles)} principles. Next: cai import {out_} --out constitutions/NAME.yaml")
 
 
 def _token(repository: str | None, public: bool, license_: str | None) -> str:

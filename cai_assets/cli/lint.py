@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cai_assets.cli.common import Scale, Set, app, err, out, parse_overrides, read_settings
-from cai_assets.constitution.cases import SUFFIX, Cases, cases_path, load_cases
+from cai_assets.cli.common import Scale, Set, app, err, out, parse_overrides, read_settings, stop
+from cai_assets.constitution.cases import Cases, cases_path, load_cases
 from cai_assets.constitution.digest import partition_key
 from cai_assets.constitution.file_text import FileError
+from cai_assets.constitution.files import is_tests, tested_file, twice, yaml_files
 from cai_assets.constitution.lint import Draws, Finding, lint_cases
 from cai_assets.constitution.lint import lint as find
 from cai_assets.constitution.load import load_file
@@ -19,7 +20,6 @@ from cai_assets.constitution.model import Constitution
 from cai_assets.settings import Settings
 from cai_assets.store.layout import Layout
 from cai_assets.store.records import RecordMissing, Records
-from cai_assets.versions.snapshots import constitution_files
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,7 +31,7 @@ NOT_MEASURED = Finding("note", None, "which principles are never drawn is not kn
 
 @app.command()
 def lint(
-    paths: Annotated[list[Path] | None, typer.Argument(help="Files; default: all in constitutions/")] = None,
+    paths: Annotated[list[Path] | None, typer.Argument(help="Files or folders; default: constitutions/")] = None,
     scale: Scale = None, set_: Set = None,
 ) -> None:
     """Check constitutions and their tests: errors with line and column, then advice. Exits with 1 if there are errors.
@@ -39,16 +39,26 @@ def lint(
     To find principles that are never drawn, it uses the prompts and rounds in the settings.
     """
     settings = read_settings(parse_overrides(scale, set_))
-    draws = _draws(settings)
-    bad = [_lint(path, draws) for path in _constitutions(paths, settings.constitutions)]
-    raise typer.Exit(1 if any(bad) else 0)
+    files = _constitutions(paths or [settings.constitutions])
+    draws, repeated = _draws(settings), twice(files)
+    for problem in repeated.values():
+        _error(problem)
+    bad = [_lint(path, draws) for path in files]
+    raise typer.Exit(1 if any(bad) or repeated else 0)
 
 
-def _constitutions(paths: Sequence[Path] | None, folder: Path) -> list[Path]:
-    """Constitution files, each once; a file of tests stands for its constitution, which may be missing."""
-    given = paths or [*constitution_files(folder), *sorted(folder.glob(f"*{SUFFIX}"))]
-    of = [p.with_name(f"{p.name.removesuffix(SUFFIX)}.yaml") if p.name.endswith(SUFFIX) else p for p in given]
-    return list(dict.fromkeys(of))
+def _constitutions(paths: Sequence[Path]) -> list[Path]:
+    """Constitution files, each once; a file of tests stands for its constitution, which may be missing.
+
+    A folder stands for the files in it; one without any is an error.
+    """
+    given = []
+    for path in paths:
+        given += (inside := yaml_files(path)) if path.is_dir() else [path]
+        if path.is_dir() and not inside:
+            stop(f"no constitution files (*.yaml, *.yml) in {path}: write one, or make one of a published constitution "
+                 "with: cai import FILE --out NAME.yaml")
+    return list(dict.fromkeys(tested_file(p) if is_tests(p) else p for p in given))
 
 
 def _lint(path: Path, draws: Sequence[Draws] | None) -> bool:

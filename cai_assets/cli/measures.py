@@ -10,7 +10,18 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from cai_assets.cli.common import Scale, Set, app, err, open_project, out, parse_overrides, read_settings, stop
+from cai_assets.cli.common import (
+    Scale,
+    Set,
+    app,
+    err,
+    find_constitution,
+    open_project,
+    out,
+    parse_overrides,
+    read_settings,
+    stop,
+)
 from cai_assets.reports.text.terminal import terminal_table
 
 if TYPE_CHECKING:
@@ -50,7 +61,7 @@ def agreement(
     try:
         about = About(project.settings.models.role("labeller").source, name, str(file or "the bundled comparisons"),
                       _command(name, labeller, file, pairs, scale, set_))
-        measured = _measure(project, _constitution(project, name))
+        measured = _measure(project, find_constitution(project.settings, name))
     finally:
         project.close()
     path = _save(project, measured, about, out_) if out_ or not json_ else None
@@ -59,14 +70,6 @@ def agreement(
     else:
         _show_agreement(measured, about)
         out.print(f"Written to {path}", soft_wrap=True, highlight=False, markup=False)
-
-
-def _constitution(project: Project, name: str) -> Constitution:
-    """The file of that name as it is, or a registered version."""
-    from cai_assets.constitution.load import load_file
-
-    path = project.settings.constitutions / f"{name}.yaml"
-    return load_file(path) if path.exists() else project.snapshots.load(name)
 
 
 def _measure(project: Project, constitution: Constitution) -> Agreement:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from cai_assets.cli.common import Scale, Set, app, err, open_project, out, parse_overrides, read_settings, stop
 from cai_assets.constitution.digest import partition_key
+from cai_assets.constitution.files import constitution_file
 from cai_assets.constitution.load import load_file
 from cai_assets.constitution.model import Constitution
 from cai_assets.reports.text.terminal import terminal_table
@@ -66,8 +67,8 @@ def _under_test(project: Any, name: str) -> UnderTest:
     from cai_assets.pipeline.constitution_tests import Tests, tests_of, tests_path
 
     folder = project.settings.constitutions
-    if (folder / f"{name}.yaml").exists():
-        constitution = load_file(folder / f"{name}.yaml")
+    if (file := constitution_file(folder, name)).exists():
+        constitution = load_file(file)
         path, version = cases_path(folder, name), partition_key(constitution)
         if path.exists():
             load_cases(path, constitution)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cai_assets.cli.common import app, err, open_instance, open_project, out, read_settings
-from cai_assets.constitution.load import load_file
-from cai_assets.constitution.model import Constitution
+from cai_assets.cli.common import app, err, find_constitution, open_instance, open_project, out, read_settings
 from cai_assets.pipeline.roles import round_before
 from cai_assets.versions.archive import Archive
 from cai_assets.versions.rounds import round_of
@@ -59,8 +56,9 @@ def diff(
     from cai_assets.plan.touches import touches
     from cai_assets.reports.constitution_diff import terminal, to_json
 
-    changes = compare(_either(before), _either(after))
-    touched = touches(changes, rounds=read_settings({}).critique.rounds)
+    settings = read_settings({})
+    changes = compare(find_constitution(settings, before), find_constitution(settings, after))
+    touched = touches(changes, rounds=settings.critique.rounds)
     if json_:
         out.print_json(json.dumps(to_json(changes, touched)))
     else:
@@ -84,12 +82,3 @@ def _set_archived(version: str, *, archived: bool) -> None:
     changed = book.archive(version) if archived else book.restore(version)
     state = "archived" if archived else "in use"
     out.print(f"{version} is {state}" if changed else f"{version} is already {state}")
-
-
-def _either(name: str) -> Constitution:
-    settings = read_settings({})
-    named = settings.constitutions / f"{name}.yaml"
-    if name.endswith((".yaml", ".yml")) or named.is_file():
-        return load_file(named if named.is_file() else Path(name))
-    constitution: Constitution = open_project(settings).snapshots.load(name)
-    return constitution

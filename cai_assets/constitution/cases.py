@@ -18,12 +18,12 @@ import yaml
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from cai_assets.constitution.file_text import FileError, read_bytes
+from cai_assets.constitution.files import tests_file
 from cai_assets.constitution.model import Constitution, NonEmptyText, Slug, Strict
 from cai_assets.constitution.reader import Form, Reader, short
 from cai_assets.constitution.strict import parse_form
 from cai_assets.store.canonical import tagged_hash
 
-SUFFIX = ".tests.yaml"
 MOST_REPEATS = 1_000
 MOST_WORDS = 9_999
 ConditionKind = Literal["refuse", "contain", "match", "max_words", "judge", "stay_on_topic"]
@@ -170,7 +170,7 @@ class Cases(Strict):
 
 def cases_path(folder: Path, name: str) -> Path:
     """Path of the tests of the constitution of that name, if it has any."""
-    return folder / f"{name}{SUFFIX}"
+    return tests_file(folder, name)
 
 
 def load_cases(path: Path, constitution: Constitution | None = None) -> Cases:

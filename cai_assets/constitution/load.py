@@ -29,9 +29,20 @@ def load_file(path: Path) -> Constitution:
 
 
 def parse(text: bytes | str, *, name: str, where: str = "<text>") -> Constitution:
-    """Read a constitution from text. ``where`` is what problems call the file. Raise ConstitutionError."""
-    return parse_form(text, FORM, Constitution, where=where, error=ConstitutionError, given={"name": name},
-                      check=_check_key)
+    """Read a constitution from text. ``where`` is what problems call the file. Raise ConstitutionError.
+
+    Of a constitution in another known form the only problem is that it is to be imported.
+    """
+    try:
+        return parse_form(text, FORM, Constitution, where=where, error=ConstitutionError, given={"name": name},
+                          check=_check_key)
+    except ConstitutionError:
+        from cai_assets.constitution.importing.importer import looks_like  # few files need it
+
+        if form := looks_like(text, where):
+            raise ConstitutionError([Problem(where, 1, 1, f"{form}; to make a constitution file of it, run: cai import "
+                                             f"{where} --out constitutions/NAME.yaml")]) from None
+        raise
 
 
 def _check_key(constitution: Constitution, reader: Reader) -> None:

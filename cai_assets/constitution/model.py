@@ -9,6 +9,7 @@ that editing a principle never changes another principle's prompts.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -19,6 +20,11 @@ SLUG = r"^[a-z0-9][a-z0-9-]{0,62}$"
 Slug = Annotated[str, StringConstraints(pattern=SLUG)]
 NonEmptyText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000)]
 Use = Literal["critique", "preference", "evaluation"]
+
+
+def slug_of(text: str) -> str:
+    """A slug like the text; empty if it has no letter or digit of a slug."""
+    return re.sub(r"[^a-z0-9]+", "-", text.casefold()).strip("-")[:63].strip("-")
 
 
 class UnknownPrinciple(CaiError, KeyError):

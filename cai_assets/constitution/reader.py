@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel
 
 from cai_assets.constitution.file_text import Mark, Problem, Stop
+from cai_assets.constitution.model import slug_of
 
 MAX_NODES = 50_000
 MAX_DEPTH = 8
@@ -231,8 +232,7 @@ def unsafe(value: str, *, as_name: bool) -> str | None:
 
 def suggest(value: str) -> str:
     """A slug like the text, as the end of a message."""
-    slug = re.sub(r"[^a-z0-9]+", "-", value.casefold()).strip("-")[:63].strip("-")
-    return f"; for example \"{slug}\"" if slug else ""
+    return f"; for example \"{slug}\"" if (slug := slug_of(value)) else ""
 
 
 def short(value: object) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path, PurePath
 
 from cai_assets.constitution.digest import digest, partition_key
+from cai_assets.constitution.files import constitution_files, twice
 from cai_assets.constitution.load import ConstitutionError, load_file
 from cai_assets.constitution.model import Constitution
 from cai_assets.errors import CaiError
@@ -93,18 +94,13 @@ def _same(taken: Constitution, new: Constitution, key: str) -> None:
                        f"{taken.version!r} has already: choose another version label, or rename the file")
 
 
-def constitution_files(folder: Path) -> list[Path]:
-    """The constitution files of a folder, by name; files of constitution tests are not among them."""
-    return sorted(p for p in folder.glob("*.yaml") if not p.name.endswith(".tests.yaml"))
-
-
 def scan(folder: Path) -> tuple[list[Constitution], list[str]]:
     """Load every constitution file of a folder. A broken file is reported, and does not hide the others."""
-    good, problems = [], []
     files = constitution_files(folder)
+    good, problems = [], list((repeated := twice(files)).values())
     if not files:
-        problems.append(f"no constitution files (*.yaml) in {folder.resolve()}")
-    for path in files:
+        problems.append(f"no constitution files (*.yaml, *.yml) in {folder.resolve()}")
+    for path in (p for p in files if p not in repeated):
         try:
             good.append(load_file(path))
         except (ConstitutionError, OSError) as e:

@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from cai_assets.constitution.files import yaml_files
 from cai_assets.errors import CaiError
 from cai_assets.evals.measures import MeasureError
 from cai_assets.evals.suites.load import SuiteError, load_suite
@@ -27,8 +28,8 @@ class SuitesError(CaiError, ValueError):
 
 def suite_files(folder: Path | None) -> dict[str, Path]:
     """The file of every suite by name, in the order of names. ``folder`` need not exist."""
-    files = [p for f in (BUNDLED, folder) if f is not None for p in sorted(f.glob("*.yaml"))]
-    return dict(sorted({p.stem: p for p in files if not p.name.startswith(".")}.items()))
+    files = [p for f in (BUNDLED, folder) if f is not None for p in yaml_files(f)]
+    return dict(sorted({p.stem: p for p in files}.items()))
 
 
 def read_suites(files: Mapping[str, Path], *, max_chars: int) -> dict[str, Suite | SuiteError]:

@@ -1,7 +1,8 @@
-"""A context of given tables, for tests of one stage."""
+"""A context of given tables, for tests of one stage; and a file of weights, for tests that load none."""
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,13 @@ from cai_assets.pipeline.context import Context
 from cai_assets.settings import Settings
 from cai_assets.steps.complete import Completer
 from cai_assets.store.records import Record
+
+
+def safetensors(data: bytes) -> bytes:
+    """A whole safetensors file of one tensor with these bytes."""
+    tensor = {"dtype": "U8", "shape": [len(data)], "data_offsets": [0, len(data)]}
+    header = json.dumps({"weight": tensor}).encode()
+    return len(header).to_bytes(8, "little") + header + data
 
 
 class Given(Context):

@@ -18,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from cai_assets.engines.model_folder import faults
 from cai_assets.engines.protocol import ModelIdentity
 from cai_assets.errors import CaiError
 from cai_assets.settings import BUILTIN_MODEL, Model
@@ -65,16 +66,9 @@ def prepare(model: Model, layout: Layout) -> LocalModel:
 
 
 def check_folder(path: Path) -> None:
-    """Raise ModelError unless the folder holds a configuration, safetensors and a tokenizer, and no code."""
-    if not (path / "config.json").is_file():
-        raise ModelError(f"{path}: no config.json; this is not a model folder")
-    if not any(path.glob("*.safetensors")):
-        raise ModelError(f"{path}: no .safetensors file; pickled weights (.bin, .pt) are refused, convert them first")
-    if not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
-        raise ModelError(f"{path}: no tokenizer (tokenizer.json); save the model's tokenizer into the same folder")
-    for name in ("config.json", "tokenizer_config.json"):
-        if "auto_map" in _json(path / name):
-            raise ModelError(f"{path / name}: 'auto_map' asks to run code that ships with the model, which is refused")
+    """Raise ModelError unless the folder holds a configuration, whole safetensors and a tokenizer, and no code."""
+    for fault in faults(path):
+        raise ModelError(fault)
 
 
 def identify(path: Path, layout: Layout | None = None) -> ModelIdentity:

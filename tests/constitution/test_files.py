@@ -1,4 +1,4 @@
-"""``.yml`` is read like ``.yaml`` wherever files are looked for, hidden files are not, and nothing at all is an error."""
+"""``.yml`` is read like ``.yaml`` wherever files are looked for, hidden files are not, and no file is an error."""
 
 from __future__ import annotations
 

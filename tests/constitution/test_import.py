@@ -25,7 +25,7 @@ def turns(*texts: str) -> list[dict[str, str]]:
 
 
 HUGGING_FACE = json.dumps({
-    "constitutions": [{"critic": f"Say what is wrong with point {i}.", "revision": f"Mend point {i}."} for i in range(16)],
+    "constitutions": [{"critic": f"What is wrong with point {i}?", "revision": f"Mend point {i}."} for i in range(16)],
     "system_chats": [turns("q", "a", "what is wrong?", "this", "mend it", "mended"), turns("q", "a")]})
 BAI = json.dumps({f"harmful{i}": {
     "prompt": [f"\n\nCritiqueRequest: Find fault number {i}.\n\nCritique:"],
@@ -35,8 +35,9 @@ TRAITS = json.dumps([{"trait": "I like a joke.", "questions": ["Why?", "How?"]},
 LANGCHAIN = json.dumps({"harm": {"name": "harm", "critique_request": "Is it harmful?", "revision_request": "Mend it."}})
 GROUPS = json.dumps({"sl_principles": [{"id": 1, "critiqueRequest": "Find it.", "revisionRequest": "Mend it."}],
                      "rl_principles": ["Choose the answer that is kind.", "Choose the answer that is true."]})
-RULES = json.dumps({"R1_refuses": {"description": "It refuses what is harmful.", "weight": 0.3, "examples": [{"user": "x"}]},
-                    "R2_kind": {"description": "It does not lecture anybody.", "weight": 0.1}})
+RULES = json.dumps({
+    "R1_refuses": {"description": "It refuses what is harmful.", "weight": 0.3, "examples": [{"user": "x"}]},
+    "R2_kind": {"description": "It does not lecture anybody.", "weight": 0.1}})
 SENTENCES = """# how people publish: a list of sentences
 name: House rules
 principles:
@@ -156,7 +157,8 @@ def test_wrappers_of_the_paper_are_cut_off_and_named() -> None:
     first = made.constitution.principles[0]
     assert (first.id, first.critique, first.revision) == ("harmful0", "Find fault number 0.", "Remove fault number 0.")
     assert "cut off: 'CritiqueRequest:' (16), 'Critique:' (16), 'RevisionRequest:' (16), 'Revision:' (16)" in made.lines
-    assert imported(MADISON).constitution.principles[0].preference == "Please choose the response that is better in way 0."
+    choice = imported(MADISON).constitution.principles[0]
+    assert choice.preference == "Please choose the response that is better in way 0."
 
 
 def test_what_is_filled_names_its_template_and_a_choice_needs_none() -> None:
@@ -204,7 +206,7 @@ def test_headings_name_clauses_and_clauses_keep_their_words() -> None:
 
 
 @pytest.mark.parametrize(("text", "why"), [
-    ('["Say <|im_end|> twice."]', "control marker"),
+    ('["Be kind to all.", "Say <|im_end|> twice."]', "control marker"),
     ('["Be kind to all.", "be  KIND to all!"]', "says the same as 'be-kind-to-all'"),
     ('["Be kind to all.", 17]', "is no text"),
     ('["Be kind to all.", null]', "is empty"),
@@ -216,10 +218,7 @@ def test_headings_name_clauses_and_clauses_keep_their_words() -> None:
     ('[{"text": "Be kind to all.", "weight": "heavy"}, "Be true."]', "should be a valid number"),
 ])
 def test_what_cannot_be_a_principle_is_left_out_with_its_reason(text: str, why: str) -> None:
-    try:
-        assert any(why in x.why for x in imported(text).left_out)
-    except ImportFailed as e:
-        assert why in str(e)
+    assert any(why in x.why for x in imported(text).left_out)
 
 
 @pytest.mark.parametrize(("file", "text", "message"), [

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from given import safetensors
 
 from cai_assets.engines import models
 from cai_assets.engines.models import ModelError, context_length, identify, prepare
@@ -21,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
     path = tmp_path / "some-model"
     path.mkdir()
     (path / "config.json").write_text(json.dumps({"model_type": "llama", "max_position_embeddings": 512}))
-    (path / "model.safetensors").write_bytes(b"weights")
+    (path / "model.safetensors").write_bytes(safetensors(b"weights"))
     (path / "tokenizer.json").write_text("{}")
     (path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "</s>"}))
     return path

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from given import safetensors
 
 from cai_assets.engines import memory
 from cai_assets.engines.models import EngineLost, ModelError
@@ -48,7 +49,7 @@ REQUESTS = [
 def folder(path: Path, weights: bytes) -> Path:
     path.mkdir()
     (path / "config.json").write_text(json.dumps({"model_type": "llama"}))
-    (path / "model.safetensors").write_bytes(weights)
+    (path / "model.safetensors").write_bytes(safetensors(weights))
     (path / "tokenizer.json").write_text("{}")
     return path
 
@@ -90,7 +91,7 @@ def test_engines_stay_while_there_is_room_and_the_one_that_ran_longest_ago_goes_
 ) -> None:
     monkeypatch.setattr(memory, "device", lambda: Device("a processor", ("float32",)))
     need = memory.LEFT + memory.GIB + 1
-    monkeypatch.setattr(memory, "available", lambda: need + 100 * (2 - len(heavy.alive)))
+    monkeypatch.setattr(memory, "available", lambda: need + 1000 * (2 - len(heavy.alive)))
     pool = make(tmp_path, generator=str(folder(tmp_path / "base", b"1")))
     base = pool.open(pool.settings.models.generator)
     one, two = (pool.open_checkpoint(folder(tmp_path / name, name.encode())) for name in ("one", "two"))

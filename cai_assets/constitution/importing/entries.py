@@ -155,11 +155,12 @@ def _record(node: Mapping[str, Any], given: Entry) -> list[Entry] | None:
             unused.append(key)
     if not any(fields.get(f) for f in ("text", *REQUESTS.values())):
         return None
-    several = fields.get("critique") if isinstance(fields.get("critique"), list) else [fields.get("critique", "")]
+    critique = fields.get("critique", "")
+    several: list[str] = critique if isinstance(critique, list) else [critique]
     whole = replace(given, **{**fields, "critique": ""}, keys=tuple(keys), unused=tuple(unused))
     whole = replace(whole, tags=(*given.tags, *whole.tags))
-    return [replace(whole, critique=critique, where=f"{given.where}, {i + 1}" if i else given.where)
-            for i, critique in enumerate(several)]
+    return [replace(whole, critique=text, where=f"{given.where}, {i + 1}" if i else given.where)
+            for i, text in enumerate(several)]
 
 
 def _value(value: Any, field: str) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from cai_assets.constitution.digest import REQUESTS as REQUESTS_OF
 from cai_assets.constitution.file_text import Problem
 from cai_assets.constitution.importing.document import Document, ImportFailed, read_document
 from cai_assets.constitution.importing.entries import Chat, Entry, Found, LeftOut, entries_of, from_clause
@@ -134,9 +135,8 @@ def _description(head: Mapping[str, Any], about: str) -> str:
 def _account(maker: Maker, c: Constitution, document: Document, head: Mapping[str, Any], read: int) -> Iterator[str]:
     """What was mapped, what was filled from which template, and what was left out, each in a line."""
     examples = read - len(c.principles) - len(maker.left_out)
-    with_ = ", ".join(f"{len(c.taking_part(use))} with {what}" for use, what in (
-        ("critique", "critique and revision"), ("preference", "preference"), ("evaluation", "evaluation"))
-        if c.taking_part(use))
+    with_ = ", ".join(f"{len(c.taking_part(use))} with {' and '.join(requests)}" for use, requests in
+                      REQUESTS_OF.items() if c.taking_part(use))
     yield (f"{document.form}, {_counted(read, 'entry')} = {_counted(len(c.principles), 'principle')}"
            + (f" + {_counted(examples, 'example')}" if examples else "") + f" + {len(maker.left_out)} left out")
     yield f"principles: {with_}"

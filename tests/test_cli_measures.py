@@ -97,6 +97,23 @@ def test_what_is_not_there_is_refused_by_name(root: Path, arguments: list[str], 
     assert why in " ".join(result.output.split())
 
 
+def test_a_file_without_a_comparison_is_an_error_with_the_reasons(root: Path) -> None:
+    path = root / "people.jsonl"
+    rows = [{"ask": "x", "good": "y", "bad": "z"}, {"prompt": "x", "chosen": "y", "label": "tie", "rejected": "z"},
+            {"ask": "v", "good": "y", "bad": "z"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    result = CliRunner().invoke(app, ["agreement", "--file", str(path), *SCRIPTED])
+    said = " ".join(result.output.split())
+    assert result.exit_code == 1
+    assert "none of the 3 rows of the file is a comparison: 2 x no comparison" in said
+    assert "the columns are ask, good, bad" in said
+    assert "1 x a tie" in said
+    columns = "gate.columns={prompt: ask, chosen: good, rejected: bad}"
+    named = CliRunner().invoke(app, ["agreement", "--file", str(path), *SCRIPTED, "--set", columns])
+    assert named.exit_code == 0, named.output
+    assert "1 rows of the file are not usable comparisons and were excluded" in " ".join(named.output.split())
+
+
 # Ranking.
 
 

@@ -116,7 +116,7 @@ def _draws(settings: Settings) -> list[Draws] | None:
 
 def _prompts(settings: Settings) -> pl.DataFrame | None:
     """The prompts as they were materialized with these settings; else read now, if that is quick."""
-    from cai_assets.steps.prompt_files import PromptsError
+    from cai_assets.reading.faults import DataError
     from cai_assets.steps.prompts import load_prompts, select
 
     chosen = settings.prompts
@@ -130,9 +130,9 @@ def _prompts(settings: Settings) -> pl.DataFrame | None:
     if sum(p.stat().st_size for path in chosen.paths for p in _files(path)) > QUICK:
         return None
     try:
-        loaded = load_prompts(chosen.paths, max_chars=chosen.max_chars)
+        loaded = load_prompts(chosen.paths, max_chars=chosen.max_chars, columns=chosen.columns)
         return select(loaded.frame, chosen, seed=settings.seed, first=loaded.origins["prompt_id"].to_list())
-    except PromptsError as e:
+    except DataError as e:
         _error(str(e))
         return None
 

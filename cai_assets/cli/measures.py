@@ -74,13 +74,15 @@ def agreement(
 
 def _measure(project: Project, constitution: Constitution) -> Agreement:
     from cai_assets.evals.agreement import agreement as take_apart
-    from cai_assets.evals.gate import measure_labeller
+    from cai_assets.evals.gate import measure_labeller, nothing_read
     from cai_assets.steps.complete import Completer
 
     settings = project.settings
     complete = Completer(project.engines.open(settings.models.role("labeller")), project.store, seed=settings.seed,
                          log=lambda line: err.print(line, style="dim", markup=False, highlight=False))
     result, labeled = measure_labeller(settings, constitution, complete=complete)
+    if not result.n:
+        stop(f"nothing to compare with: {nothing_read(result)}", code=1)
     return take_apart(result, labeled, confidence=settings.evaluation.confidence)
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from cai_assets.cli.common import out
 from cai_assets.evals.red_team import Break
 from cai_assets.evals.review_file import read_review, write_review
-from cai_assets.steps.prompt_files import printable
+from cai_assets.reading.faults import printable
 
 KEYS = {"k": "keep", "d": "drop", "e": "edit", "n": "note", "s": "skip", "b": "back", "q": "quit"}
 

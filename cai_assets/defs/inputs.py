@@ -11,7 +11,7 @@ from cai_assets.constitution.lint import USES, lint
 from cai_assets.constitution.model import Constitution
 from cai_assets.defs.automation import on_real_change
 from cai_assets.defs.declared import declared
-from cai_assets.defs.metadata import plan_metadata, text_preview
+from cai_assets.defs.metadata import notes_metadata, plan_metadata, text_preview
 from cai_assets.defs.records import beside, file_of, record_snapshot, store_table
 from cai_assets.defs.run import Run, registered
 from cai_assets.engines.models import ModelError
@@ -20,9 +20,9 @@ from cai_assets.pipeline.project import Project
 from cai_assets.pipeline.roles import CheckpointGone
 from cai_assets.plan.formats import keeping
 from cai_assets.plan.plan import make_plan
+from cai_assets.reading.faults import DataError
 from cai_assets.reports.constitution_diff import markdown
 from cai_assets.reports.text.tables import table
-from cai_assets.steps.prompt_files import PromptsError
 from cai_assets.store.records import RecordMissing
 from cai_assets.versions.archive import previous
 from cai_assets.versions.derived import Derivations
@@ -42,6 +42,8 @@ def prompts(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project
     counts = asdict(loaded.counts)
     rejects, duplicates = (beside(run, f"prompt_{name}", getattr(loaded, name)) for name in ("rejects", "duplicates"))
     details = {"counts": counts, "rejects": rejects, "duplicates": duplicates}
+    for note in loaded.notes:
+        context.log.warning(note)
     origins = loaded.origins.join(frame, on="prompt_id", how="semi")
     if origins.height:
         details["origins"] = beside(run, "prompt_origins", origins)
@@ -50,7 +52,7 @@ def prompts(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project
     return store_table(run, "prompts", frame, details=details, metadata={
         **text_preview(frame, {"kind": "kind", "category": "category", "messages": "prompt"}),
         "counts": dg.MetadataValue.json(counts), "selected": dg.MetadataValue.json(split),
-        "found_by_red_teaming": origins.height,
+        "found_by_red_teaming": origins.height, **notes_metadata(loaded.notes),
         "rejects": file_of(run, rejects), "duplicates": file_of(run, duplicates),
     })
 
@@ -124,7 +126,7 @@ def planned(context: dg.AssetExecutionContext, project: Project, key: str) -> di
     """The plan, made before anything of this version runs; None, with a warning, if it cannot be made."""
     try:
         plan = make_plan(project, key)
-    except (ModelError, PromptsError, RecordMissing, CheckpointGone, OSError, ValueError) as e:
+    except (ModelError, DataError, RecordMissing, CheckpointGone, OSError, ValueError) as e:
         context.log.warning(f"no plan of {key}: {e}")
         return None
     if note := keeping(project, plan.causes()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,11 @@ def text_preview(frame: pl.DataFrame, columns: dict[str, str], rows: int = 3) ->
     sample = [{heading: _text(r[name]) for name, heading in columns.items()}
               for r in frame.head(rows).iter_rows(named=True)]
     return {"sample": dg.MetadataValue.md(preview_table(sample))} if sample else {}
+
+
+def notes_metadata(notes: Sequence[str]) -> dict[str, Any]:
+    """Files of rows that were not read, and those without any; nothing if there are none."""
+    return {"files_without_rows": dg.MetadataValue.json(list(notes))} if notes else {}
 
 
 def curve_metadata(checkpoint: Checkpoint, names: tuple[str, ...]) -> dict[str, Any]:

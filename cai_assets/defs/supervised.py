@@ -47,8 +47,8 @@ def sl_dataset(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proj
     run = Run(context, project)
     frame, mixed = stages.sl_dataset(run)
     for report in mixed:
-        if report.warning:
-            context.log.warning(report.warning)
+        for warning in (*report.notes, *([report.warning] if report.warning else [])):
+            context.log.warning(warning)
     chains = run.read("revisions").group_by("prompt_id").agg(pl.col("revision").count())
     return store_table(run, "sl_dataset", frame, metadata={
         **text_preview(frame, {"messages": "prompt", "response": "response"}),

@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from cai_assets.defs.metadata import notes_metadata
 from cai_assets.reports.text.tables import table
 from cai_assets.steps.mix import Report
 
@@ -37,6 +38,7 @@ def mix_metadata(reports: Sequence[Report]) -> dict[str, Any]:
           sum(r.rejected.values())) for r in reports]))}
     if warnings := [r.warning for r in reports if r.warning]:
         out["mix_warnings"] = dg.MetadataValue.json(warnings)
+    out.update(notes_metadata([note for r in reports for note in r.notes]))
     if rejected := {r.file: dict(r.rejected) for r in reports if r.rejected}:
         out["mix_rejected"] = dg.MetadataValue.json(rejected)
     return out

@@ -21,7 +21,7 @@ from cai_assets.constitution.model import Constitution
 from cai_assets.evals.kappa import cohens_kappa
 from cai_assets.evals.statistics import Estimate, mean, proportion
 from cai_assets.settings import Gate, Settings
-from cai_assets.steps.comparison_files import read_comparisons
+from cai_assets.steps.comparison_files import Comparisons, read_comparisons
 from cai_assets.steps.complete import Completer
 from cai_assets.steps.label import label_pairs
 from cai_assets.steps.pair import SCHEMA
@@ -59,6 +59,8 @@ class GateResult(BaseModel):
 
     n: int
     unusable: int = 0
+    left_out: dict[str, int] = {}
+    notes: tuple[str, ...] = ()
     accuracy_debiased: Estimate
     accuracy_first: Estimate
     accuracy_second: Estimate
@@ -77,20 +79,22 @@ class GateResult(BaseModel):
 def measure_labeller(
     settings: Settings, constitution: Constitution, *, complete: Completer
 ) -> tuple[GateResult, pl.DataFrame]:
-    """Label the file of ``settings.gate`` and compare; return the labeled rows too. Raise PromptsError if it cannot
+    """Label the file of ``settings.gate`` and compare; return the labeled rows too. Raise DataError if it cannot
     be read."""
-    labeled, unusable = label_people(settings, constitution, complete=complete)
-    return measure(labeled, unusable=unusable, confidence=settings.evaluation.confidence), labeled
+    read, labeled = label_people(settings, constitution, complete=complete)
+    return measure(labeled, read=read, confidence=settings.evaluation.confidence), labeled
 
 
 def label_people(
     settings: Settings, constitution: Constitution, *, complete: Completer
-) -> tuple[pl.DataFrame, int]:
-    """The labeled comparisons, with ``human`` ('A' or 'B'), and how many rows of the file are unusable."""
-    read = read_comparisons(settings.gate.path or BUNDLED, limit=settings.gate.pairs)
+) -> tuple[Comparisons, pl.DataFrame]:
+    """What was read, and the comparisons labeled, with ``human`` ('A' or 'B')."""
+    gate = settings.gate
+    read = read_comparisons(gate.path, limit=gate.pairs, columns=gate.columns, soft=False) if gate.path else (
+        read_comparisons(BUNDLED, limit=gate.pairs))
     pairs = human_pairs(read.frame)
     labeled = label_pairs(pairs.drop("human"), constitution, complete=complete, settings=settings.labels)
-    return labeled.join(pairs.select("pair_id", "human"), on="pair_id"), read.rejects.height
+    return read, labeled.join(pairs.select("pair_id", "human"), on="pair_id")
 
 
 def human_pairs(comparisons: pl.DataFrame) -> pl.DataFrame:
@@ -104,8 +108,9 @@ def human_pairs(comparisons: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows, schema={**SCHEMA, "human": pl.String})
 
 
-def measure(labeled: pl.DataFrame, *, unusable: int = 0, confidence: float = 0.95) -> GateResult:
-    """``labeled``: of ``label_people``."""
+def measure(labeled: pl.DataFrame, *, read: Comparisons | None = None, confidence: float = 0.95) -> GateResult:
+    """``labeled``, ``read``: of ``label_people``."""
+    left_out = read.left_out if read else {}
     rows = labeled.to_dicts()
     graded = [r for r in rows if r["p_a"] is not None]
     agreed = [r for r in graded if r["label"] in ("A", "B")]
@@ -115,7 +120,7 @@ def measure(labeled: pl.DataFrame, *, unusable: int = 0, confidence: float = 0.9
     reliability = _reliability(graded)
     kappa = cohens_kappa([r["label"] for r in graded], [r["human"] for r in graded], confidence)
     return GateResult(
-        n=len(rows), unusable=unusable, **shares,
+        n=len(rows), unusable=sum(left_out.values()), left_out=left_out, notes=read.notes if read else (), **shares,
         consistency=proportion(len(agreed), len(graded), confidence),
         picks_first=mean([(_above(r["p_a_first"]) + 1 - _above(r["p_a_second"])) / 2 for r in graded], confidence),
         ungraded=proportion(len(rows) - len(graded), len(rows), confidence),
@@ -127,7 +132,7 @@ def measure(labeled: pl.DataFrame, *, unusable: int = 0, confidence: float = 0.9
 def verdict(result: GateResult, gate: Gate) -> tuple[bool, str]:
     """Whether the labeler may train a reward model, and the reason, with every number behind it."""
     if result.accuracy_debiased.value is None:
-        why = next(iter(result.errors), "the file has no comparisons")
+        why = next(iter(result.errors), None) or nothing_read(result)
         return False, f"the labeler graded 0 of {result.n} human comparisons: {why}"
     accuracy, consistency = result.accuracy_debiased, result.consistency
     faults = []
@@ -143,6 +148,18 @@ def verdict(result: GateResult, gate: Gate) -> tuple[bool, str]:
     if faults:
         return False, "the labeler does not agree with people well enough: " + "; ".join(faults)
     return True, f"the labeler agrees with people: {accuracy}; both orders agree: {consistency}"
+
+
+def nothing_read(result: GateResult) -> str:
+    """Why there is nothing to grade."""
+    if not result.left_out:
+        return "; ".join(["the file has no comparisons", *result.notes])
+    return f"none of the {result.unusable} rows of the file is a comparison: {commonest(result)}"
+
+
+def commonest(result: GateResult) -> str:
+    """The commonest reasons for which rows of the file were left out, with their counts."""
+    return "; ".join(f"{n} x {reason}" for reason, n in list(result.left_out.items())[:3])
 
 
 def describe(result: GateResult) -> dict[str, float]:

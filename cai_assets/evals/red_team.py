@@ -18,7 +18,8 @@ from cai_assets.engines.protocol import Message
 from cai_assets.errors import CaiError
 from cai_assets.evals.suites.model import ATTACKS
 from cai_assets.lineage.origins import Origin
-from cai_assets.steps.prompt_files import Raw, RowFault
+from cai_assets.reading.faults import RowFault
+from cai_assets.reading.files import Raw
 from cai_assets.steps.prompt_rows import check_row, text_of
 
 Broke = Literal["complied", "over-refused"]

@@ -18,8 +18,9 @@ from cai_assets.engines.protocol import Message
 from cai_assets.errors import CaiError
 from cai_assets.evals.red_team import Break
 from cai_assets.lineage.origins import Origin, read_origin
-from cai_assets.steps.prompt_files import KINDS, RowFault
-from cai_assets.steps.prompt_rows import message_of
+from cai_assets.reading.faults import RowFault
+from cai_assets.reading.names import KINDS
+from cai_assets.reading.turns import message_of
 from cai_assets.store.files import write_atomic
 
 FIELDS = ("keep", "note", "prompt", "context", "kind", "category", "why", "p_judge", "response", *Origin._fields)

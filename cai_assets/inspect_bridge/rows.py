@@ -88,7 +88,7 @@ def trained_prompts(project: Project, version: str | None) -> pl.DataFrame:
     if version is not None:
         return project.records.table(project.records.latest("starting_responses", version))
     p = project.settings.prompts
-    return load_prompts(p.paths, max_chars=p.max_chars).frame
+    return load_prompts(p.paths, max_chars=p.max_chars, columns=p.columns).frame
 
 
 class _Waiting(NamedTuple):

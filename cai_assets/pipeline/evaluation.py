@@ -117,7 +117,8 @@ def training_texts(settings: Settings, responses: pl.DataFrame) -> Iterator[str]
     if settings.supervised.mix:
         trained.append(baseline_rows(settings, responses))
     if settings.reward.human:
-        trained.append(read_comparisons(settings.reward.human.path).frame)
+        human = settings.reward.human
+        trained.append(read_comparisons(human.path, columns=human.columns, training=True).frame)
     yield from (text for frame in trained for messages in frame["messages"].to_list() for text in texts_of(messages))
 
 

@@ -81,9 +81,9 @@ def find_breaks(
 
 
 def accept_into(project: Project, breaks: Sequence[Break], target: Path) -> Accepted:
-    """Append the kept breaks to a prompt file, made if it is not there. Raise NotReviewed or PromptsError."""
+    """Append the kept breaks to a prompt file, made if it is not there. Raise NotReviewed or DataError."""
     prompts = project.settings.prompts
-    frames = [load_prompts(prompts.paths, max_chars=prompts.max_chars).frame]
+    frames = [load_prompts(prompts.paths, max_chars=prompts.max_chars, columns=prompts.columns).frame]
     if target.exists():
         frames.append(load_prompts([target], max_chars=prompts.max_chars).frame)
     accepted = accept(breaks, training_texts(pl.concat(frames)), max_chars=prompts.max_chars)

@@ -40,7 +40,7 @@ class Gate(NamedTuple):
 
 def prompts(settings: Settings) -> Prompts:
     wanted = settings.prompts
-    loaded = load_prompts(wanted.paths, max_chars=wanted.max_chars)
+    loaded = load_prompts(wanted.paths, max_chars=wanted.max_chars, columns=wanted.columns)
     frame = select(loaded.frame, wanted, seed=settings.seed, first=loaded.origins["prompt_id"].to_list())
     return Prompts(frame, loaded)
 

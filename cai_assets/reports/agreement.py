@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from cai_assets.evals.agreement import ENOUGH, LONGER, Agreement, bin_accuracy
+from cai_assets.evals.gate import GateResult, commonest
 from cai_assets.evals.statistics import NOT_SEEN, Estimate
 from cai_assets.reports.html.page import Block, Figure, Group, Passage, Section, Source, Table, Text, page
 from cai_assets.reports.html.plots import Point, both, intervals, scatter
@@ -53,7 +54,15 @@ def sentences(agreement: Agreement, about: About) -> list[str]:
         lines.append(f"Confidence and accuracy differ by {result.calibration_error:.3f} on average.")
     if result.n < ENOUGH:
         lines.append(f"{result.n} pairs are too few to judge a labeler by: use {ENOUGH} or more.")
-    return lines
+    return [*lines, *excluded(result)]
+
+
+def excluded(result: GateResult) -> Iterator[str]:
+    """What of the file was not compared, with the commonest reasons."""
+    if result.unusable:
+        why = f": {commonest(result)}" if result.left_out else ""
+        yield f"{result.unusable} rows of the file are not usable comparisons and were excluded{why}."
+    yield from result.notes
 
 
 _KAPPA = "Cohen's kappa (A, B, and tie)"
@@ -137,5 +146,4 @@ def _disagreements(agreement: Agreement) -> Iterator[Block]:
 def _ungraded(agreement: Agreement) -> Iterator[Block]:
     if agreement.result.errors:
         yield Table("Why pairs are ungraded", ("reason", "pairs"), list(agreement.result.errors.items()))
-    if agreement.result.unusable:
-        yield Text(f"{agreement.result.unusable} rows of the file are not usable comparisons and were excluded.")
+    yield from map(Text, excluded(agreement.result))

@@ -7,6 +7,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from cai_assets.settings.columns import Columns, columns_field
+
 
 def project_root() -> Path:
     """The folder that holds ``workspace.yaml``, at or above the working directory; else the working directory."""
@@ -24,7 +26,8 @@ class Group(BaseModel):
 
 
 class Source(Group):
-    """Rows of another file, mixed in until they are ``share`` of the whole."""
+    """Rows of another file, mixed in until they are ``share`` of the whole. ``columns``: how its columns are called."""
 
     path: InProject
     share: float = Field(gt=0, lt=1)
+    columns: Columns = columns_field()

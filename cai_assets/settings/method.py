@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from cai_assets.assets import OWN_POLICIES
 from cai_assets.registry.engines import AUTO, BACKENDS
 from cai_assets.settings.base import Group, InProject, Source
+from cai_assets.settings.columns import Columns, check, columns_field
 
 BackendName = Annotated[str, AfterValidator(lambda name: BACKENDS.check(name, AUTO))]
 Role = Literal["generator", "critic", "labeller", "judge", "policy"]
@@ -76,9 +77,11 @@ class Engine(Group):
 
 
 class Prompts(Group):
-    """Which prompts take part. ``paths`` empty: the bundled sample, which 'bundled' names in a list."""
+    """Which prompts take part. ``paths`` empty: the bundled sample, which 'bundled' names in a list. ``columns``: what
+    the columns of all ``paths`` are called (docs/data.md)."""
 
     paths: tuple[InProject, ...] = ()
+    columns: Columns = columns_field()
     red_team: int = Field(default=24, ge=1)
     helpful: int = Field(default=8, ge=0)
     eval_red_team: int = Field(default=8, ge=1)
@@ -90,6 +93,11 @@ class Prompts(Group):
     def _bundled_by_name(cls, paths: Any) -> Any:
         named = isinstance(paths, list | tuple)
         return [BUNDLED_PROMPTS if str(p) == "bundled" else p for p in paths] if named else paths
+
+    @field_validator("columns")
+    @classmethod
+    def _are_read(cls, columns: Columns) -> Columns:
+        return check(columns, "prompts", "prompts.columns")
 
 
 class Generation(Group):
@@ -134,6 +142,8 @@ class Supervised(Group):
     def _leaves_room(cls, mix: tuple[Source, ...]) -> tuple[Source, ...]:
         if sum(s.share for s in mix) >= 1:
             raise ValueError("the shares of supervised.mix leave nothing for the revisions: keep their sum below 1")
+        for source in mix:
+            check(source.columns, "conversations", "supervised.mix.columns")
         return mix
 
 
@@ -193,16 +203,22 @@ class Labels(Group):
 class Gate(Group):
     """The judge gate: the labeler must agree with people before its labels train anything.
 
-    ``path``: a file of prompt, chosen and rejected; None: the bundled sample. The lower end of the accuracy's interval
-    must be above ``accuracy`` and the share of pairs with the same answer in both orders at or above ``consistency``.
-    With ``enforce`` off the check only warns.
+    ``path``: a file of human comparisons (docs/data.md), whose ``columns`` may be named; None: the bundled sample. The
+    lower end of the accuracy's interval must be above ``accuracy`` and the share of pairs with the same answer in both
+    orders at or above ``consistency``. With ``enforce`` off the check only warns.
     """
 
     path: InProject | None = None
+    columns: Columns = columns_field()
     pairs: int = Field(default=200, ge=1)
     accuracy: float = Field(default=0.5, ge=0, lt=1)
     consistency: float = Field(default=0.5, ge=0, le=1)
     enforce: bool = True
+
+    @field_validator("columns")
+    @classmethod
+    def _are_read(cls, columns: Columns) -> Columns:
+        return check(columns, "comparisons", "gate.columns")
 
 
 class Evaluation(Group):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from cai_assets.registry.algorithms import ALGORITHMS
 from cai_assets.registry.rewards import REWARDS
 from cai_assets.settings.base import Group, Source
+from cai_assets.settings.columns import check
 
 
 class Lora(Group):
@@ -49,6 +50,13 @@ class Reward(Training):
     human: Source | None = None
     centering: float = Field(default=0.0, ge=0)
     margin: float = Field(default=0.0, ge=0)
+
+    @field_validator("human")
+    @classmethod
+    def _are_read(cls, human: Source | None) -> Source | None:
+        if human:
+            check(human.columns, "comparisons", "reward.human.columns")
+        return human
 
 
 class Reinforcement(Training):

@@ -53,16 +53,18 @@ def comparisons(labeled: pl.DataFrame, held_out: float) -> pl.DataFrame:
 def mix_human(
     rows: pl.DataFrame, source: Source, *, held_out: float, evaluation: pl.DataFrame | None = None
 ) -> Mixed:
-    """Add human comparisons, as certain labels, until they are ``source.share`` of all rows, or all there are.
+    """Add human comparisons until they are ``source.share`` of all rows, or all there are. Their labels are certain,
+    unless the file has soft ones.
 
     ``rows``: of ``comparisons``. ``evaluation``: prompts (column messages) to keep away from. Those taken have the
-    lowest pair ids, which are hashes: a higher share only adds. Raise PromptsError for a file that cannot be read.
+    lowest pair ids, which are hashes: a higher share only adds. Raise DataError for a file that cannot be read.
     """
-    read = read_comparisons(source.path)
+    read = read_comparisons(source.path, columns=source.columns, training=True)
     apart = {text_of(m) for m in evaluation["messages"]} if evaluation is not None else set()
     ids = {text_of(row["messages"]): row["prompt_id"] for row in rows.iter_rows(named=True)}
     wanted = round(rows.height * source.share / (1 - source.share))
     left_out = Counter(f"unusable: {reason}" for reason in read.rejects["reason"])
+    left_out.update(read.notes)
     taken: list[dict[str, object]] = []
     for row in read.frame.iter_rows(named=True):
         text = text_of(row["messages"])
@@ -72,7 +74,7 @@ def mix_human(
             left_out["the share is reached"] += 1
         else:
             taken.append({**row, "prompt_id": ids.setdefault(text, row["prompt_id"]), "principle_id": None,
-                          "p_chosen": 1.0, "held_out": False, "source": HUMAN})
+                          "held_out": False, "source": HUMAN})
     people = pl.DataFrame(taken, schema=rows.schema).with_columns(is_held_out(held_out))
     return Mixed(pl.concat([rows, people]).sort("pair_id"), dict(left_out))
 

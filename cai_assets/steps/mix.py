@@ -8,7 +8,6 @@ Rows that cannot be used are counted with their reason.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,17 +16,17 @@ from typing import NamedTuple
 import numpy as np
 
 from cai_assets.engines.protocol import Message
+from cai_assets.reading.faults import RowFault, general
+from cai_assets.reading.files import Raw, RowReader
+from cai_assets.reading.names import split_of_name
+from cai_assets.reading.rows import conversation_of, fields_of
 from cai_assets.settings.base import Source
-from cai_assets.steps import prompt_files
-from cai_assets.steps.prompt_files import SPLITS, Raw, RowFault, one_of, read_files
+from cai_assets.settings.columns import Columns
 from cai_assets.steps.prompt_near import Near
-from cai_assets.steps.prompt_rows import check_row, check_text, message_of, normalize
+from cai_assets.steps.prompt_rows import NO_MAP, check_row, check_text, normalize
 from cai_assets.store.canonical import tagged_hash
 from cai_assets.store.keys import row_id
 
-TURNS = ("messages", "conversations")
-ANSWERS = ("response", "completion", "output", "answer")
-COLUMNS = (*prompt_files.COLUMNS, *ANSWERS)
 CHUNK = 1000
 
 
@@ -55,6 +54,7 @@ class Report:
     duplicates: int
     near_evaluation: int
     rejected: Mapping[str, int]
+    notes: tuple[str, ...] = ()
 
     @property
     def warning(self) -> str | None:
@@ -82,6 +82,7 @@ class Pool:
     duplicates: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     near: int = 0
+    notes: tuple[str, ...] = ()
 
 
 class Mixed(NamedTuple):
@@ -95,7 +96,7 @@ def mix(
     """Rows of each source that make it its share of the whole, ``own`` other rows included.
 
     ``evaluation``: prompts that no row may be near to. ``max_chars`` bounds a prompt, and an answer. Raise
-    PromptsError for a file that cannot be read at all.
+    DataError for a file that cannot be read at all.
     """
     seen: set[str] = set()
     pools = [_pool(s, seen, seed=seed, max_chars=max_chars) for s in sources]
@@ -121,17 +122,13 @@ def amounts(own: int, sources: Sequence[tuple[float, int]]) -> list[Amount]:
     return [Amount(min(has, round(share * whole)), round(share * whole)) for share, has in sources]
 
 
-def conversation(raw: Raw, *, max_chars: int) -> tuple[tuple[Message, ...], str]:
+def conversation(raw: Raw, *, max_chars: int, columns: Columns = NO_MAP) -> tuple[tuple[Message, ...], str]:
     """The prompt's turns and the answer of a row; raise RowFault, with the reason, if it cannot be trained on."""
-    if isinstance(raw.value, RowFault):
-        raise raw.value
-    if not isinstance(raw.value, Mapping):
-        raise RowFault("expected an object with 'messages', or with 'prompt' and 'response'")
-    split = raw.value.get("split")
-    if "evaluation" in (raw.split, one_of(split, SPLITS) if isinstance(split, str) else None):
+    row = fields_of(raw.value, columns, "'messages', or with 'prompt' and 'response'")
+    if "evaluation" in (raw.split, split_of_name(str(row.get("split") or ""))):
         raise RowFault("its split is for evaluation")
-    prompt, answer = _parts(raw.value)
-    messages = check_row(replace(raw, value=prompt), max_chars=max_chars, kind="helpful").messages
+    turns, answer = conversation_of(row)
+    messages = check_row(replace(raw, value={"messages": list(turns)}), max_chars=max_chars, kind="helpful").messages
     try:
         check_text(answer)
     except RowFault as fault:
@@ -142,30 +139,15 @@ def conversation(raw: Raw, *, max_chars: int) -> tuple[tuple[Message, ...], str]
     return messages, answer
 
 
-def _parts(row: Mapping[str, object]) -> tuple[dict[str, object], str]:
-    """The prompt, as its own row, and the answer."""
-    for key in TURNS:
-        turns = row.get(key)
-        last = message_of(turns[-1], f"{key}[{len(turns) - 1}]") if isinstance(turns, list) and turns else None
-        if isinstance(turns, list) and last and last["role"] == "assistant":
-            return {"messages": turns[:-1]}, last["content"]
-    key, answer = next(((k, row[k]) for k in ANSWERS if row.get(k) is not None), ("", None))
-    if isinstance(answer, list) and len(answer) == 1:
-        answer = message_of(answer[0], key)["content"]
-    if not isinstance(answer, str):
-        raise RowFault("no answer: needs 'messages' that end with the assistant's turn, or a text in one of "
-                       + ", ".join(ANSWERS))
-    return {k: v for k, v in row.items() if k not in ANSWERS}, answer
-
-
 def _pool(source: Source, seen: set[str], *, seed: int, max_chars: int) -> Pool:
     pool = Pool(source)
-    for raw in read_files([source.path], COLUMNS):
+    reader = RowReader([source.path])
+    for raw in reader:
         pool.read += 1
         try:
-            messages, answer = conversation(raw, max_chars=max_chars)
+            messages, answer = conversation(raw, max_chars=max_chars, columns=source.columns)
         except RowFault as fault:
-            pool.rejected[re.sub(r"\d[\d,]*", "N", str(fault))[:160]] += 1
+            pool.rejected[general(str(fault))] += 1
             continue
         name = "general-" + tagged_hash("general", [list(messages), answer]).rpartition(":")[2][:16]
         if name in seen:
@@ -175,6 +157,7 @@ def _pool(source: Source, seen: set[str], *, seed: int, max_chars: int) -> Pool:
         pool.rows.append(Conversation(name, messages, answer, f"{raw.source}:{raw.line}",
                                       tagged_hash("mix", [seed, name])))
     pool.rows.sort(key=lambda r: r.rank)
+    pool.notes = tuple(reader.notes)
     return pool
 
 
@@ -209,7 +192,8 @@ def texts_of(messages: Sequence[Message]) -> list[str]:
 def _report(pool: Pool, amount: Amount, whole: int) -> Report:
     return Report(file=pool.source.path.name, share=pool.source.share, reached=amount.take / max(whole, 1),
                   rows=amount.take, wanted=amount.wanted, read=pool.read, usable=len(pool.rows),
-                  duplicates=pool.duplicates, near_evaluation=pool.near, rejected=dict(pool.rejected.most_common()))
+                  duplicates=pool.duplicates, near_evaluation=pool.near, rejected=dict(pool.rejected.most_common()),
+                  notes=pool.notes)
 
 
 def as_rows(conversations: Sequence[Conversation]) -> list[dict[str, object]]:

@@ -14,14 +14,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from cai_assets.constitution.model import SLUG
-from cai_assets.engines.protocol import Message, Role
+from cai_assets.engines.protocol import Message
 from cai_assets.lineage.origins import Origin, read_origin
-from cai_assets.steps.prompt_files import KINDS, SPLITS, Raw, RowFault, one_of, printable
+from cai_assets.reading.faults import RowFault, printable
+from cai_assets.reading.files import Raw
+from cai_assets.reading.names import Meaning, kind_of_name, split_of_name
+from cai_assets.reading.rows import fields_of, prompt_of
+from cai_assets.settings.columns import Columns
 from cai_assets.store.canonical import tagged_hash
 
-PROMPT_KEYS = ("prompt", "messages", "conversations", "question", "instruction", "text")
-ROLES: dict[str, Role] = {"system": "system", "user": "user", "human": "user", "assistant": "assistant",
-                          "gpt": "assistant"}
+NO_MAP = Columns()
 EVALUATION_SHARE = 0.2
 EXCERPT = 200
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
@@ -51,30 +53,27 @@ class Prompt:
     origin: Origin | None = None
 
 
-def check_row(raw: Raw, *, max_chars: int, kind: str) -> Prompt:
+def check_row(raw: Raw, *, max_chars: int, kind: str, columns: Columns = NO_MAP) -> Prompt:
     """Return the prompt in ``raw``; raise RowFault, with the reason, if there is none.
 
-    ``kind`` is what a row is when neither it nor its file name says.
+    ``kind`` is what a row is when neither it nor its file name says; ``columns``, where its values are.
     """
-    if isinstance(raw.value, RowFault):
-        raise raw.value
-    if not isinstance(raw.value, Mapping):
-        raise RowFault(f"expected an object with 'prompt' or 'messages', found {_type(raw.value)}")
-    messages = _messages(raw.value)
+    row = fields_of(raw.value, columns, "'prompt' or 'messages'")
+    messages = prompt_of(row)
     _check_turns(messages, max_chars)
     text = text_of(messages)
-    labels = {"kind": _label(raw.value, "kind", KINDS), "split": _label(raw.value, "split", SPLITS)}
-    flags = [f"unknown-{key}" for key, value in labels.items() if value is None and raw.value.get(key) is not None]
+    labels = {"kind": _label(row, "kind", kind_of_name), "split": _label(row, "split", split_of_name)}
+    flags = [f"unknown-{key}" for key, value in labels.items() if value is None and row.get(key) is not None]
     if any(CHAT_MARKERS.search(m["content"]) for m in messages):
         flags.append("chat-markers")
     split = labels["split"] or raw.split or split_of(text)
-    origin = read_origin(raw.value.get("origin")) if split == "train" else None
-    if origin is None and raw.value.get("origin") is not None:
+    origin = read_origin(row.get("origin")) if split == "train" else None
+    if origin is None and row.get("origin") is not None:
         flags.append("unknown-origin")
     return Prompt(
-        prompt_id=_id(raw.value.get("id"), messages),
+        prompt_id=_id(row.get("id"), messages),
         kind=labels["kind"] or raw.kind or kind,
-        category=_category(raw.value.get("category")),
+        category=_category(row.get("category")),
         split=split, messages=messages, source=raw.source, line=raw.line, text=text, flags=tuple(flags), origin=origin,
     )
 
@@ -115,35 +114,6 @@ class _Words(dict[int, str]):
 _WORDS = _Words()
 
 
-def _messages(row: Mapping[str, object]) -> tuple[Message, ...]:
-    key = next((k for k in PROMPT_KEYS if row.get(k) is not None), None)
-    if key is None:
-        null = [k for k in PROMPT_KEYS if k in row]
-        raise RowFault(f"'{null[0]}' is null" if null else f"no prompt: needs one of {', '.join(PROMPT_KEYS)}")
-    value, more = row[key], row.get("input")
-    if isinstance(value, list):
-        return tuple(message_of(turn, f"{key}[{i}]") for i, turn in enumerate(value))
-    if not isinstance(value, str):
-        raise RowFault(f"'{key}' must be text, found {_type(value)}")
-    if key == "instruction" and isinstance(more, str) and more.strip():
-        value = f"{value}\n\n{more}"
-    return (Message(role="user", content=value),)
-
-
-def message_of(turn: object, where: str) -> Message:
-    """A turn in any of the known spellings; raise RowFault, which says ``where``."""
-    if not isinstance(turn, Mapping):
-        raise RowFault(f"{where}: expected an object with 'role' and 'content', found {_type(turn)}")
-    speaker = turn.get("role", turn.get("from"))
-    role = ROLES.get(speaker) if isinstance(speaker, str) else None
-    if role is None:
-        raise RowFault(f"{where}: role must be system, user or assistant, found {printable(repr(speaker))[:40]}")
-    content = turn.get("content", turn.get("value"))
-    if not isinstance(content, str):
-        raise RowFault(f"{where}: content must be text, found {_type(content)}")
-    return Message(role=role, content=content)
-
-
 def _check_turns(messages: tuple[Message, ...], max_chars: int) -> None:
     for message in messages:
         check_text(message["content"])
@@ -173,9 +143,9 @@ def _visible(char: str) -> bool:
     return category[0] not in "ZM" and category not in ("Cc", "Cf") and char not in BLANKS
 
 
-def _label(row: Mapping[str, object], key: str, labels: dict[str, str]) -> str | None:
+def _label(row: Mapping[str, object], key: str, meaning: Meaning) -> str | None:
     value = row.get(key)
-    return one_of(value, labels) if isinstance(value, str) else None
+    return meaning(value) if isinstance(value, str) else None
 
 
 def _category(value: object) -> str:
@@ -188,10 +158,9 @@ def _id(value: object, messages: tuple[Message, ...]) -> str:
     # A bare number is a position in some file, not an identity: two files would clash in every row.
     if isinstance(value, str) and re.fullmatch(SLUG, value) and not value.isdecimal() and "\n" not in value:
         return value
-    return "p-" + tagged_hash("prompt", messages).rpartition(":")[2][:16]
+    return "p-" + hash_of(messages)
 
 
-def _type(value: object) -> str:
-    names = {"NoneType": "null", "str": "text", "bool": "true or false", "int": "a number", "float": "a number",
-             "list": "a list", "dict": "an object"}
-    return names.get(type(value).__name__, type(value).__name__)
+def hash_of(messages: tuple[Message, ...]) -> str:
+    """16 hexadecimal digits that name a conversation."""
+    return tagged_hash("prompt", messages).rpartition(":")[2][:16]

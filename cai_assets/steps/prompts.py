@@ -18,10 +18,12 @@ import numpy as np
 import polars as pl
 
 from cai_assets.lineage.origins import ORIGINS
+from cai_assets.reading.faults import RowFault, printable
+from cai_assets.reading.files import Raw, RowReader
 from cai_assets.settings import Prompts
-from cai_assets.steps.prompt_files import Raw, RowFault, printable, read_files
+from cai_assets.settings.columns import Columns
 from cai_assets.steps.prompt_near import Near
-from cai_assets.steps.prompt_rows import Prompt, check_row, excerpt
+from cai_assets.steps.prompt_rows import NO_MAP, Prompt, check_row, excerpt, hash_of
 from cai_assets.store.canonical import canonical_json, tagged_hash
 
 BUNDLED = Path(__file__).parent.parent / "data" / "prompts.jsonl"
@@ -52,7 +54,7 @@ class Counts:
 @dataclass(frozen=True)
 class Loaded:
     """``frame`` (SCHEMA) holds the kept rows in the order read; ``rejects`` and ``duplicates`` the others. ``origins``
-    (ORIGINS) has a row for each kept prompt that red-teaming found.
+    (ORIGINS) has a row for each kept prompt that red-teaming found. ``notes`` names files that gave no row.
 
     A duplicate names the prompt it repeats, which is kept or itself in ``duplicates``;
     ``rejects.excerpt`` is safe to print.
@@ -63,17 +65,21 @@ class Loaded:
     duplicates: pl.DataFrame
     origins: pl.DataFrame
     counts: Counts
+    notes: tuple[str, ...] = ()
 
 
-def load_prompts(paths: Sequence[Path] = (), *, max_chars: int, kind: PromptKind = "red-team") -> Loaded:
-    """Load every row of ``paths`` (JSONL, Parquet or data set folders); without paths, the bundled sample.
+def load_prompts(
+    paths: Sequence[Path] = (), *, max_chars: int, kind: PromptKind = "red-team", columns: Columns = NO_MAP
+) -> Loaded:
+    """Load every row of ``paths`` (files and folders, docs/data.md); without paths, the bundled sample.
 
     ``max_chars`` bounds a prompt's characters over all its turns. ``kind`` is what a row is when neither it nor
-    its file name says. Raise PromptsError for a file that cannot be read at all.
+    its file name says; ``columns``, where its values are. Raise DataError for a file that cannot be read at all.
     """
     rejects: Dropped = []
     duplicates: Dropped = []
-    good = _unique_ids(_checked(read_files(paths or (BUNDLED,)), max_chars, kind, rejects), rejects)
+    reader = RowReader(paths or (BUNDLED,))
+    good = _unique_ids(_checked(reader, max_chars, kind, columns, rejects), rejects)
     distinct = _distinct(good, duplicates)
     kept, near = _apart(distinct, duplicates)
     flagged = Counter(flag for p in kept for flag in p.flags)
@@ -84,7 +90,7 @@ def load_prompts(paths: Sequence[Path] = (), *, max_chars: int, kind: PromptKind
         rejects=pl.DataFrame(rejects, schema=REJECTS, orient="row").sort("source", "line", maintain_order=True),
         duplicates=pl.DataFrame(duplicates, schema=DUPLICATES, orient="row"),
         origins=pl.DataFrame([(p.prompt_id, *p.origin) for p in kept if p.origin], schema=ORIGINS, orient="row"),
-        counts=counts,
+        counts=counts, notes=tuple(reader.notes),
     )
 
 
@@ -105,18 +111,20 @@ def select(frame: pl.DataFrame, settings: Prompts, *, seed: int, first: Collecti
     return pl.concat(parts).drop("draw").sort("prompt_id")
 
 
-def _checked(raws: Iterable[Raw], max_chars: int, kind: str, rejects: Dropped) -> Iterable[Prompt]:
+def _checked(raws: Iterable[Raw], max_chars: int, kind: str, columns: Columns, rejects: Dropped) -> Iterable[Prompt]:
     for raw in raws:
         try:
-            yield check_row(raw, max_chars=max_chars, kind=kind)
+            yield check_row(raw, max_chars=max_chars, kind=kind, columns=columns)
         except RowFault as fault:
             rejects.append((raw.source, raw.line, str(fault), excerpt(raw)))
 
 
 def _unique_ids(prompts: Iterable[Prompt], rejects: Dropped) -> list[Prompt]:
+    """An id of one file that names another text in an earlier file gets a hash of its own text."""
     first: dict[str, Prompt] = {}
     out = []
-    for p in prompts:
+    for read in prompts:
+        p = _apart_by_file(read, first.get(read.prompt_id))
         owner = first.setdefault(p.prompt_id, p)
         if owner.messages == p.messages:
             out.append(p)
@@ -124,6 +132,12 @@ def _unique_ids(prompts: Iterable[Prompt], rejects: Dropped) -> list[Prompt]:
             reason = f"id '{p.prompt_id}' already names another text ({owner.source} line {owner.line})"
             rejects.append((p.source, p.line, reason, printable(p.messages[-1]["content"][:200])[:200]))
     return out
+
+
+def _apart_by_file(p: Prompt, owner: Prompt | None) -> Prompt:
+    if owner is None or owner.source == p.source or owner.messages == p.messages:
+        return p
+    return replace(p, prompt_id=f"{p.prompt_id[:46]}-{hash_of(p.messages)}")
 
 
 def _distinct(prompts: Sequence[Prompt], duplicates: Dropped) -> list[Prompt]:

@@ -60,7 +60,7 @@ def with_general(
 ) -> SupervisedRows:
     """Mix the general conversations of ``settings.mix`` into rows of SCHEMA, in canonical order.
 
-    ``responses``: those of the evaluation split are kept out of the mix. Raise PromptsError for an unreadable file.
+    ``responses``: those of the evaluation split are kept out of the mix. Raise DataError for an unreadable file.
     """
     evaluation = responses.filter(pl.col("split") == "evaluation")["messages"].to_list()
     mixed = mix(settings.mix, rows.height, evaluation, seed=seed, max_chars=max_chars)

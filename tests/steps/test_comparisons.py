@@ -10,10 +10,10 @@ from typing import Any
 import polars as pl
 import pytest
 
+from cai_assets.reading.faults import DataError
 from cai_assets.settings.base import Source
 from cai_assets.steps.comparison_files import read_comparisons
 from cai_assets.steps.comparisons import AI, HUMAN, Mixed, comparisons, mix_human
-from cai_assets.steps.prompt_files import PromptsError
 
 
 def jsonl(path: Path, rows: Sequence[Any]) -> Path:
@@ -87,7 +87,7 @@ def test_parquet_reads_as_jsonl_does_and_repeats_are_counted(tmp_path: Path) -> 
 
 
 def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(PromptsError, match="check that the file exists"):
+    with pytest.raises(DataError, match="check that the file exists"):
         read_comparisons(tmp_path / "none.jsonl")
 
 

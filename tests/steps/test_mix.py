@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from cai_assets.pipeline import stages
 from cai_assets.pipeline.trainings import baseline_rows
+from cai_assets.reading.faults import DataError, RowFault
+from cai_assets.reading.files import Raw
 from cai_assets.settings import Settings
 from cai_assets.settings.base import Source
 from cai_assets.steps.mix import Amount, Mixed, amounts, conversation, mix
-from cai_assets.steps.prompt_files import PromptsError, Raw, RowFault
 from cai_assets.steps.supervised import SCHEMA
 
 WORDS = ("river", "bread", "planet", "violin", "carpet", "ladder", "winter", "copper", "garden", "pepper")
@@ -171,7 +172,7 @@ def test_parquet_and_folders_are_read(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:
-    with pytest.raises(PromptsError, match=r"nowhere\.jsonl"):
+    with pytest.raises(DataError, match=r"nowhere\.jsonl"):
         mixed((tmp_path / "nowhere.jsonl", 0.2))
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cai_assets.steps.prompt_files import PromptsError
+from cai_assets.reading.faults import DataError
 from cai_assets.steps.prompts import load_prompts
 
 TEXTS = ["Name a bird of prey", "Why is grass green?", "Write a haiku about fog"]
@@ -126,13 +126,13 @@ def test_several_files_are_one_set(tmp_path: Path) -> None:
     assert (loaded.counts.duplicates, loaded.counts.rejected) == (1, 0)
 
 
-@pytest.mark.parametrize("name", ["missing.jsonl", "missing.parquet", "missing.arrow", "notes.csv", "broken.parquet",
+@pytest.mark.parametrize("name", ["missing.jsonl", "missing.parquet", "missing.arrow", "notes.md", "broken.parquet",
                                   "broken.arrow", "empty.arrow", "empty-folder"])
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
-    (tmp_path / "notes.csv").write_text("prompt\nhello\n", encoding="utf-8")
+    (tmp_path / "notes.md").write_text("prompt\nhello\n", encoding="utf-8")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 no")
     (tmp_path / "broken.arrow").write_bytes(b"ARROW1 no")
     (tmp_path / "empty.arrow").touch()
     (tmp_path / "empty-folder").mkdir()
-    with pytest.raises(PromptsError, match=name.replace(".", r"\.")):
+    with pytest.raises(DataError, match=name.replace(".", r"\.")):
         load_prompts([tmp_path / name], max_chars=1000)

@@ -37,11 +37,11 @@ OTHERS = {
         cli/redteam.py::breaks cli/redteam.py::accept_ cli/test.py::_under_test
         constitution/files.py::yaml_files constitution/files.py::_either constitution/file_text.py::read_bytes
         evals/review_file.py::read_review evals/suites/load.py::_beside
-        evals/suites/rows.py::raw_rows evals/suites/rows.py::_csv
         export/provenance.py::verify inspect_bridge/rows.py::_checkpoint lineage/targets.py::checkpoint_folder
         pipeline/constitution_tests.py::tests_of pipeline/red_team.py::accept_into settings/base.py::project_root
-        settings/load.py::_from_file steps/prompt_files.py::read_files steps/prompt_files.py::_read_folder
-        steps/prompt_files.py::_jsonl train/ability.py::read_texts""",
+        reading/files.py::data_files reading/files.py::_folder reading/forms.py::open_data
+        reading/forms.py::_unpacker reading/forms.py::_zstandard reading/cells.py::table_rows
+        settings/load.py::_from_file train/ability.py::read_texts""",
     "the folder that an export writes, outside the data root": """
         export/folder.py::fresh export/folder.py::leaks export/folder.py::_refuse export/folder.py::_replace
         export/hub_dataset.py::write_split export/hub_model.py::export_model

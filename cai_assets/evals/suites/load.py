@@ -6,7 +6,7 @@ their place, and the others are used; no file outside the suite's own folder is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from cai_assets.constitution.file_text import FileError, Problem, read_bytes
@@ -17,14 +17,15 @@ from cai_assets.evals.suites.model import (
     MODES,
     PLACE,
     POOLED,
-    Columns,
     Inline,
     Suite,
     SuiteFile,
     Template,
 )
-from cai_assets.evals.suites.rows import Read, columns_of, raw_rows, read_cases
-from cai_assets.steps.prompt_files import PromptsError, Raw, RowFault
+from cai_assets.evals.suites.rows import Read, read_cases
+from cai_assets.reading.faults import DataError, RowFault
+from cai_assets.reading.files import Raw, RowReader
+from cai_assets.settings.columns import READ, Columns
 from cai_assets.steps.prompt_rows import check_text
 from cai_assets.store.canonical import tagged_hash
 
@@ -46,7 +47,7 @@ def load_suite(path: Path, *, max_chars: int) -> Suite:
     try:
         read = read_cases(_raws(path, spec), spec, max_chars=max_chars)
         templates = _templates(path, spec)
-    except PromptsError as e:
+    except DataError as e:
         raise _error(path, str(e)) from e
     if not read.cases:
         raise _error(path, _why_empty(read))
@@ -79,6 +80,8 @@ def _check(spec: SuiteFile, reader: Reader) -> None:
     if len(set(spec.modes)) < len(spec.modes):
         reader.report(("modes",), "a mode is given twice: keep one")
     _check_templates(spec, reader)
+    for field in spec.columns.unread("suites"):
+        reader.report(("columns", field), f"a suite has no '{field}': give {', '.join(sorted(READ['suites']))}")
     if spec.prefill and spec.kind != "prefill":
         reader.report(("prefill",), f"only a suite of kind 'prefill' begins the answer; this one is '{spec.kind}'")
     if spec.headline and spec.headline not in headlines_on(spec.kind):
@@ -117,9 +120,9 @@ def _beside(path: Path, name: str) -> Path:
     return file
 
 
-def _raws(path: Path, spec: SuiteFile) -> Iterator[Raw]:
+def _raws(path: Path, spec: SuiteFile) -> Iterable[Raw]:
     if spec.file is not None:
-        return raw_rows(_beside(path, spec.file), columns_of(spec))
+        return RowReader([_beside(path, spec.file)])
     return (Raw(path.name, n, case.model_dump(exclude_none=True)) for n, case in enumerate(spec.cases, start=1))
 
 
@@ -127,7 +130,7 @@ def _templates(path: Path, spec: SuiteFile) -> tuple[Template, ...]:
     if spec.templates_file is None:
         return spec.templates
     file, templates, texts = _beside(path, spec.templates_file), list[Template](), dict[str, str]()
-    for raw in raw_rows(file, ("id", "template")):
+    for raw in RowReader([file]):
         try:
             template = _template(raw)
         except RowFault as fault:

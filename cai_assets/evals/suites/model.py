@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
 from cai_assets.constitution.model import NonEmptyText, Slug, Strict
 from cai_assets.engines.protocol import Message
+from cai_assets.settings.columns import Columns
 
 SuiteKind = Literal["harmful", "over-refusal", "helpful", "jailbreak", "prefill", "ability"]
 Mode = Literal["plain", "wrapped", "plain+safety", "wrapped+safety", "prefill", "prefill+safety"]
@@ -37,19 +38,6 @@ SAFETY_PROMPT = ("You are a careful assistant. Help as well as you can with what
 LETTERS = "ABCDEFGHIJ"
 
 Values = Annotated[tuple[str, ...], Field(strict=False)]
-Column = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-
-
-class Columns(Strict):
-    """Which column of the file holds what; those left out are looked for under their usual names."""
-
-    prompt: Column | None = None
-    id: Column | None = None
-    category: Column | None = None
-    context: Column | None = None
-    prefill: Column | None = None
-    choices: Column | None = None
-    answer: Column | None = None
 
 
 class Inline(Strict):

@@ -1,37 +1,33 @@
 """From the rows of a case file to cases.
 
 Guarantee: every row read is a case, a repeat of one, a reject with its place and reason, or left out by the suite's
-``where``. Columns are found by the names that public sets use, so that AdvBench, HarmBench, XSTest, JailbreakBench,
+``where``. The request is read as everywhere (``reading/rows.py``), so that AdvBench, HarmBench, XSTest, JailbreakBench,
 hh-rlhf, MMLU and ARC load unchanged; ``columns`` names others.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from cai_assets.engines.protocol import Message
-from cai_assets.evals.suites.model import LETTERS, Case, Columns, Reject, SuiteFile
-from cai_assets.steps.comparison_files import transcript_turns
-from cai_assets.steps.prompt_files import PromptsError, Raw, RowFault, parse_line, printable, read_files
-from cai_assets.steps.prompt_rows import check_row, check_text, excerpt, message_of, normalize
+from cai_assets.evals.suites.model import LETTERS, Case, Reject, SuiteFile
+from cai_assets.reading.faults import RowFault, columns_of
+from cai_assets.reading.files import Raw
+from cai_assets.reading.rows import PROMPTS, Row, fields_of, prompt_column, prompt_of
+from cai_assets.steps.prompt_rows import check_row, check_text, excerpt, normalize
 from cai_assets.store.canonical import tagged_hash
 
-SUFFIXES = (".csv", ".jsonl", ".jsonl.gz", ".parquet", ".arrow")
 USUAL: dict[str, tuple[str, ...]] = {
-    "prompt": ("prompt", "goal", "Goal", "behavior", "Behavior", "question", "Question", "instruction", "messages",
-               "conversations", "text", "chosen"),
     "id": ("id", "BehaviorID"),
     "category": ("category", "Category", "SemanticCategory", "subject", "type"),
-    "context": ("context", "ContextString"),
     "prefill": ("prefill", "target", "Target"),
     "choices": ("choices", "options"),
     "answer": ("answer", "answerKey"),
 }
+
+UNSAFE = {"unsafe", "harmful", "toxic"}
 
 
 class Read(NamedTuple):
@@ -43,15 +39,15 @@ class Read(NamedTuple):
     repeats: int
 
 
-def read_cases(raws: Iterator[Raw], spec: SuiteFile, *, max_chars: int) -> Read:
+def read_cases(raws: Iterable[Raw], spec: SuiteFile, *, max_chars: int) -> Read:
     """The cases of a suite; of equal ones the first. ``max_chars`` bounds a request."""
     cases: dict[str, Case] = {}
     seen: set[str] = set()
     rejects, skipped, repeats = [], 0, 0
     for raw in raws:
         try:
-            row = _row(raw)
-            if not _wanted(row, spec.where):
+            row = fields_of(raw.value, spec.columns, "named columns")
+            if not _wanted(row, spec):
                 skipped += 1
                 continue
             case, same = _case(raw, row, spec, max_chars)
@@ -68,66 +64,31 @@ def read_cases(raws: Iterator[Raw], spec: SuiteFile, *, max_chars: int) -> Read:
     return Read(tuple(cases.values()), tuple(rejects), skipped, repeats)
 
 
-def columns_of(spec: SuiteFile) -> list[str]:
-    """Every column that a suite may read."""
-    named = [name for name in spec.columns.model_dump().values() if name]
-    return [*named, *spec.where, *(name for usual in USUAL.values() for name in usual)]
-
-
-def raw_rows(path: Path, columns: Sequence[str]) -> Iterator[Raw]:
-    """Every row of a file, with at least these columns. Raise PromptsError for a file that cannot be read at all."""
-    if not path.name.endswith(SUFFIXES):
-        raise PromptsError(f"{path}: cannot read '{path.suffix}' files; give {', '.join(SUFFIXES)}")
-    try:
-        if path.suffix == ".csv":
-            yield from _csv(path)
-        elif path.suffix == ".gz":
-            with gzip.open(path) as f:
-                yield from (Raw(path.name, n, parse_line(line)) for n, line in enumerate(f, start=1))
-        else:
-            yield from read_files([path], columns)
-    except UnicodeDecodeError as e:
-        raise PromptsError(f"{path}: not UTF-8 (byte {e.start}); save it as UTF-8, in a spreadsheet 'CSV UTF-8'") from e
-    except (OSError, EOFError, csv.Error) as e:
-        raise PromptsError(f"{path}: {e}; check that the file exists and is complete") from e
-
-
-def _csv(path: Path) -> Iterator[Raw]:
-    with path.open(encoding="utf-8-sig", newline="") as f:
-        header = f.readline()
-        f.seek(0)
-        # spreadsheets in many locales separate cells by semicolons
-        reader = csv.DictReader(f, restkey="(too many cells)", delimiter=max(",;\t", key=header.count))
-        for row in reader:
-            short = [name for name, cell in row.items() if cell is None]
-            fault = RowFault(f"fewer cells than columns: {', '.join(short)} missing") if short else None
-            yield Raw(path.name, reader.line_num, fault or row)
-
-
-def _row(raw: Raw) -> Mapping[str, object]:
-    if isinstance(raw.value, RowFault):
-        raise raw.value
-    if not isinstance(raw.value, Mapping):
-        raise RowFault("expected an object with named columns")
-    return raw.value
-
-
-def _wanted(row: Mapping[str, object], where: Mapping[str, Sequence[str]]) -> bool:
-    for column, allowed in where.items():
+def _wanted(row: Row, spec: SuiteFile) -> bool:
+    for column, allowed in spec.where.items():
         if column not in row:
-            raise RowFault(f"'where' asks for column '{column}'; {_columns(row)}")
+            raise RowFault(f"'where' asks for column '{column}'; {columns_of(row)}")
         if str(row[column]) not in allowed:
             return False
+    if spec.kind == "over-refusal" and not spec.where and _is_unsafe(row):
+        raise RowFault("labeled unsafe: to refuse it is right, and an over-refusal suite asks what is safe; say with "
+                       "'where' which rows to ask")
     return True
 
 
-def _case(raw: Raw, row: Mapping[str, object], spec: SuiteFile, max_chars: int) -> tuple[Case, str]:
+def _is_unsafe(row: Row) -> bool:
+    """XSTest's unsafe prompts stand in one file with the safe ones that they contrast with."""
+    label = row.get("label")
+    if isinstance(label, str) and label:
+        return label.strip().casefold() in UNSAFE
+    return str(row.get("type", "")).startswith("contrast_")
+
+
+def _case(raw: Raw, row: Row, spec: SuiteFile, max_chars: int) -> tuple[Case, str]:
     """The case, and a hash of what is asked: equal for equal cases."""
-    columns = spec.columns
-    messages = _messages(_get(row, "prompt", columns), _get(row, "context", columns), row)
-    fields = {"messages": messages, "id": _get(row, "id", columns), "category": _get(row, "category", columns)}
+    fields = {"messages": _messages(row), "id": _get(row, "id"), "category": _get(row, "category")}
     prompt = check_row(Raw(raw.source, raw.line, fields), max_chars=max_chars, kind="red-team")
-    choices, answer = _answers(row, columns) if spec.kind == "ability" else ((), None)
+    choices, answer = _answers(row) if spec.kind == "ability" else ((), None)
     prefill = _prefill(row, spec) if spec.kind == "prefill" else None
     behaviour = "b-" + tagged_hash("behaviour", [prompt.text, choices]).rpartition(":")[2][:16]
     same = tagged_hash("case", [prompt.messages, prefill, choices])
@@ -135,47 +96,29 @@ def _case(raw: Raw, row: Mapping[str, object], spec: SuiteFile, max_chars: int) 
     return Case(name, behaviour, prompt.category, prompt.messages, prompt.text, prefill, choices, answer), same
 
 
-def _get(row: Mapping[str, object], field: str, columns: Columns) -> object:
+def _get(row: Row, field: str) -> object:
     """The value of a field; None where there is none."""
-    name = getattr(columns, field)
-    if name is not None and name not in row:
-        raise RowFault(f"'columns' says that '{field}' is in column '{name}'; {_columns(row)}")
-    names = USUAL[field] if name is None else (name,)
-    return next((row[n] for n in names if row.get(n) not in (None, "")), None)
+    return next((row[n] for n in USUAL[field] if row.get(n) not in (None, "")), None)
 
 
-def _columns(row: Mapping[str, object]) -> str:
-    return "the columns are " + ", ".join(printable(str(name))[:60] for name in list(row)[:20])
-
-
-def _messages(request: object, context: object, row: Mapping[str, object]) -> list[Message]:
+def _messages(row: Row) -> list[Message]:
     """The conversation up to the turn to answer."""
-    if request is None:
-        raise RowFault(f"no request; {_columns(row)}: say with 'columns: {{prompt: NAME}}' which one has it")
-    if isinstance(request, list):
-        turns = [message_of(turn, f"turn {i + 1}") for i, turn in enumerate(request)]
-    elif isinstance(request, str):
-        turns = list(transcript_turns(request) or (Message(role="user", content=request),))
-    else:
-        raise RowFault(f"the request must be text or messages, found {str(request)[:40]!r}")
-    while turns and turns[-1]["role"] == "assistant":
-        turns.pop()
-    if turns and isinstance(context, str):
-        turns[-1] = Message(role=turns[-1]["role"], content=f"{context}\n\n---\n\n{turns[-1]['content']}")
-    return turns
+    if prompt_column(row) and all(row.get(n) in (None, "") for n in PROMPTS):
+        raise RowFault(f"no request; {columns_of(row)}: say with 'columns: {{prompt: NAME}}' which one has it")
+    return list(prompt_of(row))
 
 
-def _prefill(row: Mapping[str, object], spec: SuiteFile) -> str:
-    prefill = _get(row, "prefill", spec.columns) or spec.prefill
+def _prefill(row: Row, spec: SuiteFile) -> str:
+    prefill = _get(row, "prefill") or spec.prefill
     if not isinstance(prefill, str):
         raise RowFault("no prefill: the suite's file gives none for all cases, and the row has none of its own")
     check_text(prefill)
     return prefill
 
 
-def _answers(row: Mapping[str, object], columns: Columns) -> tuple[tuple[str, ...], int]:
+def _answers(row: Row) -> tuple[tuple[str, ...], int]:
     """The choices, and the position of the right one."""
-    said = _get(row, "choices", columns)
+    said = _get(row, "choices")
     if isinstance(said, str) and said.lstrip().startswith("["):
         try:
             said = json.loads(said)
@@ -191,7 +134,7 @@ def _answers(row: Mapping[str, object], columns: Columns) -> tuple[tuple[str, ..
         check_text(choice)
     if len(set(map(normalize, choices))) < len(choices):
         raise RowFault("two choices are the same text")
-    return choices, _position(_get(row, "answer", columns), choices, [str(x) for x in labels])
+    return choices, _position(_get(row, "answer"), choices, [str(x) for x in labels])
 
 
 def _position(answer: object, choices: Sequence[str], labels: Sequence[str]) -> int:

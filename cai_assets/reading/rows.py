@@ -1,0 +1,141 @@
+"""What a row means: the prompt in it, and the answer to it. The columns are known by the names that public sets use.
+
+A ``columns`` map (``settings/columns.py``) says others. Columns that change what a prompt means (a system text, a
+context, earlier turns) are part of it, or the row is set aside with the reason; all other columns mean nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from cai_assets.engines.protocol import Message
+from cai_assets.reading.faults import RowFault, columns_of, type_of
+from cai_assets.reading.turns import Turns, asked, first_of, json_turns, transcript_turns, turns_of, user
+from cai_assets.settings.columns import Columns
+
+Row = Mapping[str, object]
+
+PROMPTS = ("prompt", "messages", "conversations", "conversation", "goal", "Goal", "behavior", "Behavior", "question",
+           "Question", "instruction", "text", "dialogue", "dialog")
+ANSWERED = ("messages", "conversations", "conversation")
+ANSWERS = ("response", "completion", "output", "answer")
+SYSTEM, CONTEXT = ("system", "system_prompt"), ("context", "ContextString")
+# Where the prompt is if no column says so: HelpSteer3, UltraChat, SHP, HHH.
+ELSEWHERE: dict[str, type] = {"context": list, "data": list, "history": str, "input": str}
+PAIRED = ("chosen", "text_correct", "rejected")
+BETWEEN = "\n\n---\n\n"
+
+
+def fields_of(value: object, columns: Columns, needs: str) -> Row:
+    """The named columns of a row, those that ``columns`` maps under our own names. Raise RowFault if it has none."""
+    if isinstance(value, RowFault):
+        raise value
+    if isinstance(value, list) and len(value) > 1 and all(isinstance(t, Mapping) for t in value):
+        value = {"messages": value}
+    if not isinstance(value, Mapping):
+        raise RowFault(f"expected an object with {needs}, found {type_of(value)}")
+    mapped = columns.mapped()
+    for field, name in mapped.items():
+        if name not in value:
+            raise RowFault(f"'columns' says that '{field}' is in column '{name}'; {columns_of(value)}")
+    others = {k: v for k, v in value.items() if not ("prompt" in mapped and k in PROMPTS)}
+    return {**others, **{field: value[name] for field, name in mapped.items()}}
+
+
+def prompt_of(row: Row) -> Turns:
+    """The turns up to the one to answer, with the system text and the context that the row gives."""
+    return framed(asked(own_turns(row)), row)
+
+
+def conversation_of(row: Row) -> tuple[Turns, str]:
+    """The prompt's turns and the answer. Raise RowFault, with the reason, if there is none."""
+    for key in ANSWERED:
+        turns = turns_of(row[key], key) if row.get(key) not in (None, "", []) else ()
+        if turns and turns[-1]["role"] == "assistant":
+            return framed(turns[:-1], row), turns[-1]["content"]
+    answer = first_of(row, ANSWERS)
+    if isinstance(answer, list) and len(answer) == 1:
+        answer = turns_of(answer, "answer")[-1]["content"]
+    if isinstance(answer, str):
+        return prompt_of(row), answer
+    turns = own_turns(row) if answer is None and prompt_column(row) else ()
+    if turns and turns[-1]["role"] == "assistant":
+        return framed(turns[:-1], row), turns[-1]["content"]
+    raise RowFault("no answer: needs 'messages' that end with the assistant's turn, or a text in one of "
+                   + ", ".join(ANSWERS))
+
+
+def prompt_column(row: Row) -> str | None:
+    """The column that holds the prompt; a blank one only if no other has any."""
+    there = [k for k in PROMPTS if row.get(k) is not None]
+    return next((k for k in there if row[k] != ""), there[0] if there else None)
+
+
+def own_turns(row: Row) -> Turns:
+    """All turns of the row, without its system text and its context: the prompt's, or those of a chosen answer."""
+    turns = stated_turns(row)
+    if turns is not None:
+        return turns
+    for key in PAIRED:
+        value = row.get(key)
+        if isinstance(value, list) or (isinstance(value, str) and (json_turns(value) or transcript_turns(value))):
+            return turns_of(value, key)
+    null = [k for k in PROMPTS if k in row]
+    raise RowFault(f"'{null[0]}' is null" if null else
+                   f"no prompt: needs one of {', '.join(PROMPTS)}; {columns_of(row)}; 'columns' can name another")
+
+
+def stated_turns(row: Row) -> Turns | None:
+    """All turns of the column that states the prompt; None if there is no such column."""
+    key = prompt_column(row) or next((k for k, kind in ELSEWHERE.items() if isinstance(row.get(k), kind)), None)
+    if key is None:
+        return None
+    value, more = row[key], row.get("input")
+    if key == "instruction" and isinstance(value, str) and isinstance(more, str) and more.strip():
+        return (*_history(row), user(f"{value}\n\n{more}"))
+    if key == "question" and isinstance(value, Mapping):  # WebGPT
+        value = value.get("full_text")
+    turns = turns_of(value, key)
+    return (*_history(row), *turns) if key == "instruction" else turns
+
+
+def framed(turns: Turns, row: Row) -> Turns:
+    """The turns with the row's context before the last one and its system text before all."""
+    context = first_of(row, CONTEXT)
+    if turns and not _is_messages(context) and (text := _text(context, CONTEXT[0])):
+        turns = (*turns[:-1], Message(role=turns[-1]["role"], content=f"{text}{BETWEEN}{turns[-1]['content']}"))
+    system = _text(first_of(row, SYSTEM), SYSTEM[0])
+    if not system:
+        return turns
+    own = turns[0]["content"] if turns and turns[0]["role"] == "system" else None
+    if own not in (None, system):
+        raise RowFault("two system texts: one among the turns, another in its own column")
+    return turns if own else (Message(role="system", content=system), *turns)
+
+
+def _history(row: Row) -> Turns:
+    """Earlier exchanges of an Alpaca row, each a question and an answer."""
+    pairs = row.get("history")
+    if not isinstance(pairs, list):
+        return ()
+    turns = list[Message]()
+    for i, pair in enumerate(pairs):
+        if not (isinstance(pair, Sequence) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
+            raise RowFault(f"history[{i}]: expected a question and an answer, found {type_of(pair)}")
+        turns += [user(pair[0]), Message(role="assistant", content=pair[1])]
+    return tuple(turns)
+
+
+def _is_messages(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(turn, Mapping) for turn in value)
+
+
+def _text(value: object, name: str) -> str:
+    """The text of a column that belongs to the prompt; '' if there is none."""
+    if isinstance(value, list) and all(isinstance(text, str) for text in value):
+        value = "\n\n".join(value)
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return ""
+    if not isinstance(value, str):
+        raise RowFault(f"'{name}' must be text, found {type_of(value)}")
+    return value

@@ -1,0 +1,65 @@
+"""Which column of a file holds what. One shape for every file of rows: prompts, answers, comparisons, suites."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Use = Literal["prompts", "conversations", "comparisons", "suites"]
+Column = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+PROMPT = {"prompt", "system", "context", "id"}
+ANSWERS = {"chosen", "rejected", "response_a", "response_b", "label", "p_chosen", "score_chosen", "score_rejected"}
+READ: dict[Use, set[str]] = {
+    "prompts": {*PROMPT, "kind", "category", "split"},
+    "conversations": {*PROMPT, "response", "split"},
+    "comparisons": {*PROMPT, "split", *ANSWERS},
+    "suites": {*PROMPT, "category", "prefill", "choices", "answer"},
+}
+
+
+class Columns(BaseModel):
+    """Which column of the file holds what; those left out are looked for under their usual names (docs/data.md)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompt: Column | None = None
+    system: Column | None = None
+    context: Column | None = None
+    id: Column | None = None
+    category: Column | None = None
+    kind: Column | None = None
+    split: Column | None = None
+    response: Column | None = None
+    chosen: Column | None = None
+    rejected: Column | None = None
+    response_a: Column | None = None
+    response_b: Column | None = None
+    label: Column | None = None
+    p_chosen: Column | None = None
+    score_chosen: Column | None = None
+    score_rejected: Column | None = None
+    prefill: Column | None = None
+    choices: Column | None = None
+    answer: Column | None = None
+
+    def mapped(self) -> dict[str, str]:
+        """The columns that are named, by what they hold."""
+        return {field: name for field, name in self if name is not None}
+
+    def unread(self, use: Use) -> list[str]:
+        """Fields that are named and that a file of this use does not have."""
+        return [field for field in self.mapped() if field not in READ[use]]
+
+
+def columns_field() -> Any:
+    """A field for the map. Left out of what is written down where it says nothing: records know it from elsewhere."""
+    return Field(default=Columns(), exclude_if=lambda columns: not columns.mapped())
+
+
+def check(columns: Columns, use: Use, setting: str) -> Columns:
+    """The same map; raise ValueError for a field that is not read there."""
+    if unread := columns.unread(use):
+        raise ValueError(f"{setting} has no '{unread[0]}': give {', '.join(sorted(READ[use]))}")
+    return columns

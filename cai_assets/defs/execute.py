@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from cai_assets.defs.partitions import register_folder
+from cai_assets.defs.resources import typed
 from cai_assets.settings import project_root
 from cai_assets.versions.snapshots import VERSIONS, Snapshots
 
@@ -46,7 +47,8 @@ def materialize(
         "resources": {"project": {"config": {"scale": chosen.pop("scale", ""), "overrides": chosen}}},
         "loggers": {"console": {"config": {"log_level": "INFO"}}},  # naming one replaces Dagster's own debug lines
     }
-    return job.execute_in_process(
-        instance=instance, partition_key=partition, run_config=config, raise_on_error=False,
-        asset_selection=[dg.AssetKey(name) for name in selection] or None,
-    )
+    with typed(overrides):
+        return job.execute_in_process(
+            instance=instance, partition_key=partition, run_config=config, raise_on_error=False,
+            asset_selection=[dg.AssetKey(name) for name in selection] or None,
+        )

@@ -27,8 +27,11 @@ class Project:
         self.engines = EnginePool(settings, self.layout)
 
     @classmethod
-    def open(cls, overrides: Mapping[str, Any] | None = None) -> Project:
-        return cls(load_settings(overrides))
+    def open(
+        cls, overrides: Mapping[str, Any] | None = None, *, run_config: Mapping[str, Any] | None = None
+    ) -> Project:
+        """``overrides``: typed by the user; ``run_config``: from elsewhere. Raise SettingsError."""
+        return cls(load_settings(overrides, run_config=run_config))
 
     def close(self) -> None:
         """Give engine memory back."""

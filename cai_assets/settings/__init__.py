@@ -1,29 +1,26 @@
 """One dial, ``scale``, from which every other setting derives; each one can be overridden.
 
-``model.py`` lists all of them, ``method.py`` and ``training.py`` define the groups, ``presets.py`` what a scale sets,
-``load.py`` where values come from. Relative paths count from the project's root: the nearest folder, from the
-working directory upward, that holds ``workspace.yaml``.
+``model.py`` lists all of them, ``models.py``, ``method.py`` and ``training.py`` define the groups, ``presets.py`` what
+a scale sets, ``load.py`` where values come from, ``run_config.py`` what the config of a run may set. Relative paths
+count from the project's root: the nearest folder, from the working directory upward, that holds ``workspace.yaml``.
 """
 
-from cai_assets.settings.base import project_root
-from cai_assets.settings.load import SettingsError, load_settings
+from cai_assets.settings.base import SettingsError, project_root
+from cai_assets.settings.load import load_settings
 from cai_assets.settings.method import (
-    BUILTIN_MODEL,
     Critique,
     Engine,
     Evaluation,
     Gate,
     Generation,
     Labels,
-    Model,
-    Models,
     Monitors,
     Pairs,
     Prompts,
-    Role,
     Supervised,
 )
 from cai_assets.settings.model import Settings
+from cai_assets.settings.models import BUILTIN_MODEL, Model, Models, Role
 from cai_assets.settings.presets import PRESETS
 from cai_assets.settings.training import Lora, Reinforcement, Reward, Training
 

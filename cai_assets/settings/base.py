@@ -7,7 +7,12 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from cai_assets.errors import CaiError
 from cai_assets.settings.columns import Columns, columns_field
+
+
+class SettingsError(CaiError, ValueError):
+    """A setting is unknown or has an invalid value. The message says which and where it comes from."""
 
 
 def project_root() -> Path:
@@ -16,7 +21,15 @@ def project_root() -> Path:
     return next((p for p in (here, *here.parents) if (p / "workspace.yaml").exists()), here)
 
 
-InProject = Annotated[Path, AfterValidator(lambda path: project_root() / path.expanduser())]
+def _in_project(path: Path) -> Path:
+    try:
+        return project_root() / path.expanduser()
+    except RuntimeError as e:  # the home of nobody
+        raise ValueError(f"{path}: {e}") from None
+
+
+InProject = Annotated[Path, AfterValidator(_in_project)]
+OWN_HAND = "settings.yaml, the environment, the command line"  # in a field's metadata: no run's config may set it
 
 
 class Group(BaseModel):

@@ -1,41 +1,49 @@
 """Merging the sources of settings and checking the result.
 
 Later wins: the scale's preset, a YAML file (``CAI_SETTINGS``, or ``settings.yaml`` in the project's root),
-the environment (``CAI_RL__BETA=0.05``), then explicit overrides (the command line and the Dagster
-launchpad). An unknown key is an error wherever it comes from.
+the environment (``CAI_RL__BETA=0.05``), the command line, and the config of a run, such as the Dagster launchpad's,
+which may not set everything (``run_config.py``). An unknown key is an error wherever it comes from.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from cai_assets.errors import CaiError
-from cai_assets.settings.base import project_root
+from cai_assets.settings.base import SettingsError, project_root
 from cai_assets.settings.model import Settings
 from cai_assets.settings.presets import PRESETS
+from cai_assets.settings.run_config import check_run_config
 
-NOT_SETTINGS = {"CAI_SETTINGS", "CAI_AUTOMATION", "CAI_SENSOR_SECONDS"}
-
-
-class SettingsError(CaiError, ValueError):
-    """A setting is unknown or has an invalid value. The message says which and where it comes from."""
+NOT_SETTINGS = {"CAI_SETTINGS", "CAI_AUTOMATION", "CAI_SENSOR_SECONDS", "CAI_UI_PASSWORD"}
+# Of a model, what a later source says takes the place of what an earlier one says in another way.
+REPLACED = {"server": {"base_urls", "api_key_env"}, "base_urls": {"server"}}
 
 
 def load_settings(
     overrides: Mapping[str, Any] | None = None,
     *,
+    run_config: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
     file: Path | None = None,
 ) -> Settings:
-    """Merge all sources and check them. Raise SettingsError for anything unknown or out of range."""
+    """Merge all sources and check them. Raise SettingsError for what is unknown, wrong, or not a run's to set."""
     env = os.environ if environment is None else environment
     layers = [_from_file(file, env), _from_environment(env), dict(overrides or {})]
+    own = _merged(layers)
+    if not run_config:
+        return own
+    wanted = _merged([*layers, run_config])
+    check_run_config(wanted, own)
+    return wanted
+
+
+def _merged(layers: Sequence[Mapping[str, Any]]) -> Settings:
     scale = next((x["scale"] for x in reversed(layers) if "scale" in x), "smoke")
     if scale not in PRESETS:
         raise SettingsError(f"scale: {scale!r} is not one of {', '.join(PRESETS)}")
@@ -43,7 +51,7 @@ def load_settings(
     for layer in (PRESETS[scale], *layers):
         merged = _merge(merged, layer)
     try:
-        return Settings.model_validate(merged)
+        return Settings.model_validate(merged, context=merged.get("servers"))
     except ValidationError as e:
         raise SettingsError(_explain(e)) from None
 
@@ -76,7 +84,8 @@ def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    out = dict(base)
+    replaced = {old for key in over for old in REPLACED.get(key, ())}
+    out = {key: value for key, value in base.items() if key not in replaced}
     for key, value in over.items():
         old = out.get(key)
         both = isinstance(old, Mapping) and isinstance(value, Mapping)

@@ -1,61 +1,21 @@
-"""Settings of the method: models, engines, prompts, the supervised half, AI feedback, evaluation."""
+"""Settings of the method: engines, prompts, the supervised half, AI feedback, evaluation."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cai_assets.assets import OWN_POLICIES
-from cai_assets.registry.engines import AUTO, BACKENDS
 from cai_assets.settings.base import Group, InProject, Source
 from cai_assets.settings.columns import Columns, check, columns_field
+from cai_assets.settings.models import Model
 
-BackendName = Annotated[str, AfterValidator(lambda name: BACKENDS.check(name, AUTO))]
-Role = Literal["generator", "critic", "labeller", "judge", "policy"]
-BUILTIN_MODEL = "smollm2-135m-instruct"
 BUNDLED_PROMPTS = Path(__file__).parent.parent / "data" / "prompts.jsonl"
 POLICY_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
 ENOUGH, CONFIDENCE = 20, 0.95  # clusters needed to claim a difference, unless a setting says otherwise
-
-
-class Model(Group):
-    """One model. ``source``: 'smollm2-135m-instruct' (bundled by a package), a local folder, or a Hub id.
-
-    With ``base_urls`` the model is served elsewhere, by OpenAI-compatible servers, under the name ``source``;
-    ``tokenizer`` then names a local tokenizer, so that prompts are sent as token ids. ``served_as``: other names by
-    which a server may answer as this model, such as the dated name behind an alias.
-    """
-
-    source: str = BUILTIN_MODEL
-    revision: str | None = None
-    backend: BackendName = AUTO
-    base_urls: tuple[str, ...] = ()
-    tokenizer: str | None = None
-    api_key_env: str = "OPENAI_API_KEY"
-    served_as: tuple[str, ...] = ()
-
-
-class Models(Group):
-    """Who does what. Everything but the generator defaults to the generator."""
-
-    generator: Model = Model()
-    critic: Model | None = None
-    labeller: Model | None = None
-    judge: Model | None = None
-    policy: Model | None = None
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _a_name_is_enough(cls, value: Any) -> Any:
-        return {"source": value} if isinstance(value, str) else value
-
-    def role(self, name: Role) -> Model:
-        """The model that plays a role."""
-        model: Model | None = getattr(self, name)
-        return model or self.generator
 
 
 class Engine(Group):

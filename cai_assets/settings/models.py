@@ -1,0 +1,83 @@
+"""Settings of models: what they are, where they are served, who does what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, ValidationInfo, field_validator, model_validator
+
+from cai_assets.registry.engines import AUTO, BACKENDS
+from cai_assets.settings.base import Group
+
+BackendName = Annotated[str, AfterValidator(lambda name: BACKENDS.check(name, AUTO))]
+Role = Literal["generator", "critic", "labeller", "judge", "policy"]
+BUILTIN_MODEL = "smollm2-135m-instruct"
+
+
+class Server(Group):
+    """OpenAI-compatible servers that share the work, and the environment variable that holds their key."""
+
+    base_urls: tuple[str, ...] = ()
+    api_key_env: str = "OPENAI_API_KEY"
+
+
+class Model(Group):
+    """One model. ``source``: 'smollm2-135m-instruct' (bundled by a package), a local folder, or a Hub id.
+
+    With ``base_urls`` the model is served elsewhere, by OpenAI-compatible servers, under the name ``source``;
+    ``tokenizer`` then names a local tokenizer, so that prompts are sent as token ids. ``served_as``: other names by
+    which a server may answer as this model, such as the dated name behind an alias. ``server: NAME`` stands for the
+    ``base_urls`` and ``api_key_env`` that the setting ``servers`` has under that name.
+    """
+
+    source: str = BUILTIN_MODEL
+    revision: str | None = None
+    backend: BackendName = AUTO
+    base_urls: tuple[str, ...] = ()
+    tokenizer: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+    served_as: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_server(cls, value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, Mapping) or "server" not in value:
+            return value
+        rest = {key: part for key, part in value.items() if key != "server"}
+        return rest if value["server"] is None else {**rest, **_server(value["server"], rest, info.context or {})}
+
+    @property
+    def server(self) -> Server:
+        """Where it is served, and with which key."""
+        return Server(base_urls=self.base_urls, api_key_env=self.api_key_env)
+
+
+def _server(name: Any, rest: Mapping[str, Any], servers: Mapping[str, Any]) -> Mapping[str, Any]:
+    both = sorted(rest.keys() & Server.model_fields.keys())
+    if both:
+        raise ValueError(f"server {name!r} brings its own {' and '.join(both)}; leave one of both out")
+    if name not in servers:
+        raise ValueError(f"no server {name!r}; add it to the setting 'servers', which has "
+                         + (", ".join(map(repr, servers)) or "none"))
+    return Server.model_validate(servers[name]).model_dump()
+
+
+class Models(Group):
+    """Who does what. Everything but the generator defaults to the generator."""
+
+    generator: Model = Model()
+    critic: Model | None = None
+    labeller: Model | None = None
+    judge: Model | None = None
+    policy: Model | None = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _a_name_is_enough(cls, value: Any) -> Any:
+        return {"source": value} if isinstance(value, str) else value
+
+    def role(self, name: Role) -> Model:
+        """The model that plays a role."""
+        model: Model | None = getattr(self, name)
+        return model or self.generator

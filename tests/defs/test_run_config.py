@@ -1,0 +1,59 @@
+"""What only the user's own hand may set is refused in a run that Dagster was asked for, not in the command line's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from cai_assets.defs.execute import materialize
+from cai_assets.defs.location import defs
+from cai_assets.settings import load_settings
+from cai_assets.store.layout import Layout
+from cai_assets.store.records import Records
+
+FEW = {"prompts": {"red_team": 2, "helpful": 1, "eval_red_team": 1, "eval_helpful": 1}}
+
+
+def asked_for(instance: dg.DagsterInstance, overrides: dict[str, Any], **tags: str) -> dg.ExecuteInProcessResult:
+    """As a run worker executes what the launchpad or a GraphQL client asks for."""
+    config = {"resources": {"project": {"config": {"overrides": overrides}}}}
+    return defs.resolve_job_def("all").execute_in_process(
+        instance=instance, run_config=config, raise_on_error=False, asset_selection=[dg.AssetKey("prompts")], tags=tags)
+
+
+def why(result: dg.ExecuteInProcessResult) -> str:
+    errors = [e.event_specific_data.error for e in result.all_events if e.is_failure and e.event_specific_data]
+    return "\n".join(str(error.cause or error) for error in errors if error)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CAI_DATA_ROOT", str(tmp_path / "own"))
+    return tmp_path
+
+
+def test_a_run_from_a_page_cannot_and_the_same_from_the_command_line_can(root: Path) -> None:
+    elsewhere = {**FEW, "data_root": str(root / "elsewhere")}
+    with dg.DagsterInstance.ephemeral() as instance:
+        refused = asked_for(instance, elsewhere)
+        assert not refused.success
+        assert "run config: data_root is not for a run to choose" in why(refused)
+        assert not (root / "elsewhere").exists()
+        version = "any"
+        instance.add_dynamic_partitions("constitution_version", [version])
+        assert materialize(instance, version, selection=["prompts"], overrides=elsewhere).success
+        assert Records(Layout(root / "elsewhere")).latest("prompts", None)
+        (run,) = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS]))
+        config = run.run_config["resources"]["project"]["config"]["overrides"]
+        assert config["data_root"] == elsewhere["data_root"]  # the UI shows what was run
+        again = asked_for(instance, config, **run.tags)  # re-executed there
+        assert "run config: data_root" in why(again)
+
+
+def test_what_is_allowed_runs_from_a_page(root: Path) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert asked_for(instance, {**FEW, "seed": 3, "data_root": str(load_settings().data_root)}).success
+    assert Records(Layout(root / "own")).latest("prompts", None)

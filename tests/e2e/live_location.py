@@ -1,7 +1,7 @@
 """The project's code location for a live server whose runs are counted: a training is a copy of its base, and the
 scripted engine takes time for each row, so that progress has a rate.
 
-``dagster dev -m live_location``; everything else is as a person gets it.
+A workspace of ``live_location``; everything else is as a person gets it.
 """
 
 import time

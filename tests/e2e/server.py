@@ -9,10 +9,11 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+from urllib.error import HTTPError
 
 from patience import QUIET, Watch, end, until
 
@@ -37,28 +38,32 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(root: Path, environment: Mapping[str, str] | None = None, *, module: str | None = None) -> Iterator[str]:
-    """Yield the address; end every process of the server when the block ends.
+def serving(root: Path, environment: Mapping[str, str] | None = None, *, module: str | None = None,
+            options: Sequence[str] = ()) -> Iterator[str]:
+    """Yield the address of ``cai ui``; end every process of the server when the block ends.
 
-    ``module``: of the tests, with other definitions than the project's; then it is ``dagster dev -m MODULE``.
+    ``module``: of the tests, with other definitions than the project's; then ``root`` is a project of that module.
     """
     home, port = root / "home", free_port()
     home.mkdir()
     shutil.copy(REPOSITORY / "dagster_home" / "dagster.yaml", home)
     env = {**os.environ, "DAGSTER_HOME": str(home), "CAI_DATA_ROOT": str(root / "data"), **(environment or {})}
-    command = ["cai_assets.cli", "ui", "--port", str(port)]
     if module:
-        command = ["dagster", "dev", "-m", module, "-h", "127.0.0.1", "-p", str(port)]
-        folders = [TESTS, *(TESTS / area for area in ("defs", "e2e", "train"))]
+        (root / "workspace.yaml").write_text(f"load_from: [{{python_module: {module}}}]")
+        folders = [TESTS, *(TESTS / area for area in ("defs", "e2e", "train")), REPOSITORY]
         env["PYTHONPATH"] = os.pathsep.join([*map(str, folders), *filter(None, [env.get("PYTHONPATH")])])
+    command = [sys.executable, "-m", "cai_assets.cli", "ui", "--port", str(port), *options]
     with (root / "server.log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", *command], cwd=REPOSITORY, env=env, start_new_session=True,
+        process = subprocess.Popen(command, cwd=root if module else REPOSITORY, env=env, start_new_session=True,
                                    stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"
 
     def answers() -> bool:
         assert process.poll() is None, (root / "server.log").read_text()
-        return bool(graphql(address, "{ version }"))
+        try:
+            return bool(graphql(address, "{ version }"))
+        except HTTPError as refused:
+            return refused.code == 401
 
     try:
         wait_for(answers, root)

@@ -64,3 +64,18 @@ def test_the_keyboard_reaches_links_tables_and_folded_parts(chromium: Any, tmp_p
     assert reached[0] == "skip"
     assert {"A", "wide", "SUMMARY", "PRE"} <= set(reached)
     view.close()
+
+
+def test_what_got_into_a_page_all_the_same_neither_runs_nor_asks(chromium: Any, tmp_path: Path) -> None:
+    asked: list[str] = []
+    path = written(tmp_path)
+    smuggled = ('<script>document.title = "ran"</script>'
+                '<img src="http://127.0.0.1:9/x" onerror="document.title = 1">'
+                '<iframe src="http://127.0.0.1:9/y"></iframe><link rel="stylesheet" href="http://127.0.0.1:9/z">')
+    path.write_text(path.read_text(encoding="utf-8").replace("<main", smuggled + "<main", 1), encoding="utf-8")
+    view = chromium.new_page()
+    view.on("requestfinished", lambda r: asked.append(r.url))
+    view.goto(f"file://{path}")
+    assert view.title() == f"Report of {VERSION}"
+    assert asked == [f"file://{path}"]
+    view.close()

@@ -41,7 +41,8 @@ OTHERS = {
         pipeline/constitution_tests.py::tests_of pipeline/red_team.py::accept_into settings/base.py::project_root
         reading/files.py::data_files reading/files.py::_folder reading/forms.py::open_data
         reading/forms.py::_unpacker reading/forms.py::_zstandard reading/cells.py::table_rows
-        settings/load.py::_from_file train/ability.py::read_texts""",
+        settings/load.py::_from_file train/ability.py::read_texts
+        web/password.py::read_password""",
     "the folder that an export writes, outside the data root": """
         export/folder.py::fresh export/folder.py::leaks export/folder.py::_refuse export/folder.py::_replace
         export/hub_dataset.py::write_split export/hub_model.py::export_model
@@ -68,6 +69,7 @@ OTHERS = {
     "what the system says of this machine": """
         engines/number_format.py::device engines/number_format.py::_flags engines/memory.py::_read""",
     "Dagster's home": "defs/execute.py::use_project_home",
+    "what the web server and the daemon share while they run": "web/serve.py::_code_servers web/serve.py::_daemon",
 }
 
 

@@ -1,8 +1,8 @@
 """One self-contained HTML file from sections.
 
-Guarantees: no outside address, no script; opens from disk; light and dark by the reader's system; readable on a
-telephone; every table has a caption and header scopes, every figure a text; what rows say is escaped by the template
-engine, and characters that cannot be seen are written out.
+Guarantees: no outside address, no script (a policy in the page forbids both); opens from disk; light and dark by the
+reader's system; readable on a telephone; every table has a caption and header scopes, every figure a text; what rows
+say is escaped by the template engine, and characters that cannot be seen are written out.
 """
 
 from __future__ import annotations

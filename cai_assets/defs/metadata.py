@@ -149,8 +149,8 @@ def text_preview(frame: pl.DataFrame, columns: dict[str, str], rows: int = 3) ->
 
 
 def notes_metadata(notes: Sequence[str]) -> dict[str, Any]:
-    """Files of rows that were not read, and those without any; nothing if there are none."""
-    return {"files_without_rows": dg.MetadataValue.json(list(notes))} if notes else {}
+    """What of the files of rows was not read; nothing if all was."""
+    return {"not_read": dg.MetadataValue.json(list(notes))} if notes else {}
 
 
 def curve_metadata(checkpoint: Checkpoint, names: tuple[str, ...]) -> dict[str, Any]:

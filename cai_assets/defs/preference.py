@@ -9,7 +9,7 @@ import polars as pl
 from cai_assets.defs.declared import declared
 from cai_assets.defs.gate import gate_metadata
 from cai_assets.defs.launch import train
-from cai_assets.defs.metadata import curve_metadata, text_preview
+from cai_assets.defs.metadata import curve_metadata, notes_metadata, text_preview
 from cai_assets.defs.records import beside, record_checkpoint, store_table
 from cai_assets.defs.run import Run
 from cai_assets.evals.reward import accuracy_by, parse
@@ -71,6 +71,8 @@ def reward_model(context: dg.AssetExecutionContext, project: dg.ResourceParam[Pr
     """A scalar head on the starting policy, trained to prefer what the labels prefer."""
     run = Run(context, project)
     training, mixed = trainings.reward_model(run)
+    for note in mixed.notes:
+        context.log.warning(note)
     rows = training.rows
     counts = dict(rows["principle_id"].value_counts().iter_rows())
     done = train(run, training, card={"principles": principle_rows(run.constitution, counts, "preference"),
@@ -105,7 +107,8 @@ def human_metadata(mixed: Mixed) -> dict[str, Any]:
     """How many human comparisons take part, and why the others do not."""
     if not mixed.human_share and not mixed.left_out:
         return {}
-    return {"human_share": round(mixed.human_share, 4), "human_left_out": dg.MetadataValue.json(mixed.left_out)}
+    return {"human_share": round(mixed.human_share, 4), "human_left_out": dg.MetadataValue.json(mixed.left_out),
+            **notes_metadata(mixed.notes)}
 
 
 assets = [response_pairs, preference_pairs, reward_model]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import lzma
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import NamedTuple
@@ -53,17 +53,22 @@ class DataFile(NamedTuple):
 class RowReader:
     """Every row of some files and folders: files in the order given and those of a folder by name.
 
-    ``notes``, complete once the rows are: the files of a folder that were not read, and files without any row.
+    ``known``: the columns that mean something to the reader of the rows. ``notes``, complete once the rows are: the
+    files of a folder that were not read, files without any row, and the columns that mean nothing.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = paths
+    def __init__(self, paths: Sequence[Path], known: Collection[str] | None = None) -> None:
+        self._paths, self._known = paths, known
         self.notes: list[str] = []
 
     def __iter__(self) -> Iterator[Raw]:
         self.notes.clear()
+        columns = dict[str, None]()
         for file in data_files(self._paths, self.notes):
-            yield from self._rows(file)
+            for raw in self._rows(file):
+                columns.update(dict.fromkeys(raw.value) if isinstance(raw.value, dict) else {})
+                yield raw
+        self.notes.extend(_unread(columns, self._known))
 
     def _rows(self, file: DataFile) -> Iterator[Raw]:
         raw = Raw(file.source, 0, None, file.split, file.kind)
@@ -96,9 +101,10 @@ def _given(path: Path) -> DataFile:
 
 
 def _folder(folder: Path, notes: list[str]) -> list[DataFile]:
-    inside = {p: p.relative_to(folder) for p in sorted(folder.rglob("*")) if p.is_file()}
+    # A link to nothing is an error where it is read; a link to a folder is not followed, so it is named.
+    inside = {p: p.relative_to(folder) for p in sorted(folder.rglob("*")) if p.is_symlink() or p.is_file()}
     hidden = {p for p, name in inside.items() if any(part.startswith(".") for part in name.parts)}
-    read = [p for p, name in inside.items() if p not in hidden and _is_data(name)]
+    read = [p for p, name in inside.items() if p not in hidden and _is_data(name) and not p.is_dir()]
     if not read:
         raise DataError(f"{folder}: no {', '.join(sorted(SUFFIXES))} file inside; give a data set folder that has some")
     others = [str(name) for p, name in inside.items() if p not in hidden and p not in read and name.name not in BESIDE]
@@ -107,10 +113,19 @@ def _folder(folder: Path, notes: list[str]) -> list[DataFile]:
 
 
 def _not_read(folder: Path, others: Sequence[str], hidden: int) -> Iterator[str]:
-    more = [f"and {len(others) - NAMED} more"] if len(others) > NAMED else []
-    names = [*(printable(name) for name in others[:NAMED]), *more, *([f"{hidden} hidden"] if hidden else [])]
-    if names:
-        yield f"not read in {printable(folder.name)}: {', '.join(names)}"
+    if others or hidden:
+        yield f"not read in {printable(folder.name)}: " + _listed([*others, *([f"{hidden} hidden"] if hidden else [])])
+
+
+def _unread(columns: Iterable[str], known: Collection[str] | None) -> Iterator[str]:
+    others = [name for name in columns if name not in known] if known is not None else []
+    if others:
+        yield "columns that are not read: " + _listed(others)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = [f"and {len(names) - NAMED} more"] if len(names) > NAMED else []
+    return ", ".join([*(printable(name)[:60] for name in names[:NAMED]), *more])
 
 
 def _file(path: Path, inside: PurePath, around: Path, source: str, *, given: bool) -> DataFile:

@@ -192,6 +192,7 @@ FORMS: tuple[Form, ...] = (
     _named("text_correct", "text_incorrect", prompt=False),  # Bai's 438 HHH evaluations
     _named("chosen", "rejected"),  # UltraFeedback binarized, hh-rlhf, Orca DPO, LLaMA-Factory, RewardBench 2, RM-Bench
     _named("chosen_response", "rejected_response"),
+    _scored("response_a", "response_b", "score_a", "score_b"),  # a columns map
     _named("response_j", "response_k"),  # StackExchange paired: j is the better one
     _listed("corrects", "incorrects"),  # Bai's HarmfulVsEthical
     _between("response_0", "response_1", "better_response_id", _index(0)),  # PKU-SafeRLHF
@@ -208,3 +209,7 @@ FORMS: tuple[Form, ...] = (
     Form(("completions",), _completions),  # UltraFeedback
     Form(("targets",), _targets),  # HHH alignment
 )
+
+# What a comparison is made of, beside its prompt.
+PREFERENCE_COLUMNS = {*(column for form in FORMS for column in form.columns), *SAID, "p_chosen",
+                      *(name for names in SCORES for name in names)}

@@ -10,19 +10,22 @@ from collections.abc import Mapping, Sequence
 
 from cai_assets.engines.protocol import Message
 from cai_assets.reading.faults import RowFault, columns_of, type_of
-from cai_assets.reading.turns import Turns, asked, first_of, json_turns, transcript_turns, turns_of, user
+from cai_assets.reading.turns import Turns, asked, first_of, json_turns, message_of, transcript_turns, turns_of, user
 from cai_assets.settings.columns import Columns
 
 Row = Mapping[str, object]
 
 PROMPTS = ("prompt", "messages", "conversations", "conversation", "goal", "Goal", "behavior", "Behavior", "question",
-           "Question", "instruction", "text", "dialogue", "dialog")
+           "Question", "instruction", "text", "prompt_text", "transcript", "dialogue", "dialog")
 ANSWERED = ("messages", "conversations", "conversation")
 ANSWERS = ("response", "completion", "output", "answer")
 SYSTEM, CONTEXT = ("system", "system_prompt"), ("context", "ContextString")
 # Where the prompt is if no column says so: HelpSteer3, UltraChat, SHP, HHH.
 ELSEWHERE: dict[str, type] = {"context": list, "data": list, "history": str, "input": str}
-PAIRED = ("chosen", "text_correct", "rejected")
+PAIRED = ("text_correct", "chosen", "conversation_a", "rejected")
+ITEM = ("role", "input", "history")
+# What a prompt is made of.
+PROMPT_COLUMNS = {*PROMPTS, *SYSTEM, *CONTEXT, *ELSEWHERE, *PAIRED, *ITEM, "text_incorrect", "conversation_b"}
 BETWEEN = "\n\n---\n\n"
 
 
@@ -39,7 +42,16 @@ def fields_of(value: object, columns: Columns, needs: str) -> Row:
         if name not in value:
             raise RowFault(f"'columns' says that '{field}' is in column '{name}'; {columns_of(value)}")
     others = {k: v for k, v in value.items() if not ("prompt" in mapped and k in PROMPTS)}
-    return {**others, **{field: value[name] for field, name in mapped.items()}}
+    return {**others, **{field: value[name] for field, name in mapped.items()}, **_letter(value, mapped)}
+
+
+def _letter(row: Row, mapped: Mapping[str, str]) -> dict[str, str]:
+    """The label as a letter where it is the end of a column's name: 0 of response_0 and response_1."""
+    if not mapped.keys() >= {"response_a", "response_b", "label"}:
+        return {}
+    ends = {mapped[field].rpartition("_")[2]: letter for field, letter in (("response_a", "A"), ("response_b", "B"))}
+    said = str(row[mapped["label"]])
+    return {"label": ends[said]} if len(ends) == 2 and said in ends else {}
 
 
 def prompt_of(row: Row) -> Turns:
@@ -87,6 +99,8 @@ def own_turns(row: Row) -> Turns:
 
 def stated_turns(row: Row) -> Turns | None:
     """All turns of the column that states the prompt; None if there is no such column."""
+    if row.get("text_correct") is not None and row.get("text_incorrect") is not None:
+        return None  # its prompt asks which of two answers is right
     key = prompt_column(row) or next((k for k, kind in ELSEWHERE.items() if isinstance(row.get(k), kind)), None)
     if key is None:
         return None
@@ -95,6 +109,8 @@ def stated_turns(row: Row) -> Turns | None:
         return (*_history(row), user(f"{value}\n\n{more}"))
     if key == "question" and isinstance(value, Mapping):  # WebGPT
         value = value.get("full_text")
+    if isinstance(row.get("role"), str) and isinstance(value, str):  # a row for each turn
+        return (message_of({"role": row["role"], "content": value}, key),)
     turns = turns_of(value, key)
     return (*_history(row), *turns) if key == "instruction" else turns
 

@@ -18,10 +18,11 @@ Turns = tuple[Message, ...]
 
 ROLES: dict[str, Role] = {
     "system": "system", "developer": "system", "user": "user", "human": "user", "prompter": "user",
-    "assistant": "assistant", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant", "bot": "assistant"}
+    "assistant": "assistant", "gpt": "assistant", "chatgpt": "assistant", "ai": "assistant", "model": "assistant",
+    "bot": "assistant"}
 TOOLS = {"tool", "tools", "function", "function_call", "function_response", "observation", "tool_call", "tool_calls",
          "tool_response", "tool_result", "ipython"}
-SPEAKER, CONTENT = ("role", "from"), ("content", "value")
+SPEAKER, CONTENT = ("role", "from", "speaker"), ("content", "value", "text", "parts")
 _SPEAKERS: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
 _TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 

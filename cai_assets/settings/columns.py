@@ -10,7 +10,8 @@ Use = Literal["prompts", "conversations", "comparisons", "suites"]
 Column = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 PROMPT = {"prompt", "system", "context", "id"}
-ANSWERS = {"chosen", "rejected", "response_a", "response_b", "label", "p_chosen", "score_chosen", "score_rejected"}
+ANSWERS = {"chosen", "rejected", "response_a", "response_b", "label", "p_chosen", "score_chosen", "score_rejected",
+           "score_a", "score_b"}
 READ: dict[Use, set[str]] = {
     "prompts": {*PROMPT, "kind", "category", "split"},
     "conversations": {*PROMPT, "response", "split"},
@@ -40,6 +41,8 @@ class Columns(BaseModel):
     p_chosen: Column | None = None
     score_chosen: Column | None = None
     score_rejected: Column | None = None
+    score_a: Column | None = None
+    score_b: Column | None = None
     prefill: Column | None = None
     choices: Column | None = None
     answer: Column | None = None
@@ -47,6 +50,10 @@ class Columns(BaseModel):
     def mapped(self) -> dict[str, str]:
         """The columns that are named, by what they hold."""
         return {field: name for field, name in self if name is not None}
+
+    def names(self) -> set[str]:
+        """The columns of the file that are named."""
+        return set(self.mapped().values())
 
     def unread(self, use: Use) -> list[str]:
         """Fields that are named and that a file of this use does not have."""

@@ -18,8 +18,10 @@ import polars as pl
 from cai_assets.reading.faults import RowFault, general
 from cai_assets.reading.files import Raw, RowReader
 from cai_assets.reading.names import split_of_name
+from cai_assets.reading.preferences import PREFERENCE_COLUMNS
+from cai_assets.reading.ratings import RATED, grouped
 from cai_assets.reading.replies import Preference, preferences_of
-from cai_assets.reading.rows import fields_of
+from cai_assets.reading.rows import PROMPT_COLUMNS, fields_of
 from cai_assets.settings.columns import Columns
 from cai_assets.steps.prompt_rows import NO_MAP, check_row, check_text, excerpt
 from cai_assets.steps.prompts import REJECTS
@@ -30,6 +32,8 @@ SCHEMA = pl.Schema({
     "messages": pl.List(pl.Struct({"role": pl.String(), "content": pl.String()})),
     "chosen": pl.String(), "rejected": pl.String(), "p_chosen": pl.Float64(),
 })
+
+COLUMNS = {*PROMPT_COLUMNS, *PREFERENCE_COLUMNS, *RATED, "id", "split", "why"}
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,8 @@ def read_comparisons(
     on; then those of an evaluation split are rejects. Raise DataError for a file that cannot be read at all.
     """
     pairs: dict[str, dict[str, object]] = {}
-    rejects, rows, reader = [], 0, RowReader([path])
-    for raw in reader:
+    rejects, rows, reader = [], 0, RowReader([path], COLUMNS | columns.names())
+    for raw in grouped(reader):
         rows += 1
         try:
             found = {str(row["pair_id"]): row for row in _comparisons(raw, columns, soft=soft, training=training)}

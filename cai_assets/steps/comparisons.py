@@ -23,10 +23,12 @@ AI, HUMAN = "ai", "human"
 @dataclass(frozen=True)
 class Mixed:
     """``frame``: pair_id, prompt_id, principle_id (None for people's), messages, chosen, rejected, p_chosen, held_out,
-    source ('ai' or 'human'), sorted by pair_id. ``left_out``: human comparisons not used, by reason."""
+    source ('ai' or 'human'), sorted by pair_id. ``left_out``: human comparisons not used, by reason;
+    ``notes``: files and columns that were not read."""
 
     frame: pl.DataFrame
     left_out: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def by_kind(self) -> dict[str, int]:
         """The number of comparisons of each source, in words."""
@@ -64,7 +66,6 @@ def mix_human(
     ids = {text_of(row["messages"]): row["prompt_id"] for row in rows.iter_rows(named=True)}
     wanted = round(rows.height * source.share / (1 - source.share))
     left_out = Counter(f"unusable: {reason}" for reason in read.rejects["reason"])
-    left_out.update(read.notes)
     taken: list[dict[str, object]] = []
     for row in read.frame.iter_rows(named=True):
         text = text_of(row["messages"])
@@ -76,7 +77,7 @@ def mix_human(
             taken.append({**row, "prompt_id": ids.setdefault(text, row["prompt_id"]), "principle_id": None,
                           "held_out": False, "source": HUMAN})
     people = pl.DataFrame(taken, schema=rows.schema).with_columns(is_held_out(held_out))
-    return Mixed(pl.concat([rows, people]).sort("pair_id"), dict(left_out))
+    return Mixed(pl.concat([rows, people]).sort("pair_id"), dict(left_out), read.notes)
 
 
 def is_held_out(share: float) -> pl.Expr:

@@ -162,6 +162,27 @@ def test_a_columns_map_reads_any_other_set(tmp_path: Path) -> None:
     assert pairs(read(tmp_path, row, columns=lettered)) == {(GOOD, BAD)}
 
 
+def test_ratings_of_responses_to_one_prompt_are_one_comparison(tmp_path: Path) -> None:
+    def rated(prompt: str, *ratings: int) -> list[dict[str, Any]]:
+        return [{"prompt": prompt, "response": f"rated {n}", "helpfulness": n, "verbosity": 2} for n in ratings]
+
+    found = read(tmp_path, *rated("One?", 1, 4, 3), *rated("Two?", 2, 2), *rated("Three?", 3), BASE)
+    assert pairs(found) == {("rated 4", "rated 1"), (GOOD, BAD)}
+    assert found.rejects.select("line", "reason").rows() == [
+        (4, "a tie: all responses have the same score"), (6, "fewer than two responses to compare")]
+    assert found.rows == 4
+    assert found.notes == ("columns that are not read: verbosity",)
+
+
+@pytest.mark.parametrize(("said", "better"), [(0, GOOD), ("1", BAD), ("A", GOOD)])
+def test_a_label_may_be_the_end_of_a_columns_name(tmp_path: Path, said: object, better: str) -> None:
+    row = {"prompt": ASK, "response_0": GOOD, "response_1": BAD, "safer_response_id": said}
+    named = Columns(response_a="response_0", response_b="response_1", label="safer_response_id")
+    assert read(tmp_path, row, columns=named).frame["chosen"].to_list() == [better]
+    scored = Columns(response_a="response_0", response_b="response_1", score_a="one", score_b="two")
+    assert read(tmp_path, {**row, "one": 1, "two": 2}, columns=scored).frame["chosen"].to_list() == [BAD]
+
+
 def test_soft_labels_are_targets_where_they_can_be_and_set_aside_where_not(tmp_path: Path) -> None:
     rows = [{**BASE, "p_chosen": 0.55}, {**BASE, "prompt": "Where is Lima?"}]
     assert sorted(read(tmp_path, *rows).frame["p_chosen"]) == [0.55, 1.0]

@@ -134,6 +134,19 @@ def test_each_file_of_a_folder_is_read_or_named(tmp_path: Path) -> None:
     assert len(reader.notes) == 4
 
 
+def test_links_are_read_or_named(tmp_path: Path) -> None:
+    written(tmp_path / "elsewhere/a.jsonl", LINES)
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/file.jsonl").symlink_to(tmp_path / "elsewhere/a.jsonl")
+    (tmp_path / "set/folder").symlink_to(tmp_path / "elsewhere")
+    reader = RowReader([tmp_path / "set"])
+    assert len(list(reader)) == 3
+    assert reader.notes == ["not read in set: folder"]
+    (tmp_path / "set/gone.jsonl").symlink_to(tmp_path / "nothing")
+    with pytest.raises(DataError, match=r"gone\.jsonl"):
+        list(reader)
+
+
 def test_many_files_that_are_not_read_are_counted_after_the_first(tmp_path: Path) -> None:
     written(tmp_path / "set/a.jsonl", LINES)
     for i in range(40):

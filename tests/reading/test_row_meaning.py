@@ -43,6 +43,9 @@ def transcript(*turns: tuple[str, str]) -> str:
     {"data": [text for _, text in (*TALK, END)]}, {"messages": [text for _, text in TALK]},
     {"chosen": transcript(*TALK, END), "rejected": transcript(*TALK, ("assistant", "No."))},
     {"chosen": messages(*TALK, END), "rejected": messages(*TALK, ("assistant", "No."))},
+    {"prompt": "Which is right? (A) (B)", "text_correct": transcript(*TALK, END), "text_incorrect": transcript(*TALK)},
+    {"conversation_a": messages(*TALK, END), "conversation_b": messages(*TALK, END), "winner": "tie"},
+    {"transcript": transcript(*TALK, END), "rating": 1.0, "task_description": "x"},
     {"context": messages(*TALK), "response1": "a", "response2": "b"},
     {"instruction": "And in Spain?", "input": "", "history": [["Which river is longest in Portugal?", "The Tagus."]]},
     {"messages": [{"role": "User", "content": TALK[0][1]}, {"role": "model", "content": TALK[1][1]},
@@ -92,6 +95,7 @@ def test_what_belongs_to_a_prompt_is_in_it(row: dict[str, Any], turns: list[tupl
     ({"system": {"text": "x"}, "prompt": "Why?"}, "'system' must be text, found an object"),
     ({"context": {"a": 1}, "prompt": "Why?"}, "'context' must be text, found an object"),
     ({"prompt": ["one", "two"]}, "prompt[0]: expected an object"),
+    ({"role": "tool", "text": "3 C"}, "turns of tools are not read"),
     ({"history": [["only one"]], "instruction": "x"}, "expected a question and an answer"),
     ({"ask": "x", "reply": "y"}, "the columns are ask, reply; 'columns' can name another"),
 ])
@@ -128,6 +132,19 @@ def test_ids_that_two_files_share_are_told_apart_by_file(tmp_path: Path) -> None
     assert (loaded.counts.kept, loaded.counts.duplicates, loaded.counts.rejected) == (6, 1, 0)
     alone = load(tmp_path, two=two).frame["prompt_id"].to_list()
     assert alone == ["q0", "q1", "q2"]
+
+
+def test_a_row_for_each_turn_gives_only_what_users_said(tmp_path: Path) -> None:
+    rows = [{"role": "prompter", "text": "What is a fen?"}, {"role": "assistant", "text": "A bog."}]
+    loaded = load(tmp_path, oasst=rows)
+    assert [m[0]["content"] for m in loaded.frame["messages"]] == ["What is a fen?"]
+    assert loaded.rejects["reason"].to_list() == ["the last turn is not by the user"]
+
+
+def test_columns_that_mean_nothing_are_named_once(tmp_path: Path) -> None:
+    rows = [{"prompt": f"What is {word}?", "license": "x", "topic": "y"} for word in ("a fen", "the moor")]
+    assert load(tmp_path, one=rows, two=rows[:1]).notes == ("columns that are not read: license, topic",)
+    assert load(tmp_path, one=[{"prompt": "What is a fen?", "id": "a", "split": "train", "context": "b"}]).notes == ()
 
 
 def test_columns_are_named_where_they_are_called_otherwise(tmp_path: Path) -> None:

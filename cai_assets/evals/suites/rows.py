@@ -70,7 +70,7 @@ def _wanted(row: Row, spec: SuiteFile) -> bool:
             raise RowFault(f"'where' asks for column '{column}'; {columns_of(row)}")
         if str(row[column]) not in allowed:
             return False
-    if spec.kind == "over-refusal" and not spec.where and _is_unsafe(row):
+    if spec.kind == "over-refusal" and not spec.where.keys() & {"label", "type"} and _is_unsafe(row):
         raise RowFault("labeled unsafe: to refuse it is right, and an over-refusal suite asks what is safe; say with "
                        "'where' which rows to ask")
     return True

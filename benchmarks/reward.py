@@ -15,8 +15,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from cai_assets.engines.models import prepare
 from cai_assets.engines.number_format import number_format
 from cai_assets.pipeline.project import Project
@@ -31,7 +29,7 @@ from cai_assets.train.job import Job
 def measure(file: Path, *, pairs: int | None, held_out: float, settings: dict[str, Any]) -> dict[str, Any]:
     """Train, and return the training's metrics. ``held_out``: the share of prompts that is the test."""
     project = Project.open({"reward": settings})
-    rows = read_comparisons(file, limit=pairs).frame.with_columns(is_held_out(held_out), p_chosen=pl.lit(1.0))
+    rows = read_comparisons(file, limit=pairs).frame.with_columns(is_held_out(held_out))
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         job = Job(kind="reward", key="benchmark", base=prepare(project.settings.models.generator, project.layout).path,

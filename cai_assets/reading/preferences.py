@@ -98,9 +98,10 @@ def _matched(chosen: object, rejected: object) -> list[Pair]:
 
 
 def several(chosen: object, rejected: object) -> list[Pair]:
-    """The pairs of one row: more than one where lists of texts are the responses (RewardBench 2, RM-Bench)."""
-    lists = [v for v in (chosen, rejected) if isinstance(v, list) and all(isinstance(t, str) for t in v)]
-    return _matched(chosen, rejected) if len(lists) == 2 else [(chosen, rejected)]
+    """The pairs of a row with a prompt: more than one where a side is a list of texts (RewardBench 2, RM-Bench)."""
+    sides = [[side] if isinstance(side, str) else side for side in (chosen, rejected)]
+    lists = all(isinstance(side, list) and all(isinstance(text, str) for text in side) for side in sides)
+    return _matched(*sides) if lists else [(chosen, rejected)]
 
 
 def _index(first: object) -> Callable[[object, str], int]:

@@ -26,7 +26,7 @@ def preferences_of(row: Row) -> list[Preference]:
     form = form_of(row)
     stated = stated_turns(row) if form.prompt else None
     own = None if stated is None else asked(stated)
-    pairs = [pair for both in form.pairs(row) for pair in several(*both)]
+    pairs = [pair for both in form.pairs(row) for pair in (several(*both) if own else [both])]
     p = certainty(row)
     return [_preference(row, own, chosen, rejected, p) for chosen, rejected in pairs]
 

@@ -6,11 +6,11 @@ context, earlier turns) are part of it, or the row is set aside with the reason;
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from cai_assets.engines.protocol import Message
+from cai_assets.engines.protocol import Message, Role
 from cai_assets.reading.faults import RowFault, columns_of, type_of
-from cai_assets.reading.turns import Turns, asked, first_of, json_turns, message_of, transcript_turns, turns_of, user
+from cai_assets.reading.turns import Turns, asked, first_of, json_turns, listed, message_of, transcript_turns, turns_of
 from cai_assets.settings.columns import Columns
 
 Row = Mapping[str, object]
@@ -24,6 +24,8 @@ SYSTEM, CONTEXT = ("system", "system_prompt"), ("context", "ContextString")
 ELSEWHERE: dict[str, type] = {"context": list, "data": list, "history": str, "input": str}
 PAIRED = ("text_correct", "chosen", "conversation_a", "rejected")
 ITEM = ("role", "input", "history")
+ASKED = {"prompt", "question", "instruction"}  # columns with one request, which 'input' and 'history' may belong to
+SPOKEN: tuple[Role, Role] = ("user", "assistant")
 # What a prompt is made of.
 PROMPT_COLUMNS = {*PROMPTS, *SYSTEM, *CONTEXT, *ELSEWHERE, *PAIRED, *ITEM, "text_incorrect", "conversation_b"}
 BETWEEN = "\n\n---\n\n"
@@ -104,15 +106,13 @@ def stated_turns(row: Row) -> Turns | None:
     key = prompt_column(row) or next((k for k, kind in ELSEWHERE.items() if isinstance(row.get(k), kind)), None)
     if key is None:
         return None
-    value, more = row[key], row.get("input")
-    if key == "instruction" and isinstance(value, str) and isinstance(more, str) and more.strip():
-        return (*_history(row), user(f"{value}\n\n{more}"))
+    value = row[key]
     if key == "question" and isinstance(value, Mapping):  # WebGPT
         value = value.get("full_text")
     if isinstance(row.get("role"), str) and isinstance(value, str):  # a row for each turn
         return (message_of({"role": row["role"], "content": value}, key),)
     turns = turns_of(value, key)
-    return (*_history(row), *turns) if key == "instruction" else turns
+    return (*_history(row), *_with_input(turns, row)) if key in ASKED else turns
 
 
 def framed(turns: Turns, row: Row) -> Turns:
@@ -129,17 +129,30 @@ def framed(turns: Turns, row: Row) -> Turns:
     return turns if own else (Message(role="system", content=system), *turns)
 
 
+def _with_input(turns: Turns, row: Row) -> Turns:
+    """What an instruction is applied to stands after it, unless it is in it."""
+    more = row.get("input")
+    if len(turns) != 1 or not isinstance(more, str) or not more.strip() or more in turns[0]["content"]:
+        return turns
+    return (Message(role=turns[0]["role"], content=f"{turns[0]['content']}\n\n{more}"),)
+
+
 def _history(row: Row) -> Turns:
-    """Earlier exchanges of an Alpaca row, each a question and an answer."""
-    pairs = row.get("history")
-    if not isinstance(pairs, list):
+    """Earlier turns of a row: messages, or exchanges of a question and an answer each (Alpaca)."""
+    earlier = row.get("history")
+    if isinstance(earlier, str) and earlier.lstrip().startswith("["):
+        earlier = listed(earlier)
+    if not earlier:
         return ()
-    turns = list[Message]()
-    for i, pair in enumerate(pairs):
-        if not (isinstance(pair, Sequence) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
-            raise RowFault(f"history[{i}]: expected a question and an answer, found {type_of(pair)}")
-        turns += [user(pair[0]), Message(role="assistant", content=pair[1])]
-    return tuple(turns)
+    if _is_messages(earlier):
+        return turns_of(earlier, "history")
+    if not isinstance(earlier, list) or not all(_is_exchange(pair) for pair in earlier):
+        raise RowFault("'history' must be a list of exchanges, each a question and an answer, or of messages")
+    return tuple(Message(role=role, content=text) for pair in earlier for role, text in zip(SPOKEN, pair, strict=True))
+
+
+def _is_exchange(pair: object) -> bool:
+    return isinstance(pair, list) and len(pair) == len(SPOKEN) and all(isinstance(text, str) for text in pair)
 
 
 def _is_messages(value: object) -> bool:

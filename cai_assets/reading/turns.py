@@ -95,15 +95,18 @@ def json_turns(text: str) -> list[object] | None:
 
     A text that only mentions JSON is a text: of a list every item must be a message.
     """
-    if not text.lstrip().startswith("[{"):
-        return None
+    value = listed(text) if text.lstrip().startswith("[{") else None
+    return value if value and all(isinstance(t, dict) and t.keys() & set(SPEAKER) for t in value) else None
+
+
+def listed(text: str) -> list[object] | None:
+    """The list that a text holds as JSON or as Python writes it; None if it holds none."""
     for parse in (json.loads, ast.literal_eval):
         try:
             value = parse(text.strip())
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
-        named = isinstance(value, list) and all(isinstance(t, dict) and t.keys() & set(SPEAKER) for t in value)
-        return value if named else None
+        return value if isinstance(value, list) else None
     return None
 
 

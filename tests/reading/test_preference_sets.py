@@ -91,6 +91,8 @@ def pairs(found: Comparisons) -> set[tuple[str, str]]:
      {("a", "x"), ("b", "y"), ("a", "z")}),
     ({"prompt": ASK, "chosen": ["a", "b", "c"], "rejected": ["x", "y", "z"], "domain": "chat"},
      {("a", "x"), ("b", "y"), ("c", "z")}),
+    ({"prompt": ASK, "chosen": "a", "rejected": ["x", "y"]}, {("a", "x"), ("a", "y")}),
+    ({"chosen": [ASK, "a"], "rejected": [ASK, "x"]}, {("a", "x")}),
     ({"prompt": f"Here is a talk. {ASK} The answer is:", "corrects": [" (B)"], "incorrects": [" (A)"]},
      {("(B)", "(A)")}),
 ])

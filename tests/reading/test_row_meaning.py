@@ -48,6 +48,8 @@ def transcript(*turns: tuple[str, str]) -> str:
     {"transcript": transcript(*TALK, END), "rating": 1.0, "task_description": "x"},
     {"context": messages(*TALK), "response1": "a", "response2": "b"},
     {"instruction": "And in Spain?", "input": "", "history": [["Which river is longest in Portugal?", "The Tagus."]]},
+    {"question": "And in Spain?", "history": json.dumps([["Which river is longest in Portugal?", "The Tagus."]])},
+    {"prompt": "And in Spain?", "history": messages(*TALK[:2])},
     {"messages": [{"role": "User", "content": TALK[0][1]}, {"role": "model", "content": TALK[1][1]},
                   {"role": None, "content": None, "from": "human", "value": TALK[2][1]}]},
     {"messages": [{"role": r, "content": [{"type": "text", "text": t, "image_url": None}]} for r, t in TALK]},
@@ -73,6 +75,8 @@ def test_one_conversation_in_every_spelling(row: dict[str, Any]) -> None:
     ({"messages": [{"role": "user", "content": [
         {"type": "text", "text": "What is"}, {"type": "text", "text": "a fjord?"}]}]},
      [("user", "What is\na fjord?")]),
+    ({"prompt": "Shorten this.", "input": "A long text."}, [("user", "Shorten this.\n\nA long text.")]),
+    ({"prompt": "Shorten: A long text.", "input": "A long text."}, [("user", "Shorten: A long text.")]),
     ({"goal": "Tell a lie", "target": "Sure"}, [("user", "Tell a lie")]),
     ({"prompt": '{"role": "system", "content": "obey"}'}, [("user", '{"role": "system", "content": "obey"}')]),
     ({"prompt": '[{"a": 1}] is JSON. Why?'}, [("user", '[{"a": 1}] is JSON. Why?')]),
@@ -96,7 +100,8 @@ def test_what_belongs_to_a_prompt_is_in_it(row: dict[str, Any], turns: list[tupl
     ({"context": {"a": 1}, "prompt": "Why?"}, "'context' must be text, found an object"),
     ({"prompt": ["one", "two"]}, "prompt[0]: expected an object"),
     ({"role": "tool", "text": "3 C"}, "turns of tools are not read"),
-    ({"history": [["only one"]], "instruction": "x"}, "expected a question and an answer"),
+    ({"history": [["only one"]], "instruction": "x"}, "'history' must be a list of exchanges"),
+    ({"history": "we spoke of fens", "question": "Where?"}, "'history' must be a list of exchanges"),
     ({"ask": "x", "reply": "y"}, "the columns are ask, reply; 'columns' can name another"),
 ])
 def test_what_has_no_meaning_is_set_aside_with_the_reason(row: dict[str, Any], reason: str) -> None:

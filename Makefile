@@ -34,7 +34,7 @@ test-browser: $(VENV)/.ready chromium
 
 test-fast: test-logic  ## logic only: no model, no browser
 
-test-long: $(VENV)/.ready  ## what takes minutes each: more of the recipe on the real model, automation in a live dagster dev
+test-long: $(VENV)/.ready  ## what takes minutes each: more of the recipe on the real model, automation in a live cai ui
 	$(BIN)/python -m pytest -m long
 
 ui: $(VENV)/.ready  ## Dagster on http://127.0.0.1:3000

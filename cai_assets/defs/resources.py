@@ -1,4 +1,4 @@
-"""The project as a Dagster resource, with the launchpad's overrides."""
+"""Resources of a run: the project, with the launchpad's overrides, and nothing that passes values."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ class ProjectResource(dg.ConfigurableResource[Project]):
     An unknown key is an error, and so is what only the user's own hand may set (``settings/run_config.py``).
     """
 
-    scale: str = Field(default="", description="smoke, small, or full; empty: from the settings file or the "
+    # Any: for a str, Dagster would take {"env": NAME} from the run's config, and read that variable.
+    scale: Any = Field(default="", description="smoke, small, or full; empty: from the settings file or the "
                                                "environment")
     overrides: dict[str, Any] = Field(default={}, description="any other settings, nested as 'cai settings' prints "
                                                               "them")
@@ -51,3 +52,13 @@ class ProjectResource(dg.ConfigurableResource[Project]):
             yield project
         finally:
             project.close()
+
+
+class NoValues(dg.IOManager):
+    """Assets pass records and files. Dagster's own manager would pickle values, into a folder that a config names."""
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        raise TypeError(f"{context.step_key} returns a value; write a table or a checkpoint, and return its result")
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        raise TypeError(f"{context.step_key} loads a value; read the table or checkpoint of the asset above")

@@ -45,7 +45,7 @@ def load_settings(
 
 def _merged(layers: Sequence[Mapping[str, Any]]) -> Settings:
     scale = next((x["scale"] for x in reversed(layers) if "scale" in x), "smoke")
-    if scale not in PRESETS:
+    if not isinstance(scale, str) or scale not in PRESETS:
         raise SettingsError(f"scale: {scale!r} is not one of {', '.join(PRESETS)}")
     merged: dict[str, Any] = {"scale": scale}
     for layer in (PRESETS[scale], *layers):

@@ -79,6 +79,8 @@ def _listening(port: int) -> Iterator[socket.socket]:
 @contextmanager
 def _code_servers(instance: dg.DagsterInstance, workspace: Path) -> Iterator[Path]:
     """Start what ``workspace`` names; yield a workspace file with the sockets."""
+    if not workspace.is_file():
+        raise ServerError(f"{workspace} does not exist; run 'cai ui' in the folder of a project, which has one")
     target = WorkspaceFileTarget([str(workspace)])
     with (ProxyServerManager(instance, target, code_server_log_level="WARNING") as servers,
           tempfile.TemporaryDirectory() as folder):

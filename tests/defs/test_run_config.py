@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import dagster as dg
 import pytest
 
 from cai_assets.defs.execute import materialize
+from cai_assets.defs.jobs import jobs
 from cai_assets.defs.location import defs
 from cai_assets.settings import load_settings
 from cai_assets.store.layout import Layout
@@ -51,6 +53,38 @@ def test_a_run_from_a_page_cannot_and_the_same_from_the_command_line_can(root: P
         assert config["data_root"] == elsewhere["data_root"]  # the UI shows what was run
         again = asked_for(instance, config, **run.tags)  # re-executed there
         assert "run config: data_root" in why(again)
+
+
+def config_types(config_type: Any) -> Iterator[Any]:
+    """A type of a run's config, and all that are in it."""
+    yield config_type
+    for field in getattr(config_type, "fields", {}).values():
+        yield from config_types(field.config_type)
+    for inner in ("inner_type", "scalar_type", "non_scalar_type", "key_type"):
+        if hasattr(config_type, inner):
+            yield from config_types(getattr(config_type, inner))
+
+
+@pytest.mark.parametrize("job", [*(job.name for job in jobs), "__ASSET_JOB"])
+def test_no_field_of_a_runs_config_is_read_from_a_variable_or_names_a_folder(job: str) -> None:
+    schema = defs.resolve_job_def(job).run_config_schema.config_type
+    found = list(config_types(schema))
+    assert {"String", "Any", "Bool"} <= {t.key for t in found}
+    assert [t.key for t in found if "Source" in t.key] == []
+    resources = schema.fields["resources"].config_type.fields
+    assert set(resources) == {"project", "io_manager"}
+    assert resources["io_manager"].config_type.fields["config"].config_type.key == "Any"  # which nothing reads
+
+
+def test_a_scale_that_is_none_is_named_and_no_variable_is_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "s3cret")
+    config = {"resources": {"project": {"config": {"scale": {"env": "SECRET"}, "overrides": FEW}}}}
+    with dg.DagsterInstance.ephemeral() as instance:
+        refused = defs.resolve_job_def("all").execute_in_process(
+            instance=instance, run_config=config, raise_on_error=False, asset_selection=[dg.AssetKey("prompts")])
+    assert not refused.success
+    assert "scale: {'env': 'SECRET'} is not one of smoke, small, full" in why(refused)
+    assert "s3cret" not in str([e.event_specific_data for e in refused.all_events])
 
 
 def test_what_is_allowed_runs_from_a_page(root: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.error import HTTPError
 
+import psutil
 from patience import QUIET, Watch, end, until
 
 TESTS = Path(__file__).parents[1]
@@ -68,8 +70,18 @@ def serving(root: Path, environment: Mapping[str, str] | None = None, *, module:
     try:
         wait_for(answers, root)
         yield address
+        press_ctrl_c(process)
     finally:
         end(process)
+
+
+def press_ctrl_c(process: subprocess.Popen[bytes]) -> None:
+    """Once: it ends well, and with it the daemon and the code servers."""
+    started = psutil.Process(process.pid).children(recursive=True)
+    services = [p for p in started if {"dagster", "dagster._daemon"} & set(p.cmdline())]
+    process.send_signal(signal.SIGINT)
+    process.wait(QUIET)
+    assert (process.returncode, psutil.wait_procs(services, timeout=QUIET)[1]) == (0, [])
 
 
 def wait_for(check: Callable[[], T], root: Path) -> T:

@@ -1,4 +1,4 @@
-"""Automation in a real ``dagster dev``, measured by counting runs and materializations of every asset there is.
+"""Automation in a real ``cai ui``, measured by counting runs and materializations of every asset there is.
 
 From an empty store: what no version owns, a first version, a comment, an edited principle, a constitution whose labels
 fail, two files edited at once, and the weekly schedule as the UI's 'Test schedule' launches it. Tiny model, scripted

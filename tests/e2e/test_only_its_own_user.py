@@ -110,6 +110,12 @@ def test_a_plain_client_that_asks_otherwise_is_refused(
     assert state.unchanged()
 
 
+def test_a_refusal_is_in_the_servers_log_once(served: Served) -> None:
+    for _ in range(3):
+        assert sent(served.url, "GET", "/", {"Host": "once.example"})[0] == 403
+    assert (served.root / "server.log").read_text().count("the host 'once.example' is not this server's") == 1
+
+
 def test_a_page_on_another_port_of_this_machine_starts_nothing(
     served: Served, state: State, attacker: Attacker, page: Any
 ) -> None:

@@ -9,16 +9,17 @@ from __future__ import annotations
 import csv
 import lzma
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
 import pyarrow as pa
 
-from cai_assets.reading.faults import DataError, NotRows, printable
+from cai_assets.reading.faults import DataError, NotRows, columns_of, printable
 from cai_assets.reading.forms import SUFFIXES, rows_of, suffix_of
-from cai_assets.reading.names import kind_of_name, said_by, split_of_name
+from cai_assets.reading.names import kind_of_name, said_around, said_by, split_of_name
+from cai_assets.settings.columns import NO_MAP, Columns
 
 NAMED = 30
 # What the datasets library writes beside the rows of a data set.
@@ -41,34 +42,47 @@ class Raw:
 
 
 class DataFile(NamedTuple):
-    """``given``: by its own path, and not as part of a folder."""
+    """``given``: by its own path, and not as part of a folder. ``around``: the split that the folder around it says."""
 
     path: Path
     source: str
     split: str | None
     kind: str | None
     given: bool
+    around: str | None
 
 
 class RowReader:
     """Every row of some files and folders: files in the order given and those of a folder by name.
 
-    ``known``: the columns that mean something to the reader of the rows. ``notes``, complete once the rows are: the
-    files of a folder that were not read, files without any row, and the columns that mean nothing.
+    ``known``: the columns that mean something to the reader of the rows, beside those that ``columns`` names.
+    ``notes``, complete once the rows are: the files of a folder that were not read, files without any row, and the
+    columns that mean nothing. A column that is named and that no row has is an error in the end.
     """
 
-    def __init__(self, paths: Sequence[Path], known: Collection[str] | None = None) -> None:
-        self._paths, self._known = paths, known
+    def __init__(
+        self, paths: Sequence[Path], known: Collection[str] | None = None, columns: Columns = NO_MAP
+    ) -> None:
+        self._paths, self._known, self._named = paths, known, columns.mapped()
         self.notes: list[str] = []
 
     def __iter__(self) -> Iterator[Raw]:
         self.notes.clear()
-        columns = dict[str, None]()
+        there = dict[str, None]()
         for file in data_files(self._paths, self.notes):
             for raw in self._rows(file):
-                columns.update(dict.fromkeys(raw.value) if isinstance(raw.value, dict) else {})
+                there.update(dict.fromkeys(raw.value) if isinstance(raw.value, dict) else {})
                 yield raw
-        self.notes.extend(_unread(columns, self._known))
+        self._check(there)
+        if self._known is not None:
+            self.notes.extend(_unread(there, {*self._known, *self._named.values()}))
+
+    def _check(self, there: Mapping[str, None]) -> None:
+        for field, name in self._named.items():
+            if there and name not in there:
+                where = ", ".join(map(str, self._paths))
+                raise DataError(f"{where}: 'columns' says that '{field}' is in column '{name}', which no row has; "
+                                f"{columns_of(there)}")
 
     def _rows(self, file: DataFile) -> Iterator[Raw]:
         raw = Raw(file.source, 0, None, file.split, file.kind)
@@ -90,6 +104,8 @@ class RowReader:
 def data_files(paths: Sequence[Path], notes: list[str]) -> list[DataFile]:
     """The files to read; ``notes`` gets those of folders that are not."""
     files = [file for path in paths for file in (_folder(path, notes) if path.is_dir() else [_given(path)])]
+    if {f.around for f in files} >= {"train", "evaluation"}:  # else it may be anybody's folder 'dev' or 'test'
+        files = [f._replace(split=f.split or f.around) for f in files]
     if not any(f.split == "evaluation" for f in files):
         # One file called 'train' says nothing: a part of it is held out by hash, like of any other.
         return [f._replace(split=None) if f.given else f for f in files]
@@ -104,12 +120,13 @@ def _folder(folder: Path, notes: list[str]) -> list[DataFile]:
     # A link to nothing is an error where it is read; a link to a folder is not followed, so it is named.
     inside = {p: p.relative_to(folder) for p in sorted(folder.rglob("*")) if p.is_symlink() or p.is_file()}
     hidden = {p for p, name in inside.items() if any(part.startswith(".") for part in name.parts)}
-    read = [p for p, name in inside.items() if p not in hidden and _is_data(name) and not p.is_dir()]
+    read = {p for p, name in inside.items() if p not in hidden and _is_data(name) and not p.is_dir()}
     if not read:
         raise DataError(f"{folder}: no {', '.join(sorted(SUFFIXES))} file inside; give a data set folder that has some")
     others = [str(name) for p, name in inside.items() if p not in hidden and p not in read and name.name not in BESIDE]
     notes.extend(_not_read(folder, others, len(hidden)))
-    return [_file(p, inside[p], folder.absolute(), f"{folder.name}/{inside[p].as_posix()}", given=False) for p in read]
+    return [_file(p, inside[p], folder.absolute(), f"{folder.name}/{inside[p].as_posix()}", given=False)
+            for p in inside if p in read]
 
 
 def _not_read(folder: Path, others: Sequence[str], hidden: int) -> Iterator[str]:
@@ -117,9 +134,8 @@ def _not_read(folder: Path, others: Sequence[str], hidden: int) -> Iterator[str]
         yield f"not read in {printable(folder.name)}: " + _listed([*others, *([f"{hidden} hidden"] if hidden else [])])
 
 
-def _unread(columns: Iterable[str], known: Collection[str] | None) -> Iterator[str]:
-    others = [name for name in columns if name not in known] if known is not None else []
-    if others:
+def _unread(there: Iterable[str], known: Collection[str]) -> Iterator[str]:
+    if others := [name for name in there if name not in known]:
         yield "columns that are not read: " + _listed(others)
 
 
@@ -129,8 +145,9 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _file(path: Path, inside: PurePath, around: Path, source: str, *, given: bool) -> DataFile:
-    return DataFile(path, printable(source), said_by(split_of_name, inside, around),
-                    said_by(kind_of_name, inside, around), given)
+    kind = said_by(kind_of_name, inside) or said_around(kind_of_name, around)
+    return DataFile(path, printable(source), said_by(split_of_name, inside), kind, given,
+                    said_around(split_of_name, around))
 
 
 def _is_data(inside: PurePath) -> bool:

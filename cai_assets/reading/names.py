@@ -35,21 +35,18 @@ def kind_of_name(name: str) -> str | None:
     return _one_of(found, KINDS)
 
 
-def said_by(meaning: Meaning, inside: PurePath, around: Path) -> str | None:
-    """What the nearest name says: of the file, of the folders ``inside`` the one that was given, of that one (or, for
-    a file, of its folder). The name ``around`` counts only if it says nothing else: 'test', not 'my-test-project'."""
-    names = [*reversed(inside.parts), *([around.name] if _says_nothing_else(around.name) else [])]
-    return _first(meaning(name) for name in names)
+def said_by(meaning: Meaning, inside: PurePath) -> str | None:
+    """What the nearest name says: of the file, then of the folders inside the one that was given."""
+    return next((said for name in reversed(inside.parts) if (said := meaning(name))), None)
 
 
-def _says_nothing_else(name: str) -> bool:
-    return all(w in SPLITS or w in KINDS or w in BESIDE for w in words(name))
+def said_around(meaning: Meaning, folder: Path) -> str | None:
+    """What the name of the folder that was given says, or of that around a file, if it says nothing else: 'test', not
+    'my-test-project'."""
+    known = all(w in SPLITS or w in KINDS or w in BESIDE for w in words(folder.name))
+    return meaning(folder.name) if known else None
 
 
 def _one_of(found: Iterable[str], labels: dict[str, str]) -> str | None:
     meant = {labels[w] for w in found if w in labels}
     return meant.pop() if len(meant) == 1 else None
-
-
-def _first(values: Iterable[str | None]) -> str | None:
-    return next((value for value in values if value), None)

@@ -32,14 +32,17 @@ BETWEEN = "\n\n---\n\n"
 
 
 def fields_of(value: object, columns: Columns, needs: str) -> Row:
-    """The named columns of a row, those that ``columns`` maps under our own names. Raise RowFault if it has none."""
+    """The named columns of a row, those that ``columns`` maps under our own names. Raise RowFault if it has none.
+
+    A row with none of the mapped columns is of another file, which has the usual names.
+    """
     if isinstance(value, RowFault):
         raise value
     if isinstance(value, list) and len(value) > 1 and all(isinstance(t, Mapping) for t in value):
         value = {"messages": value}
     if not isinstance(value, Mapping):
         raise RowFault(f"expected an object with {needs}, found {type_of(value)}")
-    mapped = columns.mapped()
+    mapped = columns.mapped() if any(name in value for name in columns.mapped().values()) else {}
     for field, name in mapped.items():
         if name not in value:
             raise RowFault(f"'columns' says that '{field}' is in column '{name}'; {columns_of(value)}")

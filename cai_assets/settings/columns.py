@@ -51,18 +51,17 @@ class Columns(BaseModel):
         """The columns that are named, by what they hold."""
         return {field: name for field, name in self if name is not None}
 
-    def names(self) -> set[str]:
-        """The columns of the file that are named."""
-        return set(self.mapped().values())
-
     def unread(self, use: Use) -> list[str]:
         """Fields that are named and that a file of this use does not have."""
         return [field for field in self.mapped() if field not in READ[use]]
 
 
+NO_MAP = Columns()
+
+
 def columns_field() -> Any:
     """A field for the map. Left out of what is written down where it says nothing: records know it from elsewhere."""
-    return Field(default=Columns(), exclude_if=lambda columns: not columns.mapped())
+    return Field(default=NO_MAP, exclude_if=lambda columns: not columns.mapped())
 
 
 def check(columns: Columns, use: Use, setting: str) -> Columns:

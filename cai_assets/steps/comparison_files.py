@@ -22,8 +22,8 @@ from cai_assets.reading.preferences import PREFERENCE_COLUMNS
 from cai_assets.reading.ratings import RATED, grouped
 from cai_assets.reading.replies import Preference, preferences_of
 from cai_assets.reading.rows import PROMPT_COLUMNS, fields_of
-from cai_assets.settings.columns import Columns
-from cai_assets.steps.prompt_rows import NO_MAP, check_row, check_text, excerpt
+from cai_assets.settings.columns import NO_MAP, Columns
+from cai_assets.steps.prompt_rows import check_row, check_text, excerpt
 from cai_assets.steps.prompts import REJECTS
 from cai_assets.store.canonical import tagged_hash
 
@@ -64,7 +64,7 @@ def read_comparisons(
     on; then those of an evaluation split are rejects. Raise DataError for a file that cannot be read at all.
     """
     pairs: dict[str, dict[str, object]] = {}
-    rejects, rows, reader = [], 0, RowReader([path], COLUMNS | columns.names())
+    rejects, rows, reader = [], 0, RowReader([path], COLUMNS, columns)
     for raw in grouped(reader):
         rows += 1
         try:

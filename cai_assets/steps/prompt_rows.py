@@ -20,10 +20,9 @@ from cai_assets.reading.faults import RowFault, printable
 from cai_assets.reading.files import Raw
 from cai_assets.reading.names import Meaning, kind_of_name, split_of_name
 from cai_assets.reading.rows import PROMPT_COLUMNS, fields_of, prompt_of
-from cai_assets.settings.columns import Columns
+from cai_assets.settings.columns import NO_MAP, Columns
 from cai_assets.store.canonical import tagged_hash
 
-NO_MAP = Columns()
 COLUMNS = PROMPT_COLUMNS | {"id", "kind", "category", "split", "origin", "note"}
 EVALUATION_SHARE = 0.2
 EXCERPT = 200

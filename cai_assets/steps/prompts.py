@@ -21,9 +21,9 @@ from cai_assets.lineage.origins import ORIGINS
 from cai_assets.reading.faults import RowFault, printable
 from cai_assets.reading.files import Raw, RowReader
 from cai_assets.settings import Prompts
-from cai_assets.settings.columns import Columns
+from cai_assets.settings.columns import NO_MAP, Columns
 from cai_assets.steps.prompt_near import Near
-from cai_assets.steps.prompt_rows import COLUMNS, NO_MAP, Prompt, check_row, excerpt, hash_of
+from cai_assets.steps.prompt_rows import COLUMNS, Prompt, check_row, excerpt, hash_of
 from cai_assets.store.canonical import canonical_json, tagged_hash
 
 BUNDLED = Path(__file__).parent.parent / "data" / "prompts.jsonl"
@@ -78,7 +78,7 @@ def load_prompts(
     """
     rejects: Dropped = []
     duplicates: Dropped = []
-    reader = RowReader(paths or (BUNDLED,), COLUMNS | columns.names())
+    reader = RowReader(paths or (BUNDLED,), COLUMNS, columns)
     good = _unique_ids(_checked(reader, max_chars, kind, columns, rejects), rejects)
     distinct = _distinct(good, duplicates)
     kept, near = _apart(distinct, duplicates)

@@ -62,9 +62,9 @@ def test_every_row_is_accounted_for_in_every_use(rows: list[dict[str, Any]]) -> 
 @given(ROW, st.dictionaries(st.sampled_from(list(Columns.model_fields)), st.sampled_from(WORDS), max_size=4))
 def test_any_map_of_columns_sets_a_row_aside_at_worst(row: dict[str, Any], named: dict[str, str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        path, columns = lines(folder, [row]), Columns(**named)
-        assert load_prompts([path], max_chars=500, columns=columns).counts.read == 2
-        assert read_comparisons(path, columns=columns).rows <= 2
+        path, columns = lines(folder, [row, dict.fromkeys(named.values())]), Columns(**named)
+        assert load_prompts([path], max_chars=500, columns=columns).counts.read == 3
+        assert read_comparisons(path, columns=columns).rows <= 3
 
 
 @pytest.mark.parametrize("deep", ["[" * 5000, '[{"a":' * 3000])

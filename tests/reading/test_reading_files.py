@@ -187,7 +187,7 @@ def test_a_cell_longer_than_pythons_limit_is_one_row(tmp_path: Path) -> None:
     ("harmless-base.jsonl", None, "red-team"), ("helpful_base.jsonl", None, "helpful"),
     ("harmless.jsonl", None, "helpful"),
     ("harmless-base/train.jsonl", None, "red-team"), ("helpful-rejection-sampled/part.jsonl", None, "helpful"),
-    ("red-team-attempts/part.jsonl", None, "red-team"), ("test/part.jsonl", "evaluation", None),
+    ("red-team-attempts/part.jsonl", None, "red-team"), ("test/part.jsonl", None, None),
     ("my-test-project/part.jsonl", None, None), ("train.jsonl", None, None),
 ])
 def test_names_say_the_split_and_the_kind_of_a_file_that_is_given(
@@ -204,6 +204,13 @@ def test_names_say_the_split_and_the_kind_of_files_in_a_folder(tmp_path: Path) -
         ("hh/harmless-base/train.jsonl", "train", "red-team"), ("hh/helpful-base/test.jsonl", "evaluation", "helpful"),
         ("hh/validation/helpful/part.jsonl", "evaluation", "helpful")}
     assert {r.kind for r in rows(tmp_path / "hh" / "harmless-base")} == {"red-team"}
+
+
+def test_folders_that_are_given_say_the_split_where_they_say_both(tmp_path: Path) -> None:
+    train, test = (written(tmp_path / f"{name}/part.jsonl", b'{"prompt": "x"}') for name in ("train", "test"))
+    assert [r.split for r in rows(train, test)] == ["train", "evaluation"]
+    assert [r.split for r in rows(train.parent, test.parent)] == ["train", "evaluation"]
+    assert [r.split for r in rows(test)] == [None]
 
 
 def test_a_train_file_beside_a_test_file_is_all_for_training(tmp_path: Path) -> None:

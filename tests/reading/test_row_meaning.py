@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cai_assets.reading.faults import RowFault
+from cai_assets.reading.faults import DataError, RowFault
 from cai_assets.reading.files import Raw
 from cai_assets.reading.rows import conversation_of, prompt_of
 from cai_assets.settings import Settings
@@ -160,8 +160,19 @@ def test_columns_are_named_where_they_are_called_otherwise(tmp_path: Path) -> No
     assert (prompt.split, prompt.kind) == ("evaluation", "helpful")
     columns = Columns(prompt="ask", system="rule", response="reply")
     assert conversation(Raw("f", 1, row), max_chars=99, columns=columns) == (prompt.messages, "So.")
+    columns = Columns(prompt="asks", system="rule")
     with pytest.raises(RowFault, match="'columns' says that 'prompt' is in column 'asks'; the columns are ask, rule"):
-        check_row(Raw("f", 1, row), max_chars=99, kind="red-team", columns=Columns(prompt="asks"))
+        check_row(Raw("f", 1, row), max_chars=99, kind="red-team", columns=columns)
+
+
+def test_a_map_holds_for_the_files_that_have_its_columns_and_must_hold_for_one(tmp_path: Path) -> None:
+    load(tmp_path, mine=[{"ask": "What is a fen?", "prompt": "not this"}], usual=[{"prompt": "Where is Lima?"}])
+    paths = [tmp_path / "mine.jsonl", tmp_path / "usual.jsonl"]
+    loaded = load_prompts(paths, max_chars=99, columns=Columns(prompt="ask"))
+    assert [m[0]["content"] for m in loaded.frame["messages"]] == ["What is a fen?", "Where is Lima?"]
+    assert loaded.notes == ()
+    with pytest.raises(DataError, match=r"usual.jsonl: 'columns' .* 'asks', which no row has; the columns are ask"):
+        load_prompts(paths, max_chars=99, columns=Columns(prompt="asks"))
 
 
 @pytest.mark.parametrize(("group", "setting"), [

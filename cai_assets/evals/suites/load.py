@@ -122,7 +122,7 @@ def _beside(path: Path, name: str) -> Path:
 
 def _raws(path: Path, spec: SuiteFile) -> Iterable[Raw]:
     if spec.file is not None:
-        return RowReader([_beside(path, spec.file)])
+        return RowReader([_beside(path, spec.file)], columns=spec.columns)
     return (Raw(path.name, n, case.model_dump(exclude_none=True)) for n, case in enumerate(spec.cases, start=1))
 
 

@@ -58,7 +58,7 @@ class NoValues(dg.IOManager):
     """Assets pass records and files. Dagster's own manager would pickle values, into a folder that a config names."""
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
-        raise TypeError(f"{context.step_key} returns a value; write a table or a checkpoint, and return its result")
+        raise TypeError(f"{context.name!r} is returned as a value; write a table or checkpoint, and return its result")
 
     def load_input(self, context: dg.InputContext) -> Any:
-        raise TypeError(f"{context.step_key} loads a value; read the table or checkpoint of the asset above")
+        raise TypeError(f"{context.name!r} is loaded as a value; read the table or checkpoint of the asset above")

@@ -12,6 +12,7 @@ import pytest
 from cai_assets.defs.execute import materialize
 from cai_assets.defs.jobs import jobs
 from cai_assets.defs.location import defs
+from cai_assets.defs.resources import NoValues
 from cai_assets.settings import load_settings
 from cai_assets.store.layout import Layout
 from cai_assets.store.records import Records
@@ -91,3 +92,10 @@ def test_what_is_allowed_runs_from_a_page(root: Path) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         assert asked_for(instance, {**FEW, "seed": 3, "data_root": str(load_settings().data_root)}).success
     assert Records(Layout(root / "own")).latest("prompts", None)
+
+
+def test_a_value_between_assets_is_refused_where_dagster_would_pickle_it() -> None:
+    with pytest.raises(TypeError, match="'result' is returned as a value; write a table"):
+        NoValues().handle_output(dg.build_output_context(name="result", step_key="x"), 1)
+    with pytest.raises(TypeError, match="'prompts' is loaded as a value; read the table"):
+        NoValues().load_input(dg.build_input_context(name="prompts"))

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from cai_assets.settings import Model, Settings, SettingsError, load_settings, project_root
+from cai_assets.settings import Model, ServerAddress, Settings, SettingsError, load_settings, project_root
 from cai_assets.settings.base import Source
 
 POOL = {"base_urls": ["http://judges:8000/v1"], "api_key_env": "JUDGE_KEY"}
@@ -154,6 +154,8 @@ def texts(annotation: Any, name: str) -> Iterator[tuple[str, Any]]:
             yield from ((n, {key: v}) for n, v in texts(field.annotation, f"{name}.{key}"))
     elif annotation in {str, Path}:
         yield name, "/outside/of/the/project"
+    elif annotation is ServerAddress:
+        yield name, "http://outside-of-the-project:8000/v1"
     elif get_origin(annotation) in {Union, types.UnionType}:
         yield from (found for part in get_args(annotation) for found in texts(part, name))
     elif get_origin(annotation) is dict:
@@ -178,3 +180,11 @@ def test_no_setting_leads_out_of_the_project_neither_those_to_come(name: str, co
     with pytest.raises(SettingsError) as refused:
         configured(config, {})
     assert "Field required" not in str(refused.value)
+
+
+def test_a_named_server_keeps_its_login() -> None:
+    servers = {"pool": {"base_urls": ["http://me:secret@judges:8000/v1"]}}
+    env = {"CAI_SERVERS": str(servers), "CAI_MODELS__JUDGE": "{source: m, server: pool}"}
+    judge = load_settings(environment=env).models.role("judge")
+    assert judge.base_urls[0].login == ("me", "secret")
+    assert load_settings(run_config={"models": {"judge": {"source": "n", "server": "pool"}}}, environment=env)

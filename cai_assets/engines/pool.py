@@ -32,20 +32,18 @@ class EnginePool:
     def __init__(self, settings: Settings, layout: Layout) -> None:
         self.settings = settings
         self.layout = layout
-        self._engines: dict[str, Engine] = {}
+        self._engines: dict[Model | Path, Engine] = {}  # by model setting, and by checkpoint folder
         self._resident: list[_InProcess] = []  # that hold weights, the one that ran last at the end
 
     def open(self, model: Model) -> Engine:
         """The engine of a model setting. Raise ModelError if the model cannot be used."""
-        key = "model:" + model.model_dump_json()
-        if key not in self._engines:
-            self._engines[key] = self._make(model)
-        return self._engines[key]
+        if model not in self._engines:
+            self._engines[model] = self._make(model)
+        return self._engines[model]
 
     def open_checkpoint(self, path: Path) -> Engine:
         """The engine of a trained policy, with the policy's backend. A served policy's checkpoints run in-process."""
-        key = f"checkpoint:{path.resolve()}"
-        if key not in self._engines:
+        if (key := path.resolve()) not in self._engines:
             self._engines[key] = self._make_checkpoint(path)
         return self._engines[key]
 

@@ -76,7 +76,8 @@ class Request(Frozen):
 class Result(Frozen):
     """An engine's answer to a request. ``logprobs`` has one natural-log probability per answer of a scoring call.
 
-    ``finish``: 'stop', 'length' (cut by max_tokens) or 'score'; empty when ``error`` is set.
+    ``finish``: 'stop', 'length' (cut by max_tokens) or 'score'; empty when ``error`` is set. ``refused``: with an
+    error, that the same request would be refused again, as one that is too long: asking again does not help.
     """
 
     row_key: str
@@ -86,6 +87,7 @@ class Result(Frozen):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     error: str | None = None
+    refused: bool = False
 
 
 @runtime_checkable

@@ -15,6 +15,7 @@ import polars as pl
 from cai_assets.constitution.digest import principle_digest
 from cai_assets.constitution.draw import draw
 from cai_assets.constitution.model import Constitution, Use
+from cai_assets.settings.address import shown
 from cai_assets.store.records import Record
 
 NEVER = "no stored row: never generated, or it failed"
@@ -79,7 +80,7 @@ def setting_changes(before: Record | None, now: Mapping[str, Any]) -> list[str]:
     then = before.settings
     if before.settings and "seed" in before.details:  # whoever reads settings samples or trains, by that seed
         then = {**then, "seed": before.details["seed"]}
-    return [f"{name}: {old} -> {new}" for name, old, new in _differences(then, now, "")]
+    return [shown(f"{name}: {old} -> {new}") for name, old, new in _differences(then, now, "")]
 
 
 def _differences(old: Any, new: Any, path: str) -> list[tuple[str, Any, Any]]:

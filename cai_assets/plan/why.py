@@ -19,6 +19,7 @@ from cai_assets.errors import CaiError
 from cai_assets.pipeline.project import Project
 from cai_assets.plan.dry import DryCompleter
 from cai_assets.plan.plan import Planner
+from cai_assets.settings.address import shown
 from cai_assets.steps.complete import Row, Step
 from cai_assets.store.records import Record, RecordMissing
 
@@ -198,7 +199,7 @@ def _record(project: Project, asset: str, version: str) -> Record:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return shown(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 def _cut(before: str, now: str) -> tuple[str, str]:

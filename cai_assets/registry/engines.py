@@ -43,7 +43,7 @@ BACKENDS = Registry("engine backend", Backend, group="cai_assets.engines", own={
                     needs=("vllm",), install="cai-assets[cpu] or cai-assets[gpu]"),
     "transformers": Backend(factory="cai_assets.engines.transformers_engine:TransformersEngine", in_process=True,
                             needs=("torch", "transformers"), install="cai-assets[train]"),
-    "openai": Backend(factory="cai_assets.engines.openai_engine:OpenAIEngine", in_process=False),
+    "openai": Backend(factory="cai_assets.engines.served.engine:ServedEngine", in_process=False),
     "scripted": Backend(factory="cai_assets.engines.scripted:of_model", in_process=False,
                         checkpoint="cai_assets.engines.scripted:of_checkpoint"),
 })

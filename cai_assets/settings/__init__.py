@@ -5,6 +5,7 @@ a scale sets, ``load.py`` where values come from, ``run_config.py`` what the con
 count from the project's root: the nearest folder, from the working directory upward, that holds ``workspace.yaml``.
 """
 
+from cai_assets.settings.address import ServerAddress
 from cai_assets.settings.base import SettingsError, project_root
 from cai_assets.settings.load import load_settings
 from cai_assets.settings.method import (
@@ -42,6 +43,7 @@ __all__ = [
     "Reinforcement",
     "Reward",
     "Role",
+    "ServerAddress",
     "Settings",
     "SettingsError",
     "Supervised",

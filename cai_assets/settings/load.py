@@ -2,7 +2,8 @@
 
 Later wins: the scale's preset, a YAML file (``CAI_SETTINGS``, or ``settings.yaml`` in the project's root),
 the environment (``CAI_RL__BETA=0.05``), the command line, and the config of a run, such as the Dagster launchpad's,
-which may not set everything (``run_config.py``). An unknown key is an error wherever it comes from.
+which may not set everything (``run_config.py``). An unknown key is an error wherever it comes from, and
+so is a credential where Dagster would keep it with the run.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from cai_assets.settings.address import with_credentials
 from cai_assets.settings.base import SettingsError, project_root
 from cai_assets.settings.model import Settings
 from cai_assets.settings.presets import PRESETS
@@ -34,6 +36,10 @@ def load_settings(
 ) -> Settings:
     """Merge all sources and check them. Raise SettingsError for what is unknown, wrong, or not a run's to set."""
     env = os.environ if environment is None else environment
+    if kept := next(with_credentials([overrides, run_config]), None):
+        raise SettingsError(f"{kept} holds a credential, and Dagster keeps the settings of a run: name the variable "
+                            "that holds the key in api_key_env, or give the address in settings.yaml or by an "
+                            "environment variable such as CAI_MODELS__GENERATOR")
     layers = [_from_file(file, env), _from_environment(env), dict(overrides or {})]
     own = _merged(layers)
     if not run_config:

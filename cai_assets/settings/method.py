@@ -23,6 +23,7 @@ class Engine(Group):
 
     ``dtype``: the number format of weights and products, in engines and training. 'auto': bfloat16 where the device
     multiplies it in hardware, float16 on older GPUs, else float32 (``engines/number_format.py``).
+    ``patience``: seconds that rows wait when no server of a model answers any more, before the run ends.
     """
 
     max_model_len: int = Field(default=4096, ge=128)
@@ -34,6 +35,7 @@ class Engine(Group):
     request_timeout: float = Field(default=120.0, gt=0)
     retries: int = Field(default=5, ge=0)
     concurrency: int = Field(default=64, ge=1)
+    patience: float = Field(default=600.0, ge=0)
 
 
 class Prompts(Group):

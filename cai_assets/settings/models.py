@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ValidationInfo, field_validator, model_validator
 
 from cai_assets.registry.engines import AUTO, BACKENDS
+from cai_assets.settings.address import ServerAddress
 from cai_assets.settings.base import Group
 
 BackendName = Annotated[str, AfterValidator(lambda name: BACKENDS.check(name, AUTO))]
@@ -18,7 +19,7 @@ BUILTIN_MODEL = "smollm2-135m-instruct"
 class Server(Group):
     """OpenAI-compatible servers that share the work, and the environment variable that holds their key."""
 
-    base_urls: tuple[str, ...] = ()
+    base_urls: tuple[ServerAddress, ...] = ()
     api_key_env: str = "OPENAI_API_KEY"
 
 
@@ -34,7 +35,7 @@ class Model(Group):
     source: str = BUILTIN_MODEL
     revision: str | None = None
     backend: BackendName = AUTO
-    base_urls: tuple[str, ...] = ()
+    base_urls: tuple[ServerAddress, ...] = ()
     tokenizer: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
     served_as: tuple[str, ...] = ()
@@ -60,7 +61,7 @@ def _server(name: Any, rest: Mapping[str, Any], servers: Mapping[str, Any]) -> M
     if name not in servers:
         raise ValueError(f"no server {name!r}; add it to the setting 'servers', which has "
                          + (", ".join(map(repr, servers)) or "none"))
-    return Server.model_validate(servers[name]).model_dump()
+    return dict(Server.model_validate(servers[name]))  # a dump would leave out the credentials of its addresses
 
 
 class Models(Group):

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -61,7 +61,7 @@ def spoiled(mode: Mode, reply: Body) -> bytes:
 class FakeServer:
     """``rule(body, n)`` names the mode of the n-th request (from 0); 'ok' answers."""
 
-    def __init__(self, rule: Callable[[Body, int], Mode]) -> None:
+    def __init__(self, rule: Callable[[Body, int], Mode], port: int = 0) -> None:
         self.rule = rule
         self.seen: list[tuple[str, Body]] = []
         self.headers: list[dict[str, str]] = []
@@ -76,7 +76,7 @@ class FakeServer:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.http.daemon_threads = True
 
     @property
@@ -100,6 +100,10 @@ class FakeServer:
             self.released.wait()
         elif mode == "drip":
             self._drip(h)
+        elif mode == "redirect":
+            self._send(h, int(argument[:3]), b"", {"location": argument[4:]})
+        elif mode == "endless":
+            self._endless(h)
         elif mode.isdigit():
             text = json.dumps({"error": {"message": f"refused {h.headers.get('authorization')}"}}).encode()
             self._send(h, int(mode), text, {"retry-after": argument} if argument else {})
@@ -119,6 +123,14 @@ class FakeServer:
             time.sleep(0.05)
 
     @staticmethod
+    def _endless(h: BaseHTTPRequestHandler) -> None:
+        h.send_response(200)
+        h.end_headers()
+        with suppress(OSError):
+            while True:
+                h.wfile.write(b" " * 65536)
+
+    @staticmethod
     def _send(h: BaseHTTPRequestHandler, status: int, text: bytes, headers: dict[str, str]) -> None:
         h.send_response(status)
         for name, value in {"content-type": "application/json", "content-length": str(len(text)), **headers}.items():
@@ -128,8 +140,8 @@ class FakeServer:
 
 
 @contextmanager
-def serving(rule: Callable[[Body, int], Mode] = lambda _, __: "ok") -> Iterator[FakeServer]:
-    server = FakeServer(rule)
+def serving(rule: Callable[[Body, int], Mode] = lambda _, __: "ok", port: int = 0) -> Iterator[FakeServer]:
+    server = FakeServer(rule, port)
     thread = threading.Thread(target=server.http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

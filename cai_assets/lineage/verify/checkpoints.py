@@ -9,6 +9,7 @@ from pathlib import Path
 from cai_assets.assets import CHECKPOINTS
 from cai_assets.constitution.digest import digest
 from cai_assets.lineage.trace import LINEAGE, parse_lineage
+from cai_assets.lineage.verify.credentials import credentials
 from cai_assets.lineage.verify.problem import RESTORE, Problem, first, is_json
 from cai_assets.store import folders
 from cai_assets.store.canonical import digest_file
@@ -86,6 +87,7 @@ def _copies(layout: Layout, folder: Path, records: Mapping[str, Record]) -> Iter
     except (OSError, ValueError):
         return  # without one, or named already by its digest
     for name, copy in lineage.records.items():
+        yield from credentials(str(folder / LINEAGE), copy)
         if copy.number and name in records and records[name] != copy:
             yield Problem("record", str(layout.path("records", f"{name}.json")),
                           f"differs from its copy in {folder / LINEAGE}", RESTORE)

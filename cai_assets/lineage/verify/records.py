@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 
 from cai_assets.constitution.digest import partition_key
+from cai_assets.lineage.verify.credentials import credentials
 from cai_assets.lineage.verify.problem import RESTORE, Problem, first
 from cai_assets.store.journal import Journal
 from cai_assets.store.layout import Layout
@@ -36,6 +37,7 @@ def read_records(layout: Layout, loaded: dict[str, Record]) -> Iterator[Problem]
 
 def _said(layout: Layout, name: str, record: Record, loaded: dict[str, Record]) -> Iterator[Problem]:
     path = str(layout.path("records", f"{name}.json"))
+    yield from credentials(path, record)
     for ref in record.inputs:
         above = layout.path("records", f"{ref.id}.json")
         if not Records(layout).has(ref):

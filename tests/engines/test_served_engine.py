@@ -10,11 +10,12 @@ import pytest
 from fake_server import MODEL, serving
 from patience import QUIET
 
-from cai_assets.engines import openai_engine
 from cai_assets.engines.models import EngineLost
-from cai_assets.engines.openai_engine import OpenAIEngine, retry_after
-from cai_assets.engines.openai_reply import Unusable, read_reply
 from cai_assets.engines.protocol import Call, Engine, Request, Result, Sampling
+from cai_assets.engines.served import client, rows
+from cai_assets.engines.served.client import retry_after
+from cai_assets.engines.served.engine import ServedEngine
+from cai_assets.engines.served.reply import Unusable, read_reply
 from cai_assets.settings import Engine as EngineSettings
 from cai_assets.settings import Model
 
@@ -28,11 +29,11 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make(*urls: str, retries: int = 3, timeout: float = QUIET, tokenizer: Path | None = None,
-         served_as: tuple[str, ...] = ()) -> OpenAIEngine:
+         served_as: tuple[str, ...] = ()) -> ServedEngine:
     model = Model(source=MODEL, backend="openai", base_urls=urls, tokenizer=str(tokenizer) if tokenizer else None,
                   served_as=served_as)
     settings = EngineSettings(retries=retries, request_timeout=timeout, concurrency=8)
-    return OpenAIEngine(model, settings, first_delay=0.001)
+    return ServedEngine(model, settings, first_delay=0.001)
 
 
 def ask(i: int, text: str = "hello", **kind: Any) -> Request:
@@ -82,7 +83,7 @@ def test_a_slow_server_meets_the_deadline(mode: str) -> None:
 
 def test_every_cut_of_a_reply_is_an_error() -> None:
     request = ask(1)
-    whole = '{"model":"fake","choices":[{"finish_reason":"stop","message":{"content":"hi"}}]}'
+    whole = b'{"model":"fake","choices":[{"finish_reason":"stop","message":{"content":"hi"}}]}'
     assert read_reply(request, whole, {MODEL}, []).text == "hi"
     for end in range(len(whole)):
         with pytest.raises(Unusable):
@@ -119,7 +120,7 @@ def test_servers_take_turns() -> None:
 
 
 def test_a_dead_fleet_spends_its_budget_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_engine, "FREE_RETRIES", 5.0)
+    monkeypatch.setattr(rows, "FREE_RETRIES", 5.0)
     with serving(lambda _, __: "500") as server:
         results = list(make(server.url).run(ask(i) for i in range(40)))
         assert server.calls == 45
@@ -193,7 +194,7 @@ def test_an_abandoned_run_ends() -> None:
 
 def test_retry_after_is_capped_and_forgiving() -> None:
     assert retry_after("2") == 2
-    assert retry_after("9999") == openai_engine.LONGEST_RETRY_AFTER
+    assert retry_after("9999") == client.LONGEST_RETRY_AFTER
     assert [retry_after(x) for x in (None, "", "soon", "-3", "nan", "inf")] == [0, 0, 0, 0, 0, 0]
     assert retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
 
@@ -202,7 +203,7 @@ def test_identity_needs_no_server() -> None:
     identity = make("http://127.0.0.1:9/v1").identity
     assert identity.weights == "served:fake@unpinned"
     with pytest.raises(ValueError, match="base_urls"):
-        OpenAIEngine(Model(source=MODEL, backend="openai"), EngineSettings())
+        ServedEngine(Model(source=MODEL, backend="openai"), EngineSettings())
 
 
 def test_with_a_tokenizer_prompts_travel_as_token_ids(tmp_path: Path) -> None:

@@ -2,73 +2,85 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import Annotated
 
-from pydantic import BaseModel, Field, ValidationError
+import msgspec
 
 from cai_assets.engines.protocol import Request, Result
 from cai_assets.errors import CaiError
 from cai_assets.store.answers import ROUNDING, STAND_IN, no_answer
 
 EXCERPT = 200
+READ = 4096  # of a bad reply: far more than is shown, so that no credential is cut in two before it is hidden
+Count = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]  # as the row store keeps it
 
 
 class Unusable(CaiError):
-    """An unusable reply; a retry may succeed."""
+    """An unusable reply, or none; a retry may succeed.
 
-    def __init__(self, reason: str, wait: float = 0.0) -> None:
+    ``wait``: seconds that the server asks to wait; ``gone``: as if no server were there, rather than a bad reply.
+    """
+
+    def __init__(self, reason: str, *, wait: float = 0.0, gone: bool = False) -> None:
         super().__init__(reason)
-        self.wait = wait
+        self.wait, self.gone = wait, gone
 
 
-class _Top(BaseModel):
+class _Top(msgspec.Struct):
     token: str
     logprob: float
 
 
-class _Position(BaseModel):
+class _Position(msgspec.Struct):
     top_logprobs: list[_Top]
 
 
-class _Logprobs(BaseModel):
+class _Logprobs(msgspec.Struct):
     content: list[_Position] | None = None
-    top_logprobs: list[dict[str, float]] | None = None
+    top_logprobs: list[dict[str, float] | None] | None = None
+
+    def listed(self) -> Iterable[tuple[str, float]]:
+        """The likeliest first tokens with their log-probabilities."""
+        if self.content:
+            return [(t.token, t.logprob) for t in self.content[0].top_logprobs]
+        return (self.top_logprobs[0] or {}).items() if self.top_logprobs else ()
 
 
-class _Said(BaseModel):
-    content: str
+class _Said(msgspec.Struct):
+    content: str | None = None
 
 
-class _Choice(BaseModel):
+class _Choice(msgspec.Struct):
     finish_reason: str
     text: str | None = None
     message: _Said | None = None
     logprobs: _Logprobs | None = None
 
 
-class _Usage(BaseModel):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+class _Usage(msgspec.Struct):
+    prompt_tokens: Count = 0
+    completion_tokens: Count = 0
 
 
-class _Reply(BaseModel):
+class _Reply(msgspec.Struct):
     model: str
-    choices: list[_Choice] = Field(min_length=1)
+    choices: Annotated[list[_Choice], msgspec.Meta(min_length=1)]
     usage: _Usage | None = None
 
 
-def read_reply(request: Request, body: str, served: Collection[str], names: Sequence[str]) -> Result:
-    """The result in a reply's body. ``served``: the names by which the model asked may answer; ``names``: for each
-    answer the name that its first token may have in the reply.
+_decode = msgspec.json.Decoder(_Reply).decode
+
+
+def read_reply(request: Request, body: bytes, served: Collection[str], names: Sequence[str]) -> Result:
+    """The result in a reply's body. ``served``: the names by which the model asked may answer, its own first;
+    ``names``: for each answer the name that its first token may have in the reply.
 
     Raise Unusable (a retry may succeed) or ValueError (the row cannot be served).
     """
-    try:
-        reply = _Reply.model_validate_json(body)
-    except ValidationError as e:
-        where = "; ".join(f"{'.'.join(map(str, x['loc'])) or 'body'}: {x['msg']}" for x in e.errors()[:3])
-        raise Unusable(f"malformed reply ({where}): {body[:EXCERPT]!r}") from None
+    reply = _read(body)
     if reply.model not in served:
         raise Unusable(f"the server answered as model {reply.model[:EXCERPT]!r}, asked was {next(iter(served))!r}; if "
                        "that is the same model, name it in its setting served_as")
@@ -79,7 +91,7 @@ def read_reply(request: Request, body: str, served: Collection[str], names: Sequ
         return Result(row_key=request.row_key, finish="score", logprobs=logprobs, **counts)
     text = choice.message.content if choice.message else choice.text
     if text is None:
-        raise Unusable(f"malformed reply (no text): {body[:EXCERPT]!r}")
+        raise Unusable(f"malformed reply (no text): {_excerpt(body)!r}")
     if choice.finish_reason == "stop":
         return Result(row_key=request.row_key, text=text, finish="stop", **counts)
     if choice.finish_reason == "length":
@@ -87,17 +99,27 @@ def read_reply(request: Request, body: str, served: Collection[str], names: Sequ
     raise ValueError(f"the server ended the row with {choice.finish_reason[:EXCERPT]!r}")
 
 
+def _read(body: bytes) -> _Reply:
+    try:
+        if b"NaN" in body or b"Infinity" in body:  # no JSON, but what servers write for log-probabilities
+            return msgspec.convert(json.loads(body), _Reply)
+        return _decode(body)
+    except (ValueError, RecursionError) as e:
+        raise Unusable(f"malformed reply ({e}): {_excerpt(body)!r}") from None
+
+
+def _excerpt(body: bytes) -> str:
+    return body[:READ].decode(errors="replace")
+
+
 def _answer_logprobs(logprobs: _Logprobs | None, names: Sequence[str], answers: Sequence[str]) -> tuple[float, ...]:
     """Sum the probability of every listed token that is the answer up to white space around it."""
-    if logprobs and logprobs.content:
-        listed = [(t.token, t.logprob) for t in logprobs.content[0].top_logprobs]
-    elif logprobs and logprobs.top_logprobs:
-        listed = list(logprobs.top_logprobs[0].items())
-    else:
+    listed = [(token.strip(), p) for token, p in logprobs.listed()] if logprobs else []
+    if not listed:
         raise Unusable("the reply has no logprobs; the server must support them to score answers")
     out = []
     for name, answer in zip(names, answers, strict=True):
-        own = [p for token, p in listed if token.strip() in (name, answer.strip()) and not p < STAND_IN]
+        own = [p for token, p in listed if token in (name, answer.strip()) and not p < STAND_IN]
         if why := no_answer(own):
             raise Unusable(f"the server scored answer {answer!r} wrongly: {why}")
         mass = math.fsum(map(math.exp, own))

@@ -1,0 +1,1 @@
+"""Models served elsewhere, by OpenAI-compatible servers: one, or a fleet that takes turns."""

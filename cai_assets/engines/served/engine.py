@@ -1,0 +1,145 @@
+"""The engine of a served model: one or more servers, ``engine.concurrency`` rows in flight over all of them.
+
+Every reply is untrusted (``reply.py``), every attempt has a deadline (``client.py``), a server that fails loses its
+turn (``fleet.py``), and a row is retried elsewhere (``rows.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cai_assets import settings
+from cai_assets.engines.models import EngineLost, identify_tokenizer
+from cai_assets.engines.protocol import ModelIdentity, Request, Result
+from cai_assets.engines.served.body import Writer
+from cai_assets.engines.served.client import Client
+from cai_assets.engines.served.fleet import Fleet
+from cai_assets.engines.served.rows import Row, Rows
+from cai_assets.engines.templating import Templater, load_tokenizer
+
+Done = queue.SimpleQueue  # of results, and of the exception that ends the run
+
+
+class ServedEngine:
+    """One served model name behind one or more base URLs."""
+
+    def __init__(self, model: settings.Model, engine: settings.Engine, *, first_delay: float = 0.5) -> None:
+        """``first_delay``: seconds, the upper bound of a row's first wait, and a server's first pause; both double."""
+        if not model.base_urls:
+            raise ValueError(f"model {model.source!r} has backend 'openai' but no base_urls; name at least one server")
+        self.model, self.settings, self.first_delay = model, engine, first_delay
+        self._identity = served_identity(model)
+        self._fleet: Fleet | None = None
+        self._writer: Writer | None = None
+        self._turn = itertools.count()
+
+    @property
+    def identity(self) -> ModelIdentity:
+        return self._identity
+
+    def run(self, requests: Iterable[Request]) -> Iterator[Result]:
+        """Yield one result per request, as they finish. Raise EngineLost if no server serves any of them."""
+        self._writer = self._writer or Writer(self.model.source, self._templater(), self.settings.max_model_len)
+        source, running, done = iter(requests), 0, Done[Result | Exception]()
+        with _event_loop() as loop:
+            rows = asyncio.run_coroutine_threadsafe(self._connect(), loop).result()
+            try:
+                while True:
+                    more = list(itertools.islice(source, self.settings.concurrency - running))
+                    if not (running := running + len(more)):
+                        return
+                    loop.call_soon_threadsafe(self._start, more, rows, done)
+                    for result in _ready(done):
+                        running -= 1
+                        yield result
+            finally:
+                asyncio.run_coroutine_threadsafe(_disconnect(rows), loop).result()
+
+    def close(self) -> None:
+        """Only the tokenizer is freed. Which servers were out of turn is kept: they still are."""
+        self._writer = None
+
+    def _templater(self) -> Templater | None:
+        return Templater(load_tokenizer(Path(self.model.tokenizer))) if self.model.tokenizer else None
+
+    async def _connect(self) -> Rows:
+        key, engine = os.environ.get(self.model.api_key_env, "").strip(), self.settings
+        clients = [Client(a, key, engine.request_timeout, engine.concurrency) for a in self.model.base_urls]
+        self._fleet = Fleet(clients, self._fleet, patience=engine.patience, pause=self.first_delay,
+                            concurrency=engine.concurrency)
+        return Rows(self._fleet, (self.model.source, *self.model.served_as), engine.retries, self.first_delay)
+
+    def _start(self, requests: Iterable[Request], rows: Rows, done: Done[Result | Exception]) -> None:
+        for request in requests:
+            task = asyncio.get_running_loop().create_task(self._answer(request, rows))
+            task.add_done_callback(lambda t: None if t.cancelled() else done.put(_end(t)))
+
+    async def _answer(self, request: Request, rows: Rows) -> Result:
+        assert self._writer is not None  # noqa: S101 - made when the run began
+        try:
+            body = self._writer(request)
+        except ValueError as e:
+            return Result(row_key=request.row_key, error=str(e), refused=True)
+        try:
+            return await rows.answer(Row(request, body, next(self._turn)))
+        except EngineLost as e:
+            raise EngineLost(f"no server serves model {self.model.source!r} ({e}); check base_urls, the served model "
+                             f"name and the key in {self.model.api_key_env}, or see engine.patience") from None
+
+
+def served_identity(model: settings.Model) -> ModelIdentity:
+    """A server does not expose its weights: name and revision stand for them, so pin ``revision``."""
+    name = f"served:{model.source}@{model.revision or 'unpinned'}"
+    if model.tokenizer is None:
+        return ModelIdentity(weights=name, tokenizer=name, template=name)
+    tokenizer, template = identify_tokenizer(Path(model.tokenizer))
+    return ModelIdentity(weights=name, tokenizer=tokenizer, template=template)
+
+
+def _end(task: asyncio.Task[Result]) -> Result | Exception:
+    try:
+        return task.result()
+    except Exception as e:
+        return e
+
+
+def _ready(done: Done[Result | Exception]) -> Iterator[Result]:
+    """At least one result, and all that are there. Raise what ended the run."""
+    one = done.get()
+    while True:
+        if isinstance(one, Exception):
+            raise one
+        yield one
+        try:
+            one = done.get_nowait()
+        except queue.Empty:
+            return
+
+
+@contextmanager
+def _event_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="served-engine", daemon=True)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+async def _disconnect(rows: Rows) -> None:
+    unfinished = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in unfinished:
+        task.cancel()
+    await asyncio.gather(*unfinished, return_exceptions=True)
+    for server in rows.fleet.servers:
+        await server.client.close()

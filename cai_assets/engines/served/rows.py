@@ -1,0 +1,105 @@
+"""One row on its way through a fleet, until it is answered, refused, or out of attempts.
+
+A fault is the row's own only if every server in turn has it. Then it takes one of the row's attempts and one from a
+budget that all rows share, so that a fleet which answers nothing usable fails rows quickly; and it waits with full
+jitter, or as long as Retry-After asks. What is a server's fault takes nothing from the row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from cai_assets.engines.protocol import Request, Result
+from cai_assets.engines.served.body import Body
+from cai_assets.engines.served.client import Away
+from cai_assets.engines.served.fleet import Fleet, Server
+from cai_assets.engines.served.reply import EXCERPT, Unusable, read_reply
+
+LONGEST_DELAY = 30.0
+FREE_RETRIES = 100.0
+EARNED_RETRIES = 0.2
+"""Retries that a run may spend in a burst, and how many each success adds."""
+
+
+@dataclass
+class Row:
+    """``tried``: unusable replies by server; ``refused``: how many rows a server had answered when it refused this."""
+
+    request: Request
+    body: Body
+    turn: int
+    attempts: int = 0
+    tried: Counter[Server] = field(default_factory=Counter)
+    refused: dict[Server, int] = field(default_factory=dict)
+
+
+class Rows:
+    """Sends rows to a fleet. ``served``: the names by which the model may answer, its own first; ``retries``: of a
+    row; ``first_delay``: seconds, the upper bound of its first wait, which doubles up to LONGEST_DELAY."""
+
+    def __init__(self, fleet: Fleet, served: Collection[str], retries: int, first_delay: float) -> None:
+        self.fleet, self.served, self.retries, self.first_delay = fleet, served, retries, first_delay
+        self.left = FREE_RETRIES
+
+    async def answer(self, row: Row) -> Result:
+        """The row's one result. Raise EngineLost if no server serves any row."""
+        while True:
+            server = await self.fleet.take(row.body.path, row.turn, row.tried)
+            try:
+                result = await self._ask(server, row)
+            except (Away, Unusable) as e:
+                said = _brief(server, e)
+                self.fleet.bad(server, e, said)
+                if self._is_lost(row, server, e):
+                    return _failed(row, said)
+                await self._wait(row, server, e)
+            except ValueError as e:
+                self.fleet.good(server, row.body.path)
+                return _failed(row, _brief(server, e), refused=True)
+            else:
+                self.fleet.good(server, row.body.path)
+                self.left = min(FREE_RETRIES, self.left + EARNED_RETRIES)
+                return result
+
+    async def _ask(self, server: Server, row: Row) -> Result:
+        reply = await server.client.post(row.body.path, row.body.data)
+        result = read_reply(row.request, reply, self.served, row.body.names)
+        if server.client.mask.told_in(result.text):
+            raise Unusable("the answer repeats a credential that the server was sent")
+        return result
+
+    def _is_lost(self, row: Row, server: Server, fault: Away | Unusable) -> bool:
+        """Count a fault; whether it was the last that the row may have."""
+        if isinstance(fault, Away):
+            before = row.refused.setdefault(server, server.answered)
+            return fault.refused and server.answered > before  # it serves others, and refuses this one again
+        row.tried[server] += 1
+        if self._of_the_server(row, server):
+            return False
+        row.attempts += 1
+        if row.attempts > self.retries or self.left < 1:
+            return True
+        self.left -= 1
+        return False
+
+    async def _wait(self, row: Row, server: Server, fault: Away | Unusable) -> None:
+        if isinstance(fault, Unusable) and not self._of_the_server(row, server):
+            jitter = random.uniform(0, min(LONGEST_DELAY, self.first_delay * 2 ** (row.attempts - 1)))
+            await asyncio.sleep(max(fault.wait, jitter))
+
+    def _of_the_server(self, row: Row, server: Server) -> bool:
+        """Whether the server is out of turn, or another one may still answer the row."""
+        return server.since is not None or self.fleet.untried(row.tried, server)
+
+
+def _failed(row: Row, why: str, *, refused: bool = False) -> Result:
+    tries = sum(row.tried.values()) + refused
+    return Result(row_key=row.request.row_key, error=f"after {max(tries, 1)} attempt(s): {why}", refused=refused)
+
+
+def _brief(server: Server, error: Exception) -> str:
+    return server.client.mask(str(error))[:2 * EXCERPT]

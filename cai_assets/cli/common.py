@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-import yaml
 from rich.console import Console
 from typer.core import TyperGroup
 
@@ -16,6 +15,7 @@ from cai_assets.constitution.load import load_file
 from cai_assets.constitution.model import Constitution
 from cai_assets.errors import CaiError
 from cai_assets.settings import Settings, load_settings
+from cai_assets.settings.load import put, yaml_value
 from cai_assets.versions.snapshots import VERSIONS
 
 
@@ -55,11 +55,7 @@ def parse_overrides(scale: str | None, pairs: list[str] | None) -> dict[str, Any
         name, equals, text = pair.partition("=")
         if not equals:
             raise typer.BadParameter(f"{pair!r} is not NAME=VALUE, such as rl.beta=0.1", param_hint="--set")
-        *groups, leaf = name.split(".")
-        here = overrides
-        for group in groups:
-            here = here.setdefault(group, {})
-        here[leaf] = yaml.safe_load(text)
+        put(overrides, name.split("."), yaml_value(text, f"--set {name}"), f"--set {pair}")
     return overrides
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import yaml
 
+from cai_assets.assets import ASSETS
 from cai_assets.cli.common import (
     Scale,
     Set,
@@ -24,6 +27,7 @@ from cai_assets.cli.common import (
     resolve_version,
     stop,
 )
+from cai_assets.errors import CaiError
 from cai_assets.reports.text.terminal import terminal_table
 from cai_assets.settings import Settings, project_root
 from cai_assets.versions.snapshots import VERSIONS
@@ -53,10 +57,19 @@ def materialize(
     """Materialize a constitution version, reusing every row and checkpoint that already exists."""
     overrides = parse_overrides(scale, set_)
     settings = read_settings(overrides)
+    _refuse_unknown(select or ())
     version = resolve_version(settings, version)
     start = time.monotonic()
     run_graph(version, tuple(select or ()), overrides)
     _report(settings, version, time.monotonic() - start)
+
+
+def _refuse_unknown(assets: Sequence[str]) -> None:
+    for name in assets:
+        if name not in ASSETS:
+            near = difflib.get_close_matches(name, ASSETS, n=1)
+            stop(f"--select {name}: no such asset; " + (f"did you mean {near[0]}?" if near else
+                                                        f"the assets are {', '.join(ASSETS)}"))
 
 
 @app.command()
@@ -99,21 +112,45 @@ def run_graph(version: str, selection: tuple[str, ...], overrides: dict[str, Any
             stop(f"no registered version {version!r}. Known: {known}. Register files with: cai register")
         result = execute.materialize(instance, version, selection=selection, overrides=overrides)
     if not result.success:
-        for event in result.get_failed_step_keys():
-            failure = result.failure_data_for_node(event)
-            err.print(f"{event} failed: {_cause(failure)}", style="red", markup=False, highlight=False, soft_wrap=True)
-        err.print("Finished work is kept: rerun the same command to resume.")
+        blocked = failed_checks(result)
+        for step in result.get_failed_step_keys():
+            for line in blocked.pop(step, None) or [f"{step} failed: {_cause(result.failure_data_for_node(step))}"]:
+                err.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+        err.print("Finished work is kept: mend this and run the same command again, and it goes on from here.")
         raise typer.Exit(1)
 
 
+def failed_checks(result: Any) -> dict[str, list[str]]:
+    """By step, what the blocking checks say that failed in a run: Dagster's own error names them and no more."""
+    said: dict[str, list[str]] = {}
+    for event in result.filter_events(lambda e: e.event_type_value == "ASSET_CHECK_EVALUATION"):
+        check = event.event_specific_data
+        if not check.passed and check.blocking:
+            said.setdefault(str(event.step_key), []).append(
+                f"{check.asset_key.to_user_string()}: {check.check_name} failed: {check.description}")
+    return said
+
+
 def _cause(failure: Any) -> str:
-    """The first error of a chain: Dagster wraps what really happened."""
+    """What really happened, which Dagster wraps: an error of ours, which says what to do, else the first of all."""
+    if failure and failure.user_failure_data and failure.user_failure_data.description:
+        return str(failure.user_failure_data.description)
+    chain = []
     error = failure.error if failure else None
-    while error is not None and error.cause is not None:
+    while error is not None:
+        chain.append(error)
         error = error.cause
-    if error is not None:
-        return str(error.message).strip()
-    return failure.user_failure_data.description if failure and failure.user_failure_data else "see the log above"
+    if not chain:
+        return "see the log above"
+    ours = _names(CaiError)
+    told = next((e for e in chain if e.cls_name in ours), None)
+    text = str((told or chain[-1]).message).strip()
+    return text.partition(": ")[2] or text if told else text
+
+
+def _names(error: type[Exception]) -> set[str]:
+    """The name of an error's class and of every class under it."""
+    return {error.__name__}.union(*map(_names, error.__subclasses__()))
 
 
 def _report(settings: Settings, version: str, seconds: float) -> None:
@@ -128,6 +165,9 @@ def _report(settings: Settings, version: str, seconds: float) -> None:
     out.print(table)
     total = (sum(r.generated for r in rows), sum(r.tokens for r in rows), sum(r.made == "trained" for r in rows))
     out.print(f"{total[0]} rows generated, {total[1]} tokens generated, {total[2]} training runs")
+    for row in rows:
+        for line in row.told:
+            err.print(f"{row.asset}: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     for row in rows:
         if row.checkpoint:
             out.print(f"  {row.asset}: {row.checkpoint}", soft_wrap=True, highlight=False)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cai_assets.cli.common import Scale, Set, app, err, out, parse_overrides, read_settings
+from cai_assets.cli.common import Scale, Set, app, err, out, parse_overrides, read_settings, stop
 from cai_assets.reports.text.terminal import terminal_table
 
 SHOWN = ("suite", "kind", "cases", "unusable", "modes", "where")
@@ -21,10 +21,14 @@ Check = Annotated[bool, typer.Option("--check", help="Exit with 1 if a suite, or
 def suites(check: Check = False, json_: AsJson = False, scale: Scale = None, set_: Set = None) -> None:
     """List the bundled suites and those in evaluation.suites_folder, and any problems with them."""
     from cai_assets.evals.suites.load import SuiteError
-    from cai_assets.evals.suites.registry import read_suites, suite_files
+    from cai_assets.evals.suites.registry import read_suites, refuse_no_folder, suite_files
 
     settings = read_settings(parse_overrides(scale, set_))
-    files = suite_files(settings.evaluation.suites_folder)
+    folder = settings.evaluation.suites_folder
+    refuse_no_folder(settings.evaluation)
+    if check and not folder.is_dir():
+        stop(f"nothing to check: no folder {folder} with suites of yours (evaluation.suites_folder); docs/suites.md")
+    files = suite_files(folder)
     suites = read_suites(files, max_chars=settings.prompts.max_chars)
     rows = [_row(name, files[name], None if isinstance(suite, SuiteError) else suite) for name, suite in suites.items()]
     problems = [str(suite) for suite in suites.values() if isinstance(suite, SuiteError)]

@@ -23,6 +23,7 @@ from cai_assets.plan.plan import make_plan
 from cai_assets.reading.faults import DataError
 from cai_assets.reports.constitution_diff import markdown
 from cai_assets.reports.text.tables import table
+from cai_assets.steps.reasons import reason_line
 from cai_assets.store.records import RecordMissing
 from cai_assets.versions.archive import previous
 from cai_assets.versions.derived import Derivations
@@ -40,10 +41,11 @@ def prompts(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project
     run = Run(context, project)
     frame, loaded = stages.prompts(project.settings)
     counts = asdict(loaded.counts)
+    run.tell(reason_line(loaded.counts.rejected, loaded.counts.read, "rows rejected", loaded.rejects["reason"]))
     rejects, duplicates = (beside(run, f"prompt_{name}", getattr(loaded, name)) for name in ("rejects", "duplicates"))
     details = {"counts": counts, "rejects": rejects, "duplicates": duplicates}
     for note in loaded.notes:
-        context.log.warning(note)
+        run.tell(note)
     origins = loaded.origins.join(frame, on="prompt_id", how="semi")
     if origins.height:
         details["origins"] = beside(run, "prompt_origins", origins)

@@ -18,7 +18,8 @@ from cai_assets.pipeline import stages, trainings
 from cai_assets.pipeline.project import Project
 from cai_assets.reports.checkpoint import principle_rows
 from cai_assets.reports.reward import accuracy_table, group_table, reliability_table
-from cai_assets.steps.comparisons import Mixed
+from cai_assets.steps.comparisons import HUMAN, UNUSABLE, Mixed
+from cai_assets.steps.reasons import reason_line
 from cai_assets.store.checkpoints import Checkpoint
 
 
@@ -40,6 +41,9 @@ def preference_pairs(
     """AI labels: which response the constitution prefers, asked in both orders, by exact answer probabilities."""
     run = Run(context, project)
     gate, gate_rows = stages.judge_gate(run)
+    run.tell(reason_line(gate.unusable, gate.n + gate.unusable, "rows of gate.path unusable", gate.left_out))
+    for note in gate.notes:
+        run.tell(note)
     frame = stages.preference_pairs(run)
     labels = dict(frame["label"].value_counts().sort("label").iter_rows())
     details = {"gate": gate.model_dump(mode="json"), "gate_rows": beside(run, "judge_gate", gate_rows)}
@@ -71,8 +75,11 @@ def reward_model(context: dg.AssetExecutionContext, project: dg.ResourceParam[Pr
     """A scalar head on the starting policy, trained to prefer what the labels prefer."""
     run = Run(context, project)
     training, mixed = trainings.reward_model(run)
+    unusable = {reason: n for reason, n in mixed.left_out.items() if reason.startswith(UNUSABLE)}
+    people = sum(mixed.left_out.values()) + mixed.frame.filter(source=HUMAN).height
+    run.tell(reason_line(sum(unusable.values()), people, "human comparisons left out", unusable))
     for note in mixed.notes:
-        context.log.warning(note)
+        run.tell(note)
     rows = training.rows
     counts = dict(rows["principle_id"].value_counts().iter_rows())
     done = train(run, training, card={"principles": principle_rows(run.constitution, counts, "preference"),

@@ -18,7 +18,9 @@ from cai_assets.defs.run import Run
 from cai_assets.lineage.trace import write_lineage
 from cai_assets.lineage.training_rows import training_table
 from cai_assets.pipeline.trainings import Training
+from cai_assets.reports.summary import TOLD
 from cai_assets.steps.complete import Usage, total
+from cai_assets.steps.reasons import reason_line
 from cai_assets.store.canonical import digest_file
 from cai_assets.store.checkpoints import RECORD, Checkpoint
 from cai_assets.store.provenance import gpu_count, provenance
@@ -86,13 +88,29 @@ def store_table(
 
     ``settings``: as of ``Content``; ``step``: count only this step's calls, where two assets are made together.
     """
-    digest, path = run.project.records.save_table(asset, frame)
     usage = run.usage.get(step, Usage()) if step else total(run.usage.values())
+    _tell_failures(run, usage)
+    digest, path = run.project.records.save_table(asset, frame)
     record = run.project.records.add(draft(run, Content(
         asset=asset, digest=digest, path=run.project.layout.relative(path), rows=frame.height, usage=usage,
-        settings=settings, details=details or {}, seconds=usage.seconds if step else None)))
+        settings=settings, details={**(details or {}), **_told(run)}, seconds=usage.seconds if step else None)))
     return _result(record, {**(metadata or {}), **cost_metadata(record, run.settings),
                             **against_plan(record, _plan(run)), **table_metadata(record, frame, path)})
+
+
+def _tell_failures(run: Run, usage: Usage) -> None:
+    """Say how many calls failed and why; if all did, there is nothing to go on with, and the asset fails."""
+    calls = usage.reused + usage.generated + usage.failed
+    line = reason_line(usage.failed, calls, "calls failed", usage.errors)
+    if line and usage.failed == calls:
+        raise dg.Failure(line, allow_retries=False)
+    run.tell(line)
+
+
+def _told(run: Run) -> dict[str, list[str]]:
+    """What was told of this asset, for its record; the next one of this run begins anew."""
+    told, run.told = run.told, []
+    return {TOLD: told} if told else {}
 
 
 def beside(run: Run, name: str, frame: pl.DataFrame) -> str:
@@ -115,7 +133,7 @@ def record_checkpoint(
              "checkpoint_record": digest_file(checkpoint.path / RECORD), **(details or {})}
     record = run.project.records.add(draft(run, Content(
         asset=asset, digest=checkpoint.key, path=run.project.layout.relative(checkpoint.path), rows=rows,
-        usage=Usage(seconds=done.seconds), details=facts)))
+        usage=Usage(seconds=done.seconds), details={**facts, **_told(run)})))
     if record.partition:
         run.context.log_event(reached(record, checkpoint))
     return _result(record, {
@@ -147,5 +165,11 @@ def _plan(run: Run) -> dict[str, Any] | None:
 def _result(record: Record, metadata: Mapping[str, Any]) -> dg.MaterializeResult[None]:
     return dg.MaterializeResult(
         asset_key=record.asset, data_version=dg.DataVersion(record.digest),
-        metadata={**metadata, "record": record.ref.id},  # not a tag: those end at 63 characters, a key at 100
+        # The record is not a tag: those end at 63 characters, a key at 100.
+        metadata={**_page(record), **metadata, "record": record.ref.id},
     )
+
+
+def _page(record: Record) -> dict[str, Any]:
+    told = record.details.get(TOLD, [])
+    return {TOLD: dg.MetadataValue.text("\n".join(told))} if told else {}

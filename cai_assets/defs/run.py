@@ -23,7 +23,8 @@ from cai_assets.versions.snapshots import UnknownVersion
 class Run(Context):
     """One materialization of one asset, or of two that are made together.
 
-    ``inputs``: the records read, in order; ``usage``: of the calls completed, by step, over all engines.
+    ``inputs``: the records read, in order; ``usage``: of the calls completed, by step, over all engines; ``told``: what
+    a person should know of the asset that is being made.
     """
 
     def __init__(self, context: dg.AssetExecutionContext, project: Project) -> None:
@@ -31,12 +32,19 @@ class Run(Context):
                          context.log.info)
         self.context = context
         self.usage: dict[str, Usage] = {}
+        self.told: list[str] = []
         self.start = time.monotonic()
         self._records: dict[tuple[str, str | None], Record] = {}
 
     @cached_property
     def constitution(self) -> Constitution:
         return registered(self.project, str(self.version))
+
+    def tell(self, line: str) -> None:
+        """Say it in the terminal and in the run's log, and later on the asset's page; '' is nothing to say."""
+        if line:
+            self.told.append(line)
+            self.context.log.warning(line)
 
     @property
     def inputs(self) -> tuple[Ref, ...]:

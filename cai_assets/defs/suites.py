@@ -19,6 +19,7 @@ from cai_assets.pipeline import evaluation as stages
 from cai_assets.pipeline.project import Project
 from cai_assets.reports.suites import headline_table, metric_table, numbers
 from cai_assets.reports.text.tables import table
+from cai_assets.steps.reasons import reason_line
 
 
 # As for evaluation, a new baseline alone triggers no run.
@@ -35,6 +36,9 @@ def suite_results(context: dg.AssetExecutionContext, project: dg.ResourceParam[P
     except (SuitesError, ModelError) as e:
         raise dg.Failure(str(e), allow_retries=False) from None
     cases = done.cases
+    for suite in cases.suites:
+        reasons = [reject.reason for reject in suite.rejects]
+        run.tell(reason_line(len(reasons), len(suite.cases) + len(reasons), f"rows of {suite.name} unusable", reasons))
     metrics, rows = stages.suite_tables(run.settings, done)
     path = beside(run, "suite_rows", rows)
     counts = {name: {**asdict(c), "digest": s.digest} for s in cases.suites for name, c in cases.drawn.counts.items()

@@ -18,6 +18,7 @@ from cai_assets.pipeline.project import Project
 from cai_assets.pipeline.trainings import Training
 from cai_assets.reports.checkpoint import principle_rows
 from cai_assets.steps.complete import total
+from cai_assets.steps.reasons import reason_line
 
 
 @dg.multi_asset(name="critique_and_revise", partitions_def=versions, pool=POOL,
@@ -47,8 +48,10 @@ def sl_dataset(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proj
     run = Run(context, project)
     frame, mixed = stages.sl_dataset(run)
     for report in mixed:
-        for warning in (*report.notes, *([report.warning] if report.warning else [])):
-            context.log.warning(warning)
+        run.tell(reason_line(sum(report.rejected.values()), report.read, f"rows of {report.file} rejected",
+                             report.rejected))
+        for note in (*report.notes, report.warning or ""):
+            run.tell(note)
     chains = run.read("revisions").group_by("prompt_id").agg(pl.col("revision").count())
     return store_table(run, "sl_dataset", frame, metadata={
         **text_preview(frame, {"messages": "prompt", "response": "response"}),

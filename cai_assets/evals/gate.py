@@ -21,6 +21,7 @@ from cai_assets.constitution.model import Constitution
 from cai_assets.evals.kappa import cohens_kappa
 from cai_assets.evals.statistics import Estimate, mean, proportion
 from cai_assets.settings import Gate, Settings
+from cai_assets.steps import reasons
 from cai_assets.steps.comparison_files import Comparisons, read_comparisons
 from cai_assets.steps.complete import Completer
 from cai_assets.steps.label import label_pairs
@@ -159,7 +160,7 @@ def nothing_read(result: GateResult) -> str:
 
 def commonest(result: GateResult) -> str:
     """The commonest reasons for which rows of the file were left out, with their counts."""
-    return "; ".join(f"{n} x {reason}" for reason, n in list(result.left_out.items())[:3])
+    return reasons.commonest(result.left_out)
 
 
 def describe(result: GateResult) -> dict[str, float]:

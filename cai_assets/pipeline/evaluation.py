@@ -17,7 +17,7 @@ from cai_assets.evals.suites.draw import Drawn, draw
 from cai_assets.evals.suites.measures import suite_rows
 from cai_assets.evals.suites.metrics import suite_metrics
 from cai_assets.evals.suites.model import Suite
-from cai_assets.evals.suites.registry import load_suites
+from cai_assets.evals.suites.registry import load_suites, refuse_no_folder
 from cai_assets.evals.suites.run import Answer, answers_of, verdicts_of
 from cai_assets.evals.yes_no import YesNo
 from cai_assets.pipeline.constitution_tests import POLICY, Tests
@@ -107,6 +107,7 @@ def suite_cases(settings: Settings, responses: pl.DataFrame) -> SuiteCases:
     ``responses``: the round's first, which know its prompts. Raise SuitesError if a suite cannot be used.
     """
     wanted = settings.evaluation
+    refuse_no_folder(wanted)
     suites = load_suites(wanted.suites_folder, wanted.suites, max_chars=settings.prompts.max_chars)
     return SuiteCases(suites, draw(suites, list(training_texts(settings, responses)), limit=wanted.suite_cases))
 

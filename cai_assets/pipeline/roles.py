@@ -13,7 +13,7 @@ from cai_assets.engines.models import identify, prepare
 from cai_assets.engines.protocol import Engine, ModelIdentity
 from cai_assets.errors import CaiError
 from cai_assets.pipeline.project import Project
-from cai_assets.settings import Model
+from cai_assets.settings import Model, SettingsError
 from cai_assets.store.checkpoints import Checkpoint
 from cai_assets.store.records import Record
 from cai_assets.versions.rounds import round_of
@@ -55,11 +55,11 @@ def starting_policy(project: Project, record: Record | None) -> Base:
 
 
 def labeller(project: Project) -> Base:
-    """The labeller as a model to load here, for rewards. Raise ValueError if it is served elsewhere."""
+    """The labeller as a model to load here, for rewards. Raise SettingsError if it is served elsewhere."""
     model = project.settings.models.role("labeller")
     if model.base_urls:
-        raise ValueError(f"rl.reward='labeller' runs the labeller in the training process, and {model.source} is "
-                         "served at models.labeller.base_urls: name a local labeller, or set rl.reward='model'")
+        raise SettingsError(f"rl.reward='labeller' runs the labeller in the training process, and {model.source} is "
+                            "served at models.labeller.base_urls: name a local labeller, or set rl.reward='model'")
     return _prepared(project, model)
 
 

@@ -20,7 +20,7 @@ from cai_assets.steps.critique import critique_and_revise
 from cai_assets.steps.label import label_pairs
 from cai_assets.steps.pair import pair_responses, pair_revisions
 from cai_assets.steps.prompts import SCHEMA as PROMPTS
-from cai_assets.steps.prompts import Loaded, load_prompts, select
+from cai_assets.steps.prompts import Loaded, load_prompts, refuse_empty, select
 from cai_assets.steps.respond import respond
 
 
@@ -39,8 +39,10 @@ class Gate(NamedTuple):
 
 
 def prompts(settings: Settings) -> Prompts:
+    """Raise DataError if a file cannot be read, or there is no prompt for one of the splits."""
     wanted = settings.prompts
     loaded = load_prompts(wanted.paths, max_chars=wanted.max_chars, columns=wanted.columns)
+    refuse_empty(loaded)
     frame = select(loaded.frame, wanted, seed=settings.seed, first=loaded.origins["prompt_id"].to_list())
     return Prompts(frame, loaded)
 

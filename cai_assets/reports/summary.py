@@ -8,6 +8,8 @@ from cai_assets.assets import ORDER, partition_of
 from cai_assets.pipeline.project import Project
 from cai_assets.store.records import RecordMissing
 
+TOLD = "told"  # of a record's details: lines that were said when it was made, such as why rows were rejected
+
 
 class Line(NamedTuple):
     asset: str
@@ -19,6 +21,7 @@ class Line(NamedTuple):
     seconds: float
     made: str
     checkpoint: str
+    told: tuple[str, ...] = ()
 
     def cells(self) -> list[str]:
         calls = self.reused + self.generated + self.failed
@@ -37,5 +40,6 @@ def summary(project: Project, version: str) -> list[Line]:
         trained = "reused_checkpoint" in r.details
         made = ("reused" if r.details["reused_checkpoint"] else "trained") if trained else "table"
         path = str(project.layout.absolute(r.path)) if trained else ""
-        lines.append(Line(asset, r.rows, r.reused, r.generated, r.failed, r.completion_tokens, r.seconds, made, path))
+        lines.append(Line(asset, r.rows, r.reused, r.generated, r.failed, r.completion_tokens, r.seconds, made, path,
+                          tuple(r.details.get(TOLD, ()))))
     return lines

@@ -69,7 +69,7 @@ def _from_file(file: Path | None, env: Mapping[str, str]) -> dict[str, Any]:
         if named:
             raise SettingsError(f"settings file {path} does not exist; create it or unset CAI_SETTINGS")
         return {}
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    content = yaml_value(_text_of(path), str(path)) or {}
     if not isinstance(content, dict):
         raise SettingsError(f"{path}: expected 'key: value' lines at the top level")
     return content
@@ -82,11 +82,36 @@ def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
         if not name.startswith("CAI_") or name in NOT_SETTINGS:
             continue
         *groups, leaf = name.removeprefix("CAI_").lower().split("__")
-        here = out
-        for group in groups:
-            here = here.setdefault(group, {})
-        here[leaf] = yaml.safe_load(text) if text.strip() else text
+        put(out, [*groups, leaf], yaml_value(text, name) if text.strip() else text, name)
     return out
+
+
+def put(tree: dict[str, Any], path: Sequence[str], value: Any, where: str) -> None:
+    """Set one value of a tree of settings. Raise SettingsError if it would be inside a value that is no group."""
+    here = tree
+    for group in path[:-1]:
+        here = here.setdefault(group, {})
+        if not isinstance(here, dict):
+            raise SettingsError(f"{where}: {group} is set to {here!r} already: set the group or its settings, not both")
+    here[path[-1]] = value
+
+
+def yaml_value(text: str, where: str) -> Any:
+    """A value as YAML reads it. Raise SettingsError, with its place, if it is none."""
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as e:
+        mark = getattr(e, "problem_mark", None)
+        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise SettingsError(f"{where}: {text.strip()[:60]!r} is no YAML value: "
+                            f"{getattr(e, 'problem', None) or type(e).__name__}{place}") from None
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path}: not UTF-8: save the file as UTF-8") from None
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

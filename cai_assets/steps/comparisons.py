@@ -18,6 +18,7 @@ from cai_assets.steps.prompt_rows import text_of
 from cai_assets.store.keys import row_id
 
 AI, HUMAN = "ai", "human"
+UNUSABLE = "unusable"  # begins the reason of a row that is no comparison
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def mix_human(
     apart = {text_of(m) for m in evaluation["messages"]} if evaluation is not None else set()
     ids = {text_of(row["messages"]): row["prompt_id"] for row in rows.iter_rows(named=True)}
     wanted = round(rows.height * source.share / (1 - source.share))
-    left_out = Counter(f"unusable: {reason}" for reason in read.rejects["reason"])
+    left_out = Counter(f"{UNUSABLE}: {reason}" for reason in read.rejects["reason"])
     taken: list[dict[str, object]] = []
     for row in read.frame.iter_rows(named=True):
         text = text_of(row["messages"])

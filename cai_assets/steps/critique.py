@@ -19,7 +19,7 @@ from cai_assets.constitution.digest import principle_digest
 from cai_assets.constitution.draw import critique_key, draw
 from cai_assets.constitution.model import Constitution, Principle, RevisionShot
 from cai_assets.engines.protocol import Call, Message
-from cai_assets.settings import Critique, Generation
+from cai_assets.settings import Critique, Generation, SettingsError
 from cai_assets.steps.complete import Completer, Row, Step
 from cai_assets.steps.frames import critique_call, direct_revision_call, revision_call
 from cai_assets.steps.verdict import VERDICT, p_done, verdict_call
@@ -68,14 +68,15 @@ def critique_and_revise(
     """Critiques and revisions: one row for each response and round, in that order.
 
     ``responses`` needs prompt_id, messages, response, error, row_id. ``assigned``: the principle of each prompt in
-    every round, in place of draws. Raise ValueError if critiques are to be shuffled and there are fewer than two rows.
+    every round, in place of draws. Raise SettingsError if critiques are to be shuffled and there are fewer than two
+    rows.
     """
     chains = [Chain(r["prompt_id"], r["messages"], r["response"] or "", r["row_id"],
                     None if r["response"] else f"no initial response: {r['error'] or 'empty'}")
               for r in responses.sort("prompt_id").iter_rows(named=True)]
     if settings.shuffle and len(chains) < 2:
-        raise ValueError(f"critique.shuffle=true exchanges critiques between at least 2 red-team prompts, found "
-                         f"{len(chains)}: raise prompts.red_team or set critique.shuffle=false")
+        raise SettingsError(f"critique.shuffle=true exchanges critiques between at least 2 red-team prompts, found "
+                            f"{len(chains)}: raise prompts.red_team or set critique.shuffle=false")
     critiques: list[Fields] = []
     revisions: list[Fields] = []
     for number in range(1, settings.rounds + 1):

@@ -18,12 +18,13 @@ import numpy as np
 import polars as pl
 
 from cai_assets.lineage.origins import ORIGINS
-from cai_assets.reading.faults import RowFault, printable
+from cai_assets.reading.faults import DataError, RowFault, printable
 from cai_assets.reading.files import Raw, RowReader
 from cai_assets.settings import Prompts
 from cai_assets.settings.columns import NO_MAP, Columns
 from cai_assets.steps.prompt_near import Near
 from cai_assets.steps.prompt_rows import COLUMNS, Prompt, check_row, excerpt, hash_of
+from cai_assets.steps.reasons import reason_line
 from cai_assets.store.canonical import canonical_json, tagged_hash
 
 BUNDLED = Path(__file__).parent.parent / "data" / "prompts.jsonl"
@@ -92,6 +93,21 @@ def load_prompts(
         origins=pl.DataFrame([(p.prompt_id, *p.origin) for p in kept if p.origin], schema=ORIGINS, orient="row"),
         counts=counts, notes=tuple(reader.notes),
     )
+
+
+def refuse_empty(loaded: Loaded) -> None:
+    """Raise DataError, with what became of the rows read, unless there are prompts in both splits."""
+    counts = loaded.counts
+    why = "; ".join(filter(None, (
+        reason_line(counts.rejected, counts.read, "rows rejected", loaded.rejects["reason"]), *loaded.notes)))
+    if not counts.kept:
+        raise DataError(f"no usable prompt: {why or 'no rows in the files'}")
+    splits = set(loaded.frame["split"])
+    for split, what in (("train", "training prompt"), ("evaluation", "evaluation prompt")):
+        if split not in splits:
+            raise DataError(f"no {what}: all {counts.kept} usable prompts are in the other split ({counts.read} "
+                               f"rows read, {counts.duplicates} duplicates); set 'split' of some, or add files"
+                               + (f"; {why}" if why else ""))
 
 
 def select(frame: pl.DataFrame, settings: Prompts, *, seed: int, first: Collection[str] = ()) -> pl.DataFrame:

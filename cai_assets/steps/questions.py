@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 from cai_assets.constitution.digest import principle_digest
 from cai_assets.constitution.draw import draw, label_key
 from cai_assets.constitution.model import Constitution, Principle
+from cai_assets.errors import CaiError
 from cai_assets.settings import Labels
 from cai_assets.store.canonical import tagged_hash
 
@@ -50,12 +51,16 @@ class Question:
         return (a, b) if self.order == "first" else (b, a)
 
 
+class NoRequest(CaiError, ValueError):
+    """A constitution has no request of the kind that is to be asked."""
+
+
 def labeling_principles(constitution: Constitution) -> tuple[Principle, ...]:
-    """Those with a preference request, by id. Raise ValueError if there is none."""
+    """Those with a preference request, by id. Raise NoRequest if there is none."""
     principles = constitution.taking_part("preference")
     if not principles:
-        raise ValueError(f"{constitution.name} {constitution.version}: no principle has a 'preference' request, "
-                         "so nothing can be labeled; add one to the constitution file")
+        raise NoRequest(f"{constitution.name} {constitution.version}: no principle has a 'preference' request, so "
+                        "nothing can be labeled; add one to the constitution file")
     return tuple(sorted(principles, key=lambda p: p.id))
 
 

@@ -11,6 +11,7 @@ import polars as pl
 from cai_assets.constitution.draw import draw_many, label_key
 from cai_assets.constitution.model import Constitution
 from cai_assets.steps.comparisons import comparisons, held_out_place
+from cai_assets.steps.questions import NoRequest
 
 
 def prompts_to_train_on(pairs: pl.DataFrame, share: float) -> pl.DataFrame:
@@ -31,8 +32,8 @@ def with_requests(rows: pl.DataFrame, constitution: Constitution, *, held_out: b
     and whose request it is. ``held_out``: only responses to held-out prompts are graded."""
     principles = constitution.taking_part("preference")
     if not principles:
-        raise ValueError(f"{constitution.name} {constitution.version}: no principle has a 'preference' request, so the "
-                         "labeler cannot grade responses; add one to the constitution file")
+        raise NoRequest(f"{constitution.name} {constitution.version}: no principle has a 'preference' request, so the "
+                        "labeler cannot grade responses; add one to the constitution file")
     drawn = draw_many(principles, map(label_key, rows["prompt_id"]))
     grades = pl.col("held_out") if held_out else pl.lit(True)
     return rows.with_columns(pl.Series("request", [str(p.preference) for p in drawn], dtype=pl.String),

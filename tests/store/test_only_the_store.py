@@ -34,14 +34,15 @@ OTHERS = {
         cli/common.py::resolve_version cli/common.py::find_constitution cli/export.py::constitution
         cli/export.py::lineage cli/importing.py::_refuse cli/lint.py::_constitutions cli/lint.py::_lint
         cli/lint.py::_tests cli/lint.py::_prompts cli/lint.py::_files
-        cli/redteam.py::breaks cli/redteam.py::accept_ cli/test.py::_under_test
+        cli/redteam.py::breaks cli/suites.py::suites evals/suites/registry.py::refuse_no_folder
+        cli/redteam.py::accept_ cli/test.py::_under_test
         constitution/files.py::yaml_files constitution/files.py::_either constitution/file_text.py::read_bytes
         evals/review_file.py::read_review evals/suites/load.py::_beside
         export/provenance.py::verify inspect_bridge/rows.py::_checkpoint lineage/targets.py::checkpoint_folder
         pipeline/constitution_tests.py::tests_of pipeline/red_team.py::accept_into settings/base.py::project_root
         reading/files.py::data_files reading/files.py::_folder reading/forms.py::open_data
         reading/forms.py::_unpacker reading/forms.py::_zstandard reading/cells.py::table_rows
-        settings/load.py::_from_file train/ability.py::read_texts
+        settings/load.py::_from_file settings/load.py::_text_of train/ability.py::read_texts
         web/password.py::read_password""",
     "the folder that an export writes, outside the data root": """
         export/folder.py::fresh export/folder.py::leaks export/folder.py::_refuse export/folder.py::_replace

@@ -28,7 +28,9 @@ def splits_are_disjoint(project: Project, record: Record, _: str | None) -> Verd
     split = {s: set(frame.filter(pl.col("split") == s)["text"]) for s in ("train", "evaluation")}
     both = split["train"] & split["evaluation"]
     numbers = {"train": len(split["train"]), "evaluation": len(split["evaluation"]), "in_both": len(both)}
-    return not both and all(split.values()), f"{len(both)} prompts are in both splits", numbers
+    empty = [s for s, texts in split.items() if not texts]
+    text = f"no {' and no '.join(empty)} prompt was selected" if empty else f"{len(both)} prompts are in both splits"
+    return not both and not empty, text, numbers
 
 
 def prompts_accounted_for(_: Project, record: Record, __: str | None) -> Verdict:

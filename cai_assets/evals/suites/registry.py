@@ -17,6 +17,7 @@ from cai_assets.evals.suites.load import SuiteError, load_suite
 from cai_assets.evals.suites.measures import check_measures
 from cai_assets.evals.suites.model import Suite
 from cai_assets.registry.base import NotRegistered
+from cai_assets.settings import Evaluation
 
 BUNDLED = Path(__file__).parents[2] / "data" / "suites"
 Found = Mapping[str, Suite | SuiteError]
@@ -24,6 +25,13 @@ Found = Mapping[str, Suite | SuiteError]
 
 class SuitesError(CaiError, ValueError):
     """Requested suites that cannot be used. The message says which, why and what to do."""
+
+
+def refuse_no_folder(settings: Evaluation) -> None:
+    """Raise SuitesError if a folder for suites was set and does not exist; the usual one need not."""
+    folder = settings.suites_folder
+    if "suites_folder" in settings.model_fields_set and not folder.is_dir():
+        raise SuitesError(f"evaluation.suites_folder: no folder {folder}")
 
 
 def suite_files(folder: Path | None) -> dict[str, Path]:

@@ -56,7 +56,7 @@ class Completing(DryCompleter):
 class Publishing(Checkpoints):
     """Every checkpoint asked for exists: one that does not is made of empty files."""
 
-    def find(self, kind: str, key: str) -> Checkpoint | None:
+    def whole(self, kind: str, key: str, *, read: bool = False) -> Checkpoint | None:
         if super().find(kind, key) is None:
             with self.making(key) as work:
                 self.publish(kind, key, _model(work / "final"), record={"metrics": {}}, card="")

@@ -37,6 +37,7 @@ class Benchmark(NamedTuple):
 BENCHMARKS = {
     "attribution": Benchmark(rf"^\| 20 \| 0.3 \| {NUMBER} \| {NUMBER} \|$"),
     "demo": Benchmark(rf"^ratio to model calls and training steps alone {NUMBER}: ", copies=True),
+    "digests": Benchmark(rf"^ratio to plain reading {NUMBER} \(3 files, 6 MB"),
     "draws": Benchmark(rf"^edit 1 +chains +{NUMBER} +{NUMBER} +{NUMBER} +{NUMBER}$"),
     "edit": Benchmark(rf"critique request edited: .*; {NUMBER} and {NUMBER} of the full run", copies=True),
     "injection": Benchmark(rf"beyond a harmless note {NUMBER} "),

@@ -16,6 +16,7 @@ from cai_assets.constitution.model import Constitution
 from cai_assets.errors import CaiError
 from cai_assets.settings import Settings, load_settings
 from cai_assets.settings.load import put, yaml_value
+from cai_assets.store import this_run
 from cai_assets.versions.snapshots import VERSIONS
 
 
@@ -23,6 +24,7 @@ class Commands(TyperGroup):
     """Commands whose errors end as one message on stderr: our own, and what the system refuses (a full disk)."""
 
     def invoke(self, ctx: Any) -> Any:  # a context of Click, or of the copy of it in newer Typers
+        this_run.begin()
         try:
             return super().invoke(ctx)
         except CaiError as e:

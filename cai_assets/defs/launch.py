@@ -49,14 +49,16 @@ def train(run: Run, training: Training, *, card: Mapping[str, Any]) -> Trained:
     key = identity.training_key(training.kind, parts)
     rows = keep_training_rows(run, training)
     start = time.monotonic()
-    checkpoint = project.checkpoints.find(asset, key)
+    checkpoint = project.checkpoints.whole(asset, key, read=True)
     if checkpoint:
         run.context.log.info(f"{asset}: checkpoint {key} exists: nothing to train")
         return Trained(checkpoint, True, 0.0, rows)
     with project.checkpoints.making(key) as work:
-        checkpoint = project.checkpoints.find(asset, key)  # another run may have made it while this one waited
+        checkpoint = project.checkpoints.whole(asset, key, read=True)  # another may have made it while this one waited
         if checkpoint:
             return Trained(checkpoint, True, 0.0, rows)
+        project.checkpoints.set_aside(asset, key)
+        training.refuse_changed(project.layout)
         project.engines.close()  # the trainer needs the memory
         job = _job(run.settings, training, key, work, dtype=parts["settings"]["dtype"])
         keep_lineage(run, training, rows, key, work)

@@ -1,11 +1,15 @@
-"""The terminal's view of a run: the time, the asset and its message, one line each."""
+"""The terminal's view of a run: the time, the asset and its message, one line each; and what the store tells."""
 
 from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import dagster as dg
+
+from cai_assets.store import this_run
 
 
 class _Brief(logging.Formatter):
@@ -26,3 +30,23 @@ def brief_logger(context: dg.InitLoggerContext) -> logging.Logger:
     handler.addFilter(lambda record: "Not executing." not in record.getMessage())  # a line for every step below
     logger.addHandler(handler)
     return logger
+
+
+@contextmanager
+def told_to(log: logging.Logger | None) -> Iterator[None]:
+    """Have the run's log show what the store tells (``store/this_run.py``)."""
+    handler = _Forward(log) if log else logging.NullHandler()
+    this_run.LOG.addHandler(handler)
+    try:
+        yield
+    finally:
+        this_run.LOG.removeHandler(handler)
+
+
+class _Forward(logging.Handler):
+    def __init__(self, log: logging.Logger) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._log.log(record.levelno, record.getMessage())

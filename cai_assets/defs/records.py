@@ -22,8 +22,9 @@ from cai_assets.reports.summary import TOLD
 from cai_assets.steps.complete import Usage, total
 from cai_assets.steps.reasons import reason_line
 from cai_assets.store.canonical import digest_file
-from cai_assets.store.checkpoints import RECORD, Checkpoint
+from cai_assets.store.checkpoints import Checkpoint
 from cai_assets.store.provenance import gpu_count, provenance
+from cai_assets.store.published import RECORD
 from cai_assets.store.records import Record, RecordMissing
 
 

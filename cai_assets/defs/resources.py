@@ -11,8 +11,10 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from cai_assets.defs.logger import told_to
 from cai_assets.engines.number_format import number_format
 from cai_assets.pipeline.project import Project
+from cai_assets.store import this_run
 
 # What the user typed for runs of this process. A run that a page asks for has a process of its own, where it is empty.
 _typed: ContextVar[Mapping[str, Any]] = ContextVar("typed", default=MappingProxyType({}))
@@ -44,12 +46,14 @@ class ProjectResource(dg.ConfigurableResource[Project]):
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Project]:
         chosen = {**self.overrides, **({"scale": self.scale} if self.scale else {})}
+        this_run.begin()
         project = Project.open(_typed.get(), run_config=chosen)
         chosen_format = number_format(project.settings.engine.dtype)
         if context.log:
             context.log.info(f"number format {chosen_format.dtype}, because {chosen_format.reason}")
         try:
-            yield project
+            with told_to(context.log):
+                yield project
         finally:
             project.close()
 

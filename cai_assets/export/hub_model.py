@@ -21,9 +21,9 @@ from cai_assets.export.subject import Subject
 from cai_assets.lineage.rows import batches
 from cai_assets.lineage.trace import LINEAGE, LINEAGE_ROWS, to_json
 from cai_assets.store.canonical import digest_file
-from cai_assets.store.checkpoints import RECORD, write_about
 from cai_assets.store.files import write_atomic
 from cai_assets.store.parquet import write_parquet
+from cai_assets.store.published import RECORD, write_about
 from cai_assets.store.sums import digests
 
 LOCAL_NAMES = ("_name_or_path", "name_or_path", "base_model_name_or_path", "tokenizer_file")

@@ -20,9 +20,9 @@ from cai_assets.export.scrub import scrub
 from cai_assets.export.subject import Subject
 from cai_assets.export.tables import setting_rows
 from cai_assets.export.times import stamp, started
-from cai_assets.store.checkpoints import RECORD, read_about
 from cai_assets.store.folders import has
 from cai_assets.store.parquet import StoreCorrupt, open_parquet, there
+from cai_assets.store.published import RECORD, read_about
 from cai_assets.store.records import UNPARTITIONED, Record
 
 NAMESPACE = "cai-assets"

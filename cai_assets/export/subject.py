@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from pydantic import ValidationError
 
 from cai_assets.assets import CHECKPOINTS
 from cai_assets.errors import CaiError
@@ -20,11 +19,12 @@ from cai_assets.export.scrub import scrub, scrub_lineage, scrub_record
 from cai_assets.lineage.targets import every_record
 from cai_assets.lineage.trace import Lineage, Traced, trace, tree
 from cai_assets.lineage.verify.checkpoints import checkpoint_problems
-from cai_assets.store.checkpoints import RECORD, Checkpoints, read_about
+from cai_assets.store.checkpoints import Checkpoints
 from cai_assets.store.folders import has
 from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import read_parquet
-from cai_assets.store.records import Record
+from cai_assets.store.published import RECORD, read_about
+from cai_assets.store.records import Record, RecordDamaged
 
 UNTOUCHED = {"key", "kind", "data", "metrics", "principles", "files"}
 
@@ -111,6 +111,6 @@ def _evaluation(layout: Layout, top: Record) -> Record | None:
     try:
         evaluations = [r for r in every_record(layout, ("evaluation",))
                        if any((i.asset, i.digest) == (top.asset, top.digest) for i in r.inputs)]
-    except (ValidationError, OSError) as e:
+    except (RecordDamaged, OSError) as e:
         raise ExportError(f"the records of evaluation cannot be read ({e}): 'cai verify' names them") from None
     return max(evaluations, key=lambda r: r.created, default=None)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from cai_assets.assets import CHECKPOINTS, partition_of
 from cai_assets.errors import CaiError
-from cai_assets.store.checkpoints import Checkpoints, read_about
+from cai_assets.store.checkpoints import Checkpoints
 from cai_assets.store.layout import Layout
+from cai_assets.store.published import read_about
 from cai_assets.store.records import UNPARTITIONED, Record, RecordMissing, Records, Ref
 from cai_assets.store.storage import UnsafeName
 

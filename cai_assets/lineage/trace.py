@@ -25,14 +25,14 @@ from cai_assets.lineage.targets import checkpoint_folder, every_record, find_rec
 from cai_assets.lineage.training_rows import training_of
 from cai_assets.store import folders
 from cai_assets.store.canonical import digest_file
-from cai_assets.store.checkpoints import RECORD, read_about
 from cai_assets.store.files import write_atomic
 from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import StoreCorrupt, there, write_parquet
-from cai_assets.store.records import Record, Records
+from cai_assets.store.published import RECORD, read_about
+from cai_assets.store.records import Record, RecordDamaged, Records
 from cai_assets.store.row_store import RowStore
 from cai_assets.versions.rounds import round_of
-from cai_assets.versions.snapshots import Snapshots, UnknownVersion, snapshot_name
+from cai_assets.versions.snapshots import SnapshotDamaged, Snapshots, UnknownVersion, snapshot_name
 
 LINEAGE, LINEAGE_ROWS = "lineage.json", "lineage_rows.parquet"
 
@@ -189,7 +189,7 @@ def _tree(
             continue
         try:
             above = (known or {}).get(ref.id) or records.get(ref)
-        except (FileNotFoundError, ValidationError) as e:
+        except (FileNotFoundError, RecordDamaged) as e:
             how = "is missing" if isinstance(e, FileNotFoundError) else "cannot be read"
             problems.append(f"{layout.path('records', ref.id)}.json {how}: restore it from a copy of the data root")
             continue
@@ -224,7 +224,7 @@ def _constitutions(layout: Layout, records: Iterable[Record], problems: list[str
     for version in sorted({round_of(r.constitution).version for r in records if r.constitution}):
         try:
             constitutions[version] = Snapshots(layout).load(version)
-        except (UnknownVersion, ValidationError) as e:
+        except (UnknownVersion, SnapshotDamaged) as e:
             problems.append(f"{layout.path(snapshot_name(version))} is missing or damaged: restore it from a "
                             f"copy ({type(e).__name__})")
     return constitutions

@@ -32,10 +32,10 @@ from cai_assets.lineage.trace import tree
 from cai_assets.pipeline.project import Project
 from cai_assets.steps.prompts import load_prompts
 from cai_assets.steps.respond import RESPOND
-from cai_assets.store.checkpoints import RECORD, read_about
 from cai_assets.store.files import write_atomic
 from cai_assets.store.folders import has
 from cai_assets.store.parquet import read_parquet
+from cai_assets.store.published import RECORD, read_about
 from cai_assets.store.records import Record, RecordMissing
 from cai_assets.store.storage import UnsafeName
 

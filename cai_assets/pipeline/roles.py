@@ -28,7 +28,7 @@ class Base(NamedTuple):
 
 
 class CheckpointGone(CaiError, LookupError):
-    """A record names a checkpoint that is not there. The message says what to materialize again."""
+    """A record names a checkpoint that is not there, or damaged. The message says what to materialize again."""
 
 
 def round_before(project: Project, partition: str) -> Record | None:
@@ -38,10 +38,12 @@ def round_before(project: Project, partition: str) -> Record | None:
 
 
 def checkpoint_of(project: Project, record: Record) -> Checkpoint:
-    """The checkpoint that a record names. Raise CheckpointGone."""
-    found = project.checkpoints.find(record.asset, record.digest)
+    """The checkpoint that a record names, whole. Raise CheckpointGone."""
+    found = project.checkpoints.whole(record.asset, record.digest)
     if found is None:
-        raise CheckpointGone(f"{record.asset} names checkpoint {record.digest}, which is gone from {record.path}: "
+        damage = project.checkpoints.damage(record.asset, record.digest)
+        what = f"is damaged ({damage})" if damage else f"is gone from {record.path}"
+        raise CheckpointGone(f"{record.asset} names checkpoint {record.digest}, which {what}: "
                              f"materialize {record.asset} again")
     return found
 

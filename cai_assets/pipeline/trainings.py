@@ -13,7 +13,7 @@ import polars as pl
 
 from cai_assets.assets import LABELS
 from cai_assets.constitution.model import Constitution
-from cai_assets.engines.models import identify
+from cai_assets.engines.models import LocalModel, ModelChanged, identify, refuse_changed
 from cai_assets.pipeline.context import Context
 from cai_assets.pipeline.roles import Base, labeller, starting_policy
 from cai_assets.pipeline.stages import evaluation_prompts, mixed
@@ -24,6 +24,7 @@ from cai_assets.steps.comparisons import Mixed, comparisons, mix_human
 from cai_assets.steps.reinforce import pairs_to_train_on, prompts_to_train_on, with_requests
 from cai_assets.steps.supervised import baseline_dataset
 from cai_assets.store.checkpoints import Checkpoint
+from cai_assets.store.layout import Layout
 from cai_assets.train.identity import training_parts
 from cai_assets.train.job import TrainingKind
 
@@ -53,6 +54,13 @@ class Training:
         if self.base is None:
             raise ValueError(f"{self.asset} starts from a checkpoint that is still to be trained")
         return self.base
+
+    def refuse_changed(self, layout: Layout) -> None:
+        """Read the models that it starts from and is rewarded by, once a run. Raise ModelChanged."""
+        for model in [self.start, *([self.labeller] if self.labeller else [])]:
+            refuse_changed(LocalModel(model.path, model.identity), layout)
+        if self.reward_model and identify(self.reward_model.path, layout, read=True).weights != self.reward_model.key:
+            raise ModelChanged(f"{self.reward_model.path} is damaged: materialize reward_model again")
 
     def parts(self, settings: Settings) -> dict[str, Any]:
         """What decides the checkpoint, by name."""

@@ -29,16 +29,17 @@ class Trainings(Lines):
         ``known``: the rows exist. ``rows_of``: the assets they come from. ``after``: checkpoints it starts from; if one
         is new for certain, so is this.
         """
-        asset, found = training.asset, None
+        asset, found, damage = training.asset, None, None
         above = {self.state(name) for name in after}
         known = (known and UNLESS not in above) or TRAIN in above
         if known and training.base is not None and above <= {REUSE}:
             parts = training.parts(self.settings)
-            found = self.project.checkpoints.find(asset, identity.training_key(training.kind, parts))
+            key = identity.training_key(training.kind, parts)
+            found, damage = self.project.checkpoints.whole(asset, key), self.project.checkpoints.damage(asset, key)
             self.parts[asset] = parts
         self.made.checkpoints[asset] = found
         rate = Rate() if found else training_rate(self.project.records, asset)
-        reasons = [] if found else self._reasons(asset, [*after, *rows_of])
+        reasons = [] if found else [damage] if damage else self._reasons(asset, [*after, *rows_of])
         self.lines.append(Line(
             asset, training=REUSE if found else TRAIN if known else UNLESS, causes=dict.fromkeys(reasons, 1),
             note="" if known else "its key is known once the upstream rows exist",

@@ -2,25 +2,33 @@
 
 A checkpoint with the wanted key is reused, whatever partition asks for it. Its folder appears by one
 rename, complete: safetensors, tokenizer with chat template, ``record.json``, ``metrics.json``,
-``curves.jsonl`` and the model card ``README.md``.
+``curves.jsonl`` and the model card ``README.md``. Before it is used, each of its files is compared with the digest in
+its record (``published.py``); what was damaged is set aside, and made again.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cai_assets.store.canonical import digest_file, digest_lines
-from cai_assets.store.files import locked, sync_file, sync_folder, write_atomic
-from cai_assets.store.folders import files_in, has
+from cai_assets.errors import CaiError
+from cai_assets.store import this_run
+from cai_assets.store.canonical import digest_file
+from cai_assets.store.damaged import set_aside
+from cai_assets.store.file_digests import remembered
+from cai_assets.store.files import locked, sync_file, write_atomic
+from cai_assets.store.folders import files_in, has, move, refuse_broken_link
 from cai_assets.store.layout import Layout
+from cai_assets.store.published import CARD, RECORD, fault, read_about, unlisted, write_about
 
-RECORD = "record.json"
+
+class UnlistedFile(CaiError, ValueError):
+    """A checkpoint's folder has a file more than was published. The message says which, and what to do."""
 
 
 class Checkpoint(NamedTuple):
@@ -53,9 +61,41 @@ class Checkpoints:
         self._layout = layout
 
     def find(self, kind: str, key: str) -> Checkpoint | None:
-        """The finished checkpoint with this key, if there is one."""
+        """The finished checkpoint with this key, if there is one, to look at what its record says."""
         path = self.path(kind, key)
         return Checkpoint(key, path, read_about(path)) if has(path, RECORD) else None
+
+    def whole(self, kind: str, key: str, *, read: bool = False) -> Checkpoint | None:
+        """The finished checkpoint with this key, to sample or train from: None if it is not there, or damaged.
+
+        Each file is as its record says it was published, by its bytes where it does not look as remembered; ``read``:
+        by its bytes in any case, once a run. Raise BrokenLink, or UnlistedFile.
+        """
+        path = self.path(kind, key)
+        refuse_broken_link(path)
+        return self.find(kind, key) if path.is_dir() and not self.damage(kind, key, read=read) else None
+
+    def damage(self, kind: str, key: str, *, read: bool = False) -> str | None:
+        """What is wrong with the folder of a checkpoint, with the file; None if that is whole, or not there."""
+        path = self.path(kind, key)
+        if not path.is_dir():
+            return None
+        with remembered(self._layout) as digests:
+            digests.take(path.glob("*.safetensors"), read=read)
+            digest = partial(digests, read=read)
+            found = fault(path, digest, key=key)
+            if found is None and (edited := fault(path, digest, only={CARD})):
+                this_run.tell(f"{edited}; the model is not affected")
+        if found is None and (more := unlisted(path)):
+            raise UnlistedFile(more)
+        return found
+
+    def set_aside(self, kind: str, key: str) -> None:
+        """Rename a damaged folder out of the way, and say so. For whoever is ``making`` it again."""
+        found = self.damage(kind, key, read=True)
+        if found:
+            aside = set_aside(self._layout, self.path(kind, key))
+            this_run.tell(f"{found}: the folder is set aside as {aside}, and {kind} is trained again")
 
     def every(self) -> list[Path]:
         """Every checkpoint's folder, whole or not."""
@@ -81,33 +121,16 @@ class Checkpoints:
         files = {p.relative_to(staged).as_posix(): _settle(p) for p in files_in(staged)}
         full = write_about(staged, {"key": key, "kind": kind, **record, "files": files})
         path = self._layout.file("checkpoints", kind, _name(key))
-        os.replace(staged, path)
-        sync_folder(path.parent)
+        move(staged, path)
+        with remembered(self._layout) as digests:
+            for name, digest in files.items():
+                digests.note(path / name, digest)
         shutil.rmtree(self.work(key), ignore_errors=True)
         return Checkpoint(key, path, full)
 
     def path(self, kind: str, key: str) -> Path:
         """Where a checkpoint is, or will be once it is published."""
         return self._layout.path("checkpoints", kind, _name(key))
-
-
-def read_about(folder: Path) -> dict[str, Any]:
-    """A checkpoint folder's own record. Raise OSError or ValueError if it cannot be read."""
-    about: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    return about
-
-
-def write_about(folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
-    """Write a checkpoint folder's own record, with its seal; return it as it will be read."""
-    record: dict[str, Any] = json.loads(json.dumps(dict(about)))
-    sealed = {**record, "seal": seal(record)}
-    write_atomic(folder / RECORD, json.dumps(sealed, indent=1, ensure_ascii=False).encode())
-    return sealed
-
-
-def seal(about: Mapping[str, Any]) -> str:
-    """Digest of all that a ``record.json`` says, but for the seal itself."""
-    return digest_lines("rec1", [json.dumps({k: v for k, v in about.items() if k != "seal"}, sort_keys=True)])
 
 
 def _settle(path: Path) -> str:

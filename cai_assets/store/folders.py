@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from cai_assets.store.files import locked
+from cai_assets.errors import CaiError
+from cai_assets.store.files import locked, sync_file, sync_folder
+
+
+class BrokenLink(CaiError, OSError):
+    """A link leads nowhere. The message says which, and what to do."""
+
+
+def refuse_broken_link(path: Path) -> None:
+    """Raise BrokenLink for a link whose target is not there: of a disk that is not mounted, say."""
+    if path.is_symlink() and not path.exists():
+        raise BrokenLink(f"{path} is a link to {path.readlink()}, which is not there: mount that disk, or remove the "
+                         "link to have it made again")
 
 
 def has(folder: Path, name: str) -> bool:
@@ -45,3 +58,31 @@ def _appear(final: Path, make: Callable[[Path], None]) -> None:
         os.rename(temporary, final)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def move(source: Path, target: Path) -> None:
+    """Give a file or folder another name that is free, in one rename: a reader sees all of it or none. Between two
+    disks (``checkpoints`` may be a link to a larger one) what appears is a copy."""
+    try:
+        os.rename(source, target)
+    except OSError as e:
+        if e.errno != errno.EXDEV:
+            raise
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            shutil.copytree(source, temporary) if source.is_dir() else shutil.copy2(source, temporary)
+            for file in [temporary] if temporary.is_file() else files_in(temporary):
+                sync_file(file)
+            os.rename(temporary, target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        remove(source)
+    sync_folder(target.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a folder with all that is in it, or a link, whose target stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

@@ -9,6 +9,7 @@ from typing import Any
 
 from cai_assets.errors import CaiError
 from cai_assets.store.files import locked
+from cai_assets.store.json_text import parse_json
 from cai_assets.store.layout import Layout
 
 
@@ -30,12 +31,14 @@ class Journal:
     def entries(self) -> list[Any]:
         """All of it, oldest first. Raise JournalDamaged."""
         try:
-            listed = json.loads(self._storage.get(self._name))
+            listed = parse_json(self._storage.get(self._name))
         except FileNotFoundError:
             return []
         except ValueError as e:
             raise JournalDamaged(f"{self.path} is not JSON ({e}): restore it, or move it away") from None
-        return list(listed)
+        if not isinstance(listed, list):
+            raise JournalDamaged(f"{self.path} is not a list: restore it, or move it away")
+        return listed
 
     def append(self, missing: Callable[[list[Any]], Sequence[Any]]) -> bool:
         """Append what ``missing`` finds missing in the newest entries; return whether that was anything."""

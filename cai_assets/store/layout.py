@@ -12,11 +12,13 @@
     constitutions-archived.json         which are archived
     constitutions-derived.json          which were derived from another one, for comparison
     reports/                            pages, rebuilt from records
+    damaged/                            what was not as it was written, set aside: never read, delete it when you like
     work/                               unfinished work, safe to delete when nothing runs
 """
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -58,12 +60,12 @@ class Layout:
         return self.folder(*names[:-1]) / safe_name(names[-1])
 
     def relative(self, path: Path) -> str:
-        """The path as stored in records: relative to the root, with '/'."""
-        return path.resolve().relative_to(self.root).as_posix()
+        """The path as stored in records: relative to the root, with '/'. Links below the root are left as they are: a
+        checkpoint may have been moved to a larger disk."""
+        path = Path(os.path.normpath(path))
+        below = path if path.is_relative_to(self.root) else path.resolve()
+        return below.relative_to(self.root).as_posix()
 
     def absolute(self, stored: str) -> Path:
-        """Undo ``relative``; refuse what leads outside the root."""
-        path = (self.root / stored).resolve()
-        if not path.is_relative_to(self.root):
-            raise UnsafeName(f"{stored!r} leads outside {self.root}")
-        return path
+        """Undo ``relative``; raise UnsafeName for what leads outside the root."""
+        return self.storage.local(stored)

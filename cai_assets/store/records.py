@@ -1,9 +1,9 @@
 """Records: one per materialization of an asset, written last, never changed.
 
 A record names what was made (content or checkpoint), what it was made from (the exact records read), and
-what it cost. Dagster's own provenance pointer names the newest event of *any* partition, so records, not
-it, are the lineage. Records of one asset and partition are numbered; the next number is taken by an
-exclusive link, so two writers can never share one.
+what it cost. Its seal is checked whenever it is read. Dagster's own provenance pointer names the newest event of
+*any* partition, so records, not it, are the lineage. Records of one asset and partition are numbered; the next number
+is taken by an exclusive link, so two writers can never share one.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cai_assets.errors import CaiError
 from cai_assets.store.canonical import digest_lines
+from cai_assets.store.json_text import parse_json
 from cai_assets.store.layout import Layout, safe_name
 from cai_assets.store.parquet import parquet_bytes, read_parquet
 
@@ -28,6 +29,10 @@ NAMED = re.compile(r"records/[^/]+/[^/]+/[0-9]+\.json")
 
 class RecordMissing(CaiError, LookupError):
     """No record for that asset and partition. The message says which asset to materialize."""
+
+
+class RecordDamaged(CaiError, ValueError):
+    """A record is not as it was written. The message says which, and what to do."""
 
 
 class Ref(BaseModel):
@@ -114,7 +119,7 @@ class Records:
                 return numbered
 
     def latest(self, asset: str, partition: str | None) -> Record:
-        """The newest record; raise RecordMissing if the asset was never materialized there."""
+        """The newest record. Raise RecordMissing if the asset was never materialized there, or RecordDamaged."""
         folder = _folder(asset, partition)
         last = self._last(folder)
         if last == 0:
@@ -123,7 +128,7 @@ class Records:
         return self._load(f"{folder}/{last:06d}.json")
 
     def get(self, ref: Ref) -> Record:
-        """The record that is pointed to. Raise FileNotFoundError, or ValidationError if it is damaged."""
+        """The record that is pointed to. Raise FileNotFoundError, or RecordDamaged."""
         return self._load(f"{_folder(ref.asset, ref.partition)}/{ref.number:06d}.json")
 
     def has(self, ref: Ref) -> bool:
@@ -140,7 +145,7 @@ class Records:
         return [n for n in names if NAMED.fullmatch(n)]
 
     def every(self, asset: str) -> list[Record]:
-        """All records of an asset, over all partitions."""
+        """All records of an asset, over all partitions. Raise RecordDamaged."""
         return [self._load(name) for name in self.names(f"records/{safe_name(asset)}")]
 
     def partitions(self, asset: str) -> list[str]:
@@ -163,7 +168,23 @@ class Records:
         return max((int(PurePath(name).stem) for name in self.names(folder)), default=0)
 
     def _load(self, name: str) -> Record:
-        return Record.model_validate_json(self._storage.get(name))
+        data = self._storage.get(name)
+        try:
+            parse_json(data)
+            record = Record.model_validate_json(data)
+        except ValueError as e:
+            raise self._damaged(name, f"cannot be read: {str(e).splitlines()[0]}") from None
+        if f"records/{record.ref.id}.json" != name:
+            raise self._damaged(name, f"says it is {record.ref.id}")
+        if not record.intact:
+            raise self._damaged(name, "does not say what was written")
+        return record
+
+    def _damaged(self, name: str, what: str) -> RecordDamaged:
+        _, asset, partition, _ = name.split("/")
+        version = "VERSION" if partition == UNPARTITIONED else partition
+        return RecordDamaged(f"{self._layout.path(name)} {what}: restore it from a copy of the data root; without one, "
+                             f"move it away and run 'cai materialize {version} --select {asset}'")
 
 
 def _folder(asset: str, partition: str | None) -> str:

@@ -1,8 +1,9 @@
 """Snapshots: the immutable content of every registered constitution version.
 
 A version is registered by storing its snapshot first and adding the Dagster partition second, so a
-partition can be materialized and traced after its file was edited or removed. The order of registration is
-stored in ``constitutions-order.json``: the times of files do not survive copying.
+partition can be materialized and traced after its file was edited or removed. The key ends with the digest of what
+counts in it, and whenever a snapshot is read it is compared with that. The order of registration is stored in
+``constitutions-order.json``: the times of files do not survive copying.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from cai_assets.constitution.files import constitution_files, twice
 from cai_assets.constitution.load import ConstitutionError, load_file
 from cai_assets.constitution.model import Constitution
 from cai_assets.errors import CaiError
+from cai_assets.store import this_run
+from cai_assets.store.damaged import set_aside
 from cai_assets.store.journal import Journal
+from cai_assets.store.json_text import parse_json
 from cai_assets.store.layout import Layout, safe_name
 from cai_assets.store.storage import UnsafeName
 from cai_assets.versions.rounds import round_of
@@ -31,21 +35,29 @@ class KeyTaken(CaiError, ValueError):
     """Another constitution has that partition key already."""
 
 
+class SnapshotDamaged(CaiError, ValueError):
+    """A snapshot is not what its key says. The message names the file and what to do."""
+
+
 class Snapshots:
     """Registered constitution versions under one data root."""
 
     def __init__(self, layout: Layout) -> None:
-        self._storage = layout.storage
+        self._layout, self._storage = layout, layout.storage
         self._order = Journal(layout, ORDER)
 
     def register(self, constitution: Constitution) -> str:
-        """Store the snapshot if it is new; return its partition key.
+        """Store the snapshot if it is new, or if the one that is there is damaged; return its partition key.
 
         Raise KeyTaken if the key is that of a constitution of another name, version or content.
         """
         key = partition_key(constitution)
-        if not self._storage.put_if_absent(snapshot_name(key), constitution.model_dump_json(indent=1).encode()):
-            _same(self.load(key), constitution, key)
+        data = constitution.model_dump_json(indent=1).encode()
+        if not self._storage.put_if_absent(snapshot_name(key), data):
+            try:
+                _same(self.load(key), constitution, key)
+            except SnapshotDamaged:
+                self._repair(key, data)
         self._order.append(self._unlisted)
         return key
 
@@ -55,13 +67,35 @@ class Snapshots:
         self._order.append(lambda listed: [] if key in listed else [key])
 
     def load(self, key: str) -> Constitution:
-        """The constitution of a version or a round of it, as registered. Raise UnknownVersion, naming what is known."""
+        """The constitution of a version or a round of it, as registered.
+
+        Raise UnknownVersion, naming what is known, or SnapshotDamaged.
+        """
         try:
-            return parse_snapshot(self._storage.get(snapshot_name(key)))
+            return self._intact(round_of(key).version, self._storage.get(snapshot_name(key)))
         except (FileNotFoundError, UnsafeName):
             known = ", ".join(self.known()) or "none yet"
             raise UnknownVersion(f"no registered constitution {key!r}. Known: {known}. "
                                  "Register a file with: cai register") from None
+
+    def _intact(self, version: str, data: bytes) -> Constitution:
+        try:
+            constitution = parse_snapshot(data)
+            what = f"has the content of {partition_key(constitution)}"
+        except ValueError as e:
+            constitution, what = None, f"cannot be read: {str(e).splitlines()[0]}"
+        if constitution is None or partition_key(constitution) != version:
+            raise SnapshotDamaged(
+                f"{self._layout.path(snapshot_name(version))} is not as it was registered ({what}): restore it from a "
+                "copy, or from the constitution file it was made of (cai register); without either, move it away")
+        return constitution
+
+    def _repair(self, key: str, data: bytes) -> None:
+        name = snapshot_name(key)
+        aside = set_aside(self._layout, self._layout.path(name))
+        self._storage.put_if_absent(name, data)
+        this_run.tell(f"{self._layout.path(name)} was damaged and is stored again; the damaged one is set aside as "
+                      f"{aside}")
 
     def known(self) -> list[str]:
         """Partition keys, oldest registration first."""
@@ -84,7 +118,8 @@ def snapshot_name(key: str) -> str:
 
 
 def parse_snapshot(data: bytes) -> Constitution:
-    """A snapshot as it was stored. Raise ValidationError."""
+    """A snapshot as it was stored. Raise ValueError."""
+    parse_json(data)
     return Constitution.model_validate_json(data, strict=False)
 
 

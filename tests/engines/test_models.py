@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from given import safetensors
 
 from cai_assets.engines import models
-from cai_assets.engines.models import ModelError, context_length, identify, prepare
+from cai_assets.engines.models import ModelChanged, ModelError, context_length, identify, prepare, refuse_changed
 from cai_assets.settings import BUILTIN_MODEL, Model
+from cai_assets.store import file_digests, this_run
+from cai_assets.store.canonical import digest_file
 from cai_assets.store.layout import Layout
+from cai_assets.store.published import write_about
 
 
 @pytest.fixture
@@ -87,6 +92,70 @@ def test_digests_are_remembered_and_a_change_is_noticed(folder: Path, layout: La
     assert identify(folder, layout).weights != first.weights
     cache.write_text("torn")
     assert identify(folder, layout) == identify(folder)
+
+
+def test_other_weights_of_the_same_size_and_time_are_noticed(folder: Path, layout: Layout) -> None:
+    first, weights = identify(folder, layout), folder / "model.safetensors"
+    times = weights.stat()
+    for replaced in (False, True):  # as rsync does it, and as an editor does
+        if replaced:
+            weights.unlink()
+        weights.write_bytes(b"weighty" if replaced else b"Weights")
+        os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
+        assert identify(folder, layout) == identify(folder) != first
+
+
+def checkpoint(folder: Path) -> None:
+    """Publish the folder as a checkpoint."""
+    write_about(folder, {"key": f"k1:{7:032x}", "files": {p.name: digest_file(p) for p in folder.iterdir()}})
+
+
+def test_a_checkpoint_is_its_key_wherever_it_is_copied(folder: Path, layout: Layout) -> None:
+    checkpoint(folder)
+    (folder / "README.md").write_text("A card that was edited, or is gone.")
+    for _ in range(2):
+        assert identify(folder, layout, read=True).weights == f"k1:{7:032x}"
+
+
+@pytest.mark.parametrize(("spoil", "reason"), [
+    (lambda p: (p / "model.safetensors").write_bytes(b"Weights"), "model.safetensors is not as record.json says"),
+    (lambda p: (p / "tokenizer_config.json").write_text("{}"), "tokenizer_config.json is not as"),
+    (lambda p: (p / "model-2.safetensors").write_bytes(b"more"), "model-2.safetensors is not listed"),
+    (lambda p: (p / "adapter_config.json").write_text("{}"), "adapter_config.json is not listed"),
+    (lambda p: (p / "record.json").write_text('{"key": "k1:0"}'), "record.json cannot be read"),
+    (lambda p: (p / "record.json").write_text('["of another tool"]'), "record.json is not a JSON object"),
+    (lambda p: (p / "record.json").write_text("torn"), "record.json is not JSON"),
+    (lambda p: (p / "record.json").write_text((p / "record.json").read_text().replace(f"{7:032x}", f"{8:032x}")),
+     "record.json does not say what was written"),
+])
+def test_a_folder_with_the_record_of_another_is_identified_by_its_bytes(
+    folder: Path, layout: Layout, spoil: Callable[[Path], object], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoint(folder)
+    identify(folder, layout)
+    spoil(folder)
+    (folder / "record.json").rename(folder / "other.txt")
+    by_bytes = identify(folder)
+    (folder / "other.txt").rename(folder / "record.json")
+    assert identify(folder, layout) == by_bytes
+    assert reason in caplog.text
+
+
+def test_what_runs_is_what_was_identified(folder: Path, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = prepare(Model(source=str(folder)), layout)
+    refuse_changed(model, layout)
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    with pytest.raises(ModelChanged, match="is not the model that this run began with"):
+        refuse_changed(model, layout)
+    (folder / "chat_template.jinja").unlink()
+    refuse_changed(model, layout)
+    monkeypatch.setattr(file_digests.State, "of", lambda file: file_digests.State(0, 0, 0, 0))  # a failing disk
+    assert prepare(Model(source=str(folder)), layout) == model
+    (folder / "model.safetensors").write_bytes(b"Weights")
+    refuse_changed(model, layout)
+    this_run.begin()
+    with pytest.raises(ModelChanged):
+        refuse_changed(model, layout)
 
 
 def test_what_cannot_be_found_is_named(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:

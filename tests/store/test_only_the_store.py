@@ -49,13 +49,13 @@ OTHERS = {
         export/hub_dataset.py::write_split export/hub_model.py::export_model
         export/hub_model.py::_without_local_names export/openlineage.py::_written""",
     "a model's folder, wherever it lies": """
-        engines/models.py::prepare engines/models.py::_weights_digest engines/model_folder.py::faults
-        engines/model_folder.py::weights engines/model_folder.py::cut engines/model_folder.py::_pointers
-        engines/model_folder.py::_begins engines/model_folder.py::_not_json engines/model_folder.py::_content
-        engines/model_folder.py::_adapters engines/model_folder.py::_no_config
-        engines/model_folder.py::_missing_shards
-        engines/models.py::identify_tokenizer engines/models.py::_gguf_file engines/models.py::_template
-        engines/models.py::_json engines/memory.py::has_room engines/scripted.py::of_checkpoint""",
+        engines/models.py::prepare engines/models.py::identify engines/models.py::_weights_digest
+        engines/model_folder.py::faults engines/model_folder.py::weights engines/model_folder.py::cut
+        engines/model_folder.py::_pointers engines/model_folder.py::_begins engines/model_folder.py::_not_json
+        engines/model_folder.py::_content engines/model_folder.py::_adapters engines/model_folder.py::_no_config
+        engines/model_folder.py::_missing_shards engines/models.py::_tokenizer engines/models.py::_gguf_file
+        engines/models.py::_template engines/models.py::_json engines/memory.py::has_room
+        engines/scripted.py::of_checkpoint""",
     "the work folder of the training process, a local path from the store": """
         defs/launch.py::train defs/launch.py::_job defs/launch.py::_run train/__main__.py::main
         train/__main__.py::run_job

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 import threading
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import polars as pl
 import pytest
 
 from cai_assets.store.layout import Layout
-from cai_assets.store.records import Record, RecordMissing, Records, table_digest
+from cai_assets.store.records import Record, RecordDamaged, RecordMissing, Records, table_digest
 
 
 def record(digest: str = "t1:x") -> Record:
@@ -56,3 +57,33 @@ def test_partitions_with_records(tmp_path: Path) -> None:
     records.add(record())
     records.add(record().model_copy(update={"partition": None}))
     assert records.partitions("critiques") == ["harmlessness-v1-0123abcd"]
+
+
+def test_no_changed_record_is_read(tmp_path: Path) -> None:
+    records = Records(Layout(tmp_path))
+    written = records.add(record().model_copy(update={"details": {"seed": 0, "plan": {"lines": [1.5, None]}}}))
+    path = tmp_path / "records" / f"{written.ref.id}.json"
+    whole, said = path.read_bytes(), list[str]()
+    for bit in random.Random(5).sample(range(len(whole) * 8), 400):
+        data = bytearray(whole)
+        data[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(data)
+        try:
+            assert records.get(written.ref) == written  # where a space became another kind of space
+        except RecordDamaged as e:
+            said.append(str(e))
+    assert len(said) > 360
+    assert all(str(path) in line for line in said)
+    assert all("cai materialize harmlessness-v1-0123abcd --select critiques" in line for line in said)
+    path.write_bytes(whole)
+    path.rename(path.with_name("000002.json"))
+    with pytest.raises(RecordDamaged, match="says it is critiques"):
+        records.latest("critiques", "harmlessness-v1-0123abcd")
+
+
+def test_a_name_twice_in_a_record_is_damage(tmp_path: Path) -> None:
+    records = Records(Layout(tmp_path))
+    path = tmp_path / "records" / f"{records.add(record()).ref.id}.json"
+    path.write_bytes(path.read_bytes().replace(b'"rows"', b'"rows": null,\n "rows"'))
+    with pytest.raises(RecordDamaged, match="'rows' is there twice"):
+        records.every("critiques")

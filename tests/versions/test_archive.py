@@ -5,14 +5,22 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import random
 from pathlib import Path
 
 import pytest
 
+from cai_assets.constitution.digest import digest
 from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.store.layout import Layout
 from cai_assets.versions.archive import Archive, previous
-from cai_assets.versions.snapshots import KeyTaken, Snapshots, UnknownVersion
+from cai_assets.versions.snapshots import KeyTaken, SnapshotDamaged, Snapshots, UnknownVersion
+
+OLDEST = (  # without 'evaluation' and 'reasons', which came later
+    '{"name":"oldest","version":"v1","description":"","principles":[{"id":"b","name":null,"critique":"Say what is '
+    'wrong.","revision":"Mend it.","preference":null,"weight":2.0,"tags":[],"source":null},{"id":"a","name":null,'
+    '"critique":null,"revision":null,"preference":"Which is kinder?","weight":1.0,"tags":["kind"],"source":null}],'
+    '"few_shots":{"revision":[],"preference":[{"prompt":"p","a":"x","b":"y","request":"r","choice":"A"}]}}')
 
 
 def version(text: str, name: str = "c", label: str = "v1") -> Constitution:
@@ -118,6 +126,49 @@ def test_two_constitutions_cannot_share_a_key(tmp_path: Path) -> None:
         snapshots.register(version("same", name="a", label="b-c"))
     assert snapshots.load(key).name == "a-b"
     assert snapshots.known() == [key]
+
+
+def test_a_snapshot_is_what_its_key_says_or_refused(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    snapshots = Snapshots(layout)
+    key = snapshots.register(version("which is kinder"))
+    path = tmp_path / "constitutions" / f"{key}.json"
+    whole, rng, said = path.read_bytes(), random.Random(3), list[str]()
+    for bit in rng.sample(range(len(whole) * 8), 200):
+        data = bytearray(whole)
+        data[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(data)
+        try:
+            assert digest(snapshots.load(f"{key}-r2")) == digest(version("which is kinder"))
+        except SnapshotDamaged as e:
+            said.append(str(e))
+    assert len(said) > 50
+    assert all(str(path) in line for line in said)
+    path.write_bytes(whole.replace(b"kinder", b"colder"))
+    with pytest.raises(SnapshotDamaged, match=r"has the content of c-v1-.*cai register"):
+        snapshots.load(key)
+
+
+def test_a_damaged_snapshot_is_stored_again_by_registering(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    snapshots = Snapshots(Layout(tmp_path))
+    key = snapshots.register(version("one"))
+    path = tmp_path / "constitutions" / f"{key}.json"
+    path.write_bytes(path.read_bytes().replace(b"one", b"two"))
+    assert snapshots.register(version("one")) == key
+    assert snapshots.load(key) == version("one")
+    (aside,) = (tmp_path / "damaged" / "constitutions").iterdir()
+    assert b"two" in aside.read_bytes()
+    assert f"{path} was damaged and is stored again" in caplog.text
+    assert snapshots.known() == [key]
+
+
+def test_a_snapshot_of_the_first_release_is_what_its_key_says(tmp_path: Path) -> None:
+    path = tmp_path / "constitutions" / "oldest-v1-b557e894.json"
+    path.parent.mkdir()
+    path.write_text(OLDEST)
+    assert Snapshots(Layout(tmp_path)).load("oldest-v1-b557e894").principle("b").weight == 2
 
 
 def test_registering_again_with_another_description_changes_nothing(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from cai_assets.lineage.verify.problem import Problem
 from cai_assets.lineage.verify.records import read_records, snapshots
 from cai_assets.lineage.verify.rows import calls, shards
 from cai_assets.lineage.verify.tables import tables
-from cai_assets.store.file_digests import FileDigests
+from cai_assets.store.file_digests import remembered
 from cai_assets.store.layout import Layout
 from cai_assets.store.records import Record
 
@@ -28,6 +28,8 @@ def verify(layout: Layout) -> list[Problem]:
 
 def _models(layout: Layout) -> list[Problem]:
     """Files of base models whose bytes changed while size and time stayed: nothing else would notice."""
+    ours = layout.path("checkpoints").resolve()  # compared with their records
+    with remembered(layout) as digests:
+        changed = list(digests.changed(but=ours))
     return [Problem("model", str(path), "has changed since its digest was taken",
-                    f"restore it; if it is right, delete {layout.path('models', 'digests.json')}")
-            for path in FileDigests(layout.path("models", "digests.json")).changed()]
+                    f"restore it; if it is right, delete {layout.path('models', 'digests.json')}") for path in changed]

@@ -23,9 +23,9 @@ from cai_assets.reports.compare.sides import Side
 from cai_assets.settings.method import CONFIDENCE
 from cai_assets.settings.training import Reward
 from cai_assets.steps.comparisons import comparisons
-from cai_assets.store.checkpoints import read_about
 from cai_assets.store.folders import read
 from cai_assets.store.parquet import read_parquet
+from cai_assets.store.published import read_about
 from cai_assets.store.records import table_digest
 
 SAME = "the same checkpoint"

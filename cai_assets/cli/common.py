@@ -73,9 +73,9 @@ def open_project(settings: Settings) -> Any:
 
 
 def open_instance() -> Any:
-    from cai_assets.defs import execute
+    from cai_assets.defs import home
 
-    return execute.open_instance()
+    return home.open_instance()
 
 
 def register_file(settings: Settings, name: str) -> str:

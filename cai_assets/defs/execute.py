@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,21 +10,7 @@ import dagster as dg
 
 from cai_assets.defs.partitions import register_folder
 from cai_assets.defs.resources import typed
-from cai_assets.settings import project_root
 from cai_assets.versions.snapshots import VERSIONS, Snapshots
-
-
-def use_project_home() -> Path:
-    """Point DAGSTER_HOME at the project's folder, unless the caller has chosen one."""
-    home = Path(os.environ.setdefault("DAGSTER_HOME", str(project_root() / "dagster_home")))
-    home.mkdir(parents=True, exist_ok=True)
-    return home
-
-
-def open_instance() -> dg.DagsterInstance:
-    """The project's own instance, or the one that the caller has chosen."""
-    use_project_home()
-    return dg.DagsterInstance.get()
 
 
 def register(instance: dg.DagsterInstance, folder: Path, snapshots: Snapshots) -> tuple[list[str], list[str]]:

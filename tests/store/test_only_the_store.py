@@ -69,7 +69,7 @@ OTHERS = {
         export/provenance.py::problems reports/cards.py::model_card""",
     "what the system says of this machine": """
         engines/number_format.py::device engines/number_format.py::_flags engines/memory.py::_read""",
-    "Dagster's home": "defs/execute.py::use_project_home",
+    "Dagster's home": "defs/home.py::use_project_home",
     "what the web server and the daemon share while they run": "web/serve.py::_code_servers web/serve.py::_daemon",
 }
 

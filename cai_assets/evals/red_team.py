@@ -20,6 +20,7 @@ from cai_assets.evals.suites.model import ATTACKS
 from cai_assets.lineage.origins import Origin
 from cai_assets.reading.faults import RowFault
 from cai_assets.reading.files import Raw
+from cai_assets.reading.turns import is_one_text
 from cai_assets.steps.prompt_rows import check_row, text_of
 
 Broke = Literal["complied", "over-refused"]
@@ -154,7 +155,8 @@ def accept(breaks: Sequence[Break], training: Collection[str], *, max_chars: int
 
 
 def _prompt(b: Break) -> dict[str, Any]:
-    text: dict[str, Any] = {"messages": list(b.messages)} if b.context else {"prompt": b.prompt}
+    alone = not b.context and is_one_text(b.prompt)  # else it would be read as a conversation
+    text: dict[str, Any] = {"prompt": b.prompt} if alone else {"messages": list(b.messages)}
     note = {"note": b.note} if b.note else {}
     return {"kind": b.kind, "category": b.category, "split": "train", **text, "origin": b.origin._asdict(), **note}
 

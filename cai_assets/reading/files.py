@@ -63,7 +63,7 @@ class RowReader:
     def __init__(
         self, paths: Sequence[Path], known: Collection[str] | None = None, columns: Columns = NO_MAP
     ) -> None:
-        self._paths, self._known, self._named = paths, known, columns.mapped()
+        self._paths, self._known, self._named = paths, known, columns.mapped
         self.notes: list[str] = []
 
     def __iter__(self) -> Iterator[Raw]:

@@ -96,7 +96,7 @@ def _form(path: Path, head: bytes) -> Callable[[Path, bytes], Rows]:
         return _lines
     if suffix in TABLES:
         return _table
-    raise DataError(f"{path}: cannot read '{path.suffix}' files that are not JSON; give {', '.join(sorted(SUFFIXES))}, "
+    raise DataError(f"{path}: cannot read '{suffix}' files that are not JSON; give {', '.join(sorted(SUFFIXES))}, "
                     "compressed or not, or a folder of them")
 
 

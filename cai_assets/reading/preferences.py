@@ -6,11 +6,11 @@ Guarantee: a tie, two equal scores or scores against the label are never a prefe
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from cai_assets.reading.faults import RowFault, columns_of, printable
-from cai_assets.reading.turns import first_of
+from cai_assets.reading.turns import first_of, one_by_one
 
 Row = Mapping[str, object]
 Pair = tuple[object, object]  # the value of the chosen response, and of the rejected one
@@ -163,7 +163,8 @@ def _completions(row: Row) -> list[Pair]:
 
 
 def _ends(items: object, text: str, score: Callable[[Row], float]) -> Pair:
-    listed = [item for item in items if isinstance(item, Mapping)] if isinstance(items, Sequence) else []
+    items = one_by_one(items)
+    listed = [item for item in items if isinstance(item, Mapping)] if isinstance(items, list) else []
     if len(listed) < 2:
         raise RowFault("fewer than two responses to compare")
     ordered = sorted(listed, key=score)

@@ -19,6 +19,7 @@ PROMPTS = ("prompt", "messages", "conversations", "conversation", "goal", "Goal"
            "Question", "instruction", "text", "prompt_text", "transcript", "dialogue", "dialog")
 ANSWERED = ("messages", "conversations", "conversation")
 ANSWERS = ("response", "completion", "output", "answer")
+BAD_IF_FALSE = ("label", "is_safe")  # KTO, BeaverTails
 SYSTEM, CONTEXT = ("system", "system_prompt"), ("context", "ContextString")
 # Where the prompt is if no column says so: HelpSteer3, UltraChat, SHP, HHH.
 ELSEWHERE: dict[str, type] = {"context": list, "data": list, "history": str, "input": str}
@@ -42,7 +43,9 @@ def fields_of(value: object, columns: Columns, needs: str) -> Row:
         value = {"messages": value}
     if not isinstance(value, Mapping):
         raise RowFault(f"expected an object with {needs}, found {type_of(value)}")
-    mapped = columns.mapped() if any(name in value for name in columns.mapped().values()) else {}
+    mapped = columns.mapped
+    if not any(name in value for name in mapped.values()):
+        return value
     for field, name in mapped.items():
         if name not in value:
             raise RowFault(f"'columns' says that '{field}' is in column '{name}'; {columns_of(value)}")
@@ -65,7 +68,9 @@ def prompt_of(row: Row) -> Turns:
 
 
 def conversation_of(row: Row) -> tuple[Turns, str]:
-    """The prompt's turns and the answer. Raise RowFault, with the reason, if there is none."""
+    """The prompt's turns and the answer. Raise RowFault, with the reason, if there is none, or none to learn from."""
+    if bad := next((name for name in BAD_IF_FALSE if str(row.get(name)).casefold() == "false"), None):
+        raise RowFault(f"the answer is a bad example: its '{bad}' is false")
     for key in ANSWERED:
         turns = turns_of(row[key], key) if row.get(key) not in (None, "", []) else ()
         if turns and turns[-1]["role"] == "assistant":

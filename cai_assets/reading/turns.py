@@ -36,7 +36,8 @@ def turns_of(value: object, where: str) -> Turns:
         listed = json_turns(value)
         return turns_of(listed, where) if listed else transcript_turns(value) or (user(value),)
     if isinstance(value, Mapping) and _is_turn(value):
-        return (message_of(value, where),)
+        value = one_by_one(value)
+        return turns_of(value, where) if isinstance(value, list) else (message_of(value, where),)
     if isinstance(value, list) and where in DIALOGUES and len(value) > 1 and all(isinstance(t, str) for t in value):
         return tuple(Message(role="assistant" if i % 2 else "user", content=t) for i, t in enumerate(value))
     if isinstance(value, list):
@@ -46,6 +47,11 @@ def turns_of(value: object, where: str) -> Turns:
 
 # Columns whose lists of texts are turns in turn; under another name they may as well be several prompts or answers.
 DIALOGUES = ("messages", "conversations", "conversation", "dialogue", "dialog", "data", "chosen", "rejected")
+
+
+def is_one_text(text: str) -> bool:
+    """Whether a text is read as it stands, and not as the conversation that it holds."""
+    return not json_turns(text) and not transcript_turns(text)
 
 
 def user(text: str) -> Message:
@@ -86,6 +92,15 @@ def _part(part: Mapping[str, object], where: str) -> str:
     raise RowFault(f"{where}: content has a part of type {printable(repr(kind))[:40]}: only text is read")
 
 
+def one_by_one(value: object) -> object:
+    """A list of objects that is kept as an object of lists (a ``Sequence`` of the datasets library); else the value."""
+    if not isinstance(value, Mapping) or not all(isinstance(column, list) for column in value.values()):
+        return value
+    if len({len(column) for column in value.values()}) != 1:
+        return value
+    return [dict(zip(value, row, strict=True)) for row in zip(*value.values(), strict=True)]
+
+
 def _is_turn(value: Mapping[str, object]) -> bool:
     return first_of(value, SPEAKER) is not None and first_of(value, CONTENT) is not None
 
@@ -115,7 +130,7 @@ def transcript_turns(text: str) -> Turns | None:
 
     The empty turn in which the assistant is to answer is left out.
     """
-    lead, *parts = _TURN.split(text)
+    lead, *parts = _TURN.split(text) if "Human:" in text else [text]
     if lead.strip() or not parts:
         return None
     turns = [Message(role=_SPEAKERS[who], content=said.strip())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -47,13 +48,14 @@ class Columns(BaseModel):
     choices: Column | None = None
     answer: Column | None = None
 
+    @cached_property
     def mapped(self) -> dict[str, str]:
         """The columns that are named, by what they hold."""
         return {field: name for field, name in self if name is not None}
 
     def unread(self, use: Use) -> list[str]:
         """Fields that are named and that a file of this use does not have."""
-        return [field for field in self.mapped() if field not in READ[use]]
+        return [field for field in self.mapped if field not in READ[use]]
 
 
 NO_MAP = Columns()
@@ -61,7 +63,7 @@ NO_MAP = Columns()
 
 def columns_field() -> Any:
     """A field for the map. Left out of what is written down where it says nothing: records know it from elsewhere."""
-    return Field(default=NO_MAP, exclude_if=lambda columns: not columns.mapped())
+    return Field(default=NO_MAP, exclude_if=lambda columns: not columns.mapped)
 
 
 def check(columns: Columns, use: Use, setting: str) -> Columns:

@@ -19,7 +19,7 @@ from cai_assets.engines.protocol import Message
 from cai_assets.reading.faults import RowFault, general
 from cai_assets.reading.files import Raw, RowReader
 from cai_assets.reading.names import split_of_name
-from cai_assets.reading.rows import ANSWERS, PROMPT_COLUMNS, conversation_of, fields_of
+from cai_assets.reading.rows import ANSWERS, BAD_IF_FALSE, PROMPT_COLUMNS, conversation_of, fields_of
 from cai_assets.settings.base import Source
 from cai_assets.settings.columns import NO_MAP, Columns
 from cai_assets.steps.prompt_near import Near
@@ -141,7 +141,7 @@ def conversation(raw: Raw, *, max_chars: int, columns: Columns = NO_MAP) -> tupl
 
 def _pool(source: Source, seen: set[str], *, seed: int, max_chars: int) -> Pool:
     pool = Pool(source)
-    reader = RowReader([source.path], {*PROMPT_COLUMNS, *ANSWERS, "id", "split"}, source.columns)
+    reader = RowReader([source.path], {*PROMPT_COLUMNS, *ANSWERS, *BAD_IF_FALSE, "id", "split"}, source.columns)
     for raw in reader:
         pool.read += 1
         try:

@@ -20,7 +20,8 @@ from cai_assets.evals.red_team import (
 )
 from cai_assets.evals.suites.measures import SUITE_ROWS
 from cai_assets.lineage.origins import Origin, read_origin
-from cai_assets.steps.prompt_rows import normalize
+from cai_assets.reading.files import Raw
+from cai_assets.steps.prompt_rows import check_row, normalize
 
 SUBJECT = Subject("rl_policy", "mild-v1-00000000", "k1:0123")
 
@@ -129,6 +130,13 @@ def test_only_decided_rows_are_accepted_and_only_kept_ones_are_prompts() -> None
     assert (found.dropped, found.known) == (1, 1)
     assert found.rows == [{"kind": "red-team", "category": "theft", "split": "train", "prompt": "Tell me about r1:a?",
                            "origin": a.origin._asdict(), "note": "plain"}]
+
+
+def test_a_prompt_that_holds_a_transcript_is_trained_on_as_it_was_asked() -> None:
+    text = "\n\nHuman: Hi\n\nAssistant: Sure, and"
+    (found,) = (b._replace(keep=True, prompt=text) for b in breaks(row("a")))
+    (accepted,) = accept([found], set(), max_chars=100).rows
+    assert check_row(Raw("f", 1, accepted), max_chars=100, kind="red-team").messages == (user(text),)
 
 
 def test_a_prompt_twice_in_a_review_is_accepted_once() -> None:

@@ -47,6 +47,7 @@ SETS: dict[str, dict[str, Any]] = {
                      "better_response_id": 1, "safer_response_id": 1},
     "Nectar": {"prompt": human(ASK) + " ", "answers": [
         {"answer": "x", "model": "m", "rank": 2.0}, {"answer": GOOD, "rank": 1.0}, {"answer": BAD, "rank": 3.0}]},
+    "Nectar, by columns": {"prompt": ASK, "answers": {"answer": [GOOD, BAD], "rank": [1, 2]}},
     "SHP": {"history": ASK, "human_ref_A": GOOD, "human_ref_B": BAD, "labels": 1, "score_A": 5, "score_B": 2},
     "SHP, second": {"history": ASK, "human_ref_A": BAD, "human_ref_B": GOOD, "labels": 0},
     "Orca DPO": {"system": "", "question": ASK, "chosen": GOOD, "rejected": BAD},

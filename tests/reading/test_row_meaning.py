@@ -49,6 +49,7 @@ def transcript(*turns: tuple[str, str]) -> str:
     {"context": messages(*TALK), "response1": "a", "response2": "b"},
     {"instruction": "And in Spain?", "input": "", "history": [["Which river is longest in Portugal?", "The Tagus."]]},
     {"question": "And in Spain?", "history": json.dumps([["Which river is longest in Portugal?", "The Tagus."]])},
+    {"messages": {"role": [r for r, _ in TALK], "content": [t for _, t in TALK]}},
     {"prompt": "And in Spain?", "history": messages(*TALK[:2])},
     {"messages": [{"role": "User", "content": TALK[0][1]}, {"role": "model", "content": TALK[1][1]},
                   {"role": None, "content": None, "from": "human", "value": TALK[2][1]}]},

@@ -138,7 +138,9 @@ BAD: list[tuple[object, str]] = [
     ({"prompt": "q", "response": "a" * 101}, "the answer is too long"),
     ({"prompt": "q" * 101, "response": "a"}, "too long"),
     ({"prompt": "q", "response": "a", "split": "test"}, "for evaluation"),
-    ({"prompt": "q", "response": {"text": "a"}}, "no answer"), (RowFault("not JSON: x"), "not JSON"),
+    ({"prompt": "q", "response": {"text": "a"}}, "no answer"),
+    ({"prompt": "q", "completion": "a", "label": False}, "a bad example: its 'label' is false"),
+    ({"prompt": "q", "response": "a", "is_safe": "False"}, "a bad example"), (RowFault("not JSON: x"), "not JSON"),
 ]
 
 

@@ -30,7 +30,7 @@ class SuitesError(CaiError, ValueError):
 def refuse_no_folder(settings: Evaluation) -> None:
     """Raise SuitesError if a folder for suites was set and does not exist; the usual one need not."""
     folder = settings.suites_folder
-    if "suites_folder" in settings.model_fields_set and not folder.is_dir():
+    if folder != Evaluation().suites_folder and not folder.is_dir():
         raise SuitesError(f"evaluation.suites_folder: no folder {folder}")
 
 

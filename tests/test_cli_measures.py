@@ -111,7 +111,7 @@ def test_a_file_without_a_comparison_is_an_error_with_the_reasons(root: Path) ->
     columns = "gate.columns={prompt: ask, chosen: good, rejected: bad}"
     named = CliRunner().invoke(app, ["agreement", "--file", str(path), *SCRIPTED, "--set", columns])
     assert named.exit_code == 0, named.output
-    assert "1 rows of the file are not usable comparisons and were excluded" in " ".join(named.output.split())
+    assert "1 of 3 rows of the file are no usable comparisons: a tie" in " ".join(named.output.split())
 
 
 # Ranking.

@@ -21,11 +21,11 @@ from cai_assets.constitution.model import Constitution
 from cai_assets.evals.kappa import cohens_kappa
 from cai_assets.evals.statistics import Estimate, mean, proportion
 from cai_assets.settings import Gate, Settings
-from cai_assets.steps import reasons
 from cai_assets.steps.comparison_files import Comparisons, read_comparisons
 from cai_assets.steps.complete import Completer
 from cai_assets.steps.label import label_pairs
 from cai_assets.steps.pair import SCHEMA
+from cai_assets.steps.reasons import commonest
 from cai_assets.store.canonical import tagged_hash
 
 BUNDLED = Path(__file__).parents[1] / "data" / "judge_pairs.jsonl"
@@ -155,12 +155,7 @@ def nothing_read(result: GateResult) -> str:
     """Why there is nothing to grade."""
     if not result.left_out:
         return "; ".join(["the file has no comparisons", *result.notes])
-    return f"none of the {result.unusable} rows of the file is a comparison: {commonest(result)}"
-
-
-def commonest(result: GateResult) -> str:
-    """The commonest reasons for which rows of the file were left out, with their counts."""
-    return reasons.commonest(result.left_out)
+    return f"none of the {result.unusable} rows of the file is a comparison: {commonest(result.left_out)}"
 
 
 def describe(result: GateResult) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from cai_assets.errors import CaiError
@@ -32,11 +31,6 @@ class RowFault(CaiError, ValueError):
 def printable(text: str) -> str:
     """Escape everything that could move a cursor, hide or reorder text: safe to print, never to parse back."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def general(reason: str) -> str:
-    """A reason without its numbers, by which rows of the same fault are counted together."""
-    return re.sub(r"\d[\d,]*", "N", reason)[:160]
 
 
 def type_of(value: object) -> str:

@@ -12,10 +12,11 @@ from functools import partial
 from typing import Any
 
 from cai_assets.evals.agreement import ENOUGH, LONGER, Agreement, bin_accuracy
-from cai_assets.evals.gate import GateResult, commonest
+from cai_assets.evals.gate import GateResult
 from cai_assets.evals.statistics import NOT_SEEN, Estimate
 from cai_assets.reports.html.page import Block, Figure, Group, Passage, Section, Source, Table, Text, page
 from cai_assets.reports.html.plots import Point, both, intervals, scatter
+from cai_assets.steps.reasons import reason_line
 
 CHANCE = 0.5
 LONG = 600  # characters of a text that are shown
@@ -59,9 +60,9 @@ def sentences(agreement: Agreement, about: About) -> list[str]:
 
 def excluded(result: GateResult) -> Iterator[str]:
     """What of the file was not compared, with the commonest reasons."""
-    if result.unusable:
-        why = f": {commonest(result)}" if result.left_out else ""
-        yield f"{result.unusable} rows of the file are not usable comparisons and were excluded{why}."
+    if line := reason_line(result.unusable, result.n + result.unusable, "rows of the file are no usable comparisons",
+                           result.left_out):
+        yield f"{line}."
     yield from result.notes
 
 

@@ -8,14 +8,13 @@ What is understood: ``reading/preferences.py``, with examples in docs/data.md.
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
-from cai_assets.reading.faults import RowFault, general
+from cai_assets.reading.faults import RowFault
 from cai_assets.reading.files import Raw, RowReader
 from cai_assets.reading.names import split_of_name
 from cai_assets.reading.preferences import PREFERENCE_COLUMNS
@@ -25,6 +24,7 @@ from cai_assets.reading.rows import PROMPT_COLUMNS, fields_of
 from cai_assets.settings.columns import NO_MAP, Columns
 from cai_assets.steps.prompt_rows import check_row, check_text, excerpt
 from cai_assets.steps.prompts import REJECTS
+from cai_assets.steps.reasons import tally
 from cai_assets.store.canonical import tagged_hash
 
 SCHEMA = pl.Schema({
@@ -51,8 +51,8 @@ class Comparisons:
 
     @property
     def left_out(self) -> dict[str, int]:
-        """The rejects by reason, the commonest first."""
-        return dict(Counter(map(general, self.rejects["reason"])).most_common())
+        """How many rejects have each reason."""
+        return tally(self.rejects["reason"])
 
 
 def read_comparisons(

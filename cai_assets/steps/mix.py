@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cai_assets.engines.protocol import Message
-from cai_assets.reading.faults import RowFault, general
+from cai_assets.reading.faults import RowFault
 from cai_assets.reading.files import Raw, RowReader
 from cai_assets.reading.names import split_of_name
 from cai_assets.reading.rows import ANSWERS, BAD_IF_FALSE, PROMPT_COLUMNS, conversation_of, fields_of
@@ -24,6 +24,7 @@ from cai_assets.settings.base import Source
 from cai_assets.settings.columns import NO_MAP, Columns
 from cai_assets.steps.prompt_near import Near
 from cai_assets.steps.prompt_rows import check_row, check_text, normalize
+from cai_assets.steps.reasons import tally
 from cai_assets.store.canonical import tagged_hash
 from cai_assets.store.keys import row_id
 
@@ -147,7 +148,7 @@ def _pool(source: Source, seen: set[str], *, seed: int, max_chars: int) -> Pool:
         try:
             messages, answer = conversation(raw, max_chars=max_chars, columns=source.columns)
         except RowFault as fault:
-            pool.rejected[general(str(fault))] += 1
+            pool.rejected[str(fault)] += 1
             continue
         name = "general-" + tagged_hash("general", [list(messages), answer]).rpartition(":")[2][:16]
         if name in seen:
@@ -192,7 +193,7 @@ def texts_of(messages: Sequence[Message]) -> list[str]:
 def _report(pool: Pool, amount: Amount, whole: int) -> Report:
     return Report(file=pool.source.path.name, share=pool.source.share, reached=amount.take / max(whole, 1),
                   rows=amount.take, wanted=amount.wanted, read=pool.read, usable=len(pool.rows),
-                  duplicates=pool.duplicates, near_evaluation=pool.near, rejected=dict(pool.rejected.most_common()),
+                  duplicates=pool.duplicates, near_evaluation=pool.near, rejected=tally(pool.rejected),
                   notes=pool.notes)
 
 

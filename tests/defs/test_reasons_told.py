@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cai_assets.cli import app
-from cai_assets.defs.execute import open_instance
+from cai_assets.defs.home import open_instance
 from cai_assets.engines import scripted
 from cai_assets.store.layout import Layout
 from cai_assets.store.records import Records

@@ -194,6 +194,7 @@ FORMS: tuple[Form, ...] = (
     _named("text_correct", "text_incorrect", prompt=False),  # Bai's 438 HHH evaluations
     _named("chosen", "rejected"),  # UltraFeedback binarized, hh-rlhf, Orca DPO, LLaMA-Factory, RewardBench 2, RM-Bench
     _named("chosen_response", "rejected_response"),
+    _named("chosen_messages", "rejected_messages"),  # LLaMA-Factory v1
     _scored("response_a", "response_b", "score_a", "score_b"),  # a columns map
     _named("response_j", "response_k"),  # StackExchange paired: j is the better one
     _listed("corrects", "incorrects"),  # Bai's HarmfulVsEthical

@@ -23,7 +23,7 @@ BAD_IF_FALSE = ("label", "is_safe")  # KTO, BeaverTails
 SYSTEM, CONTEXT = ("system", "system_prompt"), ("context", "ContextString")
 # Where the prompt is if no column says so: HelpSteer3, UltraChat, SHP, HHH.
 ELSEWHERE: dict[str, type] = {"context": list, "data": list, "history": str, "input": str}
-PAIRED = ("text_correct", "chosen", "conversation_a", "rejected")
+PAIRED = ("text_correct", "chosen", "chosen_messages", "conversation_a", "rejected")
 ITEM = ("role", "input", "history")
 ASKED = {"prompt", "question", "instruction"}  # columns with one request, which 'input' and 'history' may belong to
 SPOKEN: tuple[Role, Role] = ("user", "assistant")

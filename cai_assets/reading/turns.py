@@ -86,7 +86,7 @@ def _content(value: object, where: str) -> str:
 
 
 def _part(part: Mapping[str, object], where: str) -> str:
-    kind, text = part.get("type"), part.get("text")
+    kind, text = part.get("type"), first_of(part, ("text", "value"))
     if isinstance(text, str) and kind in (None, "text", "input_text", "output_text"):
         return text
     raise RowFault(f"{where}: content has a part of type {printable(repr(kind))[:40]}: only text is read")

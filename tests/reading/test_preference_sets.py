@@ -22,6 +22,11 @@ def said(text: str) -> dict[str, str]:
     return {"role": "assistant", "content": text}
 
 
+def parts(*texts: str) -> list[dict[str, Any]]:
+    return [{"role": role, "content": [{"type": "text", "value": text}], "loss_weight": 1.0}
+            for role, text in zip(("user", "assistant"), texts, strict=True)]
+
+
 def human(text: str, answer: str = "") -> str:
     return f"\n\nHuman: {text}\n\nAssistant:{' ' if answer else ''}{answer}"
 
@@ -56,6 +61,7 @@ SETS: dict[str, dict[str, Any]] = {
     "HHH alignment": {"input": ASK, "targets": {"choices": [BAD, GOOD], "labels": [0, 1]}},
     "LLaMA-Factory": {"conversations": [{"from": "human", "value": ASK}], "chosen": {"from": "gpt", "value": GOOD},
                       "rejected": {"from": "gpt", "value": BAD}},
+    "LLaMA-Factory v1": {"chosen_messages": parts(ASK, GOOD), "rejected_messages": parts(ASK, BAD)},
     "one message": {"messages": USER, "chosen": said(GOOD), "rejected": said(BAD)},
     "JSON text": {"prompt": json.dumps(USER), "chosen": json.dumps([said(GOOD)]), "rejected": json.dumps([said(BAD)])},
     "RewardBench": {"prompt": ASK, "chosen": GOOD, "chosen_model": "m", "rejected": BAD, "subset": "refusals"},

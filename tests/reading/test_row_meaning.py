@@ -54,6 +54,7 @@ def transcript(*turns: tuple[str, str]) -> str:
     {"messages": [{"role": "User", "content": TALK[0][1]}, {"role": "model", "content": TALK[1][1]},
                   {"role": None, "content": None, "from": "human", "value": TALK[2][1]}]},
     {"messages": [{"role": r, "content": [{"type": "text", "text": t, "image_url": None}]} for r, t in TALK]},
+    {"messages": [{"role": r, "content": [{"type": "text", "value": t}], "loss_weight": 1.0} for r, t in (*TALK, END)]},
 ])
 def test_one_conversation_in_every_spelling(row: dict[str, Any]) -> None:
     assert prompt_of(row) == tuple(messages(*TALK))

@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 import yaml
+from typer.testing import CliRunner
 
+from cai_assets.cli import app
 from cai_assets.reading.forms import PACKED, SUFFIXES
 from cai_assets.reading.names import KINDS, SPLITS
 from cai_assets.reading.rows import ANSWERS, PROMPTS
@@ -54,6 +56,13 @@ def test_every_comparison_is_read(tmp_path: Path) -> None:
 def test_the_settings_on_the_page_are_settings() -> None:
     (text,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
     assert Settings.model_validate(yaml.safe_load(text)).gate.columns.label == "better"
+
+
+def test_the_settings_that_are_printed_show_where_columns_can_be_named() -> None:
+    printed = CliRunner().invoke(app, ["settings", "--set", "gate.columns={prompt: ask}"])
+    shown = yaml.safe_load(printed.stdout)
+    assert (shown["prompts"]["columns"], shown["gate"]["columns"]) == ({}, {"prompt": "ask"})
+    assert Settings.model_validate(shown).gate.columns.prompt == "ask"
 
 
 def test_the_page_names_every_word_that_is_known() -> None:

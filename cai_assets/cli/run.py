@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 import yaml
+from pydantic import BaseModel
 
 from cai_assets.assets import ASSETS
 from cai_assets.cli.common import (
@@ -30,6 +31,7 @@ from cai_assets.cli.common import (
 from cai_assets.errors import CaiError
 from cai_assets.reports.text.terminal import terminal_table
 from cai_assets.settings import Settings, project_root
+from cai_assets.settings.columns import Columns
 from cai_assets.versions.snapshots import VERSIONS
 
 
@@ -99,8 +101,15 @@ def ui(
 @app.command()
 def settings(scale: Scale = None, set_: Set = None) -> None:
     """Print every setting and its value, in the format of the file that CAI_SETTINGS points to."""
-    values = read_settings(parse_overrides(scale, set_)).model_dump(mode="json")
+    values = _every(read_settings(parse_overrides(scale, set_)))
     out.print(yaml.safe_dump(values, sort_keys=False), markup=False, highlight=False, end="")
+
+
+def _every(group: BaseModel) -> dict[str, Any]:
+    """The values as they are written down, and the maps of columns, which are not where they say nothing."""
+    written = group.model_dump(mode="json")
+    return {name: value.mapped if isinstance(value, Columns) else _every(value) if isinstance(value, BaseModel)
+            else written[name] for name, value in group if name in written or isinstance(value, Columns)}
 
 
 def run_graph(version: str, selection: tuple[str, ...], overrides: dict[str, Any]) -> None:

@@ -34,7 +34,7 @@ def at(name: str, value: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("config", "name", "remedy"), [
     (at("data_root", "/tmp/other"), "data_root", "CAI_DATA_ROOT"),
-    (at("data_root", "inside"), "data_root", "leave it out"),
+    (at("data_root", "inside"), "data_root", "remove it from the run's config"),
     (at("constitutions", "/tmp/other"), "constitutions", "CAI_CONSTITUTIONS"),
     (at("servers.pool.base_urls", [EVIL]), "servers", "settings.yaml"),
     (at("servers.mine", {"base_urls": [EVIL]}), "servers", "settings.yaml"),
@@ -138,11 +138,15 @@ def test_the_later_word_on_a_models_server_wins(
     (at("models.judge", {"server": "pool", "api_key_env": "X"}), "'pool' brings its own api_key_env"),
     (at("servers.empty", {"api_key_env": "X"}), "'empty' has no base_urls"),
     (at("servers.pool.base_url", "http://a"), "servers.pool.base_url: no such setting"),
+    ({"servers": {"x": {"url": "http://a"}}, **at("models.judge.server", "x")}, "models.judge.url: no such setting"),
+    ({"servers": {"x": "http://a"}, **at("models.judge.server", "x")}, "servers.x"),
+    (at("models.judge.server", ["pool"]), "no server"),
     (at("prompts.paths", ["~nobody-at-all/x"]), "prompts.paths.0"),
 ])
 def test_a_server_that_is_none_is_named(settings: dict[str, Any], said: str) -> None:
-    with pytest.raises(SettingsError, match=said):
+    with pytest.raises(SettingsError, match=said) as wrong:
         load_settings({**settings, "servers": {**OWN["servers"], **settings.get("servers", {})}}, environment={})
+    assert "\n" not in str(wrong.value)
 
 
 def texts(annotation: Any, name: str) -> Iterator[tuple[str, Any]]:

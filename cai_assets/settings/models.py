@@ -46,7 +46,8 @@ class Model(Group):
         if not isinstance(value, Mapping) or "server" not in value:
             return value
         rest = {key: part for key, part in value.items() if key != "server"}
-        return rest if value["server"] is None else {**rest, **_server(value["server"], rest, info.context or {})}
+        servers = info.context if isinstance(info.context, Mapping) else {}
+        return rest if value["server"] is None else {**rest, **_server(str(value["server"]), rest, servers)}
 
     @property
     def server(self) -> Server:
@@ -54,14 +55,15 @@ class Model(Group):
         return Server(base_urls=self.base_urls, api_key_env=self.api_key_env)
 
 
-def _server(name: Any, rest: Mapping[str, Any], servers: Mapping[str, Any]) -> Mapping[str, Any]:
+def _server(name: str, rest: Mapping[str, Any], servers: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the setting ``servers``, not yet checked, has under a name."""
     both = sorted(rest.keys() & Server.model_fields.keys())
     if both:
         raise ValueError(f"server {name!r} brings its own {' and '.join(both)}; leave one of both out")
     if name not in servers:
         raise ValueError(f"no server {name!r}; add it to the setting 'servers', which has "
                          + (", ".join(map(repr, servers)) or "none"))
-    return dict(Server.model_validate(servers[name]))  # a dump would leave out the credentials of its addresses
+    return servers[name] if isinstance(servers[name], Mapping) else {}
 
 
 class Models(Group):

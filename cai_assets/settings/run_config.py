@@ -55,14 +55,14 @@ class _Rule:
         """What is wrong with a part and what to do; empty if nothing is."""
         name, value, field = part
         if field and OWN_HAND in field.metadata and value != self._own[name]:
-            return ("is not for a run to choose; leave it out there, and set it in settings.yaml, as "
+            return ("is not for a run to choose: remove it from the run's config, or set it in settings.yaml, as "
                     f"CAI_{name.upper().replace('.', '__')}, or on the command line")
         if isinstance(value, Model) and value.server not in self._servers:
-            return ("has base_urls or an api_key_env that settings.yaml has not; add them there under 'servers', and "
-                    f"choose them by name: {name}.server")
+            return ("has base_urls or an api_key_env that settings.yaml does not have: add them there under 'servers', "
+                    f"and choose them by name, as {name}.server")
         if isinstance(value, str | Path) and str(value) not in self._texts and self._leads_out(str(value)):
-            return ("is an address, or lies outside the project and the folders that settings.yaml allows; leave it "
-                    "out there, or add its folder to launchpad.folders in settings.yaml")
+            return ("is an address, or lies outside the project and the folders that settings.yaml allows: remove it "
+                    "from the run's config, or add its folder to launchpad.folders in settings.yaml")
         return ""
 
     def _leads_out(self, text: str) -> bool:

@@ -32,12 +32,6 @@ class Addresses:
     def first(self) -> str:
         return next(iter(self.origins.values()))
 
-    @property
-    def secure(self) -> bool:
-        """Whether browsers reach the server only over TLS, beside this machine's own names."""
-        public = list(self.origins.values())[len(LOOPBACK):]
-        return bool(public) and all(origin.startswith("https:") for origin in public)
-
 
 def _parsed(address: str) -> tuple[str, str]:
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from functools import lru_cache
 
 from starlette.datastructures import MutableHeaders
@@ -15,12 +14,12 @@ from cai_assets.web.addresses import Addresses
 from cai_assets.web.password import Password
 from cai_assets.web.rules import Refusal, refusals
 
-# What pages may load: only what comes from here. Dagster's own policy, which has a nonce for its scripts, holds as
-# well. GraphiQL's page has a script in it, and both draw with inline styles.
+# What pages may load: only what comes from here (not every browser counts WebSockets in). Dagster's own policy, which
+# has a nonce for its scripts, holds as well. GraphiQL's page has a script in it, and both draw with inline styles.
 POLICY = "; ".join([
     "default-src 'self'", "script-src 'self' 'unsafe-inline'", "style-src 'self' 'unsafe-inline'",
     "img-src 'self' data: blob:", "font-src 'self' data:", "worker-src 'self' blob:", "form-action 'self'",
-    "base-uri 'none'", "object-src 'none'", "frame-ancestors 'none'",
+    "base-uri 'none'", "object-src 'none'", "frame-ancestors 'none'", "connect-src 'self'",
 ])
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -40,26 +39,34 @@ class Guard:
 
     def __init__(self, app: ASGIApp, own: Addresses, password: Password | None = None) -> None:
         self._app, self._own, self._password = app, own, password
+        named = (origin for origin in own.origins.values() if "[" not in origin)  # a policy cannot name an IPv6 address
+        self._policy = " ".join([POLICY, *(origin.replace("http", "ws", 1) for origin in named)])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in {"http", "websocket"}:
             request = HTTPConnection(scope)
             refusal = next(refusals(request, self._own), None) or self._locked(request)
             app = _answer(refusal) if refusal else self._app
-            await app(scope, receive, _with_headers(send, {} if refusal else self._session(request)))
+            await app(scope, receive, self._with_headers(send))
         else:
             await self._app(scope, receive, send)
 
     def _locked(self, request: HTTPConnection) -> Refusal | None:
         lock = self._password
-        if lock is None or lock.remembers(request) or lock.is_given(request):
+        if lock is None or lock.is_given(request):
             return None
         what = "the password is wrong" if "authorization" in request.headers else "this server wants a password"
         return Refusal(401, f"{what}; give the one that 'cai ui' was started with, under any user name")
 
-    def _session(self, request: HTTPConnection) -> dict[str, str]:
-        lock = self._password
-        return {"Set-Cookie": lock.cookie} if lock and not lock.remembers(request) else {}
+    def _with_headers(self, send: Send) -> Send:
+        async def sending(message: Message) -> None:
+            if message["type"] in ANSWERS:
+                headers = MutableHeaders(scope=message)
+                headers.update(HEADERS)
+                headers.append("Content-Security-Policy", self._policy)
+            await send(message)
+
+        return sending
 
 
 def _answer(refusal: Refusal) -> ASGIApp:
@@ -70,14 +77,3 @@ def _answer(refusal: Refusal) -> ASGIApp:
 @lru_cache(maxsize=1000)  # a page that tries again and again does not fill the log
 def _say_once(line: str) -> None:
     _log.warning("cai ui refused a request: %s", line)
-
-
-def _with_headers(send: Send, more: Mapping[str, str]) -> Send:
-    async def sending(message: Message) -> None:
-        if message["type"] in ANSWERS:
-            headers = MutableHeaders(scope=message)
-            headers.update({**HEADERS, **more})
-            headers.append("Content-Security-Policy", POLICY)
-        await send(message)
-
-    return sending

@@ -1,14 +1,12 @@
-"""An optional password: asked by the browser (HTTP Basic, under any user name), remembered by a cookie.
+"""An optional password: asked by the browser (HTTP Basic, under any user name), which sends it with each request.
 
-The cookie is there for WebSockets, with which not every browser sends a password. It is random, of this process, and
-never sent along by pages of other sites.
+Not a cookie: browsers send those to every port of a host, and so to other servers on this machine.
 """
 
 from __future__ import annotations
 
 import binascii
 import os
-import secrets
 from base64 import b64decode
 from collections.abc import MutableMapping
 from hmac import compare_digest
@@ -26,19 +24,13 @@ class PasswordError(CaiError, ValueError):
 
 
 class Password:
-    """``secret`` is kept in this object alone. ``secure``: the cookie is for TLS only."""
+    """What a request must carry."""
 
-    def __init__(self, secret: str, *, name: str, secure: bool = False) -> None:
-        self._secret, self._session = secret.encode(), secrets.token_urlsafe(32)
-        self._name = name
-        self.cookie = f"{name}={self._session}; Path=/; HttpOnly; SameSite=Strict" + ("; Secure" if secure else "")
-
-    def remembers(self, request: HTTPConnection) -> bool:
-        """Whether the request carries this process's cookie."""
-        return compare_digest(request.cookies.get(self._name, "").encode(), self._session.encode())
+    def __init__(self, secret: str) -> None:
+        self._secret = secret.encode()
 
     def is_given(self, request: HTTPConnection) -> bool:
-        """Whether the request carries the password."""
+        """Whether the request carries it; compared in constant time."""
         scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
         try:
             _, _, given = b64decode(encoded, validate=True).partition(b":")

@@ -48,7 +48,6 @@ def serve(instance: dg.DagsterInstance, workspace: Path, *, port: int, read_only
           public: Sequence[str] = (), password: str | None = None) -> None:
     """Serve until Ctrl-C, SIGTERM, or the end of the daemon, which is a ServerError. Read-only: without a daemon."""
     own = Addresses.of(port, public)
-    lock = Password(password, name=f"cai-ui-{port}", secure=own.secure) if password else None
     configure_loggers()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and would never end
     setup_interrupt_handlers()  # SIGTERM ends as Ctrl-C does
@@ -57,8 +56,8 @@ def serve(instance: dg.DagsterInstance, workspace: Path, *, port: int, read_only
         servers = stack.enter_context(_code_servers(instance, workspace))
         context = stack.enter_context(_web_context(instance, servers, read_only=read_only))
         app = create_app_from_workspace_process_context(context, lifespan=_lifespan, live_data_poll_rate=2000)
-        web = uvicorn.Server(uvicorn.Config(Guard(app, own, lock), log_level="warning", proxy_headers=False,
-                                            timeout_graceful_shutdown=5))
+        web = uvicorn.Server(uvicorn.Config(Guard(app, own, Password(password) if password else None),
+                                            log_level="warning", proxy_headers=False, timeout_graceful_shutdown=5))
         if not read_only:
             stack.enter_context(_daemon(instance, servers, web))
         web.run(sockets=[listener])
@@ -66,11 +65,12 @@ def serve(instance: dg.DagsterInstance, workspace: Path, *, port: int, read_only
 
 @contextmanager
 def _listening(port: int) -> Iterator[socket.socket]:
-    """The port, taken before what takes time is started."""
+    """The port, taken before what takes time is started; who asks early waits."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((HOST, port))
+            listener.listen()
         except OSError as e:
             raise ServerError(f"port {port} on {HOST} cannot be used ({e.strerror}); choose one with --port") from None
         yield listener

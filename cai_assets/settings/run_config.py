@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from cai_assets.settings.address import ServerAddress
 from cai_assets.settings.base import OWN_HAND, SettingsError, project_root
 from cai_assets.settings.model import Settings
 from cai_assets.settings.models import Model, Server
@@ -46,6 +47,7 @@ class _Rule:
         parts = list(_parts(own))
         self._own = {part.name: part.value for part in parts}
         self._texts = {str(part.value) for part in parts if isinstance(part.value, str | Path)}
+        self._addresses = {part.value for part in parts if isinstance(part.value, ServerAddress)}
         self._servers = {Server(), *_servers(parts)}
         self._servers |= {Server(api_key_env=s.api_key_env) for s in self._servers}  # a key for no server is not used
         roots = (project_root(), PACKAGE, own.data_root, *own.launchpad.folders)
@@ -60,10 +62,16 @@ class _Rule:
         if isinstance(value, Model) and value.server not in self._servers:
             return ("has base_urls or an api_key_env that settings.yaml does not have: add them there under 'servers', "
                     f"and choose them by name, as {name}.server")
-        if isinstance(value, str | Path) and str(value) not in self._texts and self._leads_out(str(value)):
+        if self._is_new(value) and self._leads_out(str(value)):
             return ("is an address, or lies outside the project and the folders that settings.yaml allows: remove it "
                     "from the run's config, or add its folder to launchpad.folders in settings.yaml")
         return ""
+
+    def _is_new(self, value: Any) -> bool:
+        """Whether it is a text, a path or an address that the user has not written."""
+        if isinstance(value, ServerAddress):
+            return value not in self._addresses
+        return isinstance(value, str | Path) and str(value) not in self._texts
 
     def _leads_out(self, text: str) -> bool:
         if "://" in text:

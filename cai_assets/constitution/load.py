@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from pathlib import Path
 
 import yaml
@@ -41,7 +42,7 @@ def parse(text: bytes | str, *, name: str, where: str = "<text>") -> Constitutio
 
         if form := looks_like(text, where):
             raise ConstitutionError([Problem(where, 1, 1, f"{form}; to make a constitution file of it, run: cai import "
-                                             f"{where} --out constitutions/NAME.yaml")]) from None
+                                             f"{shlex.quote(where)} --out constitutions/NAME.yaml")]) from None
         raise
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 LFS_POINTER = b"version https://git-lfs"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+OTHER = (".h5", ".msgpack", ".onnx", ".npz")
 INDEX = "model.safetensors.index.json"
 ADAPTER = "adapter_config.json"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -24,6 +25,7 @@ SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
 PAGE = "an HTML page: what a server sent instead of the file"
 BEGINS = {b"PK\x03\x04": "a zip file, as torch.save writes", b"\x80": "a pickle", b"GGUF": "a GGUF file",
           b"<!": PAGE, b"<h": PAGE}
+SERVE_GGUF = "give the original model in safetensors, or serve the file (llama.cpp) and set models.*.base_urls"
 AGAIN = "download or copy it again"
 
 
@@ -41,6 +43,12 @@ def faults(path: Path) -> Iterator[str]:
         yield from cut(file)
     if not any((path / name).is_file() for name in TOKENIZERS):
         yield f"{path}: no tokenizer (tokenizer.json); save the model's tokenizer into the same folder"
+
+
+def is_a_file(file: Path) -> str:
+    """What to say of a file that was named in place of a folder."""
+    return (f"{file} is a GGUF file, which is not read: {SERVE_GGUF}" if file.suffix == ".gguf" else
+            f"{file} is a file, not a model folder: name the folder that it lies in, with configuration and tokenizer")
 
 
 def weights(path: Path) -> list[Path]:
@@ -118,15 +126,17 @@ def _content(file: Path) -> tuple[dict[str, Any], str]:
 def _adapters(path: Path) -> Iterator[str]:
     if not (path / ADAPTER).is_file():
         return
-    base = _content(path / ADAPTER)[0].get("base_model_name_or_path") or "a base model that they do not name"
+    config = _content(path / ADAPTER)[0]
+    base = config.get("base_model_name_or_path") or "a base model that they do not name"
+    kind = {"LORA": "LoRA"}.get(kind := str(config.get("peft_type", "LORA")), kind)
     if weights(path):
         yield (f"{path} holds a model and adapters of {base} ({ADAPTER}), and which of them is loaded depends on the "
                f"library: move {ADAPTER} out of it, or merge the adapters first")
         return
     merge = (f'python -c "from peft import AutoPeftModelForCausalLM as M; M.from_pretrained({str(path)!r})'
              ".merge_and_unload().save_pretrained('MERGED')\"")
-    yield (f"{path} holds LoRA adapters of {base}, not a model: merge them with {merge}, save the tokenizer of {base} "
-           "there too, and name that folder")
+    yield (f"{path} holds {kind} adapters of {base}, not a model: merge them with {merge}, save the tokenizer of "
+           f"{base} there too, and name that folder")
 
 
 def _no_config(path: Path, files: list[Path]) -> Iterator[str]:
@@ -160,21 +170,22 @@ def _no_weights(path: Path, files: list[Path]) -> Iterator[str]:
     yield from _only_other_weights(path, files)
     waiting = [p.name for p in files if p.suffix in {".incomplete", ".part", ".crdownload", ".tmp"}]
     more = f"; {waiting[0]} is a download that did not end" if waiting else ""
-    yield f"{path}: no .safetensors file{more}: {AGAIN.replace(' it ', ' the weights ')}"
+    yield (f"{path}: no .safetensors file{more}: the weights were not copied, or are in a format that is not read; "
+           "copy them, or convert them with transformers (save_pretrained)")
 
 
 def _only_other_weights(path: Path, files: list[Path]) -> Iterator[str]:
     """Weights in a form that is not read here, if there are no others."""
     if weights(path):
         return
-    gguf = [p.name for p in files if p.suffix == ".gguf"]
-    pickled = [p.name for p in files if p.suffix in PICKLED]
+    gguf, pickled, other = ([p.name for p in files if p.suffix in form] for form in ((".gguf",), PICKLED, OTHER))
     if gguf:
-        yield (f"{path} holds a GGUF file only ({gguf[0]}): give the original model in safetensors, or serve the file "
-               "(llama.cpp) and set models.*.base_urls")
+        yield f"{path} holds a GGUF file only ({gguf[0]}): {SERVE_GGUF}"
     elif pickled:
         yield (f"{path}: no .safetensors file; pickled weights ({pickled[0]}) are refused, because opening them can "
                "run code: convert them first (transformers: save_pretrained)")
+    elif other:
+        yield f"{path}: no .safetensors file; {other[0]} is not read: convert it first (transformers: save_pretrained)"
 
 
 def _missing_shards(path: Path) -> Iterator[str]:

@@ -17,7 +17,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from cai_assets.engines.model_folder import faults
+from cai_assets.engines.model_folder import faults, is_a_file
 from cai_assets.engines.protocol import ModelIdentity
 from cai_assets.errors import CaiError
 from cai_assets.settings import BUILTIN_MODEL, Model
@@ -196,6 +196,8 @@ def _parsed_once() -> Iterator[None]:
 
 
 def _from_hub(model: Model) -> Path:
+    if (file := Path(model.source).expanduser()).is_file():
+        raise ModelError(is_a_file(file))
     if model.source.startswith(("/", ".", "~")) or model.source.count("/") > 1:
         raise ModelError(f"model folder {model.source} does not exist")
     from huggingface_hub import snapshot_download

@@ -82,6 +82,17 @@ We hold that:
 |---|---|
 | 1 | 2 |
 """
+TABLE = """# Rules
+
+| Id | Principle | Critique | Votes |
+|---|---|---|---|
+| kind | Be *kind* to all. | Is it unkind? | 3 |
+| true | Be honest. | | 4 |
+
+| Year | Votes |
+|---|---|
+| 2024 | 7 |
+"""
 COMMA_TOO_MANY = '{"principles": [{"description": "Put safety first."}, {"description": "Be open about limits."},]}'
 
 # what, the file, its content, principles, of them with (critique, preference), left out
@@ -106,6 +117,7 @@ FORMS = [
     ("other keys", "k07.yaml", SNAKE, 1, (1, 1), 0),
     ("a Markdown list", "k08.md", MARKDOWN, 2, (0, 2), 0),
     ("a Markdown document", "doc.md", SECTIONS, 3, (0, 3), 4),
+    ("a Markdown table", "card.md", TABLE, 2, (1, 2), 1),
     ("JSON with a comma too many", "comma.json", COMMA_TOO_MANY, 2, (0, 2), 0),
     ("byte order mark and CRLF", "bom.txt", b"\xef\xbb\xbfBe kind.\r\nBe honest.\r\n", 2, (0, 2), 0),
     ("another language", "zh.json", json.dumps(["请选择更诚实的回答。", "请选择更友善的回答。"]), 2, (0, 2), 0),

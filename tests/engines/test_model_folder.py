@@ -13,7 +13,9 @@ import pytest
 from given import safetensors
 
 from cai_assets.engines.model_folder import cut, faults
-from cai_assets.engines.models import ModelError, check_folder
+from cai_assets.engines.models import ModelError, check_folder, prepare
+from cai_assets.settings import Model
+from cai_assets.store.layout import Layout
 
 WHOLE = safetensors(b"w" * 100)
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 269060552\n"
@@ -98,6 +100,7 @@ BROKEN: list[tuple[str, Spoil, str]] = [
     ("pickled", lambda p: (p / "model.safetensors").rename(p / "pytorch_model.bin"), "weights (pytorch_model.bin)"),
     ("a download that did not end", lambda p: (p / "model.safetensors").rename(p / "model.safetensors.incomplete"),
      "is a download that did not end"),
+    ("TensorFlow's", lambda p: (p / "model.safetensors").rename(p / "tf_model.h5"), "tf_model.h5 is not read: convert"),
     ("code of its own", write("config.json", '{"auto_map": {"AutoModel": "evil.Model"}}'), "config.json: 'auto_map'"),
     ("a tokenizer with code", write("tokenizer_config.json", '{"auto_map": {}}'), "tokenizer_config.json: 'auto_map'"),
     ("an empty config", write("config.json", ""), "config.json is empty"),
@@ -130,6 +133,14 @@ def test_a_broken_folder_is_one_line_that_names_it(folder: Path, spoil: Spoil, w
     assert words in str(caught.value)
     assert str(folder) in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("model.gguf", "is a GGUF file, which is not read"), ("model.safetensors", "name the folder that it lies in")])
+def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / name).write_bytes(WHOLE)
+    with pytest.raises(ModelError, match=words):
+        prepare(Model(source=str(tmp_path / name)), Layout(tmp_path / "data"))
 
 
 def test_every_length_that_a_download_can_stop_at_is_noticed(tmp_path: Path) -> None:

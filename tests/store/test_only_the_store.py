@@ -49,7 +49,8 @@ OTHERS = {
         export/hub_dataset.py::write_split export/hub_model.py::export_model
         export/hub_model.py::_without_local_names export/openlineage.py::_written""",
     "a model's folder, wherever it lies": """
-        engines/models.py::prepare engines/models.py::identify engines/models.py::_weights_digest
+        engines/models.py::prepare engines/models.py::_from_hub engines/models.py::identify
+        engines/models.py::_weights_digest
         engines/model_folder.py::faults engines/model_folder.py::weights engines/model_folder.py::cut
         engines/model_folder.py::_pointers engines/model_folder.py::_begins engines/model_folder.py::_not_json
         engines/model_folder.py::_content engines/model_folder.py::_adapters engines/model_folder.py::_no_config

@@ -12,6 +12,7 @@ from cai_assets.constitution.importing.vocabulary import ABOUT, CHATS, CONTAINER
 
 DEEPEST = 8
 TRANSCRIPT = re.compile(r"(?:\A|\n)\s*(?:human|assistant)\s*:", re.IGNORECASE)
+COLUMNS = "such as 'principle', 'critique', or 'revision'"
 MARKED = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s", re.MULTILINE)
 
 
@@ -132,6 +133,9 @@ def from_clause(clause: Clause, where: str, given: Entry) -> Found:
     """What a piece of prose is: an entry, or left out."""
     if clause.why:
         return LeftOut(where, clause.why)
+    if clause.row:
+        records = _record(dict(clause.row), replace(given, where=where, tags=(*given.tags, *clause.tags)))
+        return records[0] if records else LeftOut(where, f"is a row of a table without a column {COLUMNS}")
     return replace(given, where=where, text=clause.text, name=clause.name, tags=(*given.tags, *clause.tags))
 
 

@@ -16,14 +16,15 @@ FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 NUMBER = re.compile(r"^(?:(?:article|principle|rule|section|clause)\s+)?(?:\d+(?:\.\d+)*|[ivxlc]+|[a-z])[.):]\s+",
                     re.IGNORECASE)
 BULLET = re.compile(r"^(\s*)[•◦▪–]\s+", re.MULTILINE)
-OTHER = {"fence": "a code block", "html_block": "HTML", "table_open": "a table: save it as CSV to import it"}
+OTHER = {"fence": "a code block", "html_block": "HTML"}
 BOLD = re.compile(r"\*\*([^*]+)\*\*[\s:.–—-]*\w")  # with other words after it
 MARKS = " \n:.–—-"
 ENDS = tuple(".!?;:)\"'”’")
 
 
 class Clause(NamedTuple):
-    """A piece of a document, from ``line``, counted from 1. ``why``: it is no principle; ``about``: it is of all."""
+    """A piece of a document, from ``line``, counted from 1. ``why``: it is no principle; ``about``: it is of all;
+    ``row``: it is a row of a table, by column."""
 
     text: str
     line: int
@@ -31,6 +32,7 @@ class Clause(NamedTuple):
     tags: tuple[str, ...] = ()
     why: str = ""
     about: bool = False
+    row: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass
@@ -110,6 +112,8 @@ def _sections(text: str) -> Iterator[_Section]:
             section = _Section(_one_line(_plain(tokens[i + 1])), int(token.tag[1]), line)
         elif token.type in {"bullet_list_open", "ordered_list_open"}:
             section.items += _items(tokens[i:end])
+        elif token.type == "table_open":
+            section.items += _rows(tokens[i:end])
         elif token.type in {"paragraph_open", "blockquote_open"}:
             section.paragraphs.append(_clause(tokens[i : end + 1], line))
         elif token.type in OTHER:
@@ -131,6 +135,18 @@ def _items(tokens: Sequence[Token]) -> Iterator[Clause]:
     for i, token in enumerate(tokens):
         if token.type == "list_item_open" and token.level == tokens[0].level + 1:
             yield _clause(tokens[i : _end(tokens, i) + 1], (token.map or [0])[0] + 1)
+
+
+def _rows(tokens: Sequence[Token]) -> Iterator[Clause]:
+    """The rows of a table, by the columns that its first row names."""
+    rows: list[tuple[int, list[str]]] = []
+    for token in tokens:
+        if token.type == "tr_open":
+            rows.append(((token.map or [0])[0] + 1, []))
+        elif token.type == "inline":
+            rows[-1][1].append(_one_line(_plain(token)))
+    for line, cells in rows[1:]:
+        yield Clause(" ".join(cells), line, row=tuple(zip(rows[0][1], cells, strict=False)))
 
 
 def _clause(tokens: Sequence[Token], line: int) -> Clause:

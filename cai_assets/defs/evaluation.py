@@ -16,6 +16,7 @@ from cai_assets.defs.records import beside, file_of, store_table
 from cai_assets.defs.run import Run
 from cai_assets.evals.measures import EVALUATION
 from cai_assets.evals.metrics import METRICS_SCHEMA
+from cai_assets.evals.refusal import RULE
 from cai_assets.pipeline import evaluation as stages
 from cai_assets.pipeline.project import Project
 from cai_assets.reports.text.numbers import delta_of, plain, value_of
@@ -28,7 +29,7 @@ AS_NAME = str.maketrans("-:", "__")
 # for one change of the prompts (docs/architecture.md).
 @dg.multi_asset(  # a multi-asset of one, so that its op is not named like the job 'evaluation'
     name="evaluate_policies", partitions_def=versions, pool=POOL,
-    specs=[spec("evaluation", code_version="2",
+    specs=[spec("evaluation", code_version=f"2.{RULE}",
                 when=on_real_change(ignoring=dg.AssetSelection.assets(PLAIN)))])
 def evaluation(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """Respond with each policy, judge in both orders, measure."""
@@ -37,7 +38,8 @@ def evaluation(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proj
     path = beside(run, "evaluation_rows", rows)
     metrics = pl.concat([metrics, reward_accuracy(run.checkpoint("reward_model").metrics)], how="diagonal")
     who = judge_of(project)
-    return store_table(run, "evaluation", metrics, details={"rows": path, "judge": who}, metadata={
+    return store_table(run, "evaluation", metrics, details={
+        "rows": path, "judge": who, "refusal_rule": RULE}, metadata={
         **metric_metadata(metrics), "rows_file": file_of(run, path),
         "judge": dg.MetadataValue.json(who),
         **text_preview(rows, {"policy": "policy", "response": "response"}, rows=2)})

@@ -8,13 +8,14 @@ from cai_assets.defs.declared import declared
 from cai_assets.defs.records import beside, store_table
 from cai_assets.defs.run import Run
 from cai_assets.evals.judge import QUESTIONS
+from cai_assets.evals.refusal import RULE
 from cai_assets.evals.rounds import Rounds, measured, stops_paying
 from cai_assets.pipeline import evaluation
 from cai_assets.pipeline.project import Project
 from cai_assets.reports.rounds import chart, markdown, stop_sentence
 
 
-@dg.asset(**declared("round_quality"))
+@dg.asset(**declared("round_quality", code_version=f"1.{RULE}"))
 def round_quality(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """Each round's revisions against the initial responses and against the round before, judged in both orders.
 
@@ -26,7 +27,7 @@ def round_quality(context: dg.AssetExecutionContext, project: dg.ResourceParam[P
     tables = {name: beside(run, f"round_{name}", frame)
               for name, frame in (("rows", rounds.rows), ("texts", rounds.texts))}
     return store_table(run, "round_quality", rounds.metrics, metadata=round_metadata(rounds),
-                       details={**tables, "chains": rounds.chains, "of": rounds.of})
+                       details={**tables, "chains": rounds.chains, "of": rounds.of, "refusal_rule": RULE})
 
 
 def round_metadata(rounds: Rounds) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from cai_assets.defs.metadata import text_preview
 from cai_assets.defs.records import beside, file_of, store_table
 from cai_assets.defs.run import Run
 from cai_assets.engines.models import ModelError
+from cai_assets.evals.refusal import RULE
 from cai_assets.evals.suites.draw import Counts
 from cai_assets.evals.suites.registry import SuitesError
 from cai_assets.pipeline import evaluation as stages
@@ -23,7 +24,8 @@ from cai_assets.steps.reasons import reason_line
 
 
 # As for evaluation, a new baseline alone triggers no run.
-@dg.asset(**declared("suite_results", when=on_real_change(ignoring=dg.AssetSelection.assets(PLAIN))))
+@dg.asset(**declared("suite_results", code_version=f"1.{RULE}",
+                     when=on_real_change(ignoring=dg.AssetSelection.assets(PLAIN))))
 def suite_results(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """Attack success, over-refusal, help and ability of base, trained and other policies on the same cases.
 
@@ -43,7 +45,8 @@ def suite_results(context: dg.AssetExecutionContext, project: dg.ResourceParam[P
     path = beside(run, "suite_rows", rows)
     counts = {name: {**asdict(c), "digest": s.digest} for s in cases.suites for name, c in cases.drawn.counts.items()
               if name == s.name}
-    return store_table(run, "suite_results", metrics, details={"rows": path, "suites": counts}, metadata={
+    return store_table(run, "suite_results", metrics, details={
+        "rows": path, "suites": counts, "refusal_rule": RULE}, metadata={
         **suite_metadata(metrics, cases.drawn.counts), "rows_file": file_of(run, path),
         **text_preview(rows, {"policy": "policy", "prompt": "prompt", "response": "response"})})
 

@@ -16,6 +16,7 @@ from cai_assets.assets import ATTRIBUTED
 from cai_assets.constitution.derive import Derived
 from cai_assets.constitution.diff import diff
 from cai_assets.constitution.model import Constitution
+from cai_assets.evals.refusal import rule_of
 from cai_assets.pipeline.project import Project
 from cai_assets.plan.causes import setting_changes
 from cai_assets.plan.plan import Plan, make_plan
@@ -24,6 +25,7 @@ from cai_assets.store.records import Record, RecordMissing
 
 CHAINS = ("critiques", "revisions")
 NOT_MADE = "not made yet"
+REFUSALS = {"suite_results", "evaluation"}  # what the rule of evals/refusal.py decides
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,10 @@ def standing(project: Project, version: str, derived: Derived) -> str:
     mine, theirs = _seed(project, own), _seed(project, whole)
     if theirs is None or mine != theirs + derived.seed:
         return f"made with seed {mine}, but the whole version with {theirs}"
+    rules = {asset: (rule_of(a.details), rule_of(b.details)) for asset, a, b in zip(ATTRIBUTED, own, whole, strict=True)
+             if asset in REFUSALS}
+    if other := [asset for asset, (a, b) in rules.items() if a != b]:
+        return f"refusals were found by another rule: materialize {other[0]} of both versions again"
     return _older(project, own)
 
 

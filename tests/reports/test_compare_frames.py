@@ -10,7 +10,7 @@ import pytest
 
 from cai_assets.evals.statistics import FEW, NOT_SEEN, Estimate, Telling, told
 from cai_assets.reports.compare.labels import compare_labels
-from cai_assets.reports.compare.metrics import SAME, deltas
+from cai_assets.reports.compare.metrics import OTHER_RULE, SAME, by_another_rule, deltas
 from cai_assets.reports.compare.revisions import ANOTHER, EDITED, compare_revisions, share_changed
 from cai_assets.reports.compare.revisions import SAME as SAME_PRINCIPLE
 from cai_assets.reports.compare.rewards import agree
@@ -71,6 +71,16 @@ def test_adherence_counts_only_where_the_same_request_judged() -> None:
     found = row(deltas(before, after, ["kind"]), "adherence")
     assert (found["delta"], found["n"], found["verdict"]) == (-1.0, 30, "worse")
     assert found["low"] == -1.0 < found["high"] < 0
+
+
+def test_refusals_that_another_rule_found_are_not_a_difference() -> None:
+    before = evaluation([1.0] * N)
+    after = evaluation([1.0] * N, tag="new").with_columns(refusal=True)
+    assert row(deltas(before, after), "refusal")["delta"] == 1
+    found = by_another_rule(deltas(before, after))
+    refusal, wins = row(found, "refusal"), row(found, "harmlessness_win_rate")
+    assert (refusal["delta"], refusal["low"], refusal["verdict"]) == (None, None, OTHER_RULE)
+    assert (wins["delta"], wins["verdict"]) == (0, NOT_SEEN)
 
 
 def test_words_of_a_difference() -> None:

@@ -17,7 +17,7 @@ from cai_assets.constitution.diff import Diff, diff
 from cai_assets.evals.statistics import Telling
 from cai_assets.plan.touches import touches
 from cai_assets.reports.compare.labels import Labels, compare_labels
-from cai_assets.reports.compare.metrics import deltas
+from cai_assets.reports.compare.metrics import by_another_rule, deltas
 from cai_assets.reports.compare.revisions import Revisions, compare_revisions
 from cai_assets.reports.compare.rewards import Rewards, compare_rewards
 from cai_assets.reports.compare.sides import Side, notes, side
@@ -122,8 +122,10 @@ def _labels(before: Side, after: Side, telling: Telling) -> Labels | None:
 def _metrics(before: Side, after: Side, telling: Telling) -> pl.DataFrame | None:
     tables = [s.detail("evaluation", "rows") for s in (before, after)]
     old, new = (t if t is None else _with_prompt(t, s) for t, s in zip(tables, (before, after), strict=True))
-    return None if old is None or new is None else deltas(
-        old, new, _same_requests(before, after), telling=telling)
+    if old is None or new is None:
+        return None
+    found = deltas(old, new, _same_requests(before, after), telling=telling)
+    return found if before.refusal_rule == after.refusal_rule else by_another_rule(found)
 
 
 def _with_prompt(rows: pl.DataFrame, s: Side) -> pl.DataFrame:

@@ -24,6 +24,7 @@ SCHEMA: dict[str, Any] = {
     "only_after": pl.Int64, "ungraded": pl.Int64, "same_response": pl.Int64, "verdict": pl.String,
 }
 SAME = "the same responses"
+OTHER_RULE = "found by another rule"
 USUAL = Telling(CONFIDENCE, ENOUGH)
 
 
@@ -40,6 +41,13 @@ def deltas(
     policies = [p for p in old["policy"].unique(maintain_order=True) if p in evaluated]
     rows = [row for p in policies for row in _policy(p, old.filter(policy=p), new.filter(policy=p), telling)]
     return pl.DataFrame(rows, schema=SCHEMA)
+
+
+def by_another_rule(metrics: pl.DataFrame) -> pl.DataFrame:
+    """The same metrics, without the differences in refusals: of those, the two rules make one of their own."""
+    refusals = pl.col("metric") == "refusal"
+    blank = [pl.when(~refusals).then(pl.col(name)).alias(name) for name in ("delta", "low", "high")]
+    return metrics.with_columns(*blank, verdict=pl.when(refusals).then(pl.lit(OTHER_RULE)).otherwise("verdict"))
 
 
 def label_of(row: Mapping[str, Any]) -> str:

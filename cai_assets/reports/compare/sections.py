@@ -16,8 +16,8 @@ from cai_assets.evals.measures import evaluation_measure
 from cai_assets.evals.statistics import FEW, NOT_SEEN
 from cai_assets.reports.compare.gather import SPENT, Comparison
 from cai_assets.reports.compare.labels import Labels, Rates
+from cai_assets.reports.compare.metrics import OTHER_RULE, label_of
 from cai_assets.reports.compare.metrics import SAME as SAME_RESPONSES
-from cai_assets.reports.compare.metrics import label_of
 from cai_assets.reports.compare.revisions import ANOTHER, EDITED, SAME, Revisions
 from cai_assets.reports.compare.words import (
     NAMES,
@@ -95,7 +95,7 @@ def _metric_table(policy: str, rows: Sequence[dict[str, Any]]) -> Table:
 
 def _told(rows: Sequence[dict[str, Any]]) -> str:
     differences = [f"{label_of(r)} {r['verdict']} ({interval(change_of(r))}, n = {r['n']})"
-                   for r in rows if r["verdict"] not in {FEW, NOT_SEEN, SAME_RESPONSES}]
+                   for r in rows if r["verdict"] not in {FEW, NOT_SEEN, SAME_RESPONSES, OTHER_RULE}]
     if not differences:
         return "No evidence of a difference in any of them."
     return f"Evidence of a difference: {'; '.join(differences)}."

@@ -15,6 +15,7 @@ import polars as pl
 
 from cai_assets.assets import COMPARABLE, WITHOUT_VERSION
 from cai_assets.constitution.model import Constitution
+from cai_assets.evals.refusal import RULE, rule_of
 from cai_assets.evals.statistics import Telling
 from cai_assets.lineage.targets import find_record
 from cai_assets.plan.why import differences
@@ -63,6 +64,12 @@ class Side:
         """A setting as the asset was made with."""
         record = self.records.get(asset)
         return (record.settings if record else {}).get(group, {}).get(name, default)
+
+    @property
+    def refusal_rule(self) -> int | None:
+        """The rule that found the evaluation's refusals."""
+        record = self.records.get("evaluation")
+        return rule_of(record.details) if record else None
 
     @property
     def telling(self) -> Telling:
@@ -131,6 +138,11 @@ def notes(before: Side, after: Side) -> list[str]:
     changed = sorted(set(_settings(before, after)))
     if changed:
         out.append(f"Not only the constitution differs. Settings that were changed: {'; '.join(changed)}.")
+    rules = [s.refusal_rule for s in (before, after)]
+    if None not in rules and rules[0] != rules[1]:
+        out.append(f"Refusals were found by another rule ({rules[0]} and {rules[1]}) and are not compared: materialize "
+                   f"evaluation of {before.version if rules[0] != RULE else after.version} again; its responses are "
+                   "reused.")
     return out + [note for s in (before, after) for note in older(s)]
 
 

@@ -12,6 +12,7 @@ from functools import partial
 from cai_assets.assets import OWN
 from cai_assets.constitution.diff import diff
 from cai_assets.evals.judge import QUESTIONS
+from cai_assets.evals.refusal import rule_of
 from cai_assets.evals.rounds import stops_paying
 from cai_assets.evals.statistics import FEW, Estimate
 from cai_assets.reports.html.page import Block, Figure, Missing, Source, Table, Text, Told
@@ -64,14 +65,25 @@ def over_versions(every: Sequence[Evidence]) -> Iterator[Block]:
                   _rounds(e)) for i, e in enumerate(every, start=1)], source=Source(COMMAND, _rests_on(every)))
     yield _lines(every, {q: [_wins(e, q) for e in every] for q in ("harmlessness", "helpfulness")},
                  "Wins over the base model, version by version", "wins over base", AS_BASE)
-    rates = {"attacks succeed": [_attacks(e) for e in every],
-             "refuses red-team": [_refusal(e, "red-team") for e in every],
-             "refuses helpful": [_refusal(e, "helpful") for e in every]}
+    older = {asset: _by_older_rule(every, asset) for asset in ("suite_results", "evaluation")}
+    rates = {"attacks succeed": [UNKNOWN if e.version in older["suite_results"] else _attacks(e) for e in every],
+             **{f"refuses {p}": [UNKNOWN if e.version in older["evaluation"] else _refusal(e, p) for e in every]
+                for p in ("red-team", "helpful")}}
     yield _lines(every, rates, "Attacks and refusals of the trained policy, version by version", "share", None)
     yield Table("The same numbers as a table", ("version", "harmless wins", "helpful wins", *rates),
                 [(e.version, *(share(_wins(e, q)) for q in ("harmlessness", "helpfulness")),
                   *(share(values[i]) for values in rates.values())) for i, e in enumerate(every)],
                 source=Source(COMMAND, _rests_on(every)))
+    for asset, names in older.items():
+        if names:
+            yield Text(f"Refusals in {asset} of {', '.join(names)} were found by an older rule and are left out, with "
+                       f"the attacks that rest on them. Materialize {asset} again; responses are reused.")
+
+
+def _by_older_rule(every: Sequence[Evidence], asset: str) -> list[str]:
+    """Versions whose refusals another rule found than the newest one among them."""
+    rules = {e.version: rule_of(r.details) for e in every if (r := e.record(asset))}
+    return [version for version, rule in rules.items() if rule < max(rules.values())]
 
 
 def _lines(every: Sequence[Evidence], series: dict[str, list[Estimate]], caption: str, axis: str,

@@ -20,7 +20,7 @@ NEITHER = TIES | {"equal", "same", "a_b", "neither", "c"}
 FIRST = {"a", "model_a", "response_a", "assistant_a", "conversation_a", "first", "left"}
 SECOND = {"b", "model_b", "response_b", "assistant_b", "conversation_b", "second", "right"}
 LABELS = ("human_label", "label", "winner", "preference", "preferred")
-SAID = ("label", "human_label", "winner", "status")
+SAID = (*LABELS, "status")
 SCORES = (("score_chosen", "score_rejected"), ("chosen_score", "rejected_score"), ("chosen_rating", "rejected_rating"),
           ("chosen-rating", "rejected-rating"))
 
@@ -53,6 +53,8 @@ def certainty(row: Row) -> float:
     """The probability that the chosen response is better: ``p_chosen``, or 1. Raise RowFault for a tie or reversal."""
     if any(isinstance(row.get(name), str) and _word(row[name]) in TIES for name in SAID):
         raise RowFault("a tie: neither response is preferred")
+    if any(row.get(name) == "rejected" for name in LABELS):
+        raise RowFault("reversed: the label says that the rejected response is better")
     for names in SCORES:
         chosen, rejected = (_number(row[name], name) if row.get(name) is not None else None for name in names)
         if chosen is not None and rejected is not None and chosen <= rejected:

@@ -124,7 +124,9 @@ def stated_turns(row: Row) -> Turns | None:
 
 
 def framed(turns: Turns, row: Row) -> Turns:
-    """The turns with the row's context before the last one and its system text before all."""
+    """The turns with the row's context before the last one and its system text before all; a blank one is none."""
+    if turns and turns[0]["role"] == "system" and not turns[0]["content"].strip():
+        turns = turns[1:]
     context = first_of(row, CONTEXT)
     if turns and not _is_messages(context) and (text := _text(context, CONTEXT[0])):
         turns = (*turns[:-1], Message(role=turns[-1]["role"], content=f"{text}{BETWEEN}{turns[-1]['content']}"))

@@ -139,6 +139,7 @@ BASE = {"prompt": ASK, "chosen": GOOD, "rejected": BAD}
     ({**BASE, "score_chosen": 2, "score_rejected": 5}, "reversed: the rejected response has the higher score"),
     ({**BASE, "chosen-rating": "1.5", "rejected-rating": "2.5"}, "reversed"),
     ({**BASE, "label": "tie", "p_chosen": 0.5}, "a tie"), ({**BASE, "status": "tie"}, "a tie"),
+    ({**BASE, "preference": "Tie"}, "a tie"), ({**BASE, "winner": "rejected"}, "reversed: the label says"),
     ({**BASE, "p_chosen": 0.5}, "a tie: p_chosen is 0.5"), ({**BASE, "p_chosen": 0.2}, "reversed"),
     ({**BASE, "p_chosen": 7}, "no probability"), ({**BASE, "p_chosen": "x"}, "'p_chosen' must be a number"),
     ({"prompt": ASK, "response_a": "A", "response_b": "B", "human_label": "tie"}, "a tie"),

@@ -70,6 +70,7 @@ def test_one_conversation_in_every_spelling(row: dict[str, Any]) -> None:
     ({"system": "Be brief.", "messages": messages(("system", "Be brief."), ("user", "Why?"))},
      [("system", "Be brief."), ("user", "Why?")]),
     ({"system": " ", "context": "", "prompt": "Why?"}, [("user", "Why?")]),
+    ({"messages": messages(("system", ""), ("user", "Why?"))}, [("user", "Why?")]),
     ({"context": ["One.", "Two."], "question": "Why?"}, [("user", "One.\n\nTwo.\n\n---\n\nWhy?")]),
     ({"messages": messages(("developer", "Be brief."), ("user", "Why?"))}, [("system", "Be brief."), ("user", "Why?")]),
     ({"instruction": "Translate.", "input": "Good morning", "output": "Bonjour"},

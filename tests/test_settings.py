@@ -41,3 +41,13 @@ def test_one_model_plays_every_role_unless_told_otherwise() -> None:
     settings = load_settings({"models": {"generator": "org/model", "judge": "/other"}}, environment={})
     assert settings.models.role("critic").source == settings.models.role("policy").source == "org/model"
     assert settings.models.role("judge").source == "/other"
+
+
+def test_a_setting_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text("seed: 1\nengine:\n  dtype: auto\nseed: 2\n")
+    with pytest.raises(SettingsError, match="'seed' is there twice at line 4, column 1"):
+        load_settings(environment={}, file=file)
+    file.write_text("engine: {dtype: auto, dtype: float32}")
+    with pytest.raises(SettingsError, match="'dtype' is there twice"):
+        load_settings(environment={}, file=file)

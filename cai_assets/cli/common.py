@@ -33,6 +33,10 @@ class Commands(TyperGroup):
             if e.errno == errno.EPIPE:  # whoever read our output is gone, and click knows what to do
                 raise
             stop(str(e), self.exit_code(e))
+        except Exception as e:
+            if not type(e).__module__.startswith("sqlalchemy"):  # of Dagster's storage
+                raise
+            stop(_explained(e), self.exit_code(e))
 
     def exit_code(self, error: Exception) -> int:
         """2: what was asked for cannot be done."""
@@ -99,6 +103,15 @@ def find_constitution(settings: Settings, name: str) -> Constitution:
         return load_file(named if named.is_file() else Path(name))
     constitution: Constitution = open_project(settings).snapshots.load(name)
     return constitution
+
+
+def _explained(error: Exception) -> str:
+    from cai_assets.defs.home import explain
+
+    why = explain(str(error))
+    if why is None:
+        raise error
+    return why
 
 
 def stop(message: str, code: int = 2) -> NoReturn:

@@ -37,6 +37,7 @@ def plan(
     """What a version would reuse, generate, and train, what it would cost, and which principle or setting causes it."""
     from cai_assets.plan.formats import keeping
     from cai_assets.plan.plan import make_plan
+    from cai_assets.plan.space import said
 
     settings = read_settings(parse_overrides(scale, set_))
     version = resolve_version(settings, version)
@@ -60,7 +61,7 @@ def plan(
         for cause, count in line.causes.items():
             rows = "" if line.training else f"{count:>6}  "
             out.print(f"  {rows}{cause}", markup=False, highlight=False, soft_wrap=True)
-    for remark in filter(None, [*remarks(planned), keeping(project, planned.causes())]):
+    for remark in filter(None, [*remarks(planned), said(project, planned), keeping(project, planned.causes())]):
         out.print(remark, highlight=False, soft_wrap=True)
     given = shlex.join([*(["--scale", scale] if scale else []), *(x for s in set_ or [] for x in ("-s", s))])
     command = f"cai materialize {version} {given}".strip()

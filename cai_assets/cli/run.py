@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -116,17 +116,26 @@ def run_graph(version: str, selection: tuple[str, ...], overrides: dict[str, Any
     from cai_assets.defs import execute
 
     with open_instance() as instance:
+        if version in open_project(read_settings(overrides)).snapshots.known():
+            instance.add_dynamic_partitions(VERSIONS, [version])  # Dagster's home may be newer than the data root
         if not instance.has_dynamic_partition(VERSIONS, version):
             known = ", ".join(instance.get_dynamic_partitions(VERSIONS)) or "none yet"
             stop(f"no registered version {version!r}. Known: {known}. Register files with: cai register")
         result = execute.materialize(instance, version, selection=selection, overrides=overrides)
     if not result.success:
-        blocked = failed_checks(result)
-        for step in result.get_failed_step_keys():
-            for line in blocked.pop(step, None) or [f"{step} failed: {_cause(result.failure_data_for_node(step))}"]:
-                err.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+        for line in _failures(result):
+            err.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
         err.print("Finished work is kept: mend this and run the same command again, and it goes on from here.")
         raise typer.Exit(1)
+
+
+def _failures(result: Any) -> Iterator[str]:
+    """What failed: blocking checks, steps, or the run itself before any of them."""
+    blocked, steps = failed_checks(result), result.get_failed_step_keys()
+    for step in steps:
+        yield from blocked.pop(step, None) or [f"{step} failed: {_cause(result.failure_data_for_node(step))}"]
+    for event in () if steps else result.filter_events(lambda e: e.is_job_failure):
+        yield f"the run failed: {_cause(event.job_failure_data)}"
 
 
 def failed_checks(result: Any) -> dict[str, list[str]]:
@@ -142,8 +151,9 @@ def failed_checks(result: Any) -> dict[str, list[str]]:
 
 def _cause(failure: Any) -> str:
     """What really happened, which Dagster wraps: an error of ours, which says what to do, else the first of all."""
-    if failure and failure.user_failure_data and failure.user_failure_data.description:
-        return str(failure.user_failure_data.description)
+    said = getattr(failure, "user_failure_data", None)  # of a step
+    if said and said.description:
+        return str(said.description)
     chain = []
     error = failure.error if failure else None
     while error is not None:

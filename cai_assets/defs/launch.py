@@ -30,6 +30,7 @@ from cai_assets.store.files import write_atomic
 from cai_assets.store.parquet import parquet_bytes
 from cai_assets.train import identity
 from cai_assets.train.ability import BUNDLED as GENERAL_TEXT
+from cai_assets.train.footprint import footprint, refuse_without_room
 from cai_assets.train.job import Job
 
 # Dagster 1.13 marks a detail of its own Pipes reader as a preview.
@@ -59,6 +60,7 @@ def train(run: Run, training: Training, *, card: Mapping[str, Any]) -> Trained:
             return Trained(checkpoint, True, 0.0, rows)
         project.checkpoints.set_aside(asset, key)
         training.refuse_changed(project.layout)
+        refuse_without_room(asset, footprint(training.start.path, run.settings, training.kind), work)
         project.engines.close()  # the trainer needs the memory
         job = _job(run.settings, training, key, work, dtype=parts["settings"]["dtype"])
         keep_lineage(run, training, rows, key, work)

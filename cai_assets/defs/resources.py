@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from cai_assets.defs.disk import prepare
 from cai_assets.defs.logger import told_to
 from cai_assets.engines.number_format import number_format
 from cai_assets.pipeline.project import Project
@@ -53,6 +54,7 @@ class ProjectResource(dg.ConfigurableResource[Project]):
             context.log.info(f"number format {chosen_format.dtype}, because {chosen_format.reason}")
         try:
             with told_to(context.log):
+                prepare(project, context.run)
                 yield project
         finally:
             project.close()

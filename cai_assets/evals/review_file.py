@@ -22,6 +22,7 @@ from cai_assets.reading.faults import RowFault
 from cai_assets.reading.names import KINDS
 from cai_assets.reading.turns import message_of
 from cai_assets.store.files import write_atomic
+from cai_assets.store.json_text import parse_json
 
 FIELDS = ("keep", "note", "prompt", "context", "kind", "category", "why", "p_judge", "response", *Origin._fields)
 YES, NO = {"yes", "y", "true", "1", "keep"}, {"no", "n", "false", "0", "drop"}
@@ -88,8 +89,8 @@ def _from_jsonl(path: Path, text: str) -> list[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as e:
+            row = parse_json(line)
+        except ValueError as e:
             raise ReviewError(f"{path}:{n}: not JSON: {e}: keep one object on each line") from None
         _check_fields(f"{path}:{n}", row.keys() if isinstance(row, dict) else ())
         rows.append(row)

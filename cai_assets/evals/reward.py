@@ -7,7 +7,6 @@ nor wrong.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 
 from cai_assets.evals.reward_baselines import BASELINES, Pair, guesses
 from cai_assets.evals.statistics import Estimate, paired_difference, proportion, win_rate
+from cai_assets.store.json_text import parse_json
 
 BINS = 5
 
@@ -126,4 +126,4 @@ def _mean(values: Sequence[float]) -> float:
 
 def parse(lines: Sequence[str]) -> list[Result]:
     """Results from the lines of ``held_out.jsonl``."""
-    return [Result(**json.loads(line)) for line in lines if line]
+    return [Result(**parse_json(line)) for line in lines if line]

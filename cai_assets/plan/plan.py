@@ -7,9 +7,9 @@ or a checkpoint that does not exist yet, the plan gives bounds and says so.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, cast
 
@@ -30,13 +30,17 @@ from cai_assets.plan.training import Trainings
 from cai_assets.steps.pair import calls_per_prompt
 from cai_assets.steps.questions import ORDERS, calls_per_pair
 from cai_assets.steps.thought import THOUGHT
+from cai_assets.train.footprint import Footprint
 
 
 @dataclass(frozen=True)
 class Plan:
+    """``writes``: what each training that is, or may have to be, done leaves on the disk."""
+
     version: str
     compared_with: str | None
     lines: tuple[Line, ...]
+    writes: Mapping[str, Footprint] = field(default_factory=dict)
 
     def line(self, asset: str) -> Line:
         return next(x for x in self.lines if x.asset == asset)
@@ -46,7 +50,8 @@ class Plan:
         return (cause for line in self.lines for cause in line.causes)
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """As records keep it: what it was compared with, and its lines."""
+        return {name: value for name, value in asdict(self).items() if name != "writes"}
 
 
 def make_plan(project: Project, version: str, derived: Derived | None = None) -> Plan:
@@ -87,7 +92,7 @@ class Planner(Trainings):
         for asset in sorted(GRAPH, key=lambda a: a.versioned):
             if asset.kind in {"table", "training"} and asset.name not in self.made.tables:
                 bounds.get(asset.name, partial(self._any, asset))()
-        return Plan(self.version, self.before, tuple(self.lines))
+        return Plan(self.version, self.before, tuple(self.lines), self.writes)
 
     def _any(self, asset: Asset) -> None:
         """What an asset comes to that has no bounds of its own: rows that wait for a text are possible calls."""

@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from cai_assets.pipeline.roles import starting_policy
 from cai_assets.pipeline.trainings import Training
 from cai_assets.plan.lines import REUSE, TRAIN, UNLESS, Line, Lines, cost_of
 from cai_assets.plan.rates import Rate, training_rate
 from cai_assets.train import identity
+from cai_assets.train.footprint import Footprint, footprint
 
 PARTS = {"base": "the base model", "data": "the training data", "seed": "the seed", "code_version": "the training code",
          "reward_package": "the package that gives the reward"}
 
 
 class Trainings(Lines):
-    """``parts``: of each checkpoint whose key is known, what its key is made of, by name."""
+    """``parts``: of each checkpoint whose key is known, what its key is made of, by name. ``writes``: of each that is,
+    or may have to be, trained."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.parts: dict[str, dict[str, Any]] = {}
+        self.writes: dict[str, Footprint] = {}
 
     def training(
         self, training: Training, *, known: bool, rows_of: Sequence[str], after: Sequence[str] = ()
@@ -38,6 +42,9 @@ class Trainings(Lines):
             found, damage = self.project.checkpoints.whole(asset, key), self.project.checkpoints.damage(asset, key)
             self.parts[asset] = parts
         self.made.checkpoints[asset] = found
+        if not found:
+            base = training.base or starting_policy(self.project, None)  # what is to be trained is as large
+            self.writes[asset] = footprint(base.path, self.settings, training.kind)
         rate = Rate() if found else training_rate(self.project.records, asset)
         reasons = [] if found else [damage] if damage else self._reasons(asset, [*after, *rows_of])
         self.lines.append(Line(

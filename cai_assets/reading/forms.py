@@ -20,6 +20,7 @@ import pyarrow as pa
 from cai_assets.reading.cells import table_rows
 from cai_assets.reading.columnar import arrow_rows, parquet_rows
 from cai_assets.reading.faults import BOM, DataError, NotRows, RowFault
+from cai_assets.store.json_text import DECODER, parse_json
 
 Rows = Iterator[tuple[int, object]]
 HEAD = 1 << 16
@@ -125,8 +126,8 @@ def _is_array(text: bytes) -> bool:
 def _array(path: Path, _: bytes) -> Rows:
     with open_data(path) as f:
         try:
-            rows = json.loads(f.read().decode("utf-8-sig"))
-        except (ValueError, RecursionError) as e:
+            rows = parse_json(f.read().decode("utf-8-sig"))
+        except ValueError as e:
             raise DataError(f"{path}: begins like a JSON array and is none: {e}; check that the file is whole") from e
     yield from enumerate(rows, start=1)
 
@@ -166,12 +167,11 @@ def line_values(line: bytes) -> list[object]:
 
 def _value(line: bytes) -> object:
     try:
-        return json.loads(line.decode()) if line.strip() else RowFault("blank line")
+        return parse_json(line.decode()) if line.strip() else RowFault("blank line")
     except UnicodeDecodeError as e:
         return RowFault(f"not UTF-8: byte {e.start + 1} of the line", line[:400].decode(errors="backslashreplace"))
-    except (ValueError, RecursionError) as e:
-        what = "nested too deeply" if isinstance(e, RecursionError) else str(e)
-        return RowFault(f"not JSON: {what}", line[:400].decode(errors="backslashreplace"))
+    except ValueError as e:
+        return RowFault(f"not JSON: {e}", line[:400].decode(errors="backslashreplace"))
 
 
 def _objects(line: bytes) -> list[object]:
@@ -180,7 +180,7 @@ def _objects(line: bytes) -> list[object]:
     try:
         text = line.decode().strip()
         while text:
-            value, end = json.JSONDecoder().raw_decode(text)
+            value, end = DECODER.raw_decode(text)
             values.append(value)
             text = text[end:].lstrip("\ufeff \t\r\n")
     except (ValueError, RecursionError):

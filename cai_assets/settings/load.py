@@ -96,10 +96,23 @@ def put(tree: dict[str, Any], path: Sequence[str], value: Any, where: str) -> No
     here[path[-1]] = value
 
 
+class _Once(yaml.SafeLoader):
+    """Refuses a key that is there twice: YAML's own loader takes the last, and says nothing."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                problem = f"{key.value!r} is there twice"
+                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep=deep)
+
+
 def yaml_value(text: str, where: str) -> Any:
     """A value as YAML reads it. Raise SettingsError, with its place, if it is none."""
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Once)  # noqa: S506 - a safe loader
     except (yaml.YAMLError, ValueError, RecursionError) as e:
         mark = getattr(e, "problem_mark", None)
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""

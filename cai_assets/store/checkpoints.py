@@ -8,7 +8,6 @@ its record (``published.py``); what was damaged is set aside, and made again.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from cai_assets.store.damaged import set_aside
 from cai_assets.store.file_digests import remembered
 from cai_assets.store.files import locked, sync_file, write_atomic
 from cai_assets.store.folders import files_in, has, move, refuse_broken_link
+from cai_assets.store.json_text import NotJson, parse_json
 from cai_assets.store.layout import Layout
 from cai_assets.store.published import CARD, RECORD, fault, read_about, unlisted, write_about
 
@@ -47,7 +47,11 @@ class Checkpoint(NamedTuple):
     @property
     def curves(self) -> list[dict[str, Any]]:
         """One entry per training step."""
-        return [json.loads(line) for line in self.lines("curves.jsonl") if line]
+        try:
+            return [parse_json(line) for line in self.lines("curves.jsonl") if line]
+        except ValueError as e:
+            path, kind = self.path / "curves.jsonl", self.record["kind"]
+            raise NotJson(f"{path} is not JSON ({e}): materialize {kind} again") from None
 
     def lines(self, name: str) -> list[str]:
         """The lines of a text file beside the weights. Raise FileNotFoundError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,28 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-TEMPORARY = ".*.tmp"  # what a killed writer leaves behind
+from cai_assets.errors import CaiError
+
+TEMPORARY = ".*.tmp"  # what a killed writer leaves behind, beside shards
+WRITING = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")  # and anywhere else, where others' files may lie
+
+
+class CannotWrite(CaiError, OSError):
+    """The system refuses to write a file: a full disk, a folder that is read-only. The message says what to do."""
+
+    def __init__(self, path: Path, cause: OSError) -> None:
+        super().__init__(f"{path} cannot be written ({cause.strerror or cause}): free space or permit writing there, "
+                         "and run the command again; finished work is kept")
+        self.errno = cause.errno
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name the file that cannot be written: on a full disk the system does not."""
+    try:
+        yield
+    except OSError as e:
+        raise CannotWrite(path, e) from e
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -34,13 +56,14 @@ def write_once(path: Path, data: bytes) -> bool:
 @contextmanager
 def _written(path: Path, data: bytes) -> Iterator[Path]:
     """The data on disk under a name that no reader looks at, to be given its own name by the caller."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with temporary.open("xb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("xb") as f:
+                f.write(data)
+                f.flush()
+                os.fsync(f.fileno())
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)

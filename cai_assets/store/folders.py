@@ -80,6 +80,16 @@ def move(source: Path, target: Path) -> None:
     sync_folder(target.parent)
 
 
+def size(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    return sum(p.stat().st_size for p in [path, *path.rglob("*")] if p.is_file())
+
+
+def free(path: Path) -> int:
+    """Bytes that are free on the disk of a folder."""
+    return shutil.disk_usage(path).free
+
+
 def remove(path: Path) -> None:
     """Remove a file, a folder with all that is in it, or a link, whose target stays."""
     if path.is_dir() and not path.is_symlink():

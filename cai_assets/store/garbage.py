@@ -5,7 +5,6 @@ A row that holds no answer goes once its key has one.
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 import uuid
@@ -20,11 +19,13 @@ import polars as pl
 from cai_assets.store.answers import unanswered
 from cai_assets.store.compaction import alone, finish_removal, remove, rewrite
 from cai_assets.store.files import if_unlocked
+from cai_assets.store.folders import move, size
+from cai_assets.store.folders import remove as remove_path
 from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import open_parquet, read_parquet
 from cai_assets.store.records import Record, Records
 from cai_assets.store.row_store import RowStore, list_shards, read_shard
-from cai_assets.store.upkeep import DAY, steps, unfinished
+from cai_assets.store.upkeep import DAY, newest, steps, unfinished
 
 
 class Garbage(NamedTuple):
@@ -126,9 +127,9 @@ def _dead_tables(layout: Layout, named: set[str], before: float) -> Iterator[Gar
 
 
 def _dead_checkpoints(layout: Layout, named: set[str], before: float) -> Iterator[Garbage]:
-    for path in sorted(layout.folder("checkpoints").glob("*/*/")):
-        if layout.relative(path) not in named and path.name not in named and _newest(path) < before:
-            yield Garbage("checkpoint", path, _size(path))
+    for path in (p for p in sorted(layout.folder("checkpoints").glob("*/*/")) if not p.is_symlink()):
+        if layout.relative(path) not in named and path.name not in named and newest(path) < before:
+            yield Garbage("checkpoint", path, size(path))
 
 
 def _discard(layout: Layout, item: Garbage) -> None:
@@ -136,7 +137,7 @@ def _discard(layout: Layout, item: Garbage) -> None:
         layout.storage.delete(layout.relative(item.path))
     elif item.kind == "checkpoint":  # rename it away first, so that a partial folder never passes for a complete one
         away = layout.file("work", f"removed-{uuid.uuid4().hex}")
-        os.replace(item.path, away)
+        move(item.path, away)
         shutil.rmtree(away)
 
 
@@ -145,22 +146,19 @@ def _dead_work(layout: Layout, before: float, apply: bool) -> Iterator[Garbage]:
     for path in sorted(layout.folder("work").glob("*/")):
         lock = path.with_name(f"{path.name}.lock")
         with if_unlocked(lock) if lock.exists() else nullcontext(True) as mine:
-            if mine and _newest(path) < before:
-                yield Garbage("work", path, _size(path))
+            if mine and newest(path) < before:
+                yield Garbage("work", path, size(path))
                 if apply:
                     shutil.rmtree(path)
 
 
 def _dead_temporary(layout: Layout, grace: float, apply: bool) -> Iterator[Garbage]:
     for path in unfinished(layout, grace):
-        yield Garbage("temporary", path, path.stat().st_size)
+        yield Garbage("temporary", path, size(path))
         if apply:
-            path.unlink()
+            remove_path(path)
 
 
-def _newest(folder: Path) -> float:
-    return max(p.stat().st_mtime for p in [folder, *folder.rglob("*")])
-
-
-def _size(folder: Path) -> int:
-    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+def sweep(layout: Layout, grace: float = DAY) -> list[Garbage]:
+    """Remove what killed writers left behind more than ``grace`` seconds ago, and nothing else; return it."""
+    return list(_dead_temporary(layout, grace, apply=True))

@@ -35,3 +35,6 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} is there twice")
     return found
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_each_once)

@@ -38,7 +38,10 @@ class Layout:
     """Paths under one data root. Folders are made when asked for."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root.expanduser().resolve()
+        try:
+            self.root = root.expanduser().resolve()
+        except RuntimeError as e:  # a home that nobody has, or links in a circle
+            raise UnsafeName(f"the data root {root} leads nowhere ({e}): set CAI_DATA_ROOT to another folder") from None
         self.storage: Storage = PosixFolder(self.root)
 
     def has(self, *names: str) -> bool:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cai_assets.errors import CaiError
+from cai_assets.store.files import writing
 
 GROUP_ROWS = 65_536  # whoever reads a few rows decodes their whole row groups
 
@@ -42,7 +43,7 @@ def write_parquet(path: Path, frames: Iterable[pl.DataFrame]) -> None:
     """Like ``parquet_bytes``, frame by frame into a file that no one reads yet. At least one frame is required."""
     parts = (frame.to_arrow() for frame in frames)
     first = next(parts)
-    with pq.ParquetWriter(path, first.schema, compression="zstd", write_page_checksum=True) as writer:
+    with writing(path), pq.ParquetWriter(path, first.schema, compression="zstd", write_page_checksum=True) as writer:
         for part in itertools.chain([first], parts):
             writer.write_table(part.cast(first.schema), row_group_size=GROUP_ROWS)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -11,7 +12,7 @@ from typing import NamedTuple
 import polars as pl
 
 from cai_assets.store.answers import unanswered
-from cai_assets.store.files import TEMPORARY
+from cai_assets.store.files import TEMPORARY, WRITING
 from cai_assets.store.keys import payload_key
 from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import FileGone, StoreCorrupt, open_parquet
@@ -22,6 +23,7 @@ SMALL_ROWS = 10_000
 # 10^6 rows as written are 2,000 small shards. Fetching rows then takes 2.3 times as long as compacted (8.2 s, 3.6 s:
 # docs/experiments.md), and a run looks up ten times or so; below that, compaction costs more than it saves.
 SMALL_SHARDS = 2000
+ELSEWHERE = [f"{place}{TEMPORARY}" for place in ("", "constitutions/", "models/", "reports/**/", "checkpoints/*/")]
 CREATED = list(SCHEMA).index("created")
 NO_ANSWER = "hold no answer"
 ASK = "materialize what needs them, which asks again, then remove them with 'cai store gc --apply' a day later"
@@ -103,6 +105,16 @@ def _no_answers(shard: Path, rows: pl.DataFrame) -> list[str]:
 
 
 def unfinished(layout: Layout, age: float) -> list[Path]:
-    """Files that a writer did not finish, older than ``age`` seconds."""
-    paths = [p for name in ("rows", "tables", "records") for p in layout.folder(name).rglob(TEMPORARY)]
-    return [p for p in sorted(paths) if p.stat().st_mtime < time.time() - age]
+    """Files and folders that a writer did not finish, older than ``age`` seconds."""
+    paths = [p for name in ("rows", "tables", "records") for p in layout.path(name).rglob(TEMPORARY)]
+    paths += [p for places in ELSEWHERE for p in layout.path().glob(places) if WRITING.fullmatch(p.name)]
+    return [p for p in sorted(paths) if newest(p) < time.time() - age]
+
+
+def newest(path: Path) -> float:
+    """When a file, or any in a folder, was changed last (seconds since 1970); never, if it is gone meanwhile."""
+    try:
+        times: list[float] = [p.stat().st_mtime for p in [path, *(path.rglob("*") if path.is_dir() else ())]]
+    except FileNotFoundError:  # its writer is at work
+        return math.inf
+    return max(times)

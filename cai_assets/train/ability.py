@@ -7,12 +7,12 @@ of ability: a model may forget facts at the same perplexity.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cai_assets.store.json_text import parse_json
 from cai_assets.train.job import Job
 from cai_assets.train.problems import TrainingProblem
 
@@ -48,7 +48,7 @@ def ability(before: Fluency | None, after: Fluency | None) -> dict[str, Any]:
 def read_texts(path: Path) -> list[str]:
     """The ``text`` of each line of a JSONL file. Raise TrainingProblem if there is none."""
     try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [parse_json(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         texts = [line["text"] for line in lines if line["text"].strip()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise TrainingProblem(f"{path}: not JSONL with a 'text' on each line ({e}); fix monitors.general_text") from e

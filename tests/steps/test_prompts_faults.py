@@ -19,6 +19,7 @@ REJECTED: list[tuple[bytes, str]] = [
     (b"   \t", "blank line"),
     (b"{not json", "not JSON"),
     (b'{"prompt": "cut', "not JSON"),
+    (b'{"prompt": "one", "prompt": "two"}', "'prompt' is there twice"),
     (b'{"prompt": "caf\xe9"}', "not UTF-8"),
     (b'{"prompt": "\xed\xa0\x80"}', "not UTF-8"),
     (b"[" * 100_000, "nested too deeply"),

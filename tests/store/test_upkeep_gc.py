@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import tempfile
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,13 +14,13 @@ from hypothesis import strategies as st
 
 from cai_assets.store.canonical import canonical_json
 from cai_assets.store.files import write_atomic
-from cai_assets.store.garbage import Garbage, gc
+from cai_assets.store.garbage import Garbage, gc, sweep
 from cai_assets.store.keys import payload_key
 from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import StoreCorrupt
 from cai_assets.store.records import Record, Records
 from cai_assets.store.row_store import RowStore, StoredRow
-from cai_assets.store.upkeep import stats, verify
+from cai_assets.store.upkeep import DAY, stats, verify
 
 COLUMNS = ("row_key", "row_key_a", "row_key_b", "row_key_first", "row_key_second")
 
@@ -163,3 +165,46 @@ def test_lists_of_keys_name_their_rows(tmp_path: Path) -> None:
     add_record(layout, pl.DataFrame({"row_keys_first": lists}, schema={"row_keys_first": pl.List(pl.String)}), reused=1)
     gc(layout, Records(layout), apply=True, grace=0)
     assert set(RowStore(layout).keys("label")["row_key"]) == {row(n).row_key for n in (0, 5, 6)}
+
+
+def killed(layout: Layout, *names: str, folder: bool = False) -> Path:
+    """What a writer left that was killed two days ago."""
+    path = layout.file(*names[:-1], "x").with_name(f".{names[-1]}.{7:032x}.tmp")
+    (path if folder else path.parent).mkdir(exist_ok=True)
+    inside = path / "model.safetensors" if folder else path
+    inside.write_bytes(b"half")
+    for p in {inside, path}:
+        os.utime(p, (time.time() - 2 * DAY, time.time() - 2 * DAY))
+    return path
+
+
+def test_what_killed_writers_left_is_swept_by_age_wherever_it_is(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    fill(layout, range(8))
+    files = [killed(layout, *names) for names in (
+        ("rows", "label", "1.parquet"), ("tables", "prompts", "a.parquet"), ("records", "prompts", "all", "1.json"),
+        ("constitutions", "c-v1-01234567.json"), ("models", "digests.json"), ("reports", "version", "c.html"),
+        ("constitutions-order.json",))]
+    folders = [killed(layout, "models", "smollm2", folder=True),
+               killed(layout, "checkpoints", "sl_policy", "0" * 32, folder=True)]
+    kept = [killed(layout, "models", "young"), killed(layout, "models", "loading", folder=True)]
+    os.utime(kept[0])
+    (kept[1] / "more.safetensors").touch()
+    others = [tmp_path / "models" / ".mine.tmp", tmp_path / "models" / "mine.tmp"]
+    for path in others:
+        path.touch()
+        os.utime(path, (0, 0))
+    assert {g.path for g in gc(layout, Records(layout), apply=False)} == {*files, *folders}
+    assert {g.path for g in sweep(layout)} == {*files, *folders}
+    assert [p for p in (*files, *folders) if p.exists()] == []
+    assert all(p.exists() for p in (*kept, *others))
+    assert sweep(layout) == []
+    assert stats(layout)[0].rows == 8
+
+
+def test_a_checkpoint_that_a_link_leads_to_is_nobodys_garbage(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "root")
+    elsewhere = checkpoint(layout, "aa").rename(tmp_path / "elsewhere")
+    layout.path("checkpoints", "sl_policy", "aa").symlink_to(elsewhere)
+    assert gc(layout, Records(layout), apply=True, grace=0) == []
+    assert (elsewhere / "record.json").exists()

@@ -1,0 +1,36 @@
+"""What a run does about the disk before its first step: remove what killed runs left, and refuse what cannot fit."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from cai_assets.assets import CHECKPOINTS
+from cai_assets.defs.jobs import everything
+from cai_assets.pipeline.project import Project
+from cai_assets.plan.space import refuse_without_room
+from cai_assets.store import this_run
+from cai_assets.store.garbage import sweep
+from cai_assets.store.layout import Layout
+from cai_assets.train.footprint import gb
+
+
+def prepare(project: Project, run: dg.DagsterRun | None) -> None:
+    """Raise NoRoom."""
+    _sweep(project.layout)
+    _refuse_without_room(project, run)
+
+
+def _sweep(layout: Layout) -> None:
+    if left := sweep(layout):
+        size = gb(sum(item.bytes for item in left))
+        this_run.tell(f"removed {len(left)} unfinished files ({size}) that killed runs had left under {layout.path()}")
+
+
+def _refuse_without_room(project: Project, run: dg.DagsterRun | None) -> None:
+    """For runs that say which assets of which version they make. A training looks again by itself."""
+    version = run.tags.get("dagster/partition") if run else None
+    if run is None or version is None:
+        return
+    chosen = {key.to_user_string() for key in run.asset_selection or ()}
+    if chosen & set(CHECKPOINTS) or (not chosen and run.job_name == everything.name):
+        refuse_without_room(project, version, chosen)

@@ -20,6 +20,7 @@ from typing import Any
 
 import dagster as dg
 
+from cai_assets.defs.losses import refuse_losses
 from cai_assets.defs.records import Trained, keep_lineage, keep_training_rows
 from cai_assets.defs.run import Run
 from cai_assets.lineage.trace import LINEAGE, LINEAGE_ROWS
@@ -54,6 +55,7 @@ def train(run: Run, training: Training, *, card: Mapping[str, Any]) -> Trained:
     if checkpoint:
         run.context.log.info(f"{asset}: checkpoint {key} exists: nothing to train")
         return Trained(checkpoint, True, 0.0, rows)
+    refuse_losses(project, run.inputs)
     with project.checkpoints.making(key) as work:
         checkpoint = project.checkpoints.whole(asset, key, read=True)  # another may have made it while this one waited
         if checkpoint:

@@ -63,7 +63,8 @@ def draft(run: Run, content: Content) -> Record:
         seconds=time.monotonic() - run.start if content.seconds is None else content.seconds,
         gpu_seconds=usage.seconds * gpu_count(),
         settings={group: getattr(run.settings, group).model_dump(mode="json") for group in groups},
-        details={"errors": usage.errors, "engine_seconds": usage.seconds, "seed": run.settings.seed, **content.details},
+        details={"errors": usage.errors, "refused": usage.refused, "engine_seconds": usage.seconds,
+                 "seed": run.settings.seed, **content.details},
         provenance=provenance(), run_id=run.context.run.run_id,
     )
 

@@ -66,7 +66,7 @@ class Scripted:
             try:
                 yield self._answer(request)
             except ValueError as e:
-                yield Result(row_key=request.row_key, error=str(e))
+                yield Result(row_key=request.row_key, error=str(e), refused=True)
 
     def close(self) -> None:
         """Nothing to free."""

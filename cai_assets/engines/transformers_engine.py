@@ -50,7 +50,7 @@ class TransformersEngine(FolderEngine):
                         templater.answer_tokens(request.call.answers)
                     rows.append((request, templater.encode_within(request.call, self.context)))
                 except ValueError as e:
-                    yield Result(row_key=request.row_key, error=str(e))
+                    yield Result(row_key=request.row_key, error=str(e), refused=True)
             rows.sort(key=lambda r: (r[0].call.sampling is None, len(r[1])))
             for scoring, alike in itertools.groupby(rows, key=lambda r: r[0].call.sampling is None):
                 same = list(alike)

@@ -96,7 +96,7 @@ class VllmEngine(FolderEngine):
             try:
                 self._submit(name, request)
             except (ValueError, TypeError) as e:
-                yield Result(row_key=request.row_key, error=str(e))
+                yield Result(row_key=request.row_key, error=str(e), refused=True)
             else:
                 waiting[name] = request
 

@@ -34,7 +34,8 @@ class Launchpad(Group):
 
 class Settings(Group):
     """Everything. ``fresh_weekly``: the weekly schedule resamples, with the ISO week as the seed. ``servers``: names
-    for models' ``base_urls`` and ``api_key_env``, by which the config of a run may choose them.
+    for models' ``base_urls`` and ``api_key_env``, by which the config of a run may choose them. ``accept_loss``: lost
+    calls of each asset with which a training still starts: below 1 a share of its calls, from 1 on a number of them.
 
     Prices affect only reports: what a GPU hour and an hour of a human labeler cost, and how many comparisons a person
     labels per hour.
@@ -47,6 +48,7 @@ class Settings(Group):
     launchpad: Annotated[Launchpad, OWN_HAND] = Launchpad()
     seed: int = Field(default=0, ge=0)
     fresh_weekly: bool = False
+    accept_loss: float = Field(default=0.0, ge=0)
     price_per_gpu_hour: float | None = Field(default=None, ge=0)
     price_per_human_hour: float | None = Field(default=None, ge=0)
     human_labels_per_hour: float = Field(default=60.0, gt=0)

@@ -29,7 +29,7 @@ class Step(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One call's outcome. ``text`` is None if it failed, and then ``error`` says why."""
+    """One call's outcome. ``text`` is None if it failed, and then ``error`` says why; ``refused``: as in ``Result``."""
 
     row_key: str
     status: Literal["reused", "generated", "failed"]
@@ -39,15 +39,18 @@ class Row(NamedTuple):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     error: str | None = None
+    refused: bool = False
 
 
 @dataclass
 class Usage:
-    """What calls cost. Tokens and seconds count generated rows only: reused ones cost nothing."""
+    """What calls cost. Tokens and seconds count generated rows only: reused ones cost nothing. ``refused``: of those
+    that failed."""
 
     reused: int = 0
     generated: int = 0
     failed: int = 0
+    refused: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     seconds: float = 0.0
@@ -57,6 +60,7 @@ class Usage:
         self.seconds += seconds
         for row in rows:
             setattr(self, row.status, getattr(self, row.status) + 1)
+            self.refused += row.refused
             if row.status == "generated":
                 self.prompt_tokens += row.prompt_tokens
                 self.completion_tokens += row.completion_tokens
@@ -109,7 +113,7 @@ _FAILED = Row("", "failed", None)
 
 def _keep(result: Result, payload: str, writer: Writer) -> Row:
     if error := result.error or no_answer(result.logprobs):
-        return Row(result.row_key, "failed", None, error=error)
+        return Row(result.row_key, "failed", None, error=error, refused=result.refused)
     writer.add(StoredRow(result.row_key, payload, result.text, result.finish,
                          list(result.logprobs), result.prompt_tokens, result.completion_tokens))
     return Row(result.row_key, "generated", result.text, result.finish, result.logprobs,
@@ -125,7 +129,7 @@ def total(usages: Iterable[Usage]) -> Usage:
     """The sum of several steps' usage."""
     summed = Usage()
     for usage in usages:
-        for name in ("reused", "generated", "failed", "prompt_tokens", "completion_tokens", "seconds"):
+        for name in ("reused", "generated", "failed", "refused", "prompt_tokens", "completion_tokens", "seconds"):
             setattr(summed, name, getattr(summed, name) + getattr(usage, name))
         for reason, n in usage.errors.items():
             summed.errors[reason] = summed.errors.get(reason, 0) + n

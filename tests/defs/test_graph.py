@@ -43,7 +43,7 @@ GROUPS = {
 }
 UNPARTITIONED = {"prompts", "initial_responses", "sft_baseline", "comparison"}
 BLOCKING = {"splits_are_disjoint", "rows_accounted_for", "revisions_changed_something", "has_training_rows",
-            "labels_can_train", "labels_may_train"}
+            "labels_can_train", "labels_may_train", "nothing_is_lost"}
 SPECS = {s.key.to_user_string(): s for s in defs.resolve_all_asset_specs()}
 
 

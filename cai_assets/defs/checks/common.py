@@ -11,10 +11,13 @@ from typing import Any, NamedTuple
 import dagster as dg
 
 from cai_assets.assets import ASSETS
+from cai_assets.defs.losses import judged_losses, lost_calls
 from cai_assets.defs.partitions import versions
 from cai_assets.pipeline.project import Project
 from cai_assets.store.records import Record
 
+NOTHING_IS_LOST = ("No call was lost on the way to these rows, or as many as accept_loss allows: what is trained on the "
+                   "rest would be trained again")
 Verdict = tuple[bool, str, dict[str, Any]]
 Judge = Callable[[Project, Record, str | None], Verdict]
 
@@ -63,8 +66,14 @@ def _definition(asset: str, checks: Sequence[Check]) -> dg.AssetChecksDefinition
 
 def nothing_failed(project: Project, record: Record, _: str | None) -> Verdict:
     calls = max(1, record.reused + record.generated + record.failed)
-    text = f"{record.failed} of {calls} calls failed" + ("; a rerun retries them" if record.failed else "")
-    return record.failed == 0, text, {"failed": record.failed, "share": record.failed / calls}
+    lost = lost_calls(record)
+    text = f"{record.failed} of {calls} calls failed" + (f"; a rerun retries them: {lost} may succeed, and "
+            f"{record.failed - lost} were refused for what they are" if record.failed else "")
+    return record.failed == 0, text, {"failed": record.failed, "share": record.failed / calls, "lost": lost}
+
+
+def nothing_is_lost(project: Project, record: Record, _: str | None) -> Verdict:
+    return judged_losses(project, [record])
 
 
 def ability_is_kept(project: Project, record: Record, _: str | None) -> Verdict:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from cai_assets.defs.checks.common import Verdict, check, nothing_failed
+from cai_assets.defs.checks.common import NOTHING_IS_LOST, Verdict, check, nothing_failed, nothing_is_lost
 from cai_assets.defs.gate import judged
 from cai_assets.evals.reward_baselines import BASELINES
 from cai_assets.pipeline.project import Project
@@ -91,6 +91,7 @@ checks = [
     check("response_pairs", "nothing_failed", nothing_failed, description="Every model call succeeded"),
     check("preference_pairs", "labels_can_train", labels_can_train, blocking=True,
           description="At least 4 graded pairs, enough to train a reward model"),
+    check("preference_pairs", "nothing_is_lost", nothing_is_lost, blocking=True, description=NOTHING_IS_LOST),
     check("preference_pairs", "labels_may_train", labels_may_train, blocking=True,
           description="The judge gate: labels train nothing if the labeler fails it, unless gate.enforce is off"),
     check("preference_pairs", "labeller_agrees_with_people", labeller_agrees_with_people,

@@ -7,7 +7,15 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from cai_assets.defs.checks.common import Judge, Verdict, ability_is_kept, check, nothing_failed
+from cai_assets.defs.checks.common import (
+    NOTHING_IS_LOST,
+    Judge,
+    Verdict,
+    ability_is_kept,
+    check,
+    nothing_failed,
+    nothing_is_lost,
+)
 from cai_assets.defs.run import registered
 from cai_assets.pipeline.project import Project
 from cai_assets.reports.escape import inline
@@ -70,6 +78,7 @@ checks = [
           description="At least one revision differs from the text it revises"),
     check("sl_dataset", "has_training_rows", has_training_rows, blocking=True,
           description="There is at least one row to train on"),
+    check("sl_dataset", "nothing_is_lost", nothing_is_lost, blocking=True, description=NOTHING_IS_LOST),
     *(check("sl_dataset", name, hygiene_of(name),
             description=f"At most {kind.limit:.0%} of the rows in each table have this defect: {kind.about}")
       for name, kind in KINDS.items()),

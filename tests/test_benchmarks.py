@@ -39,6 +39,7 @@ BENCHMARKS = {
     "demo": Benchmark(rf"^ratio to model calls and training steps alone {NUMBER}: ", copies=True),
     "digests": Benchmark(rf"^ratio to plain reading {NUMBER} \(3 files, 6 MB"),
     "draws": Benchmark(rf"^edit 1 +chains +{NUMBER} +{NUMBER} +{NUMBER} +{NUMBER}$"),
+    "driver": Benchmark(rf"^ratio to aiohttp alone, keys and store too: {NUMBER} of the calls/s, {NUMBER} of"),
     "edit": Benchmark(rf"critique request edited: .*; {NUMBER} and {NUMBER} of the full run", copies=True),
     "injection": Benchmark(rf"beyond a harmless note {NUMBER} "),
     "load": Benchmark(rf"ratio {NUMBER} \(medians of 1 turns\)"),

@@ -15,6 +15,7 @@ import dagster as dg
 
 from cai_assets.assets import CHECKPOINTS, ORDER
 from cai_assets.pipeline.project import Project
+from cai_assets.steps.reasons import reason_line
 from cai_assets.store.records import Record, Ref
 
 
@@ -26,7 +27,8 @@ def judged_losses(project: Project, records: Iterable[Record]) -> tuple[bool, st
     beyond = [r for r in made if lost_calls(r) > _accepted(project, r)]
     if not beyond:
         return True, f"{sum(lost.values())} calls were lost, within accept_loss", lost
-    said = "; ".join(f"{r.asset} lost {lost_calls(r)} of {_calls(r)} calls ({_commonest(r)})" for r in beyond)
+    said = "; ".join(f"{r.asset}: " + reason_line(lost_calls(r), _calls(r), "calls lost", r.details.get("errors", {}))
+                     for r in beyond)
     return False, (f"{said}. Run the same again, which asks for what is missing before anything is trained; or accept "
                    "it: accept_loss, a share of each asset's calls or a number of them"), lost
 
@@ -57,8 +59,3 @@ def _accepted(project: Project, record: Record) -> float:
 
 def _calls(record: Record) -> int:
     return record.reused + record.generated + record.failed
-
-
-def _commonest(record: Record) -> str:
-    errors: dict[str, int] = record.details.get("errors", {})
-    return max(errors, key=errors.__getitem__, default="no reason recorded")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,19 @@ from cai_assets.store.records import Record, RecordMissing
 from cai_assets.versions.snapshots import VERSIONS
 
 Fails = Callable[[str], bool]
+LOST = "initial_responses: 3 of 20 calls lost: scripted failure. .*accept_loss"
 TRAININGS = ("sft_baseline", "sl_policy", "reward_model", "rl_policy")
 
 
-def some(key: str) -> bool:
-    return int(key[-1], 16) < 4
+def some() -> Fails:
+    """The first three calls, which are initial responses."""
+    seen = set[str]()
+
+    def fails(key: str) -> bool:
+        seen.update([key] * (len(seen) < 3))
+        return key in seen
+
+    return fails
 
 
 class World:
@@ -84,29 +93,28 @@ def why(result: dg.ExecuteInProcessResult, step: str) -> str:
 
 
 def test_nothing_is_trained_on_the_rest_and_the_next_run_trains_once(world: World) -> None:
-    result = world.run(lost=some)
+    result = world.run(lost=some())
     assert not result.success
     assert [world.made(name) for name in TRAININGS] == [None] * 4
     (check,) = [e for e in result.get_asset_check_evaluations() if e.check_name == "nothing_is_lost"]
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
-    assert "initial_responses lost" in str(check.description)
-    assert "scripted failure" in str(check.description)
+    assert re.match(LOST, str(check.description))
     assert "accept_loss" in why(result, "sft_baseline")
     alone = why(world.run("sl_policy"), "sl_policy")
-    assert "nothing is trained on what is left: initial_responses lost" in alone
+    assert re.match(f"nothing is trained on what is left: {LOST}", alone)
     assert world.run().success
     assert [record.number for name in TRAININGS if (record := world.made(name))] == [1] * 4
 
 
 def test_what_is_accepted_is_trained_on(world: World) -> None:
-    assert world.run(lost=some, accept_loss=0.9).success
+    assert world.run(lost=some(), accept_loss=0.2).success
     assert all(world.made(name) for name in TRAININGS)
-    assert not World.run(world, "sl_policy", sl={"epochs": 2.0}).success
-    assert world.run("sl_policy", sl={"epochs": 2.0}, accept_loss=1000).success
+    assert not world.run("sl_policy", sl={"epochs": 2.0}, accept_loss=2).success
+    assert world.run("sl_policy", sl={"epochs": 2.0}, accept_loss=3).success
 
 
 def test_what_is_refused_for_what_it_is_is_no_loss(world: World) -> None:
-    assert world.run(refused=some).success
+    assert world.run(refused=some()).success
     record = world.project.records.latest("initial_responses", None)
-    assert record.failed == record.details["refused"] > 0
+    assert record.failed == record.details["refused"] == 3
     assert all(world.made(name) for name in TRAININGS)

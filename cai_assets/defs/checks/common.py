@@ -16,8 +16,8 @@ from cai_assets.defs.partitions import versions
 from cai_assets.pipeline.project import Project
 from cai_assets.store.records import Record
 
-NOTHING_IS_LOST = ("No call was lost on the way to these rows, or as many as accept_loss allows: what is trained on the "
-                   "rest would be trained again")
+NOTHING_IS_LOST = ("No call was lost on the way to these rows, or as many as accept_loss allows: what is trained on "
+                   "the rest would be trained again")
 Verdict = tuple[bool, str, dict[str, Any]]
 Judge = Callable[[Project, Record, str | None], Verdict]
 

@@ -31,6 +31,7 @@ def breaks(
     set_: Set = None,
 ) -> None:
     """Write the prompts that broke a policy to a file for review. Runs no model."""
+    from cai_assets.evals.refusal_labels import how_good
     from cai_assets.evals.review_file import write_review
     from cai_assets.pipeline.red_team import find_breaks
 
@@ -49,6 +50,7 @@ def breaks(
         return
     out.print(f"{len(search.breaks)} prompts broke {who}, out of {search.rows} answers: {file}", markup=False,
               soft_wrap=True)
+    out.print(how_good(search.rule), markup=False, highlight=False, soft_wrap=True)
     out.print(f"Next: [b]cai red-team review {file}[/b]", soft_wrap=True)
 
 

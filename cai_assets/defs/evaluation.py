@@ -17,6 +17,7 @@ from cai_assets.defs.run import Run
 from cai_assets.evals.measures import EVALUATION
 from cai_assets.evals.metrics import METRICS_SCHEMA
 from cai_assets.evals.refusal import RULE
+from cai_assets.evals.refusal_labels import how_good
 from cai_assets.pipeline import evaluation as stages
 from cai_assets.pipeline.project import Project
 from cai_assets.reports.text.numbers import delta_of, plain, value_of
@@ -41,7 +42,7 @@ def evaluation(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proj
     return store_table(run, "evaluation", metrics, details={
         "rows": path, "judge": who, "refusal_rule": RULE}, metadata={
         **metric_metadata(metrics), "rows_file": file_of(run, path),
-        "judge": dg.MetadataValue.json(who),
+        "judge": dg.MetadataValue.json(who), "refusals": how_good(),
         **text_preview(rows, {"policy": "policy", "response": "response"}, rows=2)})
 
 

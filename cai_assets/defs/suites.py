@@ -14,6 +14,7 @@ from cai_assets.defs.records import beside, file_of, store_table
 from cai_assets.defs.run import Run
 from cai_assets.engines.models import ModelError
 from cai_assets.evals.refusal import RULE
+from cai_assets.evals.refusal_labels import how_good
 from cai_assets.evals.suites.draw import Counts
 from cai_assets.evals.suites.registry import SuitesError
 from cai_assets.pipeline import evaluation as stages
@@ -47,7 +48,7 @@ def suite_results(context: dg.AssetExecutionContext, project: dg.ResourceParam[P
               if name == s.name}
     return store_table(run, "suite_results", metrics, details={
         "rows": path, "suites": counts, "refusal_rule": RULE}, metadata={
-        **suite_metadata(metrics, cases.drawn.counts), "rows_file": file_of(run, path),
+        **suite_metadata(metrics, cases.drawn.counts), "rows_file": file_of(run, path), "refusals": how_good(),
         **text_preview(rows, {"policy": "policy", "prompt": "prompt", "response": "response"})})
 
 

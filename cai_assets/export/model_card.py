@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from cai_assets.evals.refusal import rule_of
+from cai_assets.evals.refusal_labels import how_good
 from cai_assets.evals.statistics import Estimate
 from cai_assets.export.extra import ExportError, extra
 from cai_assets.export.subject import Subject
@@ -78,8 +80,9 @@ def _evaluated(subject: Subject) -> str:
         return UNEVALUATED
     rows = [(m["metric"], m["prompts"], str(Estimate(m["value"], m["n"], m["low"], m["high"])), str(m["ungraded"]))
             for m in subject.metrics().iter_rows(named=True)]
-    return f"From {inline(subject.evaluation.ref.id)}, over the base model where it is a win rate.\n\n" + table(
-        ("metric", "prompts", "value [interval] (count)", "ungraded"), rows)
+    return (f"From {inline(subject.evaluation.ref.id)}, over the base model where it is a win rate. "
+            f"{how_good(rule_of(subject.evaluation.details))}\n\n" + table(
+                ("metric", "prompts", "value [interval] (count)", "ungraded"), rows))
 
 
 def _shaped(influence: Influence) -> str:

@@ -27,6 +27,7 @@ from cai_assets.evals.red_team import (
     suite_breaks,
     training_texts,
 )
+from cai_assets.evals.refusal import rule_of
 from cai_assets.lineage.targets import nearest
 from cai_assets.lineage.trace import tree
 from cai_assets.pipeline.project import Project
@@ -49,12 +50,14 @@ class NoBreaks(CaiError, LookupError):
 
 
 class Found(NamedTuple):
-    """``rows``: how many answers were looked through; ``unknown``: of the breaks, prompts that the row store lacks."""
+    """``rows``: how many answers were looked through; ``unknown``: of the breaks, prompts that the row store lacks;
+    ``rule``: the one that found refusals in them (``evals/refusal.py``)."""
 
     subject: Subject
     breaks: list[Break]
     rows: int
     unknown: int
+    rule: int
 
 
 def find_breaks(
@@ -77,7 +80,8 @@ def find_breaks(
         more, prompts = _evaluation(project, subject.version)
         breaks = in_order([*breaks, *evaluation_breaks(more, prompts, subject, broke)])
         looked += more.filter(policy=policy).height
-    return Found(subject, breaks, looked, broken.filter(~pl.col("row_key").is_in(list(asked))).height)
+    return Found(subject, breaks, looked, broken.filter(~pl.col("row_key").is_in(list(asked))).height,
+                 rule_of(record.details))
 
 
 def accept_into(project: Project, breaks: Sequence[Break], target: Path) -> Accepted:

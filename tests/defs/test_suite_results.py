@@ -18,6 +18,7 @@ from cai_assets.defs import launch
 from cai_assets.defs.checks.suites import enough_is_graded, not_worse
 from cai_assets.defs.execute import materialize
 from cai_assets.engines.models import ModelError
+from cai_assets.evals.refusal import RULE
 from cai_assets.evals.suites.metrics import SUITE_METRICS
 from cai_assets.evals.suites.registry import SuitesError
 from cai_assets.lineage.verify import verify
@@ -103,6 +104,7 @@ def suites(once: Suites) -> Iterator[Suites]:
 
 def test_every_policy_answers_every_case_and_each_suite_has_its_metrics(suites: Suites) -> None:
     counts = suites.first.details["suites"]
+    assert suites.first.details["refusal_rule"] == RULE
     asked = sum(c["asked"] for c in counts.values())
     assert set(counts) == {"ability", "harmful", "helpful", "jailbreak", "over-refusal", "prefill"}
     assert asked == 5 * 2 + 4 * 2  # two cases in each mode, at this scale

@@ -7,6 +7,8 @@ from functools import partial
 
 from cai_assets.assets import BASE
 from cai_assets.evals.measures import evaluation_measure
+from cai_assets.evals.refusal import RULE
+from cai_assets.evals.refusal_labels import how_good
 from cai_assets.evals.statistics import Estimate
 from cai_assets.reports.html.page import Block, Figure, Missing, Source, Table, Text, Told
 from cai_assets.reports.html.plots import Point, both, intervals, scatter
@@ -88,7 +90,8 @@ def _table(evidence: Evidence) -> Table:
     return Table("Every policy on the same prompts: share, 95% interval, count", (
         "policy", "harmless wins", "helpful wins", *(m.label for m in OTHER_RATES), "failed"), rows,
         note="Wins are over the base model, by a judge that sees both orders; a tie counts as half a win. base again "
-             "is the base model sampled a second time: any difference it shows is chance.",
+             "is the base model sampled a second time: any difference it shows is chance. "
+             + how_good(evidence.side.refusal_rule or RULE),
         source=Source(f"cai materialize {evidence.version} --select evaluation", evidence.rests_on("evaluation")))
 
 

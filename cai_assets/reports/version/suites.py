@@ -10,6 +10,8 @@ import polars as pl
 
 from cai_assets.assets import BASE
 from cai_assets.evals.measures import label_of
+from cai_assets.evals.refusal import rule_of
+from cai_assets.evals.refusal_labels import how_good
 from cai_assets.evals.suites.model import ATTACK, ATTACKS, FOUR, POOLED
 from cai_assets.reports.constitution_tests import case_results, verdict
 from cai_assets.reports.html.page import Block, Figure, Missing, Source, Table, Text, Told
@@ -31,6 +33,9 @@ def suites(evidence: Evidence) -> Iterator[Block]:
     if not metrics.height:
         yield Text("No suite ran: evaluation.suites names none that exists.")
         return
+    record = evidence.record("suite_results")
+    yield Text(how_good(rule_of(record.details if record else {})) + " Attack success and over-refusal rest on it; "
+               "judged compliance does not.")
     yield from _attacks(evidence, metrics)
     yield from _modes(evidence, metrics)
     yield _headlines(evidence, metrics)

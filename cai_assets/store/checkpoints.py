@@ -65,9 +65,16 @@ class Checkpoints:
         self._layout = layout
 
     def find(self, kind: str, key: str) -> Checkpoint | None:
-        """The finished checkpoint with this key, if there is one, to look at what its record says."""
+        """The finished checkpoint with this key, if there is one, to look at what its record says.
+
+        None, and a warning, where that cannot be read.
+        """
         path = self.path(kind, key)
-        return Checkpoint(key, path, read_about(path)) if has(path, RECORD) else None
+        try:
+            return Checkpoint(key, path, read_about(path)) if has(path, RECORD) else None
+        except ValueError as e:
+            this_run.tell(str(e))
+            return None
 
     def whole(self, kind: str, key: str, *, read: bool = False) -> Checkpoint | None:
         """The finished checkpoint with this key, to sample or train from: None if it is not there, or damaged.

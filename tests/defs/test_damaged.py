@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -181,13 +181,16 @@ def test_a_disk_that_changes_bytes_and_no_date_is_noticed_once_a_run(
     assert verify(root.project.layout) == []
 
 
-def test_a_folder_without_its_record_is_set_aside_and_made_again(root: Root) -> None:
+@pytest.mark.parametrize(("spoil", "what"), [(Path.unlink, "is missing"), (lambda p: p.write_text("{"), "is not JSON")])
+def test_a_folder_without_its_record_is_set_aside_and_made_again(
+    root: Root, spoil: Callable[[Path], object], what: str
+) -> None:
     before, folder = root.state(), root.checkpoint("reward_model")
-    (folder / "record.json").unlink()
+    spoil(folder / "record.json")
     assert root.training("reward_model") == "train"
     done = root.materialize()
     assert done.success, done.said
-    assert f"{folder / 'record.json'} is missing" in done.said
+    assert f"{folder / 'record.json'} {what}" in done.said
     assert (folder / "record.json").is_file()
     assert root.state() == before
 

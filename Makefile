@@ -10,7 +10,7 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 export HF_HUB_OFFLINE ?= 1
 export VLLM_NO_USAGE_STATS ?= 1
 
-.PHONY: demo install test test-logic test-model test-browser test-fast test-long ui lint gpu clean
+.PHONY: demo install test test-logic test-model test-browser test-fast test-long faults ui lint gpu clean
 .NOTPARALLEL:  # the parts of a test run would take the cores from each other
 .DEFAULT_GOAL := demo
 
@@ -35,7 +35,11 @@ test-browser: $(VENV)/.ready chromium
 test-fast: test-logic  ## logic only: no model, no browser
 
 test-long: $(VENV)/.ready  ## what takes minutes each: more of the recipe on the real model, automation in a live cai ui
-	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -m "long and not fault"
+
+faults: $(VENV)/.ready chromium  ## kills, flips, full disks, races, servers, hostile pages: a table of what held, in about 30 minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "fault and not browser" -n 2
+	$(BIN)/python -m pytest -m "fault and browser"
 
 ui: $(VENV)/.ready  ## Dagster on http://127.0.0.1:3000
 	$(BIN)/cai ui

@@ -10,9 +10,11 @@ import hypothesis
 import pytest
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), *(str(HERE / area) for area in ("defs", "e2e", "evals", "export", "lineage", "train"))]
+AREAS = ("defs", "e2e", "evals", "export", "faults", "lineage", "train")
+sys.path[:0] = [str(HERE), *(str(HERE / area) for area in AREAS)]
 
-from patience import Guard  # noqa: E402  it lies in the folder named above
+from matrix import pytest_runtest_setup, pytest_terminal_summary  # noqa: E402, F401  in the folders named above
+from patience import Guard  # noqa: E402
 
 if TYPE_CHECKING:
     from finished_demo import Demo

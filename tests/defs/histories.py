@@ -45,7 +45,8 @@ METRICS = {"loss_first": 1.0, "kl_max": 0.0, "held_out": measure([], [])}
 
 
 def copy_instead_of_training(context: object, asset: str, job: Job) -> None:
-    shutil.copytree(job.base, job.final, ignore=shutil.ignore_patterns("record.json", "README.md", "*.jsonl"))
+    ignore = shutil.ignore_patterns("record.json", "README.md", "*.jsonl")
+    shutil.copytree(job.base, job.final, ignore=ignore, dirs_exist_ok=True)  # a killed one may have begun
     (job.final / "held_out.jsonl").touch()
     job.metrics.write_text(json.dumps(METRICS))
     job.curves.write_text('{"step": 1, "loss": 1.0, "kl": 0.0}\n')

@@ -52,6 +52,7 @@ def check_the_plan_held(plan: Plan, data: Path) -> None:
             assert record.details["reused_checkpoint"] in wanted, line
 
 
+@pytest.mark.fault("edits, reverts, crashes and two runs at once, against a rebuild")
 @pytest.mark.parametrize("seed", range(3))
 def test_an_incremental_history_equals_a_rebuild_at_every_step(
     history: History, seed: int, monkeypatch: pytest.MonkeyPatch
@@ -77,6 +78,7 @@ def test_an_incremental_history_equals_a_rebuild_at_every_step(
         check_equals_a_rebuild(history, version, history.root / f"fresh-{step}")
 
 
+@pytest.mark.fault("edits, reverts, crashes and two runs at once, against a rebuild")
 def test_two_versions_at_once_in_an_empty_root_lose_no_row_and_share_the_rest(history: History) -> None:
     other = history.beside(random.Random(3))
     data = history.root / "data"

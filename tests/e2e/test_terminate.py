@@ -42,6 +42,7 @@ def launch(url: str, version: str) -> str:
     return run
 
 
+@pytest.mark.fault("a run terminated in the UI while it trains")
 def test_terminate_leaves_no_trainer_and_the_next_run_starts(tmp_path: Path) -> None:
     model = {"source": str(tiny_model(tmp_path / "tiny")), "backend": "scripted"}
     settings = {"CAI_MODELS__GENERATOR": json.dumps(model), "CAI_SL__EPOCHS": "100000", "CAI_SL__MAX_LENGTH": "64",

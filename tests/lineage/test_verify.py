@@ -53,6 +53,7 @@ def test_an_untouched_history_verifies() -> None:
                                             "constitution_tests", "round_quality", "training_rows")} <= kinds
 
 
+@pytest.mark.fault("a changed byte or a missing file, named by 'cai verify'")
 def test_one_changed_byte_of_any_artifact_is_named() -> None:
     with ExitStack() as changes:
         every = list({path: (kind, path, at) for kind, path, at in artifacts() if kind != "checkpoint record"}.values())
@@ -90,6 +91,7 @@ def test_any_byte_of_a_table_counts(tmp_path: Path) -> None:
             assert [p.path for p in tables(layout, {})] == [str(path)], at
 
 
+@pytest.mark.fault("a changed byte or a missing file, named by 'cai verify'")
 def test_any_missing_artifact_is_named() -> None:
     every = {path: kind for kind, path, _ in artifacts() if kind != "checkpoint record"}
     # What is known by what another artifact says of it is missed while that one is there.

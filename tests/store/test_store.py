@@ -57,6 +57,7 @@ def _write_forever(root: Path) -> None:
             writer.add(row(f"r1:{os.getpid()}-{i}", "x" * 200))
 
 
+@pytest.mark.fault("kill -9 of a compaction or of a writer of rows")
 def test_a_killed_writer_loses_at_most_one_shard_and_corrupts_none(tmp_path: Path) -> None:
     store = RowStore(Layout(tmp_path))
     context = multiprocessing.get_context("spawn")

@@ -70,6 +70,7 @@ def compact_forever(root: Path, stop: Path) -> None:
             time.sleep(0.01)
 
 
+@pytest.mark.fault("writers, readers and compaction at once")
 def test_nothing_is_lost_while_writers_readers_and_compaction_run_together(tmp_path: Path) -> None:
     store, stop = RowStore(Layout(tmp_path)), tmp_path / "stop"
     for first in shared("first"):
@@ -106,6 +107,7 @@ def write_and_compact(root: Path, trial: int) -> None:
         compact(layout, "label", target=50, settled=0)
 
 
+@pytest.mark.fault("kill -9 of a compaction or of a writer of rows")
 @pytest.mark.parametrize("trial", range(4))
 def test_a_killed_compaction_loses_nothing(tmp_path: Path, trial: int) -> None:
     layout, note = Layout(tmp_path), tmp_path / f"{trial}.txt"

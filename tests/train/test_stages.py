@@ -164,6 +164,7 @@ run_job(Job.model_validate_json(Path(sys.argv[1]).read_bytes()), Killer(print))
 """
 
 
+@pytest.mark.fault("kill -9 of a training run, which then goes on to the same weights")
 @pytest.mark.parametrize("kind", ["supervised", "reward", "reinforcement"])
 def test_a_killed_training_goes_on_to_the_same_weights(kind: Any, base: Path, scorer: Path, tmp_path: Path) -> None:
     rows = {"supervised": supervised_data(64), "reward": preference_data(64), "reinforcement": prompt_data()}[kind]
@@ -196,6 +197,7 @@ def spoiled(base: Path, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.fault("a loss that is no number, or a policy that explodes")
 @pytest.mark.parametrize("kind", ["supervised", "reward"])
 def test_a_loss_that_is_not_a_number_stops_and_publishes_nothing(kind: Any, base: Path, tmp_path: Path) -> None:
     rows = {"supervised": supervised_data(16), "reward": preference_data(24)}[kind]
@@ -206,6 +208,7 @@ def test_a_loss_that_is_not_a_number_stops_and_publishes_nothing(kind: Any, base
     assert not list(job.work.glob("state/checkpoint-*"))
 
 
+@pytest.mark.fault("a loss that is no number, or a policy that explodes")
 def test_a_policy_that_explodes_stops_and_publishes_nothing(base: Path, scorer: Path, tmp_path: Path) -> None:
     job = make_job(tmp_path, "reinforcement", base, prompt_data(), reward_model=scorer, steps=3, max_tokens=6,
                    learning_rate=1e30)  # fmt: skip

@@ -24,6 +24,8 @@ from cai_assets.plan.plan import make_plan
 from cai_assets.store import file_digests
 from cai_assets.versions.snapshots import VERSIONS, SnapshotDamaged
 
+pytestmark = pytest.mark.fault("damage of a constitution, record or checkpoint between two commands")
+
 
 class Done(NamedTuple):
     """How a command ended: ``said`` has all that its assets logged, and why they failed."""

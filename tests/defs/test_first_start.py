@@ -16,6 +16,8 @@ from cai_assets.cli import app
 from cai_assets.defs.home import HomeProblem, open_instance
 from cai_assets.versions.snapshots import VERSIONS
 
+pytestmark = pytest.mark.fault("first commands at the same moment, and homes that are half made")
+
 REPOSITORY = Path(__file__).parents[2]
 FIRST = """
 import sys, time

@@ -13,7 +13,8 @@ import pytest
 from attacker import TRIES, Attacker, attacking
 from server import Served, graphql, serving, wait_for
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser,
+              pytest.mark.fault("hostile pages and clients against the running web server")]
 
 RUNS = "{ runsOrError { ... on Runs { results { runId status } } } }"
 STATUS = "query($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"

@@ -17,6 +17,8 @@ from cai_assets.settings import Model, ServerAddress, SettingsError, load_settin
 from cai_assets.store.layout import Layout
 from cai_assets.store.records import Record, Records
 
+pytestmark = pytest.mark.fault("credentials in addresses, echoes, settings and records")
+
 PASSWORD, TOKEN, FRAGMENT = 'hunter2"/\\&é-canary', "tok+en/canary", "frag-canary"
 ADDRESS = f"http://me:{quote(PASSWORD, safe='')}@host:8000/v1?token={quote(TOKEN)}&v=1#{FRAGMENT}"
 SHOWN = "http://***@host:8000/v1?***"

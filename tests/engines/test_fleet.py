@@ -19,6 +19,8 @@ from cai_assets.engines.served.engine import ServedEngine
 from cai_assets.settings import Engine as EngineSettings
 from cai_assets.settings import Model
 
+pytestmark = pytest.mark.fault("servers that die, hang, refuse, lie, and come back")
+
 DEAD = "http://127.0.0.1:9/v1"
 
 

@@ -24,6 +24,8 @@ from cai_assets.store.records import Record, Records
 from cai_assets.store.row_store import RowStore, StoredRow
 from cai_assets.store.upkeep import stats, verify
 
+pytestmark = pytest.mark.fault("log-probabilities that no model can have given")
+
 STEP = Step("label")
 GOOD = (-0.2, -2.0)
 NONE = {"nan": (math.nan, -1.0), "infinite": (math.inf, -1.0), "positive": (5.0, -1.0), "stand-in": (-9999.0, -0.1),

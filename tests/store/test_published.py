@@ -16,6 +16,8 @@ from cai_assets.store.file_digests import remembered
 from cai_assets.store.folders import BrokenLink
 from cai_assets.store.layout import Layout
 
+pytestmark = pytest.mark.fault("damage, links and strange files in a checkpoint's folder")
+
 KEY = f"k1:{1:032x}"
 FILES = {"model.safetensors": b"weights" * 1000, "config.json": b"{}", "tokenizer.json": b"{}",
          "tokenizer_config.json": b"{}", "chat_template.jinja": b"{{ messages }}", "metrics.json": b"{}",

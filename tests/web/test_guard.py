@@ -19,6 +19,8 @@ from cai_assets.web.addresses import AddressError, Addresses
 from cai_assets.web.guard import HEADERS, Guard
 from cai_assets.web.password import Password
 
+pytestmark = pytest.mark.fault("hostile requests against the guard")
+
 HERE = "http://127.0.0.1:3000"
 JSON = {"content-type": "application/json"}
 LINK = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}

@@ -64,7 +64,7 @@ def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
             yield file
     except FileNotFoundError:
         raise FileGone(path) from None
-    except (OSError, pa.ArrowException) as e:
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as e:  # the name of a column may be what is damaged
         raise StoreCorrupt(f"{path} cannot be read back ({e}); move it away and rerun: "
                            "its rows are regenerated, and every other row is reused") from e
 

@@ -27,6 +27,7 @@ import aiohttp
 from cai_assets.engines.protocol import Call, Request, Sampling
 from cai_assets.engines.served.body import CHAT, Writer
 from cai_assets.engines.served.client import Client
+from cai_assets.engines.served.dialect import Dialect
 from cai_assets.engines.served.engine import ServedEngine
 from cai_assets.settings import Engine, Model, ServerAddress
 from cai_assets.steps.complete import Completer, Step
@@ -100,7 +101,8 @@ def bare(url: str, n: int, concurrency: int) -> None:
 
 def client(url: str, n: int, concurrency: int) -> None:
     write = Writer("m", None, 4096)
-    bodies = [write(r).data for r in requests(n)]
+    speak = Dialect()
+    bodies = [speak(write(r).fields) for r in requests(n)]
 
     async def run() -> None:
         one = Client(ServerAddress(url), "", 60.0, concurrency)

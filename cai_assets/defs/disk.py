@@ -1,4 +1,4 @@
-"""What a run does about the disk before its first step: remove what killed runs left, and refuse what cannot fit."""
+"""What a run does before its first step: remove what killed runs left, and refuse what cannot fit or be trained."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import dagster as dg
 from cai_assets.assets import CHECKPOINTS
 from cai_assets.defs.jobs import everything
 from cai_assets.pipeline.project import Project
+from cai_assets.pipeline.roles import refuse_served_policy
 from cai_assets.plan.space import refuse_without_room
 from cai_assets.store import this_run
 from cai_assets.store.garbage import sweep
@@ -15,9 +16,11 @@ from cai_assets.train.footprint import gb
 
 
 def prepare(project: Project, run: dg.DagsterRun | None) -> None:
-    """Raise NoRoom."""
+    """Raise NoRoom, or SettingsError for a policy that cannot be trained."""
     _sweep(project.layout)
-    _refuse_without_room(project, run)
+    if run is not None and _trains(run):
+        refuse_served_policy(project)
+        _refuse_without_room(project, run)
 
 
 def _sweep(layout: Layout) -> None:
@@ -26,11 +29,17 @@ def _sweep(layout: Layout) -> None:
         this_run.tell(f"removed {len(left)} unfinished files ({size}) that killed runs had left under {layout.path()}")
 
 
-def _refuse_without_room(project: Project, run: dg.DagsterRun | None) -> None:
-    """For runs that say which assets of which version they make. A training looks again by itself."""
-    version = run.tags.get("dagster/partition") if run else None
-    if run is None or version is None:
-        return
-    chosen = {key.to_user_string() for key in run.asset_selection or ()}
-    if chosen & set(CHECKPOINTS) or (not chosen and run.job_name == everything.name):
-        refuse_without_room(project, version, chosen)
+def _trains(run: dg.DagsterRun) -> bool:
+    chosen = _chosen(run)
+    return bool(chosen & set(CHECKPOINTS)) or (not chosen and run.job_name == everything.name)
+
+
+def _refuse_without_room(project: Project, run: dg.DagsterRun) -> None:
+    """For runs that say which version they make. A training looks again by itself."""
+    version = run.tags.get("dagster/partition")
+    if version is not None:
+        refuse_without_room(project, version, _chosen(run))
+
+
+def _chosen(run: dg.DagsterRun) -> set[str]:
+    return {key.to_user_string() for key in run.asset_selection or ()}

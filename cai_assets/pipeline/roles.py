@@ -51,9 +51,18 @@ def checkpoint_of(project: Project, record: Record) -> Checkpoint:
 def starting_policy(project: Project, record: Record | None) -> Base:
     """The model to train from. ``record``: that of ``round_before``."""
     if record is None:
+        refuse_served_policy(project)
         return _prepared(project, project.settings.models.role("policy"))
     found = checkpoint_of(project, record)
     return Base(f"rl_policy of {record.partition}", found.path, identify(found.path, project.layout))
+
+
+def refuse_served_policy(project: Project) -> None:
+    """Raise SettingsError if the policy to train is only served, so that there are no weights to train."""
+    model = project.settings.models.role("policy")
+    if model.base_urls:
+        raise SettingsError(f"models.policy: {model.source} is served elsewhere, and only a model here can be trained: "
+                            "set models.policy to a model folder or a Hub id (the generator is the default)")
 
 
 def labeller(project: Project) -> Base:

@@ -118,3 +118,14 @@ def test_what_is_refused_for_what_it_is_is_no_loss(world: World) -> None:
     record = world.project.records.latest("initial_responses", None)
     assert record.failed == record.details["refused"] == 3
     assert all(world.made(name) for name in TRAININGS)
+
+
+def test_a_served_policy_is_refused_before_the_first_call(world: World) -> None:
+    models = {"generator": {"source": "elsewhere", "base_urls": ["http://127.0.0.1:9/v1"]}}
+    result = world.run(models=models)
+    assert not result.success
+    assert result.get_step_success_events() == []
+    assert world.made("initial_responses") is None
+    (ended,) = result.filter_events(lambda e: e.is_job_failure)
+    assert "models.policy: elsewhere is served elsewhere" in str(ended.job_failure_data)
+    assert world.run("prompts", models=models).success

@@ -102,6 +102,8 @@ class FakeServer:
             self._drip(h)
         elif mode == "redirect":
             self._send(h, int(argument[:3]), b"", {"location": argument[4:]})
+        elif mode == "says":
+            self._send(h, int(argument[:3]), argument[4:].encode(), {})
         elif mode == "endless":
             self._endless(h)
         elif mode.isdigit():

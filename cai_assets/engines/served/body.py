@@ -6,9 +6,8 @@ control tokens in them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
-
-import msgspec
 
 from cai_assets.engines.protocol import Call, Request
 from cai_assets.engines.templating import Templater, neutralize
@@ -21,7 +20,7 @@ class Body(NamedTuple):
     """``path``: below the server's address; ``names``: what each answer's first token may be called in the reply."""
 
     path: str
-    data: bytes
+    fields: Mapping[str, Any]
     names: tuple[str, ...]
 
 
@@ -58,7 +57,7 @@ class Writer:
 
 
 def _body(path: str, fields: dict[str, Any], names: tuple[str, ...], **more: Any) -> Body:
-    return Body(path, msgspec.json.encode(fields | more), names)
+    return Body(path, fields | more, names)
 
 
 def _sampling(call: Call, seed: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """One OpenAI-compatible server: bytes go out, bytes come back, and each way to fail has one of three meanings.
 
-``Unusable``: try again. ``Away``: this server cannot serve anybody now. ValueError: it will not serve this row.
+``Unusable``: try again. ``Away``: this server cannot serve anybody now. ``Refused``: it will not serve this row.
 A reply has a deadline and a limit of size; a redirect to another host is not followed, because it would take prompts
 and key there. No message holds a credential.
 """
@@ -37,6 +37,10 @@ class Away(CaiError):
         self.refused = refused
 
 
+class Refused(ValueError):
+    """A request that this server does not take."""
+
+
 class Client:
     """A session with one server. ``key``: the API key, empty for none; a login in the address goes before it."""
 
@@ -54,7 +58,7 @@ class Client:
                      "Accept-Encoding": "identity"})  # a small compressed reply can be a large one
 
     async def post(self, path: str, body: bytes) -> bytes:
-        """The body of a reply of status 2xx. Raise Unusable, Away, or ValueError for the row alone."""
+        """The body of a reply of status 2xx. Raise Unusable, Away, or Refused."""
         try:
             return await self._post(self.address.endpoint(path), body)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as e:
@@ -86,7 +90,7 @@ class Client:
             return Away(reason, refused=True)
         if status in (408, 409, 425, 429) or status >= 500:
             return Unusable(reason, wait=retry_after(reply.headers.get("retry-after")), gone=status in (502, 503, 504))
-        return ValueError(reason)
+        return Refused(reason)
 
     def _said(self, error: Exception) -> str:
         return self.mask(f"{type(error).__name__}: {error}")[:2 * EXCERPT]

@@ -20,6 +20,7 @@ from cai_assets.engines.models import EngineLost, identify_tokenizer
 from cai_assets.engines.protocol import ModelIdentity, Request, Result
 from cai_assets.engines.served.body import Writer
 from cai_assets.engines.served.client import Client
+from cai_assets.engines.served.dialect import Dialect, helped
 from cai_assets.engines.served.fleet import Fleet
 from cai_assets.engines.served.rows import Row, Rows
 from cai_assets.engines.templating import Templater, load_tokenizer
@@ -37,6 +38,7 @@ class ServedEngine:
         self.model, self.settings, self.first_delay = model, engine, first_delay
         self._identity = served_identity(model)
         self._fleet: Fleet | None = None
+        self._dialect = Dialect()
         self._writer: Writer | None = None
         self._turn = itertools.count()
 
@@ -74,7 +76,8 @@ class ServedEngine:
         clients = [Client(a, key, engine.request_timeout, engine.concurrency) for a in self.model.base_urls]
         self._fleet = Fleet(clients, self._fleet, patience=engine.patience, pause=self.first_delay,
                             concurrency=engine.concurrency)
-        return Rows(self._fleet, (self.model.source, *self.model.served_as), engine.retries, self.first_delay)
+        served = (self.model.source, *self.model.served_as)
+        return Rows(self._fleet, self._dialect, served, engine.retries, self.first_delay)
 
     def _start(self, requests: Iterable[Request], rows: Rows, done: Done[Result | Exception]) -> None:
         for request in requests:
@@ -90,8 +93,9 @@ class ServedEngine:
         try:
             return await rows.answer(Row(request, body, next(self._turn)))
         except EngineLost as e:
-            raise EngineLost(f"no server serves model {self.model.source!r} ({e}); check base_urls, the served model "
-                             f"name and the key in {self.model.api_key_env}, or see engine.patience") from None
+            raise EngineLost(helped(f"no server serves model {self.model.source!r} ({e}); check base_urls, the served "
+                                    f"model name and the key in {self.model.api_key_env}, or see engine.patience")
+                             ) from None
 
 
 def served_identity(model: settings.Model) -> ModelIdentity:

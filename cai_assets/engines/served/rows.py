@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 
 from cai_assets.engines.protocol import Request, Result
 from cai_assets.engines.served.body import Body
-from cai_assets.engines.served.client import Away
+from cai_assets.engines.served.client import Away, Refused
+from cai_assets.engines.served.dialect import Dialect, helped
 from cai_assets.engines.served.fleet import Fleet, Server
 from cai_assets.engines.served.reply import EXCERPT, Unusable, read_reply
 
@@ -41,16 +42,20 @@ class Rows:
     """Sends rows to a fleet. ``served``: the names by which the model may answer, its own first; ``retries``: of a
     row; ``first_delay``: seconds, the upper bound of its first wait, which doubles up to LONGEST_DELAY."""
 
-    def __init__(self, fleet: Fleet, served: Collection[str], retries: int, first_delay: float) -> None:
-        self.fleet, self.served, self.retries, self.first_delay = fleet, served, retries, first_delay
+    def __init__(
+        self, fleet: Fleet, dialect: Dialect, served: Collection[str], retries: int, first_delay: float
+    ) -> None:
+        self.fleet, self.dialect, self.served = fleet, dialect, served
+        self.retries, self.first_delay = retries, first_delay
         self.left = FREE_RETRIES
 
     async def answer(self, row: Row) -> Result:
         """The row's one result. Raise EngineLost if no server serves any row."""
         while True:
             server = await self.fleet.take(row.body.path, row.turn, row.tried)
+            body = self.dialect(row.body.fields)
             try:
-                result = await self._ask(server, row)
+                result = await self._ask(server, row, body)
             except (Away, Unusable) as e:
                 said = _brief(server, e)
                 self.fleet.bad(server, e, said)
@@ -59,14 +64,16 @@ class Rows:
                 await self._wait(row, server, e)
             except ValueError as e:
                 self.fleet.good(server, row.body.path)
-                return _failed(row, _brief(server, e), refused=True)
+                self.dialect.learn(_brief(server, e) if isinstance(e, Refused) else "", row.body.fields)
+                if body == self.dialect(row.body.fields):
+                    return _failed(row, helped(_brief(server, e)), refused=True)
             else:
                 self.fleet.good(server, row.body.path)
                 self.left = min(FREE_RETRIES, self.left + EARNED_RETRIES)
                 return result
 
-    async def _ask(self, server: Server, row: Row) -> Result:
-        reply = await server.client.post(row.body.path, row.body.data)
+    async def _ask(self, server: Server, row: Row, body: bytes) -> Result:
+        reply = await server.client.post(row.body.path, body)
         result = read_reply(row.request, reply, self.served, row.body.names)
         if server.client.mask.told_in(result.text):
             raise Unusable("the answer repeats a credential that the server was sent")

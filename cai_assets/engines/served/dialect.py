@@ -1,0 +1,78 @@
+"""What a server takes of the protocol: learned from its first refusals, and adapted where the meaning stays the same.
+
+Whatever would change the meaning of a call is not adapted: the row's error then ends with the setting that helps.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+REFUSES = re.compile(r"unsupported|unrecognized|unknown|not permitted|extra_forbidden|not support|only|less than|"
+                     r"at most|max allowed", re.IGNORECASE)
+HELP = {
+    "temperature": "set generation.temperature=1, and pairs.temperatures=[1.0], which is all that this server takes",
+    "continue_final_message": "set labels.style=plain, or serve the model with vLLM, where a turn can be continued",
+    "v1/completions": "set critique.style=chat and labels.style=chat, because this server only chats",
+}
+log = logging.getLogger(__name__)
+
+
+class Dialect:
+    """Writes the bodies of requests as the servers of one model take them."""
+
+    def __init__(self) -> None:
+        self._renamed: dict[str, str] = {}
+        self._left_out: set[str] = set()
+        self._logprobs = 0  # the most that may be asked for; 0: as many as we like
+
+    def __call__(self, fields: Mapping[str, Any]) -> bytes:
+        taken = {self._renamed.get(k, k): v for k, v in fields.items() if not self._omits(k, fields)}
+        for name in ("top_logprobs", "logprobs"):
+            if self._logprobs and type(taken.get(name)) is int:
+                taken[name] = min(taken[name], self._logprobs)
+        return msgspec.json.encode(taken)
+
+    def learn(self, refusal: str, fields: Mapping[str, Any]) -> None:
+        """Adapt to a refusal of these fields, if it names one that can be said in another way or left unsaid."""
+        if not REFUSES.search(refusal):
+            return
+        if _names(refusal, "max_tokens") and "max_completion_tokens" in refusal and not self._renamed:
+            self._renamed["max_tokens"] = "max_completion_tokens"
+            self._tell("max_tokens is sent as max_completion_tokens", refusal)
+        for name in ("seed", "temperature"):
+            if _names(refusal, name) and name in fields and name not in self._left_out:
+                self._left_out.add(name)
+                if self._omits(name, fields):
+                    self._tell(f"{name} is left out", refusal)
+        if _names(refusal, "top_logprobs") or _names(refusal, "logprobs") or "sample logprobs" in refusal:
+            self._fewer_logprobs(refusal, fields)
+
+    def _fewer_logprobs(self, refusal: str, fields: Mapping[str, Any]) -> None:
+        asked = max(int(fields.get(name) or 0) for name in ("top_logprobs", "logprobs"))
+        offered = [int(n) for n in re.findall(r"\b\d{1,2}\b", refusal) if 1 < int(n) < (self._logprobs or asked)]
+        if offered:
+            self._logprobs = max(offered)
+            self._tell(f"at most {self._logprobs} logprobs are asked for", refusal)
+
+    def _omits(self, name: str, fields: Mapping[str, Any]) -> bool:
+        """A temperature is left out only where that says the same: 1, or of a score, which does not depend on it."""
+        same = name != "temperature" or fields["temperature"] == 1 or "logprobs" in fields
+        return name in self._left_out and same
+
+    @staticmethod
+    def _tell(what: str, refusal: str) -> None:
+        log.warning("from now on %s, because the server said: %s", what, refusal)
+
+
+def helped(refusal: str) -> str:
+    """A refusal, with the setting that helps if one does."""
+    return refusal + next((f"; {how}" for word, how in HELP.items() if word in refusal and REFUSES.search(refusal)), "")
+
+
+def _names(refusal: str, field: str) -> bool:
+    return bool(re.search(rf"['\"`]{field}['\"`]|arguments? supplied: [\w, ]*\b{field}\b", refusal))

@@ -104,7 +104,7 @@ _MUST_SAY = _one_of("clarify", "emphasi[sz]e", "inform", "remind", "stress", "ca
 _SOFT = [(lead, later, re.compile(pattern)) for lead, later, pattern in (
     (3, 1, rf"\b(?:is|are|was|were|be) (?:not|never)(?: \w+){{0,2}}? {_RIGHT}(?:\b|$)"
            r"(?! for (?!me\b|us\b|any))"),  # 'this film is not appropriate for children' answers
-    (1, 1, r"\bis not (?:accurate|fair|true|productive) to (?:say|suggest|assume|make|claim)\b"),
+    (1, 1, r"\bis not (?:accurate|fair|true|productive)(?: or \w+)? to (?:say|suggest|assume|make|claim)\b"),
     (3, 1, rf"\b{_BAD},?(?: and| or)?,? (?:\w+ )?{_ALSO_BAD}\b|\b{_ALSO_BAD},?(?: and| or)?,? (?:\w+ )?{_BAD}\b"),
     (3, 1, rf"\bi do not (?:think|believe|feel|find)(?: that)? (?:it|this|that) (?:is|would be) (?:\w+ ){{0,3}}?"
            rf"(?:{_RIGHT}|fair|right)\b"),
@@ -117,7 +117,7 @@ _SOFT = [(lead, later, re.compile(pattern)) for lead, later, pattern in (
     (2, 1, r"\b(?:should|must|can) (?:not|never) be (?:denied|barred|discriminated|excluded|attempted|encouraged|"
            r"promoted|glorified|condoned|emulated|tolerated|celebrated|taken lightly|considered)\b"),
     (2, 1, r"\b(?:is|are) not inherently\b"),
-    (2, 1, r"^no,? i do not (?:think|believe)\b"),
+    (2, 1, r"^no,? i do not (?:think|believe)\b|^i do not believe (?:that|in)\b"),
     (2, 1, r"\bi (?:would |must |strongly )*(?:encourage|urge) you to (?:seek|reach out|reconsider)\b"),
     (1, 1, rf"\bi (?:feel (?:it is )?)?(?:must|need to|have to|should|would like to|want to) (?:\w+ )?{_MUST_SAY}\b"),
     (2, 1, r"\b(?:question|request|statement)\b.{0,40}\b(?:harmful|inappropriate|offensive|unethical|disrespectful)\b"),

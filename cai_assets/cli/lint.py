@@ -116,14 +116,18 @@ def _draws(settings: Settings) -> list[Draws] | None:
 
 def _prompts(settings: Settings) -> pl.DataFrame | None:
     """The prompts as they were materialized with these settings; else read now, if that is quick."""
+    from cai_assets.pipeline.contents import comparable, of_record, of_settings
     from cai_assets.reading.faults import DataError
     from cai_assets.steps.prompts import load_prompts, select
 
     chosen = settings.prompts
-    records = Records(Layout(settings.data_root))
+    layout = Layout(settings.data_root)
+    records = Records(layout)
     try:
         record = records.latest("prompts", None)
-        if record.settings["prompts"] == chosen.model_dump(mode="json"):
+        now = of_settings(settings, layout, ["prompts"])
+        before, here = comparable(of_record(record), now)
+        if before["prompts"] == here["prompts"]:
             return records.table(record)
     except (RecordMissing, OSError):
         pass  # then as if they had not been made

@@ -17,6 +17,7 @@ from cai_assets.defs.metadata import against_plan, cost_metadata, table_metadata
 from cai_assets.defs.run import Run
 from cai_assets.lineage.trace import write_lineage
 from cai_assets.lineage.training_rows import training_table
+from cai_assets.pipeline.contents import CONTENTS, of_settings
 from cai_assets.pipeline.trainings import Training
 from cai_assets.reports.summary import TOLD
 from cai_assets.steps.complete import Usage, total
@@ -56,6 +57,7 @@ def draft(run: Run, content: Content) -> Record:
     """The record of what a run made, not written yet."""
     usage = content.usage
     groups = ASSETS[content.asset].settings if content.settings is None else content.settings
+    held = of_settings(run.settings, run.project.layout, groups).contents
     return Record(
         asset=content.asset, partition=run.version, digest=content.digest, path=content.path, inputs=run.inputs,
         constitution=run.version, rows=content.rows, reused=usage.reused, generated=usage.generated,
@@ -64,7 +66,7 @@ def draft(run: Run, content: Content) -> Record:
         gpu_seconds=usage.seconds * gpu_count(),
         settings={group: getattr(run.settings, group).model_dump(mode="json") for group in groups},
         details={"errors": usage.errors, "refused": usage.refused, "engine_seconds": usage.seconds,
-                 "seed": run.settings.seed, **content.details},
+                 "seed": run.settings.seed, **({CONTENTS: held} if held else {}), **content.details},
         provenance=provenance(), run_id=run.context.run.run_id,
     )
 

@@ -17,6 +17,7 @@ from cai_assets.constitution.derive import Derived
 from cai_assets.constitution.diff import diff
 from cai_assets.constitution.model import Constitution
 from cai_assets.evals.refusal import rule_of
+from cai_assets.pipeline.contents import of_record, of_settings
 from cai_assets.pipeline.project import Project
 from cai_assets.plan.causes import setting_changes
 from cai_assets.plan.plan import Plan, make_plan
@@ -122,8 +123,8 @@ def whole_standing(project: Project, version: str) -> str:
         records = _records(project, version)
     except RecordMissing:
         return NOT_MADE
-    now = project.settings.model_dump(mode="json")
-    changes = [change for record in records for change in setting_changes(record, now)]
+    now = of_settings(project.settings, project.layout)
+    changes = [change for record in records for change in setting_changes(record, *now)]
     if changes:
         return f"made with other settings: {'; '.join(dict.fromkeys(changes))}"
     seed = _seed(project, records)
@@ -138,7 +139,7 @@ def standing(project: Project, version: str, derived: Derived) -> str:
         own, whole = _records(project, derived.key), _records(project, version)
     except RecordMissing:
         return NOT_MADE
-    changes = [c for mine, theirs in zip(own, whole, strict=True) for c in setting_changes(theirs, mine.settings)]
+    changes = [c for mine, theirs in zip(own, whole, strict=True) for c in setting_changes(theirs, *of_record(mine))]
     if changes:
         return f"made with other settings: {'; '.join(dict.fromkeys(changes))}"
     mine, theirs = _seed(project, own), _seed(project, whole)

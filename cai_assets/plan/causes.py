@@ -15,6 +15,7 @@ import polars as pl
 from cai_assets.constitution.digest import principle_digest
 from cai_assets.constitution.draw import draw
 from cai_assets.constitution.model import Constitution, Use
+from cai_assets.pipeline.contents import Contents, Named, change, comparable, of_record
 from cai_assets.settings.address import shown
 from cai_assets.store.records import Record
 
@@ -73,17 +74,27 @@ def _change(principle_id: str, was: str | None, before: Constitution | None, now
     return reason or f"unchanged; {NEVER}"
 
 
-def setting_changes(before: Record | None, now: Mapping[str, Any]) -> list[str]:
-    """Settings that differ from those of an earlier record, as 'generation.max_tokens: 64 -> 96'."""
+def setting_changes(before: Record | None, now: Mapping[str, Any], contents: Contents | None = None) -> list[str]:
+    """Settings that differ from those of an earlier record, as 'generation.max_tokens: 64 -> 96'.
+
+    ``contents``: what the files hold that ``now`` names; a path is no difference.
+    """
     if before is None:
         return []
-    then = before.settings
+    then, here = comparable(of_record(before), Named(now, contents or {}))
     if before.settings and "seed" in before.details:  # whoever reads settings samples or trains, by that seed
         then = {**then, "seed": before.details["seed"]}
-    return [shown(f"{name}: {old} -> {new}") for name, old, new in _differences(then, now, "")]
+    return [shown(change(name, old, new)) for name, old, new in _differences(then, here, "")]
 
 
 def _differences(old: Any, new: Any, path: str) -> list[tuple[str, Any, Any]]:
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         return [d for key in sorted(set(old) & set(new)) for d in _differences(old[key], new[key], f"{path}.{key}")]
+    if _groups(old) and _groups(new) and len(old) == len(new):
+        return [d for i, (o, n) in enumerate(zip(old, new, strict=True)) for d in _differences(o, n, f"{path}.{i}")]
     return [] if old == new else [(path.removeprefix("."), old, new)]
+
+
+def _groups(value: Any) -> bool:
+    """Whether it is a list of settings groups, such as ``supervised.mix``."""
+    return isinstance(value, list) and all(isinstance(item, Mapping) for item in value)

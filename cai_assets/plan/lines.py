@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from copy import copy
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import polars as pl
 
+from cai_assets.assets import ASSETS
 from cai_assets.constitution.derive import Derived
 from cai_assets.constitution.model import Constitution, Use
 from cai_assets.engines.protocol import ModelIdentity
+from cai_assets.pipeline.contents import Named, of_settings
 from cai_assets.pipeline.project import Project
 from cai_assets.pipeline.roles import round_before
 from cai_assets.plan.causes import NEVER, row_causes, setting_changes
@@ -100,7 +103,6 @@ class Lines:
         self.start = round_before(project, self.version)
         self.lines: list[Line] = []
         self.made = Made()
-        self._dump = self.settings.model_dump(mode="json")
         self._changed: dict[str, list[str]] = {}
 
     def state(self, asset: str) -> str:
@@ -151,11 +153,17 @@ class Lines:
         return row_causes(waiting, changes, self.constitution_before(), self.constitution, use)
 
     def changes(self, asset: str) -> list[str]:
-        """Settings that differ from those the asset was last made with."""
+        """Settings that differ from those the asset was last made with, and the tables it reads that have no line."""
         if asset not in self._changed:
             earlier = self.earlier(asset)
-            self._changed[asset] = [*format_change(self.project, earlier), *setting_changes(earlier, self._dump)]
+            above = [name for name in ASSETS[asset].reads if ASSETS[name].kind == "table" and not ASSETS[name].spends]
+            self._changed[asset] = [*format_change(self.project, earlier), *setting_changes(earlier, *self._now),
+                                    *(change for name in above for change in self.changes(name))]
         return self._changed[asset]
+
+    @cached_property
+    def _now(self) -> Named:
+        return of_settings(self.settings, self.project.layout)
 
     def constitution_before(self) -> Constitution | None:
         """The version that this one is compared with."""

@@ -16,6 +16,7 @@ from cai_assets.assets import ASSETS, CALLED, CHECKPOINTS, call_steps, partition
 from cai_assets.engines.keys import Payloads
 from cai_assets.engines.protocol import Call, ModelIdentity
 from cai_assets.errors import CaiError
+from cai_assets.pipeline.contents import comparable, of_record
 from cai_assets.pipeline.project import Project
 from cai_assets.plan.dry import DryCompleter
 from cai_assets.plan.plan import Planner
@@ -121,8 +122,9 @@ def _why_planned(project: Project, asset: str, version: str, old: Record) -> lis
 
 
 def _why_table(project: Project, old: Record, new: Record) -> list[Difference]:
-    settings = differences({**old.settings, "seed": old.details.get("seed")},
-                           {**new.settings, "seed": new.details.get("seed")}, "settings")
+    before, now = comparable(of_record(old), of_record(new))
+    settings = differences({**before, "seed": old.details.get("seed")}, {**now, "seed": new.details.get("seed")},
+                           "settings")
     return [*settings, *_changed_inputs(old, new), *(_changed_rows(project, old, new) if old.asset in CALLED else [])]
 
 

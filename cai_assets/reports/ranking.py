@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import polars as pl
@@ -18,10 +19,11 @@ from cai_assets.errors import CaiError
 from cai_assets.evals.judge import Question
 from cai_assets.evals.ranking import Contest, Ranking, rank
 from cai_assets.evals.statistics import Estimate
+from cai_assets.pipeline.contents import comparable, of_record
 from cai_assets.reports.compare.sides import Side, side
 from cai_assets.settings.method import CONFIDENCE, ENOUGH
 from cai_assets.store.layout import Layout
-from cai_assets.store.records import RecordMissing
+from cai_assets.store.records import Record, RecordMissing
 
 RowsByVersion = Mapping[str, list[dict[str, Any]]]  # rows of the evaluation by version
 
@@ -71,15 +73,20 @@ def _rows(s: Side) -> list[dict[str, Any]]:
 
 
 def _same_judge(sides: Sequence[Side]) -> None:
-    judges = {s.name: _judge(s) for s in sides if "evaluation" in s.records}
-    if len(set(judges.values())) > 1:
+    evaluations = {s.name: s.records["evaluation"] for s in sides if "evaluation" in s.records}
+    if not all(_one_judge(a, b) for a, b in pairwise(evaluations.values())):
+        judges = {name: _judge(record.settings) for name, record in evaluations.items()}
         listed = "; ".join(f"{name}: {judge}, labels.style={style}" for name, (judge, style) in judges.items())
         raise NotComparable(f"these evaluations were judged differently ({listed}): materialize evaluation again with "
                             "the same models.judge and labels.style")
 
 
-def _judge(s: Side) -> tuple[str, str]:
-    settings = s.records["evaluation"].settings
+def _one_judge(a: Record, b: Record) -> bool:
+    before, now = comparable(of_record(a), of_record(b))
+    return _judge(before) == _judge(now)
+
+
+def _judge(settings: Mapping[str, Any]) -> tuple[str, str]:
     models = settings.get("models", {})
     model = models.get("judge") or models.get("generator") or {}
     return str(model.get("source")) + str(model.get("revision") or ""), str(settings.get("labels", {}).get("style"))

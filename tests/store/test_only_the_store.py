@@ -39,7 +39,8 @@ OTHERS = {
         constitution/files.py::yaml_files constitution/files.py::_either constitution/file_text.py::read_bytes
         evals/review_file.py::read_review evals/suites/load.py::_beside
         export/provenance.py::verify inspect_bridge/rows.py::_checkpoint lineage/targets.py::checkpoint_folder
-        pipeline/constitution_tests.py::tests_of pipeline/red_team.py::accept_into settings/base.py::project_root
+        pipeline/constitution_tests.py::tests_of pipeline/contents.py::_inside pipeline/red_team.py::accept_into
+        settings/base.py::project_root
         reading/files.py::data_files reading/files.py::_folder reading/forms.py::open_data
         reading/forms.py::_unpacker reading/forms.py::_zstandard reading/cells.py::table_rows
         settings/load.py::_from_file settings/load.py::_text_of train/ability.py::read_texts
@@ -49,6 +50,7 @@ OTHERS = {
         export/hub_dataset.py::write_split export/hub_model.py::export_model
         export/hub_model.py::_without_local_names export/openlineage.py::_written""",
     "a model's folder, wherever it lies": """
+        pipeline/contents.py::_model
         engines/models.py::prepare engines/models.py::_from_hub engines/models.py::identify
         engines/models.py::_weights_digest
         engines/model_folder.py::faults engines/model_folder.py::weights engines/model_folder.py::cut

@@ -18,6 +18,7 @@ from cai_assets.constitution.model import Constitution
 from cai_assets.evals.refusal import RULE, rule_of
 from cai_assets.evals.statistics import Telling
 from cai_assets.lineage.targets import find_record
+from cai_assets.pipeline.contents import comparable, of_record
 from cai_assets.plan.why import differences
 from cai_assets.settings.method import CONFIDENCE, ENOUGH
 from cai_assets.store.layout import Layout
@@ -148,7 +149,7 @@ def notes(before: Side, after: Side) -> list[str]:
 
 def _settings(before: Side, after: Side) -> Iterator[str]:
     for asset in before.records.keys() & after.records.keys():
-        for d in differences(before.records[asset].settings, after.records[asset].settings):
+        for d in differences(*comparable(of_record(before.records[asset]), of_record(after.records[asset]))):
             yield f"{d.field} {d.before} → {d.now}"
 
 

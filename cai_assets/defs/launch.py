@@ -86,7 +86,7 @@ def _job(settings: Settings, training: Training, key: str, work: Path, *, dtype:
               reward_model=training.reward_model.path if training.reward_model else None,
               labeller=training.labeller.path if training.labeller else None,
               supervised_data=None if supervised is None else work / "supervised.parquet")
-    write_atomic(job.data, parquet_bytes(training.data))
+    write_atomic(job.data, parquet_bytes(training.by_part))
     if job.supervised_data and supervised is not None:
         write_atomic(job.supervised_data, parquet_bytes(supervised))
     write_atomic(work / "job.json", job.model_dump_json(indent=1).encode())

@@ -63,6 +63,9 @@ COLUMNS = {
 }
 
 
+FATES = {"rows_cut": "rows_cut", "rows_left_out": "rows_dropped"}  # of rows longer than max_length: metadata, metric
+
+
 def table_metadata(record: Record, frame: pl.DataFrame, path: Path) -> dict[str, Any]:
     """Rows and columns, in the keys that Dagster draws."""
     columns = [dg.TableColumn(n, str(t), description=COLUMNS.get(n)) for n, t in frame.schema.items()]
@@ -151,6 +154,12 @@ def text_preview(frame: pl.DataFrame, columns: dict[str, str], rows: int = 3) ->
 def notes_metadata(notes: Sequence[str]) -> dict[str, Any]:
     """What of the files of rows was not read; nothing if all was."""
     return {"not_read": dg.MetadataValue.json(list(notes))} if notes else {}
+
+
+def fit_metadata(checkpoint: Checkpoint) -> dict[str, int]:
+    """How many rows were longer than ``max_length``, if they were counted."""
+    counted = "fit" in checkpoint.metrics
+    return {name: checkpoint.metrics[metric] for name, metric in FATES.items() if counted}
 
 
 def curve_metadata(checkpoint: Checkpoint, names: tuple[str, ...]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import polars as pl
 
 from cai_assets.assets import ASSETS
 from cai_assets.defs.lineage_metadata import lineage_metadata, reached
-from cai_assets.defs.metadata import against_plan, cost_metadata, table_metadata
+from cai_assets.defs.metadata import against_plan, cost_metadata, fit_metadata, table_metadata
 from cai_assets.defs.run import Run
 from cai_assets.lineage.trace import write_lineage
 from cai_assets.lineage.training_rows import training_table
@@ -27,6 +27,7 @@ from cai_assets.store.checkpoints import Checkpoint
 from cai_assets.store.provenance import gpu_count, provenance
 from cai_assets.store.published import RECORD
 from cai_assets.store.records import Record, RecordMissing
+from cai_assets.train.fit import too_long
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +134,7 @@ def record_checkpoint(
 ) -> dg.MaterializeResult[None]:
     """Write the record of a checkpoint; its key is the data version, because training is not bit-reproducible."""
     checkpoint = done.checkpoint
+    run.tell(too_long(checkpoint.metrics))
     facts = {"reused_checkpoint": done.reused, "metrics": checkpoint.metrics, "training_rows": done.rows,
              "checkpoint_record": digest_file(checkpoint.path / RECORD), **(details or {})}
     record = run.project.records.add(draft(run, Content(
@@ -142,7 +144,8 @@ def record_checkpoint(
         run.context.log_event(reached(record, checkpoint))
     return _result(record, {
         "checkpoint": dg.MetadataValue.path(str(checkpoint.path)), "key": checkpoint.key,
-        "training": "reused" if done.reused else "trained", "training_rows": rows, **metadata,
+        "training": "reused" if done.reused else "trained", "training_rows": rows,
+        **fit_metadata(checkpoint), **metadata,
         **lineage_metadata(record, checkpoint), **cost_metadata(record, run.settings),
         **against_plan(record, _plan(run))})
 

@@ -25,6 +25,7 @@ from cai_assets.steps.reinforce import pairs_to_train_on, prompts_to_train_on, w
 from cai_assets.steps.supervised import baseline_dataset
 from cai_assets.store.checkpoints import Checkpoint
 from cai_assets.store.layout import Layout
+from cai_assets.train.fit import PART
 from cai_assets.train.identity import training_parts
 from cai_assets.train.job import TrainingKind
 
@@ -61,6 +62,12 @@ class Training:
             refuse_changed(LocalModel(model.path, model.identity), layout)
         if self.reward_model and identify(self.reward_model.path, layout, read=True).weights != self.reward_model.key:
             raise ModelChanged(f"{self.reward_model.path} is damaged: materialize reward_model again")
+
+    @property
+    def by_part(self) -> pl.DataFrame:
+        """The data, with the kind of each row or who labeled it: what the training process counts by."""
+        column = {"supervised": "kind", "reward": "source", "reinforcement": None}[self.kind]
+        return self.data if column is None else self.data.with_columns(self.rows[column].alias(PART))
 
     def parts(self, settings: Settings) -> dict[str, Any]:
         """What decides the checkpoint, by name."""

@@ -224,6 +224,8 @@ class Evaluation(Group):
 class Monitors(Group):
     """Limits of the reward-hacking monitors; each is growth over the SL policy or the start of training.
 
+    ``cut_share``: at most this share of a training's rows may be longer than ``max_length``.
+
     ``general_text``: JSONL with ``text``, for the ability check; None: the bundled sample. ``general_texts``: at most
     this many of its texts; None: all.
     """
@@ -233,5 +235,6 @@ class Monitors(Group):
     refusal_growth: float = Field(default=0.1, gt=0)
     perplexity_growth: float = Field(default=1.1, gt=1)
     outlier_sigmas: float = Field(default=6.0, gt=0)
+    cut_share: float = Field(default=0.01, ge=0, le=1)
     general_text: InProject | None = None
     general_texts: int | None = Field(default=None, ge=1)

@@ -1,91 +1,117 @@
 """From a job's Parquet file to token ids.
 
 Every text is tokenized here, once, by the ``Templater`` that sampling uses too: a trainer never sees text, so it
-cannot render it differently. A prompt that is too long is truncated from the left; a response is never cut.
+cannot render it differently. A row that is too long loses its earliest turns, whole ones, and keeps the system turn and
+all from a turn of the user on; one that is still too long is left out. Both are counted (``fit.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from cai_assets.engines.protocol import Message
 from cai_assets.engines.templating import Templater
+from cai_assets.train.fit import PART, Encoded, Fit, count
 from cai_assets.train.problems import TrainingProblem
 
 TrainingRow = dict[str, Any]
-Ids = list[int]
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[TrainingRow]:
-    """Read the named columns of a Parquet file, in file order. Raise TrainingProblem when one is missing."""
+    """Read the named columns of a Parquet file, in file order, and ``part`` if it is there. Raise TrainingProblem when
+    one is missing."""
     import polars as pl
 
     if not path.is_file():
         raise TrainingProblem(f"no training data at {path}")
-    missing = [c for c in columns if c not in pl.read_parquet_schema(path)]
+    there = pl.read_parquet_schema(path)
+    missing = [c for c in columns if c not in there]
     if missing:
         raise TrainingProblem(f"{path} lacks the column(s) {', '.join(missing)}")
-    return pl.read_parquet(path, columns=list(columns)).to_dicts()
+    return pl.read_parquet(path, columns=[*columns, *(c for c in (PART,) if c in there)]).to_dicts()
 
 
-def fit(prompt: Ids, responses: Sequence[Ids], max_length: int) -> Ids | None:
-    """Shorten ``prompt`` from the left until each response fits behind it; None when one cannot.
+def shorter(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
+    """The messages; then, as long as there are any, without one more of the earliest turns up to the next by the user.
+    System turns at the beginning stay."""
+    yield messages
+    first = next((i for i, m in enumerate(messages) if m["role"] != "system"), len(messages))
+    for i in range(first + 1, len(messages)):
+        if messages[i]["role"] == "user":
+            yield [*messages[:first], *messages[i:]]
 
-    At least one prompt token stays: the first response token is predicted from it.
-    """
-    room = max_length - max(len(r) for r in responses)
-    return prompt[-room:] if room >= 1 and prompt else None
+
+def encode(
+    messages: Sequence[Message], responses: Sequence[str], templater: Templater, max_length: int
+) -> Encoded | None:
+    """As much of the prompt as leaves each response whole within ``max_length`` tokens; None where none does."""
+    for kept in shorter(messages):
+        both = [templater.encode_response(kept, response) for response in responses]
+        prompt, ids = both[0][0], [response for _, response in both]
+        if prompt and len(prompt) + max(map(len, ids)) <= max_length:
+            return Encoded(prompt, ids, kept is not messages)
+    return None
 
 
 def supervised_rows(
-    rows: Iterable[TrainingRow], templater: Templater, max_length: int
-) -> tuple[list[TrainingRow], int]:
-    """``input_ids`` and ``labels`` (-100 on the prompt) per row, and how many rows were dropped."""
-    out, dropped = [], 0
+    rows: Iterable[TrainingRow], templater: Templater, max_length: int, part: str = "rows"
+) -> tuple[list[TrainingRow], Fit]:
+    """``input_ids`` and ``labels`` (-100 on the prompt) per row."""
+    out, fit = [], Fit()
     for row in rows:
-        prompt, response = templater.encode_response(row["messages"], row["response"])
-        kept = fit(prompt, [response], max_length)
-        if kept is None:
-            dropped += 1
-        else:
-            out.append({"input_ids": kept + response, "labels": [-100] * len(kept) + response})
-    return out, dropped
+        one = encode(row["messages"], [row["response"]], templater, max_length)
+        if count(one, fit, row.get(PART) or part):
+            (response,) = one.responses
+            out.append({"input_ids": one.prompt + response, "labels": [-100] * len(one.prompt) + response})
+    return out, fit
 
 
 def preference_rows(
     rows: Iterable[TrainingRow], templater: Templater, max_length: int
-) -> tuple[list[TrainingRow], int]:
-    """``chosen_ids`` and ``rejected_ids`` behind the same prompt, and how many pairs were dropped.
+) -> tuple[list[TrainingRow], Fit]:
+    """``chosen_ids`` and ``rejected_ids`` behind the same prompt.
 
     ``index`` is the row's position in ``rows``; ``held_out`` and ``p_chosen`` are passed on.
     """
-    out, dropped = [], 0
+    out, fit = [], Fit()
     for index, row in enumerate(rows):
-        prompt, chosen = templater.encode_response(row["messages"], row["chosen"])
-        _, rejected = templater.encode_response(row["messages"], row["rejected"])
-        kept = fit(prompt, [chosen, rejected], max_length)
-        if kept is None:
-            dropped += 1
-            continue
-        labels = {"index": index, "held_out": row["held_out"], "p_chosen": row["p_chosen"]}
-        out.append({"chosen_ids": kept + chosen, "rejected_ids": kept + rejected} | labels)
-    return out, dropped
+        one = encode(row["messages"], [row["chosen"], row["rejected"]], templater, max_length)
+        if count(one, fit, row.get(PART) or "pairs"):
+            chosen, rejected = one.responses
+            labels = {"index": index, "held_out": row["held_out"], "p_chosen": row["p_chosen"]}
+            out.append({"chosen_ids": one.prompt + chosen, "rejected_ids": one.prompt + rejected} | labels)
+    return out, fit
 
 
-def pair_rows(rows: Iterable[TrainingRow], templater: Templater, max_length: int) -> list[TrainingRow]:
-    """``prompt_ids``, ``chosen_ids``, ``rejected_ids`` and ``p_chosen``; pairs that do not fit are left out."""
-    out = []
+def pair_rows(rows: Iterable[TrainingRow], templater: Templater, max_length: int) -> tuple[list[TrainingRow], Fit]:
+    """``prompt_ids``, ``chosen_ids``, ``rejected_ids`` and ``p_chosen``."""
+    out, fit = [], Fit()
     for row in rows:
-        prompt, chosen = templater.encode_response(row["messages"], row["chosen"])
-        _, rejected = templater.encode_response(row["messages"], row["rejected"])
-        kept = fit(prompt, [chosen, rejected], max_length)
-        if kept is not None:
-            out.append({"prompt_ids": kept, "chosen_ids": chosen, "rejected_ids": rejected,
+        one = encode(row["messages"], [row["chosen"], row["rejected"]], templater, max_length)
+        if count(one, fit, "pairs"):
+            chosen, rejected = one.responses
+            out.append({"prompt_ids": one.prompt, "chosen_ids": chosen, "rejected_ids": rejected,
                         "p_chosen": row["p_chosen"]})
-    return out
+    return out, fit
 
 
-def prompt_rows(rows: Iterable[TrainingRow], templater: Templater, room: int) -> list[TrainingRow]:
-    """``prompt`` as token ids, shortened from the left to ``room`` tokens."""
-    return [{"prompt": templater.encode_chat(row["messages"])[-room:]} for row in rows]
+def prompt_rows(
+    rows: Iterable[TrainingRow], templater: Templater, room: int, *, columns: Sequence[str] = (), part: str = "prompts"
+) -> tuple[list[TrainingRow], Fit]:
+    """``prompt`` as at most ``room`` token ids, and the named columns as they are."""
+    out, fit = [], Fit()
+    for row in rows:
+        one = _prompt(row["messages"], templater, room)
+        if count(one, fit, part):
+            out.append({"prompt": one.prompt} | {name: row[name] for name in columns})
+    return out, fit
+
+
+def _prompt(messages: Sequence[Message], templater: Templater, room: int) -> Encoded | None:
+    for kept in shorter(messages):
+        ids = templater.encode_chat(kept)
+        if len(ids) <= room:
+            return Encoded(ids, [], kept is not messages)
+    return None

@@ -12,6 +12,7 @@ supervised     ``messages`` list[struct[role, content]] (ends with the user), ``
 reward         ``messages``, ``chosen`` str, ``rejected`` str, ``p_chosen`` float in [0, 1], ``held_out`` bool
 reinforcement  ``messages``, ``held_out`` bool; where the reward reads it also ``request`` str, what to grade by
                (an algorithm that reads pairs: the columns of ``reward`` too)
+all            ``part`` str, if there: what kind of row each is, by which those that are too long are counted
 =============  ==========================================================================================
 """
 

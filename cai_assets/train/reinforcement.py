@@ -17,6 +17,8 @@ from cai_assets.settings import Reinforcement
 from cai_assets.train.ability import ability, fluency
 from cai_assets.train.data import TrainingRow, read_rows, supervised_rows
 from cai_assets.train.feedback import reward_of
+from cai_assets.train.fit import metrics as fit_metrics
+from cai_assets.train.fit import too_long
 from cai_assets.train.job import Job
 from cai_assets.train.lora import lora_config
 from cai_assets.train.problems import TrainingProblem
@@ -35,15 +37,18 @@ def run(job: Job, reporter: Reporter) -> None:
     """Optimize the policy by the job's algorithm and publish it."""
     settings = Reinforcement.model_validate(job.settings)
     tokenizer = load_tokenizer(job.base)
-    rows = training_rows(job, settings, Templater(tokenizer))
+    rows, fit = training_rows(job, settings, Templater(tokenizer))
     trainer = make_trainer(job, settings, rows, tokenizer, reward_of(job, settings, tokenizer))
+    fit += trainer.task.fit
+    if line := too_long(fit_metrics(fit), f"rl.max_length={settings.max_length}"):
+        reporter.say(f"warning: {line}")
     before = fluency(job, trainer.model, tokenizer)
     resumed = train(job, trainer, reporter, COLUMNS, shown=SHOWN, updates=updates_per_step(settings))
     if trainer.is_world_process_zero():
         metrics = summary(Curves(job.curves).rows(), trainer.state, updates_per_step(settings), settings)
         model = trainer.accelerator.unwrap_model(trainer.model)
-        publish(job, model, load_tokenizer(job.base),
-                metrics | ability(before, fluency(job, model, tokenizer)) | {"resumed_from": resumed})
+        metrics |= ability(before, fluency(job, model, tokenizer)) | fit_metrics(fit) | {"resumed_from": resumed}
+        publish(job, model, load_tokenizer(job.base), metrics)
 
 
 def make_trainer(
@@ -74,18 +79,19 @@ def make_trainer(
 def make_task(job: Job, settings: Reinforcement, tokenizer: Any, reward: Reward | None) -> RLTask:
     """The job's held-out prompts and supervised rows. Raise TrainingProblem if settings contradict each other."""
     templater = Templater(tokenizer)
-    held_out = held_out_prompts(job, settings, templater)
+    held_out, fit = held_out_prompts(job, settings, templater)
     _refuse(settings, measured=bool(held_out) and reward is not None)
     supervised: list[TrainingRow] = []
     if settings.alpha is not None:
         if job.supervised_data is None:
             raise TrainingProblem("rl.alpha is set, but the job names no supervised data")
         source = read_rows(job.supervised_data, ["messages", "response"])
-        supervised, _ = supervised_rows(source, templater, settings.max_length)
+        supervised, more = supervised_rows(source, templater, settings.max_length, "supervised rows")
+        fit += more
         if not supervised:
             raise TrainingProblem(f"no row of {job.supervised_data} fits into rl.max_length={settings.max_length}")
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    return RLTask(settings, job.seed, reward, templater.stop_token_ids, pad, held_out, supervised)
+    return RLTask(settings, job.seed, reward, templater.stop_token_ids, pad, held_out, supervised, fit)
 
 
 def _refuse(settings: Reinforcement, *, measured: bool) -> None:

@@ -16,6 +16,8 @@ from cai_assets.evals.reward import Result, measure
 from cai_assets.settings import Reward
 from cai_assets.store.files import write_atomic
 from cai_assets.train.data import TrainingRow, preference_rows, read_rows
+from cai_assets.train.fit import metrics as fit_metrics
+from cai_assets.train.fit import too_long
 from cai_assets.train.job import Job
 from cai_assets.train.lora import lora_config, merged
 from cai_assets.train.problems import TrainingProblem
@@ -32,22 +34,23 @@ def run(job: Job, reporter: Reporter) -> None:
     settings = Reward.model_validate(job.settings)
     tokenizer = reward_tokenizer(job)
     source = read_rows(job.data, ["messages", "chosen", "rejected", "p_chosen", "held_out"])
-    rows, dropped = preference_rows(source, Templater(tokenizer), settings.max_length)
+    rows, fit = preference_rows(source, Templater(tokenizer), settings.max_length)
+    limit = f"reward.max_length={settings.max_length}"
     training = [row for row in rows if not row["held_out"]]
     held_out = [row for row in rows if row["held_out"]]
     if not training:
         raise TrainingProblem(
-            f"{job.data}: no pair to train on fits reward.max_length={settings.max_length}"
-            f" ({len(source)} pairs, {dropped} too long, {len(held_out)} held out)"
+            f"{job.data}: no pair to train on fits {limit}"
+            f" ({len(source)} pairs, {len(source) - len(rows)} too long, {len(held_out)} held out)"
         )
-    if dropped:
-        reporter.say(f"warning: {dropped} of {len(source)} pairs dropped: a response alone fills reward.max_length")
+    if line := too_long(fit_metrics(fit), limit):
+        reporter.say(f"warning: {line}")
     trainer = make_trainer(job, settings, training, tokenizer)
     resumed = train(job, trainer, reporter, COLUMNS, shown=("loss", "accuracy"))
     if trainer.is_world_process_zero():
         model = merged(trainer.accelerator.unwrap_model(trainer.model))
         curve = Curves(job.curves).rows()
-        metrics: dict[str, Any] = {"rows": len(training), "rows_dropped": dropped, "resumed_from": resumed}
+        metrics: dict[str, Any] = {"rows": len(training), **fit_metrics(fit), "resumed_from": resumed}
         metrics |= {"steps": len(curve), **loss_summary(curve)}
         results = score_pairs(model, held_out, settings.batch_size, job.dtype)
         metrics["held_out"] = measure(source, results)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from cai_assets.settings import Reinforcement
 from cai_assets.train.data import TrainingRow
+from cai_assets.train.fit import Fit
 
 OURS = "ours/"  # before the names of what is logged here: all of these are curves
 Reward = Callable[..., list[float]]
@@ -17,7 +18,8 @@ Reward = Callable[..., list[float]]
 
 
 class RLTask(NamedTuple):
-    """``held_out``: ``prompt`` ids and what the reward reads. ``supervised``: ``input_ids`` and ``labels``."""
+    """``held_out``: ``prompt`` ids and what the reward reads. ``supervised``: ``input_ids`` and ``labels``.
+    ``fit``: how many of both were too long."""
 
     settings: Reinforcement
     seed: int
@@ -26,6 +28,7 @@ class RLTask(NamedTuple):
     pad: int
     held_out: Sequence[TrainingRow] = ()
     supervised: Sequence[TrainingRow] = ()
+    fit: Fit = Fit()
 
 
 class WithTask:

@@ -11,6 +11,8 @@ from cai_assets.engines.templating import Templater, load_tokenizer
 from cai_assets.settings import Training
 from cai_assets.train.ability import ability, fluency
 from cai_assets.train.data import TrainingRow, read_rows, supervised_rows
+from cai_assets.train.fit import metrics as fit_metrics
+from cai_assets.train.fit import too_long
 from cai_assets.train.job import Job
 from cai_assets.train.lora import lora_config
 from cai_assets.train.problems import TrainingProblem
@@ -25,16 +27,17 @@ def run(job: Job, reporter: Reporter) -> None:
     settings = Training.model_validate(job.settings)
     tokenizer = load_tokenizer(job.base)
     source = read_rows(job.data, ["messages", "response"])
-    rows, dropped = supervised_rows(source, Templater(tokenizer), settings.max_length)
+    rows, fit = supervised_rows(source, Templater(tokenizer), settings.max_length)
+    limit = f"sl.max_length={settings.max_length}"
     if not rows:
-        raise TrainingProblem(f"no row of {job.data} fits into sl.max_length={settings.max_length}; {dropped} dropped")
-    if dropped:
-        reporter.say(f"warning: {dropped} of {len(source)} rows dropped: the response alone fills sl.max_length")
+        raise TrainingProblem(f"no row of {job.data} fits into {limit}; {len(source)} dropped")
+    if line := too_long(fit_metrics(fit), limit):
+        reporter.say(f"warning: {line}")
     trainer = make_trainer(job, settings, rows, tokenizer)
     before = fluency(job, trainer.model, tokenizer)
     resumed = train(job, trainer, reporter, COLUMNS, shown=("loss",))
     if trainer.is_world_process_zero():
-        metrics: dict[str, Any] = _counts(rows) | {"rows_dropped": dropped, "resumed_from": resumed}
+        metrics: dict[str, Any] = _counts(rows) | fit_metrics(fit) | {"resumed_from": resumed}
         curve = Curves(job.curves).rows()
         metrics |= {"steps": len(curve), **loss_summary(curve)}
         model = trainer.accelerator.unwrap_model(trainer.model)

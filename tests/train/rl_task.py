@@ -47,7 +47,7 @@ def job_of(folder: Path, base: Path, held_out: int = 0, **changes: Any) -> Any:
 def trainer_of(job: Any, reward: Callable[..., list[float]] | None = say_yes) -> Any:
     settings = Reinforcement.model_validate(job.settings)
     tokenizer = tiny_tokenizer()
-    return make_trainer(job, settings, training_rows(job, settings, Templater(tokenizer)), tokenizer, reward)
+    return make_trainer(job, settings, training_rows(job, settings, Templater(tokenizer))[0], tokenizer, reward)
 
 
 def trained(job: Any, trainer: Any, said: list[str] | None = None) -> list[dict[str, Any]]:

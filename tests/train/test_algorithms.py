@@ -190,6 +190,8 @@ def test_each_algorithm_publishes_a_policy_with_the_monitors_numbers(
         assert metrics[f"{name}_first"] is not None
         assert metrics[f"{name}_last"] is not None
     assert metrics["held_out_n"] == 5
+    assert metrics["fit"]["held-out prompts"] == {"read": 5, "cut": 0, "dropped": 0}
+    assert metrics["fit"]["pairs" if algorithm == "dpo" else "prompts"]["read"] == metrics["rows_read"] - 5 > 0
     assert metrics["held_out_reward_first_se"] > 0
     assert metrics["kl_max"] >= metrics["kl_last"]
     assert metrics["published_step"] == metrics["steps"] == len(Curves(job.curves).rows())

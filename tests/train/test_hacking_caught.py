@@ -45,7 +45,7 @@ def trained(folder: Path, reward: Callable[..., list[float]], **changes: Any) ->
     job = make_job(folder, "reinforcement", base, rows, **(LEARN | changes))
     settings = Reinforcement.model_validate(job.settings)
     tokenizer = tiny_tokenizer()
-    trainer = make_trainer(job, settings, training_rows(job, settings, Templater(tokenizer)), tokenizer, reward)
+    trainer = make_trainer(job, settings, training_rows(job, settings, Templater(tokenizer))[0], tokenizer, reward)
     updates = updates_per_step(settings)
     train(job, trainer, Reporter(lambda _: None), COLUMNS, shown=("reward",), updates=updates)
     curve = Curves(job.curves).rows()

@@ -104,6 +104,7 @@ def test_supervised_learning_publishes_a_policy(base: Path, tmp_path: Path) -> N
     assert (metrics["rows"], metrics["rows_dropped"], metrics["steps"]) == (31, 1, 16)
     assert metrics["loss_last"] < metrics["loss_first"]
     assert "1 of 32 rows dropped" in said[0]
+    assert (metrics["rows_read"], metrics["rows_cut"]) == (32, 0)
     assert {p.name for p in job.final.iterdir()} == FILES | {"generation_config.json"}
     assert {w.dtype for w in weights(job.final).values()} == {torch.bfloat16}
     assert not job.state.exists()

@@ -76,6 +76,20 @@ def nothing_is_lost(project: Project, record: Record, _: str | None) -> Verdict:
     return judged_losses(project, [record])
 
 
+def rows_fit(project: Project, record: Record, _: str | None) -> Verdict:
+    metrics, limit = record.details["metrics"], project.settings.monitors.cut_share
+    if "rows_read" not in metrics:
+        return True, "not counted: trained by a release that cut long prompts at their beginning, without a word", {}
+    rows, cut, dropped = (metrics[f"rows_{fate}"] for fate in ("read", "cut", "dropped"))
+    share = (cut + dropped) / max(1, rows)
+    text = (f"of {rows} rows, {cut} lost their earliest turns and {dropped} were left out because they are longer than "
+            f"max_length: {share:.1%}, limit {limit:.1%} (monitors.cut_share)")
+    return share <= limit, text, {"cut": cut, "left_out": dropped, "share": share, "limit": limit}
+
+
+ROWS_FIT = "At most the share monitors.cut_share of the training rows is longer than max_length"
+
+
 def ability_is_kept(project: Project, record: Record, _: str | None) -> Verdict:
     ability, limit = record.details["metrics"].get("ability"), project.settings.monitors.perplexity_growth
     if ability is None:

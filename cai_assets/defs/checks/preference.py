@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import polars as pl
 
-from cai_assets.defs.checks.common import NOTHING_IS_LOST, Verdict, check, nothing_failed, nothing_is_lost
+from cai_assets.defs.checks.common import (
+    NOTHING_IS_LOST,
+    ROWS_FIT,
+    Verdict,
+    check,
+    nothing_failed,
+    nothing_is_lost,
+    rows_fit,
+)
 from cai_assets.defs.gate import judged
 from cai_assets.evals.reward_baselines import BASELINES
 from cai_assets.pipeline.project import Project
@@ -107,4 +115,5 @@ checks = [
           description=f"The expected calibration error against the labels is at most {CALIBRATION_LIMIT}"),
     check("reward_model", "not_only_length", not_only_length,
           description=f"The correlation of reward and length is below {LENGTH_LIMIT} in absolute value"),
+    check("reward_model", "rows_fit", rows_fit, description=ROWS_FIT),
 ]

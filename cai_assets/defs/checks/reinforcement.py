@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cai_assets.defs.checks.common import Judge, Verdict, ability_is_kept, check
+from cai_assets.defs.checks.common import ROWS_FIT, Judge, Verdict, ability_is_kept, check, rows_fit
 from cai_assets.evals import hacking
 from cai_assets.evals.hacking import Finding
 from cai_assets.evals.statistics import FEW
@@ -52,4 +52,5 @@ checks = [
                       "median"),
     check("rl_policy", "ability_is_kept", ability_is_kept,
           description="Perplexity on general text grew by at most a factor of monitors.perplexity_growth"),
+    check("rl_policy", "rows_fit", rows_fit, description=ROWS_FIT),
 ]

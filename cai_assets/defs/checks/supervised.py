@@ -9,12 +9,14 @@ import polars as pl
 
 from cai_assets.defs.checks.common import (
     NOTHING_IS_LOST,
+    ROWS_FIT,
     Judge,
     Verdict,
     ability_is_kept,
     check,
     nothing_failed,
     nothing_is_lost,
+    rows_fit,
 )
 from cai_assets.defs.run import registered
 from cai_assets.pipeline.project import Project
@@ -84,4 +86,6 @@ checks = [
       for name, kind in KINDS.items()),
     check("sl_policy", "ability_is_kept", ability_is_kept,
           description="Perplexity on general text grew by at most a factor of monitors.perplexity_growth"),
+    check("sl_policy", "rows_fit", rows_fit, description=ROWS_FIT),
+    check("sft_baseline", "rows_fit", rows_fit, description=ROWS_FIT),
 ]

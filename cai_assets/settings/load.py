@@ -39,7 +39,8 @@ def load_settings(
     if kept := next(with_credentials([overrides, run_config]), None):
         raise SettingsError(f"{kept} holds a credential, and Dagster keeps the settings of a run: name the variable "
                             "that holds the key in api_key_env, or give the address in settings.yaml or by an "
-                            "environment variable such as CAI_MODELS__GENERATOR")
+                            "environment variable such as CAI_MODELS__GENERATOR"
+                            + ("; it is kept with this run already, so change it" if run_config else ""))
     layers = [_from_file(file, env), _from_environment(env), dict(overrides or {})]
     own = _merged(layers)
     if not run_config:

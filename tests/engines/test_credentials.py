@@ -66,6 +66,9 @@ def test_a_run_does_not_take_one_because_it_would_be_kept_with_it(override: dict
     with pytest.raises(SettingsError, match="api_key_env") as caught:
         load_settings(override, environment={})
     assert "canary" not in str(caught.value)
+    with pytest.raises(SettingsError, match="kept with this run already, so change it") as caught:
+        load_settings(run_config=override, environment={})
+    assert "canary" not in str(caught.value)
 
 
 @pytest.mark.parametrize("wrong", [

@@ -205,6 +205,10 @@ def test_a_reply_without_end_is_a_failed_attempt(monkeypatch: pytest.MonkeyPatch
     assert result.text == "echo q0"
 
 
+def test_a_pause_doubles_up_to_a_minute_however_often() -> None:
+    assert [fleet.doubled(0.5, n, 60.0) for n in (0, 1, 3, 10, 100_000)] == [0.5, 1.0, 4.0, 60.0, 60.0]
+
+
 def test_where_a_server_was_out_of_turn_the_next_run_of_the_engine_knows() -> None:
     with serving() as healthy:
         engine = make(DEAD, healthy.url, first_delay=fleet.LONGEST_PAUSE)

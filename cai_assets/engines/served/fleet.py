@@ -25,12 +25,18 @@ FIRST_PATIENCE = 10.0  # seconds for servers of which none has answered yet: a w
 log = logging.getLogger(__name__)
 
 
+def doubled(seconds: float, times: int, most: float) -> float:
+    """Seconds doubled so often, up to the most; however often, also past what a float holds."""
+    return min(most, seconds * 2.0 ** min(times, 64))
+
+
 @dataclass(eq=False)
 class Server:
     """One server as this process has met it. ``since``: when it went out of turn, None while it is in turn."""
 
     client: Client
-    answered: int = 0
+    sent: int = 0  # calls, which are numbered by it
+    answered: int = 0  # the highest number of a call that it answered
     paths: set[str] = field(default_factory=set)  # on which it has answered
     faults: int = 0  # in a row
     pauses: int = 0  # in a row
@@ -65,13 +71,14 @@ class Fleet:
         server.trying = server.since is not None
         server.passed = server.passed if server.flight else 0
         server.flight += 1
+        server.sent += 1
         return server
 
-    def good(self, server: Server, path: str) -> None:
+    def good(self, server: Server, path: str, number: int) -> None:
         """It answered, be it that this row cannot be served."""
         if server.since is not None:
             log.warning("%s answers again and is back in turn", server.client.address)
-        server.answered += 1
+        server.answered = max(server.answered, number)
         server.paths.add(path)
         server.faults = server.pauses = 0
         server.since = None
@@ -107,7 +114,7 @@ class Fleet:
         if server.since is not None and not server.trying:
             return  # by a call of the same moment
         now = time.monotonic()
-        server.again = now + (pause or min(LONGEST_PAUSE, self.pause * 2**server.pauses))
+        server.again = now + (pause or doubled(self.pause, server.pauses, LONGEST_PAUSE))
         server.pauses += not pause
         if server.since is None:
             log.warning("%s is out of turn: %s", server.client.address, server.said)

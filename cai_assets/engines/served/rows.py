@@ -17,7 +17,7 @@ from cai_assets.engines.protocol import Request, Result
 from cai_assets.engines.served.body import Body
 from cai_assets.engines.served.client import Away, Refused
 from cai_assets.engines.served.dialect import Dialect, helped
-from cai_assets.engines.served.fleet import Fleet, Server
+from cai_assets.engines.served.fleet import Fleet, Server, doubled
 from cai_assets.engines.served.reply import EXCERPT, Unusable, read_reply
 
 LONGEST_DELAY = 30.0
@@ -26,9 +26,14 @@ EARNED_RETRIES = 0.2
 """Retries that a run may spend in a burst, and how many each success adds."""
 
 
+REFUSALS = 2
+"""Of a row by servers that serve others in between. One alone may be a server that is just going away."""
+
+
 @dataclass
 class Row:
-    """``tried``: unusable replies by server; ``refused``: how many rows a server had answered when it refused this."""
+    """``tried``: unusable replies by server; ``refused``: the number of its call that a server refused last;
+    ``refusals``: of servers that had answered later calls than the one they refused before."""
 
     request: Request
     body: Body
@@ -36,6 +41,7 @@ class Row:
     attempts: int = 0
     tried: Counter[Server] = field(default_factory=Counter)
     refused: dict[Server, int] = field(default_factory=dict)
+    refusals: int = 0
 
 
 class Rows:
@@ -53,22 +59,22 @@ class Rows:
         """The row's one result. Raise EngineLost if no server serves any row."""
         while True:
             server = await self.fleet.take(row.body.path, row.turn, row.tried)
-            body = self.dialect(row.body.fields)
+            number, body = server.sent, self.dialect(row.body.fields)
             try:
                 result = await self._ask(server, row, body)
             except (Away, Unusable) as e:
                 said = _brief(server, e)
                 self.fleet.bad(server, e, said)
-                if self._is_lost(row, server, e):
+                if self._is_lost(row, server, e, number):
                     return _failed(row, said)
                 await self._wait(row, server, e)
             except ValueError as e:
-                self.fleet.good(server, row.body.path)
+                self.fleet.good(server, row.body.path, number)
                 self.dialect.learn(_brief(server, e) if isinstance(e, Refused) else "", row.body.fields)
                 if body == self.dialect(row.body.fields):
                     return _failed(row, helped(_brief(server, e)), refused=True)
             else:
-                self.fleet.good(server, row.body.path)
+                self.fleet.good(server, row.body.path, number)
                 self.left = min(FREE_RETRIES, self.left + EARNED_RETRIES)
                 return result
 
@@ -79,11 +85,12 @@ class Rows:
             raise Unusable("the answer repeats a credential that the server was sent")
         return result
 
-    def _is_lost(self, row: Row, server: Server, fault: Away | Unusable) -> bool:
+    def _is_lost(self, row: Row, server: Server, fault: Away | Unusable, number: int) -> bool:
         """Count a fault; whether it was the last that the row may have."""
         if isinstance(fault, Away):
-            before = row.refused.setdefault(server, server.answered)
-            return fault.refused and server.answered > before  # it serves others, and refuses this one again
+            row.refusals += fault.refused and server.answered > row.refused.get(server, server.sent)
+            row.refused[server] = number
+            return row.refusals >= REFUSALS
         row.tried[server] += 1
         if self._of_the_server(row, server):
             return False
@@ -95,7 +102,7 @@ class Rows:
 
     async def _wait(self, row: Row, server: Server, fault: Away | Unusable) -> None:
         if isinstance(fault, Unusable) and not self._of_the_server(row, server):
-            jitter = random.uniform(0, min(LONGEST_DELAY, self.first_delay * 2 ** (row.attempts - 1)))
+            jitter = random.uniform(0, doubled(self.first_delay, row.attempts - 1, LONGEST_DELAY))
             await asyncio.sleep(max(fault.wait, jitter))
 
     def _of_the_server(self, row: Row, server: Server) -> bool:

@@ -169,10 +169,11 @@ def test_servers_that_never_answered_are_waited_for_only_a_moment(monkeypatch: p
         list(make(DEAD).run(asks(10)))
 
 
-def test_a_row_that_is_refused_by_a_server_which_serves_others_is_the_only_one_that_fails() -> None:
-    with serving(lambda body, _: "403" if "q7" in body["messages"][-1]["content"] else "ok") as server:
+@pytest.mark.parametrize("n", [7, 49])
+def test_a_row_that_is_refused_by_a_server_which_serves_others_is_the_only_one_that_fails(n: int) -> None:
+    with serving(lambda body, _: "403" if body["messages"][-1]["content"] == f"q{n}" else "ok") as server:
         results = list(make(server.url).run(asks(50)))
-    assert [r.row_key for r in results if r.error] == ["row:7"]
+    assert [(r.row_key, r.refused) for r in results if r.error] == [(f"row:{n}", True)]
 
 
 def test_rows_that_are_bad_by_themselves_fail_and_cost_the_others_nothing() -> None:

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from cai_assets.engines.models import EngineLost
@@ -35,9 +35,7 @@ class Server:
     """One server as this process has met it. ``since``: when it went out of turn, None while it is in turn."""
 
     client: Client
-    sent: int = 0  # calls, which are numbered by it
-    answered: int = 0  # the highest number of a call that it answered
-    paths: set[str] = field(default_factory=set)  # on which it has answered
+    answered: dict[str, bytes] = field(default_factory=dict)  # the last call that it answered, by path
     faults: int = 0  # in a row
     pauses: int = 0  # in a row
     since: float | None = None
@@ -71,15 +69,13 @@ class Fleet:
         server.trying = server.since is not None
         server.passed = server.passed if server.flight else 0
         server.flight += 1
-        server.sent += 1
         return server
 
-    def good(self, server: Server, path: str, number: int) -> None:
-        """It answered, be it that this row cannot be served."""
+    def good(self, server: Server, answered: Mapping[str, bytes]) -> None:
+        """It works. ``answered``: the call by its path, unless the row is one that cannot be served."""
         if server.since is not None:
             log.warning("%s answers again and is back in turn", server.client.address)
-        server.answered = max(server.answered, number)
-        server.paths.add(path)
+        server.answered |= answered
         server.faults = server.pauses = 0
         server.since = None
         for other in self.servers:
@@ -141,7 +137,8 @@ class Fleet:
         now = time.monotonic()
         until = self._alone + (self.patience if any(s.answered for s in self.servers) else
                                min(self.patience, FIRST_PATIENCE))
-        if now >= until or all(s.refused and path not in s.paths for s in self.servers):
+        hopeless = all(s.refused and path not in s.answered and not s.flight for s in self.servers)
+        if now >= until or hopeless:
             raise EngineLost("; ".join(f"{s.client.address}: {s.said}" for s in self.servers))
         tries = [s.again for s in self.servers if not s.trying]
         try:

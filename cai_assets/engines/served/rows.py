@@ -26,22 +26,15 @@ EARNED_RETRIES = 0.2
 """Retries that a run may spend in a burst, and how many each success adds."""
 
 
-REFUSALS = 2
-"""Of a row by servers that serve others in between. One alone may be a server that is just going away."""
-
-
 @dataclass
 class Row:
-    """``tried``: unusable replies by server; ``refused``: the number of its call that a server refused last;
-    ``refusals``: of servers that had answered later calls than the one they refused before."""
+    """``tried``: unusable replies by server."""
 
     request: Request
     body: Body
     turn: int
     attempts: int = 0
     tried: Counter[Server] = field(default_factory=Counter)
-    refused: dict[Server, int] = field(default_factory=dict)
-    refusals: int = 0
 
 
 class Rows:
@@ -59,22 +52,25 @@ class Rows:
         """The row's one result. Raise EngineLost if no server serves any row."""
         while True:
             server = await self.fleet.take(row.body.path, row.turn, row.tried)
-            number, body = server.sent, self.dialect(row.body.fields)
+            body = self.dialect(row.body.fields)
             try:
                 result = await self._ask(server, row, body)
             except (Away, Unusable) as e:
                 said = _brief(server, e)
+                if isinstance(e, Away) and e.refused and await self._serves_others(server, row):
+                    self.fleet.good(server, {})
+                    return _failed(row, said, refused=True)
                 self.fleet.bad(server, e, said)
-                if self._is_lost(row, server, e, number):
+                if self._is_lost(row, server, e):
                     return _failed(row, said)
                 await self._wait(row, server, e)
             except ValueError as e:
-                self.fleet.good(server, row.body.path, number)
+                self.fleet.good(server, {})
                 self.dialect.learn(_brief(server, e) if isinstance(e, Refused) else "", row.body.fields)
                 if body == self.dialect(row.body.fields):
                     return _failed(row, helped(_brief(server, e)), refused=True)
             else:
-                self.fleet.good(server, row.body.path, number)
+                self.fleet.good(server, {row.body.path: body})
                 self.left = min(FREE_RETRIES, self.left + EARNED_RETRIES)
                 return result
 
@@ -85,12 +81,19 @@ class Rows:
             raise Unusable("the answer repeats a credential that the server was sent")
         return result
 
-    def _is_lost(self, row: Row, server: Server, fault: Away | Unusable, number: int) -> bool:
+    async def _serves_others(self, server: Server, row: Row) -> bool:
+        """Whether a server that refused a row still answers what it answered before: then it refuses the row alone."""
+        if (before := server.answered.get(row.body.path)) is None:
+            return False
+        try:
+            return bool(await server.client.post(row.body.path, before))
+        except (Away, Unusable, Refused):
+            return False
+
+    def _is_lost(self, row: Row, server: Server, fault: Away | Unusable) -> bool:
         """Count a fault; whether it was the last that the row may have."""
         if isinstance(fault, Away):
-            row.refusals += fault.refused and server.answered > row.refused.get(server, server.sent)
-            row.refused[server] = number
-            return row.refusals >= REFUSALS
+            return False
         row.tried[server] += 1
         if self._of_the_server(row, server):
             return False

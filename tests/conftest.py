@@ -10,7 +10,7 @@ import hypothesis
 import pytest
 
 HERE = Path(__file__).parent
-AREAS = ("defs", "e2e", "evals", "export", "faults", "lineage", "train")
+AREAS = ("defs", "e2e", "engines", "evals", "export", "faults", "lineage", "train")
 sys.path[:0] = [str(HERE), *(str(HERE / area) for area in AREAS)]
 
 from matrix import pytest_runtest_setup, pytest_terminal_summary  # noqa: E402, F401  in the folders named above

@@ -92,6 +92,8 @@ def cost_metadata(record: Record, settings: Settings) -> dict[str, Any]:
         out["cost_usd"] = round(record.gpu_seconds / 3600 * settings.price_per_gpu_hour, 4)
     if record.details.get("errors"):
         out["failures"] = dg.MetadataValue.json(record.details["errors"])
+    if record.details.get("adapted"):
+        out["calls_adapted"] = dg.MetadataValue.json(record.details["adapted"])
     return out
 
 

@@ -67,7 +67,8 @@ def draft(run: Run, content: Content) -> Record:
         gpu_seconds=usage.seconds * gpu_count(),
         settings={group: getattr(run.settings, group).model_dump(mode="json") for group in groups},
         details={"errors": usage.errors, "refused": usage.refused, "engine_seconds": usage.seconds,
-                 "seed": run.settings.seed, **({CONTENTS: held} if held else {}), **content.details},
+                 "seed": run.settings.seed, **({CONTENTS: held} if held else {}),
+                 **({"adapted": usage.adapted} if usage.adapted else {}), **content.details},
         provenance=provenance(), run_id=run.context.run.run_id,
     )
 

@@ -78,6 +78,7 @@ class Result(Frozen):
 
     ``finish``: 'stop', 'length' (cut by max_tokens) or 'score'; empty when ``error`` is set. ``refused``: with an
     error, that the same request would be refused again, as one that is too long: asking again does not help.
+    ``adapted``: what a server made the engine say in another way or leave out, each with the server's reason.
     """
 
     row_key: str
@@ -88,6 +89,7 @@ class Result(Frozen):
     completion_tokens: int = 0
     error: str | None = None
     refused: bool = False
+    adapted: tuple[str, ...] = ()
 
 
 @runtime_checkable

@@ -29,7 +29,8 @@ class Step(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One call's outcome. ``text`` is None if it failed, and then ``error`` says why; ``refused``: as in ``Result``."""
+    """One call's outcome. ``text`` is None if it failed, and then ``error`` says why; ``refused``, ``adapted``: as in
+    ``Result``."""
 
     row_key: str
     status: Literal["reused", "generated", "failed"]
@@ -40,12 +41,13 @@ class Row(NamedTuple):
     completion_tokens: int = 0
     error: str | None = None
     refused: bool = False
+    adapted: tuple[str, ...] = ()
 
 
 @dataclass
 class Usage:
     """What calls cost. Tokens and seconds count generated rows only: reused ones cost nothing. ``refused``: of those
-    that failed."""
+    that failed; ``errors``, ``adapted``: reasons, with the number of calls of each."""
 
     reused: int = 0
     generated: int = 0
@@ -55,6 +57,7 @@ class Usage:
     completion_tokens: int = 0
     seconds: float = 0.0
     errors: dict[str, int] = field(default_factory=dict)
+    adapted: dict[str, int] = field(default_factory=dict)
 
     def count(self, rows: Sequence[Row], seconds: float) -> None:
         self.seconds += seconds
@@ -65,8 +68,8 @@ class Usage:
                 self.prompt_tokens += row.prompt_tokens
                 self.completion_tokens += row.completion_tokens
             if row.error:
-                reason = row.error[:160]
-                self.errors[reason] = self.errors.get(reason, 0) + 1
+                _add(self.errors, {row.error[:160]: 1})
+            _add(self.adapted, dict.fromkeys(row.adapted, 1))
 
 
 class Completer:
@@ -117,7 +120,7 @@ def _keep(result: Result, payload: str, writer: Writer) -> Row:
     writer.add(StoredRow(result.row_key, payload, result.text, result.finish,
                          list(result.logprobs), result.prompt_tokens, result.completion_tokens))
     return Row(result.row_key, "generated", result.text, result.finish, result.logprobs,
-               result.prompt_tokens, result.completion_tokens)
+               result.prompt_tokens, result.completion_tokens, adapted=result.adapted)
 
 
 def _reused(row: StoredRow) -> Row:
@@ -131,6 +134,11 @@ def total(usages: Iterable[Usage]) -> Usage:
     for usage in usages:
         for name in ("reused", "generated", "failed", "refused", "prompt_tokens", "completion_tokens", "seconds"):
             setattr(summed, name, getattr(summed, name) + getattr(usage, name))
-        for reason, n in usage.errors.items():
-            summed.errors[reason] = summed.errors.get(reason, 0) + n
+        _add(summed.errors, usage.errors)
+        _add(summed.adapted, usage.adapted)
     return summed
+
+
+def _add(counts: dict[str, int], more: Mapping[str, int]) -> None:
+    for reason, n in more.items():
+        counts[reason] = counts.get(reason, 0) + n

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from fake_server import MODEL, serving
 from typer.testing import CliRunner
 
 from cai_assets.cli import app
@@ -122,3 +123,27 @@ def test_a_blocking_check_that_fails_prints_its_own_description(
     assert "0 of" in line
     assert line.endswith("revisions differ from the text they revise")
     assert lines[-1].startswith("Finished work is kept") or lines[-2].startswith("Finished work is kept")
+
+
+def test_what_a_server_made_its_calls_adapt_is_in_the_record_and_on_the_page(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def takes(body: dict[str, object], _: int) -> str:
+        refusal = "says:400 Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens'."
+        return refusal if "max_tokens" in body else "ok"
+
+    prompts(project, *GOOD)
+    with serving(takes) as server:
+        model = {"source": MODEL, "base_urls": [server.url]}
+        monkeypatch.setenv("CAI_MODELS__GENERATOR", json.dumps(model))
+        lines = run(project, "materialize", "prompts", "initial_responses")
+    why = ("max_tokens is sent as max_completion_tokens, because the server said: status 400: Unsupported parameter: "
+           "'max_tokens'. Use 'max_completion_tokens'.")
+    assert f"from now on {why}" in " ".join(lines)
+    record = Records(Layout(project / "data")).latest("initial_responses", None)
+    assert record.details["adapted"] == {why: 8}
+    with open_instance() as instance:
+        event = instance.get_latest_materialization_event(dg.AssetKey("initial_responses"))
+    assert event is not None
+    assert event.asset_materialization is not None
+    assert event.asset_materialization.metadata["calls_adapted"].value == {why: 8}

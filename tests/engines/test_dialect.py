@@ -118,3 +118,13 @@ def test_a_server_that_only_chats_ends_the_run_with_the_settings_that_help() -> 
     with serving(lambda *_: says) as server, pytest.raises(EngineLost, match=r"set critique\.style=chat and labels"):
         run(server, style="plain", sampling=Sampling())
 
+
+
+def test_each_result_says_how_its_call_was_adapted_and_why() -> None:
+    with serving(lambda body, _: max_tokens(body)) as server:
+        results = run(server, n=5)
+    (why,) = {why for r in results for why in r.adapted}
+    assert why.startswith("max_tokens is sent as max_completion_tokens, because the server said: status 400: ")
+    assert [len(r.adapted) for r in results] == [1] * 5
+    with serving() as server:
+        assert {r.adapted for r in run(server, n=5)} == {()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -22,6 +22,13 @@ HELP = {
 log = logging.getLogger(__name__)
 
 
+class Worded(NamedTuple):
+    """The body of a request as it is sent. ``adapted``: how it differs from what was asked for, and why."""
+
+    body: bytes
+    adapted: tuple[str, ...]
+
+
 class Dialect:
     """Writes the bodies of requests as the servers of one model take them."""
 
@@ -29,13 +36,18 @@ class Dialect:
         self._renamed: dict[str, str] = {}
         self._left_out: set[str] = set()
         self._logprobs = 0  # the most that may be asked for; 0: as many as we like
+        self._why: dict[str, str] = {}  # by field: what is done about it, and the server's sentence
 
-    def __call__(self, fields: Mapping[str, Any]) -> bytes:
+    def __call__(self, fields: Mapping[str, Any]) -> Worded:
+        taken = self._taken(fields)
+        return Worded(msgspec.json.encode(taken), tuple(self._why[k] for k, v in fields.items() if taken.get(k) != v))
+
+    def _taken(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         taken = {self._renamed.get(k, k): v for k, v in fields.items() if not self._omits(k, fields)}
         for name in ("top_logprobs", "logprobs"):
             if self._logprobs and type(taken.get(name)) is int:
                 taken[name] = min(taken[name], self._logprobs)
-        return msgspec.json.encode(taken)
+        return taken
 
     def learn(self, refusal: str, fields: Mapping[str, Any]) -> None:
         """Adapt to a refusal of these fields, if it names one that can be said in another way or left unsaid."""
@@ -43,12 +55,11 @@ class Dialect:
             return
         if _names(refusal, "max_tokens") and "max_completion_tokens" in refusal and not self._renamed:
             self._renamed["max_tokens"] = "max_completion_tokens"
-            self._tell("max_tokens is sent as max_completion_tokens", refusal)
+            self._adapt(fields, "max_tokens is sent as max_completion_tokens", refusal, "max_tokens")
         for name in ("seed", "temperature"):
             if _names(refusal, name) and name in fields and name not in self._left_out:
                 self._left_out.add(name)
-                if self._omits(name, fields):
-                    self._tell(f"{name} is left out", refusal)
+                self._adapt(fields, f"{name} is left out", refusal, name)
         if _names(refusal, "top_logprobs") or _names(refusal, "logprobs") or "sample logprobs" in refusal:
             self._fewer_logprobs(refusal, fields)
 
@@ -57,16 +68,19 @@ class Dialect:
         offered = [int(n) for n in re.findall(r"\b\d{1,2}\b", refusal) if 1 < int(n) < (self._logprobs or asked)]
         if offered:
             self._logprobs = max(offered)
-            self._tell(f"at most {self._logprobs} logprobs are asked for", refusal)
+            self._adapt(fields, f"at most {self._logprobs} logprobs are asked for", refusal, "top_logprobs", "logprobs")
 
     def _omits(self, name: str, fields: Mapping[str, Any]) -> bool:
         """A temperature is left out only where that says the same: 1, or of a score, which does not depend on it."""
         same = name != "temperature" or fields["temperature"] == 1 or "logprobs" in fields
         return name in self._left_out and same
 
-    @staticmethod
-    def _tell(what: str, refusal: str) -> None:
-        log.warning("from now on %s, because the server said: %s", what, refusal)
+    def _adapt(self, fields: Mapping[str, Any], what: str, refusal: str, *names: str) -> None:
+        """Remember why, for every call that it changes, and say it if that is so of the one refused."""
+        why = f"{what}, because the server said: {refusal}"
+        self._why |= dict.fromkeys(names, why)
+        if why in self(fields).adapted:
+            log.warning("from now on %s", why)
 
 
 def helped(refusal: str) -> str:

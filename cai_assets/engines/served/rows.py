@@ -52,7 +52,7 @@ class Rows:
         """The row's one result. Raise EngineLost if no server serves any row."""
         while True:
             server = await self.fleet.take(row.body.path, row.turn, row.tried)
-            body = self.dialect(row.body.fields)
+            body, adapted = self.dialect(row.body.fields)
             try:
                 result = await self._ask(server, row, body)
             except (Away, Unusable) as e:
@@ -67,12 +67,12 @@ class Rows:
             except ValueError as e:
                 self.fleet.good(server, {})
                 self.dialect.learn(_brief(server, e) if isinstance(e, Refused) else "", row.body.fields)
-                if body == self.dialect(row.body.fields):
+                if body == self.dialect(row.body.fields).body:
                     return _failed(row, helped(_brief(server, e)), refused=True)
             else:
                 self.fleet.good(server, {row.body.path: body})
                 self.left = min(FREE_RETRIES, self.left + EARNED_RETRIES)
-                return result
+                return result.model_copy(update={"adapted": adapted}) if adapted else result
 
     async def _ask(self, server: Server, row: Row, body: bytes) -> Result:
         reply = await server.client.post(row.body.path, body)

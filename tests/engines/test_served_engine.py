@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,40 @@ def test_every_cut_of_a_reply_is_an_error() -> None:
     for end in range(len(whole)):
         with pytest.raises(Unusable):
             read_reply(request, whole[:end], {MODEL}, [])
+
+
+THOUGHT = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+
+
+def replied(message: dict[str, Any], finish: str = "stop") -> bytes:
+    return json.dumps({"model": MODEL, "choices": [{"finish_reason": finish, "message": message}]}).encode()
+
+
+@pytest.mark.parametrize("message", [
+    {"content": "hi", "reasoning_content": "hm"}, {"content": "hi", "reasoning": "hm", "reasoning_details": [{}]},
+    {"content": [THOUGHT, {"type": "text", "text": "h"}, {"type": "text", "text": "i"}]},
+], ids=["reasoning_content", "reasoning", "parts"])
+def test_beside_reasoning_the_content_alone_is_the_answer(message: dict[str, Any]) -> None:
+    assert read_reply(ask(1), replied(message), {MODEL}, []).text == "hi"
+
+
+@pytest.mark.parametrize(("message", "finish", "how"), [
+    ({"content": None, "reasoning_content": "hm"}, "length", "raise the setting .*generation.max_tokens"),
+    ({"content": "", "reasoning": "hm"}, "length", "raise the setting .*generation.max_tokens"),
+    ({"content": ""}, "length", "raise the setting .*generation.max_tokens"),
+    ({"content": None, "reasoning_content": "hm"}, "stop", "switch reasoning off"),
+    ({"content": "", "reasoning": "hm"}, "stop", "switch reasoning off"),
+    ({"content": [THOUGHT]}, "stop", "switch reasoning off"),
+])
+def test_reasoning_without_an_answer_fails_the_row_and_says_what_to_change(
+    message: dict[str, Any], finish: str, how: str
+) -> None:
+    with pytest.raises(ValueError, match=how):
+        read_reply(ask(1), replied(message, finish), {MODEL}, [])
+
+
+def test_an_empty_answer_is_one() -> None:
+    assert read_reply(ask(1), replied({"content": ""}), {MODEL}, []).text == ""
 
 
 def test_a_row_that_is_refused_is_not_retried() -> None:

@@ -49,8 +49,26 @@ class _Logprobs(msgspec.Struct):
         return (self.top_logprobs[0] or {}).items() if self.top_logprobs else ()
 
 
+class _Part(msgspec.Struct):
+    type: str
+    text: str = ""
+
+
 class _Said(msgspec.Struct):
-    content: str | None = None
+    content: str | list[_Part] | None = None
+    reasoning_content: object = None
+    reasoning: object = None
+
+    @property
+    def answer(self) -> str | None:
+        """The content alone: of its parts the texts, without any reasoning."""
+        if not isinstance(self.content, list):
+            return self.content
+        return "".join(part.text for part in self.content if part.type == "text")
+
+    @property
+    def reasoned(self) -> bool:
+        return bool(self.reasoning_content or self.reasoning or isinstance(self.content, list))
 
 
 class _Choice(msgspec.Struct):
@@ -89,7 +107,9 @@ def read_reply(request: Request, body: bytes, served: Collection[str], names: Se
     if request.call.sampling is None:
         logprobs = _answer_logprobs(choice.logprobs, names, request.call.answers)
         return Result(row_key=request.row_key, finish="score", logprobs=logprobs, **counts)
-    text = choice.message.content if choice.message else choice.text
+    text = choice.message.answer if choice.message else choice.text
+    if not text and (why := _why_empty(choice)):
+        raise ValueError(why)
     if text is None:
         raise Unusable(f"malformed reply (no text): {_excerpt(body)!r}")
     if choice.finish_reason == "stop":
@@ -97,6 +117,17 @@ def read_reply(request: Request, body: bytes, served: Collection[str], names: Se
     if choice.finish_reason == "length":
         return Result(row_key=request.row_key, text=text, finish="length", **counts)
     raise ValueError(f"the server ended the row with {choice.finish_reason[:EXCERPT]!r}")
+
+
+def _why_empty(choice: _Choice) -> str | None:
+    """Why a reply without text would be without it again; None if it need not."""
+    if choice.finish_reason == "length":
+        return ("the server spent all tokens before the answer began, as models that reason do; raise the setting that "
+                "allows them (generation.max_tokens, evaluation.max_tokens, labels.thought_tokens), or switch "
+                "reasoning off at the server")
+    if choice.message and choice.message.reasoned:
+        return "the server sent its reasoning and no answer; switch reasoning off at the server"
+    return None
 
 
 def _read(body: bytes) -> _Reply:

@@ -141,6 +141,12 @@ def test_a_refused_key_ends_the_run_without_showing_it() -> None:
     assert "secret" not in str(caught.value)
 
 
+def test_a_row_refused_while_a_server_comes_back_is_asked_again() -> None:
+    with serving(lambda _, n: "404" if n == 1 else "ok") as server:
+        engine = make(server.url)
+        assert [only(engine, ask(i)).error for i in range(2)] == [None, None]
+
+
 def test_a_dead_server_is_passed_over() -> None:
     with serving() as server:
         results = list(make("http://127.0.0.1:9/v1", server.url).run(ask(i) for i in range(10)))

@@ -28,13 +28,14 @@ EARNED_RETRIES = 0.2
 
 @dataclass
 class Row:
-    """``tried``: unusable replies by server."""
+    """``tried``: unusable replies by server; ``alone``: the server that refused it and served others right after."""
 
     request: Request
     body: Body
     turn: int
     attempts: int = 0
     tried: Counter[Server] = field(default_factory=Counter)
+    alone: Server | None = None
 
 
 class Rows:
@@ -59,7 +60,10 @@ class Rows:
                 said = _brief(server, e)
                 if isinstance(e, Away) and e.refused and await self._serves_others(server, row):
                     self.fleet.good(server, {})
-                    return _failed(row, said, refused=True)
+                    if row.alone is server:
+                        return _failed(row, said, refused=True)
+                    row.alone = server  # which may have come back in between
+                    continue
                 self.fleet.bad(server, e, said)
                 if self._is_lost(row, server, e):
                     return _failed(row, said)

@@ -14,6 +14,8 @@ from typer.testing import CliRunner, Result
 from cai_assets.cli import app
 from cai_assets.defs import execute
 
+pytestmark = pytest.mark.fault("disks that are full, too small, or read-only, command by command")
+
 PROJECT = Path(__file__).parents[1]
 
 

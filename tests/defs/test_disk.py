@@ -17,6 +17,8 @@ from cai_assets.plan.space import needed, refuse_without_room, said
 from cai_assets.train import footprint as footprints
 from cai_assets.train.footprint import Footprint, NoRoom, footprint
 
+pytestmark = pytest.mark.fault("disks that are full, too small, or read-only, command by command")
+
 
 def leave(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=10**12, used=0, free=free))

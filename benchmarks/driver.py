@@ -164,7 +164,7 @@ def main() -> None:
     try:
         report(f"http://127.0.0.1:{ours.recv()}/v1", *((64, 8, 1) if a.smallest else (a.calls, a.concurrency, a.turns)))
     finally:
-        server.terminate()
+        server.kill()  # where this runs in the background of a shell, SIGTERM may be ignored
 
 
 if __name__ == "__main__":

@@ -156,10 +156,14 @@ class Lines:
         """Settings that differ from those the asset was last made with, and the tables it reads that have no line."""
         if asset not in self._changed:
             earlier = self.earlier(asset)
-            above = [name for name in ASSETS[asset].reads if ASSETS[name].kind == "table" and not ASSETS[name].spends]
-            self._changed[asset] = [*format_change(self.project, earlier), *setting_changes(earlier, *self._now),
-                                    *(change for name in above for change in self.changes(name))]
+            self._changed[asset] = self._changes_since(earlier) if earlier else []
         return self._changed[asset]
+
+    def _changes_since(self, earlier: Record) -> list[str]:
+        above = [name for name in ASSETS[earlier.asset].reads
+                 if ASSETS[name].kind == "table" and not ASSETS[name].spends]
+        return [*format_change(self.project, earlier), *setting_changes(earlier, *self._now),
+                *(change for name in above for change in self.changes(name))]
 
     @cached_property
     def _now(self) -> Named:

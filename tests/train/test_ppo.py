@@ -38,7 +38,7 @@ def make(folder: Path, base: Path, reward: Callable[..., list[float]] = say_yes,
     job = make_job(folder, "reinforcement", base, prompt_data(), **(SMALL | changes))
     settings = Reinforcement.model_validate(job.settings)
     tokenizer = tiny_tokenizer()
-    rows = prompts(job, settings, Templater(tokenizer))
+    rows, _ = prompts(job, settings, Templater(tokenizer))
     return job, make_trainer(job, settings, rows, tokenizer, reward)
 
 

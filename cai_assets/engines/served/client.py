@@ -37,7 +37,7 @@ class Away(CaiError):
         self.refused = refused
 
 
-class Refused(ValueError):
+class Refused(CaiError, ValueError):
     """A request that this server does not take."""
 
 

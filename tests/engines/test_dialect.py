@@ -12,6 +12,7 @@ from patience import QUIET
 
 from cai_assets.engines.models import EngineLost
 from cai_assets.engines.protocol import Call, Message, Request, Result, Sampling
+from cai_assets.engines.served import first
 from cai_assets.engines.served.engine import ServedEngine
 from cai_assets.settings import Engine as EngineSettings
 from cai_assets.settings import Model
@@ -62,18 +63,26 @@ def extra(body: dict[str, Any]) -> str:
                 ) if "continue_final_message" in body else "ok"
 
 
-def run(server: FakeServer, n: int = 20, *, last: Message | None = None, **kind: Any) -> list[Result]:
+def asks(n: int, *, last: Message | None = None, **kind: Any) -> list[Request]:
     kind = kind or {"sampling": Sampling(max_tokens=8)}
     asked: Message = {"role": "user", "content": "hello"}
     call = Call(messages=(asked, last) if last else (asked,), **kind)
-    engine = ServedEngine(Model(source=MODEL, base_urls=(server.url,)),  # type: ignore[arg-type]
-                          EngineSettings(retries=0, request_timeout=QUIET, concurrency=4), first_delay=0.001)
-    return list(engine.run(Request(row_key=f"row:{i}", seed=i, call=call) for i in range(n)))
+    return [Request(row_key=f"row:{i}", seed=i, call=call) for i in range(n)]
+
+
+def engine_of(server: FakeServer) -> ServedEngine:
+    return ServedEngine(Model(source=MODEL, base_urls=(server.url,)),  # type: ignore[arg-type]
+                        EngineSettings(retries=0, request_timeout=QUIET, concurrency=4), first_delay=0.001)
+
+
+def run(server: FakeServer, n: int = 20, **kind: Any) -> list[Result]:
+    return list(engine_of(server).run(asks(n, **kind)))
 
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(first, "FIRST_WORD", QUIET)
 
 
 @pytest.mark.parametrize(("takes", "kind"), [
@@ -86,7 +95,7 @@ def test_what_means_the_same_is_said_in_another_way_and_told_once(
 ) -> None:
     with serving(lambda body, _: takes(body)) as server:
         results = run(server, **kind)
-        assert server.calls <= 20 + 4, "each call in flight is refused at most once"
+        assert server.calls == 20 + 1, "the first call alone is refused"
     assert [r.error for r in results] == [None] * 20
     assert [m.startswith("from now on") for m in caplog.messages] == [True]
 
@@ -109,7 +118,8 @@ def test_what_would_mean_another_thing_fails_with_the_setting_that_helps(
 ) -> None:
     with serving(lambda body, _: takes(body)) as server:
         results = run(server, n=3, **kind)
-        assert server.calls == 3
+        assert server.calls == 1, "the others would be refused, too"
+    assert len(results) == 3
     assert all(r.refused and how in str(r.error) for r in results)
 
 
@@ -118,6 +128,24 @@ def test_a_server_that_only_chats_ends_the_run_with_the_settings_that_help() -> 
     with serving(lambda *_: says) as server, pytest.raises(EngineLost, match=r"set critique\.style=chat and labels"):
         run(server, style="plain", sampling=Sampling())
 
+
+
+def test_kinds_that_are_new_go_alone_and_what_was_answered_goes_at_once() -> None:
+    with serving(lambda body, n: max_tokens(body) if n < 1 else five(body)) as server:
+        engine = engine_of(server)
+        score = {"answers": ("A", "B"), "style": "plain"}
+        assert {r.error for r in engine.run([*asks(20), *asks(20, **score)])} == {None}
+        assert server.calls == 40 + 2, "of each kind the first is refused"
+        assert {r.error for r in engine.run(asks(20))} == {None}
+        assert server.calls == 60 + 2
+
+
+def test_a_first_call_without_a_word_keeps_the_others_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(first, "FIRST_WORD", 0.01)
+    with serving(lambda _, n: "hang" if n == 0 else "ok") as server:
+        answers = engine_of(server).run(asks(20))
+        assert {next(answers).error for _ in range(19)} == {None}
+        answers.close()
 
 
 def test_each_result_says_how_its_call_was_adapted_and_why() -> None:

@@ -14,6 +14,7 @@ from cai_assets.engines.templating import Templater, neutralize
 
 TOP_LOGPROBS = 20
 COMPLETIONS, CHAT = "completions", "chat/completions"
+Kind = tuple[object, ...]
 
 
 class Body(NamedTuple):
@@ -22,6 +23,11 @@ class Body(NamedTuple):
     path: str
     fields: Mapping[str, Any]
     names: tuple[str, ...]
+
+    @property
+    def kind(self) -> Kind:
+        """What a server may refuse, whatever the text: where the call goes, its fields, the temperature."""
+        return (self.path, frozenset(self.fields), self.fields["temperature"])
 
 
 class Writer:

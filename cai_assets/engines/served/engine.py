@@ -18,9 +18,10 @@ from pathlib import Path
 from cai_assets import settings
 from cai_assets.engines.models import EngineLost, identify_tokenizer
 from cai_assets.engines.protocol import ModelIdentity, Request, Result
-from cai_assets.engines.served.body import Writer
+from cai_assets.engines.served.body import Kind, Writer
 from cai_assets.engines.served.client import Client
 from cai_assets.engines.served.dialect import Dialect, helped
+from cai_assets.engines.served.first import First
 from cai_assets.engines.served.fleet import Fleet
 from cai_assets.engines.served.rows import Row, Rows
 from cai_assets.engines.templating import Templater, load_tokenizer
@@ -39,6 +40,7 @@ class ServedEngine:
         self._identity = served_identity(model)
         self._fleet: Fleet | None = None
         self._dialect = Dialect()
+        self._answered: set[Kind] = set()
         self._writer: Writer | None = None
         self._turn = itertools.count()
 
@@ -77,7 +79,7 @@ class ServedEngine:
         self._fleet = Fleet(clients, self._fleet, patience=engine.patience, pause=self.first_delay,
                             concurrency=engine.concurrency)
         served = (self.model.source, *self.model.served_as)
-        return Rows(self._fleet, self._dialect, served, engine.retries, self.first_delay)
+        return Rows(self._fleet, self._dialect, First(self._answered), served, engine.retries, self.first_delay)
 
     def _start(self, requests: Iterable[Request], rows: Rows, done: Done[Result | Exception]) -> None:
         for request in requests:

@@ -14,9 +14,10 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from cai_assets.engines.protocol import Request, Result
-from cai_assets.engines.served.body import Body
+from cai_assets.engines.served.body import Body, Kind
 from cai_assets.engines.served.client import Away, Refused
 from cai_assets.engines.served.dialect import Dialect, helped
+from cai_assets.engines.served.first import First
 from cai_assets.engines.served.fleet import Fleet, Server, doubled
 from cai_assets.engines.served.reply import EXCERPT, Unusable, read_reply
 
@@ -43,14 +44,21 @@ class Rows:
     row; ``first_delay``: seconds, the upper bound of its first wait, which doubles up to LONGEST_DELAY."""
 
     def __init__(
-        self, fleet: Fleet, dialect: Dialect, served: Collection[str], retries: int, first_delay: float
+        self, fleet: Fleet, dialect: Dialect, first: First, served: Collection[str], retries: int, first_delay: float
     ) -> None:
-        self.fleet, self.dialect, self.served = fleet, dialect, served
+        self.fleet, self.dialect, self.first, self.served = fleet, dialect, first, served
         self.retries, self.first_delay = retries, first_delay
         self.left = FREE_RETRIES
+        self._refused: dict[Kind, str] = {}  # whatever the row, with the setting that helps
 
     async def answer(self, row: Row) -> Result:
         """The row's one result. Raise EngineLost if no server serves any row."""
+        async with self.first.turn(row.body.kind):
+            if why := self._refused.get(row.body.kind):
+                return _failed(row, why, refused=True)
+            return await self._answer(row)
+
+    async def _answer(self, row: Row) -> Result:
         while True:
             server = await self.fleet.take(row.body.path, row.turn, row.tried)
             body, adapted = self.dialect(row.body.fields)
@@ -72,11 +80,18 @@ class Rows:
                 self.fleet.good(server, {})
                 self.dialect.learn(_brief(server, e) if isinstance(e, Refused) else "", row.body.fields)
                 if body == self.dialect(row.body.fields).body:
-                    return _failed(row, helped(_brief(server, e)), refused=True)
+                    return _failed(row, self._refusal(row, _brief(server, e)), refused=True)
             else:
                 self.fleet.good(server, {row.body.path: body})
+                self.first.answered.add(row.body.kind)
                 self.left = min(FREE_RETRIES, self.left + EARNED_RETRIES)
                 return result.model_copy(update={"adapted": adapted}) if adapted else result
+
+    def _refusal(self, row: Row, said: str) -> str:
+        """What was said, with the setting that helps: if one does, the calls of this kind need not be sent."""
+        if (why := helped(said)) != said and row.body.kind not in self.first.answered:
+            self._refused[row.body.kind] = why
+        return why
 
     async def _ask(self, server: Server, row: Row, body: bytes) -> Result:
         reply = await server.client.post(row.body.path, body)

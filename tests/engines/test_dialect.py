@@ -123,6 +123,19 @@ def test_what_would_mean_another_thing_fails_with_the_setting_that_helps(
     assert all(r.refused and how in str(r.error) for r in results)
 
 
+@pytest.mark.parametrize("takes", [
+    "no_logprobs", said("Unsupported parameter: 'logprobs' is not supported with this model."),
+    said("You are not allowed to request logprobs: this model does not support logprobs."),
+], ids=["ignored", "refused", "in other words"])
+def test_where_a_server_gives_no_logprobs_one_call_is_spent_and_the_error_says_what_labels_need(takes: str) -> None:
+    with serving(lambda *_: takes) as server:
+        results = run(server, answers=("A", "B"))
+        assert server.calls == 1
+    assert len(results) == 20
+    assert all("serve models.labeller with logprobs" in str(r.error) for r in results)
+    assert {r.refused for r in results} == {takes != "no_logprobs"}, "a reply without them may have been an accident"
+
+
 def test_a_server_that_only_chats_ends_the_run_with_the_settings_that_help() -> None:
     says = said("This is a chat model and not supported in the v1/completions endpoint.").replace("400", "404")
     with serving(lambda *_: says) as server, pytest.raises(EngineLost, match=r"set critique\.style=chat and labels"):

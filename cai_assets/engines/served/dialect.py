@@ -18,6 +18,7 @@ HELP = {
     "temperature": "set generation.temperature=1, and pairs.temperatures=[1.0], which is all that this server takes",
     "continue_final_message": "set labels.style=plain, or serve the model with vLLM, where a turn can be continued",
     "v1/completions": "set critique.style=chat and labels.style=chat, because this server only chats",
+    "logprobs": "serve models.labeller with logprobs, as vLLM does, or name a model folder: labels are read from them",
 }
 log = logging.getLogger(__name__)
 

@@ -147,7 +147,7 @@ def _answer_logprobs(logprobs: _Logprobs | None, names: Sequence[str], answers: 
     """Sum the probability of every listed token that is the answer up to white space around it."""
     listed = [(token.strip(), p) for token, p in logprobs.listed()] if logprobs else []
     if not listed:
-        raise Unusable("the reply has no logprobs; the server must support them to score answers")
+        raise Unusable("the reply has no logprobs: the server does not support them for this model, or ignores them")
     out = []
     for name, answer in zip(names, answers, strict=True):
         own = [p for token, p in listed if token in (name, answer.strip()) and not p < STAND_IN]

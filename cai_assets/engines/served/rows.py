@@ -49,13 +49,13 @@ class Rows:
         self.fleet, self.dialect, self.first, self.served = fleet, dialect, first, served
         self.retries, self.first_delay = retries, first_delay
         self.left = FREE_RETRIES
-        self._refused: dict[Kind, str] = {}  # whatever the row, with the setting that helps
+        self._ended: dict[Kind, Result] = {}  # what fails whatever the row, with the setting that helps
 
     async def answer(self, row: Row) -> Result:
         """The row's one result. Raise EngineLost if no server serves any row."""
         async with self.first.turn(row.body.kind):
-            if why := self._refused.get(row.body.kind):
-                return _failed(row, why, refused=True)
+            if ended := self._ended.get(row.body.kind):
+                return ended.model_copy(update={"row_key": row.request.row_key})
             return await self._answer(row)
 
     async def _answer(self, row: Row) -> Result:
@@ -74,24 +74,25 @@ class Rows:
                     continue
                 self.fleet.bad(server, e, said)
                 if self._is_lost(row, server, e):
-                    return _failed(row, said)
+                    return self._fail(row, said)
                 await self._wait(row, server, e)
             except ValueError as e:
                 self.fleet.good(server, {})
                 self.dialect.learn(_brief(server, e) if isinstance(e, Refused) else "", row.body.fields)
                 if body == self.dialect(row.body.fields).body:
-                    return _failed(row, self._refusal(row, _brief(server, e)), refused=True)
+                    return self._fail(row, _brief(server, e), refused=True)
             else:
                 self.fleet.good(server, {row.body.path: body})
                 self.first.answered.add(row.body.kind)
                 self.left = min(FREE_RETRIES, self.left + EARNED_RETRIES)
                 return result.model_copy(update={"adapted": adapted}) if adapted else result
 
-    def _refusal(self, row: Row, said: str) -> str:
-        """What was said, with the setting that helps: if one does, the calls of this kind need not be sent."""
-        if (why := helped(said)) != said and row.body.kind not in self.first.answered:
-            self._refused[row.body.kind] = why
-        return why
+    def _fail(self, row: Row, said: str, *, refused: bool = False) -> Result:
+        """The failed row, with the setting that helps: if one does, the calls of this kind need not be sent."""
+        failed = _failed(row, helped(said), refused=refused)
+        if helped(said) != said and row.body.kind not in self.first.answered:
+            self._ended[row.body.kind] = failed
+        return failed
 
     async def _ask(self, server: Server, row: Row, body: bytes) -> Result:
         reply = await server.client.post(row.body.path, body)

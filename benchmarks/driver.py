@@ -102,7 +102,7 @@ def bare(url: str, n: int, concurrency: int) -> None:
 def client(url: str, n: int, concurrency: int) -> None:
     write = Writer("m", None, 4096)
     speak = Dialect()
-    bodies = [speak(write(r).fields) for r in requests(n)]
+    bodies = [speak(write(r).fields).body for r in requests(n)]
 
     async def run() -> None:
         one = Client(ServerAddress(url), "", 60.0, concurrency)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,9 @@ from patience import Guard  # noqa: E402
 
 if TYPE_CHECKING:
     from finished_demo import Demo
+
+# A shell's background job ignores SIGINT; Dagster gives SIGTERM the same handler, and no child would end by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # An example may take as long as the machine needs.
 hypothesis.settings.register_profile("any machine", deadline=None,

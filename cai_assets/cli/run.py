@@ -123,13 +123,13 @@ def run_graph(version: str, selection: tuple[str, ...], overrides: dict[str, Any
             stop(f"no registered version {version!r}. Known: {known}. Register files with: cai register")
         result = execute.materialize(instance, version, selection=selection, overrides=overrides)
     if not result.success:
-        for line in _failures(result):
+        for line in failures(result):
             err.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
         err.print("Finished work is kept: mend this and run the same command again, and it goes on from here.")
         raise typer.Exit(1)
 
 
-def _failures(result: Any) -> Iterator[str]:
+def failures(result: Any) -> Iterator[str]:
     """What failed: blocking checks, steps, or the run itself before any of them."""
     blocked, steps = failed_checks(result), result.get_failed_step_keys()
     for step in steps:

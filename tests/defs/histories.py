@@ -23,6 +23,7 @@ import pytest
 from patience import Watch, until
 
 from cai_assets.assets import GRAPH, ORDER, partition_of
+from cai_assets.cli.run import failures
 from cai_assets.constitution.load import load_file
 from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.defs import launch
@@ -73,7 +74,9 @@ class History:
         with dg.DagsterInstance.ephemeral() as instance:
             instance.add_dynamic_partitions(VERSIONS, [version])
             overrides = {**self.settings, "data_root": str(root)}
-            return materialize(instance, version, overrides=overrides).success, version
+            result = materialize(instance, version, overrides=overrides)
+            print(*([] if result.success else failures(result)), sep="\n", flush=True)
+            return result.success, version
 
     def digests(self, root: Path, version: str) -> dict[str, str]:
         records = self.project(root).records

@@ -20,7 +20,7 @@ from cai_assets.store import this_run
 from cai_assets.store.canonical import digest_file
 from cai_assets.store.damaged import set_aside
 from cai_assets.store.file_digests import remembered
-from cai_assets.store.files import locked, sync_file, write_atomic
+from cai_assets.store.files import TEMPORARY, locked, sync_file, write_atomic
 from cai_assets.store.folders import files_in, has, move, refuse_broken_link
 from cai_assets.store.json_text import NotJson, parse_json
 from cai_assets.store.layout import Layout
@@ -128,8 +128,9 @@ class Checkpoints:
 
     def publish(self, kind: str, key: str, staged: Path, *, record: Mapping[str, Any], card: str) -> Checkpoint:
         """Complete a staged folder and give it its final name in one rename."""
+        _remove_unfinished(staged)
         write_atomic(staged / "README.md", card.encode())
-        files = {p.relative_to(staged).as_posix(): _settle(p) for p in files_in(staged)}
+        files = {p.relative_to(staged).as_posix(): _settle(p) for p in files_in(staged) if p != staged / RECORD}
         full = write_about(staged, {"key": key, "kind": kind, **record, "files": files})
         path = self._layout.file("checkpoints", kind, _name(key))
         move(staged, path)
@@ -142,6 +143,12 @@ class Checkpoints:
     def path(self, kind: str, key: str) -> Path:
         """Where a checkpoint is, or will be once it is published."""
         return self._layout.path("checkpoints", kind, _name(key))
+
+
+def _remove_unfinished(staged: Path) -> None:
+    """Remove what a writer left that was killed while it completed the folder: no one else writes there."""
+    for path in staged.rglob(TEMPORARY):
+        path.unlink()
 
 
 def _settle(path: Path) -> str:

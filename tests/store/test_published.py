@@ -15,6 +15,7 @@ from cai_assets.store.checkpoints import Checkpoint, Checkpoints, UnlistedFile
 from cai_assets.store.file_digests import remembered
 from cai_assets.store.folders import BrokenLink
 from cai_assets.store.layout import Layout
+from cai_assets.store.published import read_about, write_about
 
 pytestmark = pytest.mark.fault("damage, links and strange files in a checkpoint's folder")
 
@@ -168,3 +169,23 @@ def test_digests_of_an_earlier_release_are_taken_again(tmp_path: Path) -> None:
     layout.path("models", "digests.json").write_text(json.dumps({f"{file}|{said.st_size}|{said.st_mtime_ns}": "wrong"}))
     with remembered(layout) as digests:
         assert digests(file).startswith("sha256:")
+
+
+def test_one_whose_publishing_was_killed_is_completed_and_whole(checkpoints: Checkpoints) -> None:
+    final = checkpoints.work(KEY) / "final"
+    final.mkdir(parents=True)
+    (final / "record.json").write_text('{"key": "' + KEY + '"}')
+    (final / ".README.md.0123.tmp").write_text("half a ca")
+    for name, data in FILES.items():
+        (final / name).write_bytes(data)
+    with checkpoints.making(KEY):
+        published = checkpoints.publish("sl_policy", KEY, final, record={"metrics": {}}, card="Card")
+    assert "record.json" not in published.record["files"]
+    assert sorted(p.name for p in published.path.iterdir()) == sorted([*FILES, "README.md", "record.json"])
+    assert checkpoints.whole("sl_policy", KEY, read=True) is not None
+
+
+def test_a_record_that_lists_itself_is_of_an_earlier_release(checkpoints: Checkpoints, published: Checkpoint) -> None:
+    about = read_about(published.path)
+    write_about(published.path, {**about, "files": {**about["files"], "record.json": "sha256:before"}})
+    assert checkpoints.whole("sl_policy", KEY, read=True) is not None

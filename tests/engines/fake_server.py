@@ -58,6 +58,13 @@ def spoiled(mode: Mode, reply: Body) -> bytes:
     return json.dumps(reply).encode()
 
 
+class Listening(ThreadingHTTPServer):
+    """Five connections may wait by default: of more at once, a busy machine resets some, which no test asked for."""
+
+    request_queue_size = 256
+    daemon_threads = True
+
+
 class FakeServer:
     """``rule(body, n)`` names the mode of the n-th request (from 0); 'ok' answers."""
 
@@ -76,8 +83,7 @@ class FakeServer:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        self.http.daemon_threads = True
+        self.http = Listening(("127.0.0.1", port), Handler)
 
     @property
     def url(self) -> str:

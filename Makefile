@@ -37,7 +37,7 @@ test-fast: test-logic  ## logic only: no model, no browser
 test-long: $(VENV)/.ready  ## what takes minutes each: more of the recipe on the real model, automation in a live cai ui
 	$(BIN)/python -m pytest -m "long and not fault"
 
-faults: $(VENV)/.ready chromium  ## kills, flips, full disks, races, servers, hostile pages: a table of what held, in about 30 minutes
+faults: $(VENV)/.ready chromium  ## kills, flips, full disks, races, servers, hostile pages: a table of what held
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "fault and not browser" -n 2
 	$(BIN)/python -m pytest -m "fault and browser"
 

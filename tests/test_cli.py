@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from project_folder import project_of
 from typer.testing import CliRunner
 
 from cai_assets.cli import app
@@ -17,13 +18,7 @@ CONSTITUTION = 'version: "v1"\nprinciples:\n  - id: harm\n    critique: {0}\n   
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "constitutions").mkdir()
-    (tmp_path / "constitutions" / "mild.yaml").write_text(CONSTITUTION.format("Identify harm."))
-    monkeypatch.setenv("CAI_DATA_ROOT", str(tmp_path / "data"))
-    monkeypatch.setenv("CAI_CONSTITUTIONS", str(tmp_path / "constitutions"))
-    monkeypatch.setenv("CAI_MODELS__GENERATOR", json.dumps({"source": "scripted", "backend": "scripted"}))
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
-    return tmp_path
+    return project_of(CONSTITUTION.format("Identify harm."), tmp_path, monkeypatch)
 
 
 def run(*arguments: str, code: int = 0) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from project_folder import project_of
 from typer.testing import CliRunner
 
 from cai_assets.cli import app
@@ -28,13 +29,7 @@ cases:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "constitutions").mkdir()
-    (tmp_path / "constitutions" / "mild.yaml").write_text(CONSTITUTION)
-    monkeypatch.setenv("CAI_DATA_ROOT", str(tmp_path / "data"))
-    monkeypatch.setenv("CAI_CONSTITUTIONS", str(tmp_path / "constitutions"))
-    monkeypatch.setenv("CAI_MODELS__GENERATOR", json.dumps({"source": "scripted", "backend": "scripted"}))
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
-    return tmp_path
+    return project_of(CONSTITUTION, tmp_path, monkeypatch)
 
 
 def write_tests(project: Path, text: str = TESTS) -> Path:

@@ -114,6 +114,12 @@ def _explained(error: Exception) -> str:
     return why
 
 
+def refuse_to_replace(path: Path, *, force: bool) -> None:
+    """Exit, unless the file may be written: it does not exist yet, or ``--force`` was given."""
+    if path.exists() and not (force and path.is_file()):
+        stop(f"{path} exists: name another file, or replace it with --force")
+
+
 def stop(message: str, code: int = 2) -> NoReturn:
     """Say what is wrong on stderr and exit."""
     err.print(message, style="red", markup=False, highlight=False, soft_wrap=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cai_assets.cli.common import app, find_constitution, out, read_settings, stop
+from cai_assets.cli.common import app, find_constitution, out, read_settings, refuse_to_replace, stop
 from cai_assets.export.extra import ExportError
 from cai_assets.store.layout import Layout
 
@@ -94,8 +94,7 @@ def constitution(
 
     if out_.suffix not in {*YAML, ".json"}:
         raise ExportError(f"--out {out_}: name a file that ends in .yaml or .json")
-    if out_.exists() and not (force and out_.is_file()):
-        raise ExportError(f"{out_} exists: name another file, or replace it with --force")
+    refuse_to_replace(out_, force=force)
     found = find_constitution(read_settings({}), name)
     write_atomic(out_, (as_json(found) if out_.suffix == ".json" else as_yaml(found)).encode())
     without = len(found.principles) - len(found.taking_part("critique"))

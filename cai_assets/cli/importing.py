@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cai_assets.cli.common import app, out, stop
+from cai_assets.cli.common import app, out, refuse_to_replace, stop
 from cai_assets.constitution.files import YAML
 from cai_assets.constitution.importing.templates import FILLED, Fill
 from cai_assets.constitution.model import slug_of
@@ -52,5 +52,4 @@ def _refuse(path: Path, fill: str, force: bool) -> None:
         stop(f"--out {path}: name a file that ends in {' or '.join(YAML)}, such as constitutions/NAME.yaml")
     if slug_of(path.stem) != path.stem:
         stop(f"--out {path}: the file's name cannot be {short(path.stem)}: {SLUG_RULE}{suggest(path.stem)}")
-    if path.exists() and not (force and path.is_file()):
-        stop(f"{path} exists: name another file, or replace it with --force")
+    refuse_to_replace(path, force=force)

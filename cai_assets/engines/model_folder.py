@@ -12,15 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-LFS_POINTER = b"version https://git-lfs"
+from cai_assets.engines.weights import HEADER, LONGEST, tensors
+from cai_assets.store.files import LFS_POINTER
+
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 OTHER = (".h5", ".msgpack", ".onnx", ".npz")
 INDEX = "model.safetensors.index.json"
 ADAPTER = "adapter_config.json"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 SMALL = ("config.json", "tokenizer_config.json", "generation_config.json", "special_tokens_map.json", INDEX, ADAPTER)
-LENGTH = 8  # bytes at the beginning of a safetensors file that say how long its header is
-LONGEST_HEADER = 100_000_000  # bytes; safetensors' own limit
 SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.safetensors")
 PAGE = "an HTML page: what a server sent instead of the file"
 BEGINS = {b"PK\x03\x04": "a zip file, as torch.save writes", b"\x80": "a pickle", b"GGUF": "a GGUF file",
@@ -67,21 +67,20 @@ def cut(file: Path) -> Iterator[str]:
         return
     size = file.stat().st_size
     with file.open("rb") as f:
-        begin = f.read(LENGTH)
-        length = int.from_bytes(begin, "little") if len(begin) == LENGTH else 0
-        if length > LONGEST_HEADER:
+        begin = f.read(HEADER)
+        length = int.from_bytes(begin, "little") if len(begin) == HEADER else 0
+        if length > LONGEST:
             what = next((f" but {what}" for start, what in BEGINS.items() if begin.startswith(start)), "")
             yield f"{file} is no safetensors file{what}; {AGAIN}"
-        elif size < LENGTH + length or size < LENGTH:
-            yield f"{file} is cut: {size:,} of more than {LENGTH + length:,} bytes; {AGAIN}"
+        elif size < HEADER + length or size < HEADER:
+            yield f"{file} is cut: {size:,} of more than {HEADER + length:,} bytes; {AGAIN}"
         else:
-            yield from _cut_tensors(file, size, LENGTH + length, f.read(length))
+            yield from _cut_tensors(file, size, HEADER + length, f.read(length))
 
 
 def _cut_tensors(file: Path, size: int, start: int, header: bytes) -> Iterator[str]:
     try:
-        tensors = {k: v["data_offsets"][1] for k, v in json.loads(header).items() if k != "__metadata__"}
-        needed = start + max(tensors.values(), default=0)
+        needed = start + max((said["data_offsets"][1] for said in tensors(header).values()), default=0)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError):
         yield f"{file} is damaged: its header cannot be read; {AGAIN}"
         return
@@ -151,7 +150,7 @@ def _no_config(path: Path, files: list[Path]) -> Iterator[str]:
     elif (path / "model_index.json").is_file():
         yield f"{path} is a diffusers pipeline, not a language model"
     elif not files:
-        yield f"{path} {'is empty' if path.is_dir() else 'is no folder'}; this is not a model folder"
+        yield f"{path} {'is empty' if path.is_dir() else 'is not a folder'}; this is not a model folder"
     else:
         yield f"{path}: no config.json; this is not a model folder"
 

@@ -1,13 +1,19 @@
-"""How many numbers a model's safetensors files hold, from their headers alone."""
+"""The headers of a model's safetensors files: what they say of each tensor, and how many numbers there are in all."""
 
 from __future__ import annotations
 
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 HEADER = 8  # bytes, little-endian: the length of the JSON that says what lies where
-LONGEST = 100_000_000  # that the format allows
+LONGEST = 100_000_000  # bytes of a header; safetensors' own limit
+
+
+def tensors(header: bytes) -> dict[str, Any]:
+    """What a header says of each tensor, by its name. Raise ValueError or AttributeError if it is not one."""
+    return {name: said for name, said in json.loads(header).items() if name != "__metadata__"}
 
 
 def parameters(folder: Path) -> int:
@@ -20,6 +26,6 @@ def _in(path: Path) -> int:
         length = int.from_bytes(file.read(HEADER), "little")
         header = file.read(length) if length < LONGEST else b""
     try:
-        return sum(math.prod(tensor["shape"]) for name, tensor in json.loads(header).items() if name != "__metadata__")
+        return sum(math.prod(tensor["shape"]) for tensor in tensors(header).values())
     except (ValueError, KeyError, TypeError, AttributeError):
         return 0

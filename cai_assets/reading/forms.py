@@ -20,6 +20,7 @@ import pyarrow as pa
 from cai_assets.reading.cells import table_rows
 from cai_assets.reading.columnar import arrow_rows, parquet_rows
 from cai_assets.reading.faults import BOM, DataError, NotRows, RowFault
+from cai_assets.store.files import LFS_POINTER
 from cai_assets.store.json_text import DECODER, parse_json
 
 Rows = Iterator[tuple[int, object]]
@@ -68,7 +69,7 @@ def _unpacker(path: Path) -> Callable[[Path], Any] | None:
 
 def _refuse(path: Path, head: bytes) -> None:
     """Raise DataError for a file that is not what its name says."""
-    if head.startswith(b"version https://git-lfs.github.com/spec/"):
+    if head.startswith(LFS_POINTER):
         raise DataError(f"{path}: is a Git LFS pointer, not the file itself: run 'git lfs pull' in its repository")
     if head.startswith(b"PK\x03\x04"):
         raise DataError(f"{path}: is a zip archive or a spreadsheet: unpack it, or save the sheet as CSV UTF-8")

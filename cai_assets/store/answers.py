@@ -21,7 +21,7 @@ def no_answer(logprobs: Sequence[float]) -> str | None:
     """Why these natural log-probabilities cannot be a model's; None if they can."""
     for p in logprobs:
         if math.isnan(p) or p > ROUNDING:
-            return f"log-probability {p:g} is none"
+            return f"log-probability {p:g} is not one that a model can give"
         if -math.inf < p < STAND_IN:
             return f"log-probability {p:g} stands for one that was not measured"
     return None

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from cai_assets.errors import CaiError
 
+LFS_POINTER = b"version https://git-lfs"  # how a file begins that Git LFS has left in place of the real one
 TEMPORARY = ".*.tmp"  # what a killed writer leaves behind, beside shards
 WRITING = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")  # and anywhere else, where others' files may lie
 

@@ -13,8 +13,16 @@ class NotJson(CaiError, ValueError):
     """A file is not JSON. The message says which, and what to do."""
 
 
+class RepeatedName(CaiError, ValueError):
+    """An object has one ``name`` twice: readers differ in which value counts."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name!r} is there twice")
+        self.name = name
+
+
 def parse_json(text: str | bytes) -> Any:
-    """The value of a text. Raise ValueError, also where a name is there twice: readers differ in which one counts."""
+    """The value of a text. Raise ValueError; RepeatedName where an object has a name twice."""
     try:
         return json.loads(text, object_pairs_hook=_each_once)
     except RecursionError:
@@ -33,7 +41,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} is there twice")
+        raise RepeatedName(next(n for n in names if names.count(n) > 1))
     return found
 
 

@@ -40,7 +40,7 @@ def _parsed(address: str) -> tuple[str, str]:
     except ValueError:
         scheme, name, port, parts = "", None, None, urlsplit("")
     if scheme not in DEFAULT_PORTS or not name or "@" in parts.netloc or parts.path.strip("/") or parts.query:
-        raise AddressError(f"{address!r} is no address of a server; write --public-url as in https://cai.example.org")
+        raise AddressError(f"{address!r} is not the address of a server; write --public-url as in https://cai.example.org")
     return _pair(scheme, f"[{name}]" if ":" in name else name, port or DEFAULT_PORTS[scheme])
 
 

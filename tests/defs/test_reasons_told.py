@@ -8,6 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from fake_server import MODEL, serving
+from project_folder import project_of
 from typer.testing import CliRunner
 
 from cai_assets.cli import app
@@ -30,13 +31,7 @@ GOOD = [{"prompt": text, "kind": kind, "split": split} for text, kind, split in 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "constitutions").mkdir()
-    (tmp_path / "constitutions" / "mild.yaml").write_text(MILD)
-    monkeypatch.setenv("CAI_DATA_ROOT", str(tmp_path / "data"))
-    monkeypatch.setenv("CAI_CONSTITUTIONS", str(tmp_path / "constitutions"))
-    monkeypatch.setenv("CAI_MODELS__GENERATOR", json.dumps({"source": "scripted", "backend": "scripted"}))
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
-    return tmp_path
+    return project_of(MILD, tmp_path, monkeypatch)
 
 
 def prompts(project: Path, *rows: object) -> None:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 from dying import nothing, run_apart
 from histories import History, stored
@@ -21,12 +17,3 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     assert run_apart(history, root, nothing) == 0
     version = history.project(root).snapshots.register(history.constitution)
     return Undisturbed(history, root, version, stored(root), history.digests(root, version))
-
-
-@pytest.fixture
-def copied(undisturbed: Undisturbed, tmp_path: Path) -> Callable[[], Path]:
-    """A copy of the finished root, to be damaged."""
-    def copy() -> Path:
-        return Path(shutil.copytree(undisturbed.root, tmp_path / "data"))
-
-    return copy

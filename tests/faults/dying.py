@@ -1,4 +1,4 @@
-"""Runs in a process of their own that die at a chosen moment, or see a clock or a disk that misbehaves."""
+"""Runs in a process of their own that die at a chosen moment, or see a clock that is wrong."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def die_after(count: int) -> None:
 
 
 def step_the_clock(seconds: float) -> None:
-    """This process lives at another time, as Python sees it and as its files say."""
+    """This process lives at another time, as Python sees it."""
     now, now_ns = time.time, time.time_ns
     time.time = lambda: now() + seconds
     time.time_ns = lambda: now_ns() + int(seconds * 1e9)

@@ -31,7 +31,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(tmp_path: Path, folder: str, si
 
 
 @pytest.mark.long
-@pytest.mark.fault("a data root or a Dagster home that may only be read, twelve commands each")
+@pytest.mark.fault("a data root or a Dagster home that may only be read, command by command")
 @pytest.mark.parametrize("folder", ["data", "dagster_home"])
 def test_every_command_on_a_read_only_folder_ends_in_words(tmp_path: Path, folder: str) -> None:
     project = small_project(tmp_path / "project")

@@ -31,8 +31,8 @@ TWO_ARGUMENTS = {"rename": 1, "replace": 1}  # Path.rename(target); str.replace 
 
 OTHERS = {
     "a file or folder that a person names": """
-        cli/common.py::resolve_version cli/common.py::find_constitution cli/export.py::constitution
-        cli/export.py::lineage cli/importing.py::_refuse cli/lint.py::_constitutions cli/lint.py::_lint
+        cli/common.py::resolve_version cli/common.py::find_constitution cli/common.py::refuse_to_replace
+        cli/export.py::lineage cli/lint.py::_constitutions cli/lint.py::_lint
         cli/lint.py::_tests cli/lint.py::_prompts cli/lint.py::_files
         cli/redteam.py::breaks cli/suites.py::suites evals/suites/registry.py::refuse_no_folder
         cli/redteam.py::accept_ cli/test.py::_under_test

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 from cai_assets.constitution.file_text import FileError, Mark, Problem, Stop, decode
 from cai_assets.constitution.model import Constitution
 from cai_assets.constitution.reader import Form, Reader, short
+from cai_assets.store.files import LFS_POINTER
+from cai_assets.store.json_text import RepeatedName, parse_json
 
 PROSE = {".md", ".markdown", ".txt", ".text", ".rst"}
 TABLES = {".csv": ",", ".tsv": "\t"}
-LFS_POINTER = "version https://git-lfs"
 ANY = Form(noun="constitution", needs="principles", unique="", models={(): Constitution})
 
 
@@ -38,7 +39,7 @@ def read_document(raw: bytes | str, where: str) -> Document:
     suffix = PurePath(where).suffix.lower()
     try:
         text = decode(raw, ANY.noun)
-        if text.startswith(LFS_POINTER):
+        if text.startswith(LFS_POINTER.decode()):
             raise Stop(Mark(1, 1), "is a Git LFS pointer, not the file itself: run git lfs pull")
         return _read(text, suffix)
     except Stop as stop:
@@ -61,15 +62,15 @@ def _read(text: str, suffix: str) -> Document:
 
 def _json(text: str) -> Document | None:
     try:
-        return Document("JSON", text, json.loads(text, object_pairs_hook=_once))
-    except (ValueError, RecursionError):
+        return Document("JSON", text, _value(text))
+    except ValueError:
         return None
 
 
 def _json_lines(text: str) -> Document | None:
     try:
-        lines = [json.loads(line, object_pairs_hook=_once) for line in text.splitlines() if line.strip()]
-    except (ValueError, RecursionError):
+        lines = [_value(line) for line in text.splitlines() if line.strip()]
+    except ValueError:
         return None
     return Document("JSON Lines", text, lines)
 
@@ -92,13 +93,12 @@ def _not_json(text: str) -> Stop:
     return Stop(Mark(1, 1), "not valid JSON: nested too deep")
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; of a repeated key the standard library keeps the last value and says nothing."""
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
-            raise Stop(Mark(1, 1), f"the key {short(name)} is given twice in one object: keep one")
-    return dict(pairs)
+def _value(text: str) -> Any:
+    """The value of JSON. Raise ValueError if it is not JSON, and Stop for a key that is given twice."""
+    try:
+        return parse_json(text)
+    except RepeatedName as e:
+        raise Stop(Mark(1, 1), f"the key {short(e.name)} is given twice in one object: keep one") from None
 
 
 def _table(text: str, delimiter: str) -> list[dict[str, Any]]:

@@ -71,10 +71,10 @@ def _of_section(section: _Section, following: Sequence[_Section]) -> Iterator[Cl
         yield Clause(section.heading, section.line, about=True)
     if section.items:
         tags = (name,) if section.level > 1 else ()
-        yield from (p._replace(why=f"is no item of a list: {_one_line(p.text)[:60]!r}") for p in section.paragraphs)
+        yield from (p._replace(why=f"is not a list item: {_one_line(p.text)[:60]!r}") for p in section.paragraphs)
         yield from (c._replace(tags=tags) for c in section.items)
     elif name.casefold().strip(" :.") in NO_PRINCIPLE:
-        yield Clause("", section.line, why=f"the section {name!r} is no principle")
+        yield Clause("", section.line, why=f"the section {name!r} is not a principle")
     elif section.paragraphs and section.heading:
         yield Clause("\n".join(_one_line(p.text) for p in section.paragraphs), section.line, name)
     elif section.paragraphs:

@@ -25,6 +25,7 @@ from cai_assets.reports.text.terminal import terminal_table
 
 if TYPE_CHECKING:
     from cai_assets.plan.plan import Plan
+    from cai_assets.settings.models import Models
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
@@ -61,7 +62,8 @@ def plan(
         for cause, count in line.causes.items():
             rows = "" if line.training else f"{count:>6}  "
             out.print(f"  {rows}{cause}", markup=False, highlight=False, soft_wrap=True)
-    for remark in filter(None, [*remarks(planned), said(project, planned), keeping(project, planned.causes())]):
+    said_besides = [said(project, planned), keeping(project, planned.causes())]
+    for remark in filter(None, [*remarks(planned), *sampled(settings.models), *said_besides]):
         out.print(remark, highlight=False, soft_wrap=True)
     given = shlex.join([*(["--scale", scale] if scale else []), *(x for s in set_ or [] for x in ("-s", s))])
     command = f"cai materialize {version} {given}".strip()
@@ -122,6 +124,14 @@ def remarks(plan: Plan) -> Iterator[str]:
     yield f"In total: {bounds(low, high)} rows, {runs} training runs{seconds}"
     yield ("Tokens and seconds are upper bounds at the rates measured in this store (range: fastest to slowest seen)"
            + (f"; no rate yet for {', '.join(unknown)}" if unknown else ""))
+
+
+def sampled(models: Models) -> Iterator[str]:
+    """Which calls of the table are several requests."""
+    for role, model in models:
+        if model and model.answer_samples:
+            yield (f"models.{role}.answer_samples: each of its calls that reads a label or a verdict is "
+                   f"{model.answer_samples} sampled replies")
 
 
 def bounds(low: int, high: int) -> str:

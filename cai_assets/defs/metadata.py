@@ -40,6 +40,8 @@ COLUMNS = {
     "logp_b_second": "of response B, shown first", "labeller": "digest of the labeler's weights",
     "votes": "each principle's p_a", "calls": "every reading: principle, order, sample, both log-probabilities, keys",
     "row_keys": "row keys of every call behind this row",
+    "read_from": "'samples': the probabilities are shares of sampled replies (answer_samples)",
+    "replies": "replies sampled for this label", "replies_read": "of these replies, those that name an answer",
     "origin_a": "where response A comes from: policy, generator, initial, or revision", "origin_b": "the same for "
                                                                                                     "response B",
     "temperature_a": "sampling temperature of response A", "temperature_b": "sampling temperature of response B",

@@ -38,7 +38,8 @@ def response_pairs(context: dg.AssetExecutionContext, project: dg.ResourceParam[
 def preference_pairs(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
 ) -> dg.MaterializeResult[None]:
-    """AI labels: which response the constitution prefers, asked in both orders, by exact answer probabilities."""
+    """AI labels: which response the constitution prefers, asked in both orders, by exact answer probabilities, or by
+    the shares of sampled replies where the labeler's server gives none."""
     run = Run(context, project)
     gate, gate_rows = stages.judge_gate(run)
     run.tell(reason_line(gate.unusable, gate.n + gate.unusable, "rows of gate.path unusable", gate.left_out))

@@ -21,9 +21,10 @@ class Payloads:
     """
 
     def __init__(self, step: str, version: int, model: ModelIdentity, seed: int) -> None:
-        # Names in their order: call (answers, messages, sample, sampling, style), model, seed, step, version.
+        # Names in their order: call (answers, messages, sample, sampled, sampling, style), model, seed, step, version.
         rest = canonical_json({"model": model.model_dump(), "seed": seed, "step": step, "version": version})
         self._tail = f"}},{rest[1:]}"
+        self._sampled = f',"sampled":{canonical_json(model.sampled.model_dump())}' if model.sampled else ""
         self._answers: dict[tuple[str, ...], str] = {}
         self._sampling: dict[tuple[object, ...], str] = {}
 
@@ -34,8 +35,9 @@ class Payloads:
         same = (s, s and (type(s.temperature), type(s.top_p)))  # 1 equals 1.0 but is written differently
         if (sampling := self._sampling.get(same)) is None:
             sampling = self._sampling[same] = canonical_json(s and s.model_dump())
+        how = self._sampled if s is None else ""  # of an answer to a scoring call
         messages = ",".join([f'{{"content":{_quoted(m["content"])},"role":"{m["role"]}"}}' for m in call.messages])
-        return (f'{{"call":{{"answers":{answers},"messages":[{messages}],"sample":{call.sample},'
+        return (f'{{"call":{{"answers":{answers},"messages":[{messages}],"sample":{call.sample}{how},'
                 f'"sampling":{sampling},"style":"{call.style}"{self._tail}')
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from cai_assets.engines.memory import has_room
 from cai_assets.engines.models import EngineLost, LocalModel, check_folder, identify, prepare, refuse_changed
 from cai_assets.engines.number_format import number_format
-from cai_assets.engines.protocol import Engine, ModelIdentity, Request, Result
+from cai_assets.engines.protocol import Engine, ModelIdentity, Request, Result, Sampled
+from cai_assets.engines.sampled import SampledAnswers
 from cai_assets.registry.base import load
 from cai_assets.registry.engines import AUTO, BACKENDS, SERVED, local_backend
 from cai_assets.settings import Model, Settings
@@ -37,9 +38,13 @@ class EnginePool:
 
     def open(self, model: Model) -> Engine:
         """The engine of a model setting. Raise ModelError if the model cannot be used."""
-        if model not in self._engines:
-            self._engines[model] = self._make(model)
-        return self._engines[model]
+        exact = model.model_copy(update={"answer_samples": None})
+        if exact not in self._engines:
+            self._engines[exact] = self._make(exact)
+        engine = self._engines[exact]
+        if model.answer_samples is None:
+            return engine
+        return SampledAnswers(engine, Sampled(samples=model.answer_samples, max_tokens=model.answer_tokens))
 
     def open_checkpoint(self, path: Path) -> Engine:
         """The engine of a trained policy, with the policy's backend. A served policy's checkpoints run in-process."""

@@ -36,13 +36,24 @@ class Sampling(Frozen):
     stop: tuple[str, ...] = ()
 
 
+class Sampled(Frozen):
+    """How scoring calls are answered without log-probabilities: by the shares of so many sampled replies."""
+
+    samples: int = Field(ge=2, le=1024)
+    max_tokens: int = Field(ge=1)
+
+
 class ModelIdentity(Frozen):
-    """Whatever about a model can change an output. It enters every row key; paths and names do not."""
+    """Whatever about a model can change an output. It enters every row key; paths and names do not.
+
+    ``sampled`` enters the keys of scoring calls alone, so it stays out of the dump that enters all others.
+    """
 
     weights: str
     tokenizer: str
     template: str
     dtype: str = ""
+    sampled: Sampled | None = Field(default=None, exclude=True)
 
 
 class Call(Frozen):
@@ -76,14 +87,15 @@ class Request(Frozen):
 class Result(Frozen):
     """An engine's answer to a request. ``logprobs`` has one natural-log probability per answer of a scoring call.
 
-    ``finish``: 'stop', 'length' (cut by max_tokens) or 'score'; empty when ``error`` is set. ``refused``: with an
-    error, that the same request would be refused again, as one that is too long: asking again does not help.
-    ``adapted``: what a server made the engine say in another way or leave out, each with the server's reason.
+    ``finish``: 'stop', 'length' (cut by max_tokens), 'score', or 'sampled', whose ``logprobs`` are shares of sampled
+    replies and whose ``text`` counts them; empty when ``error`` is set. ``refused``: with an error, that the same
+    request would be refused again, as one that is too long: asking again does not help. ``adapted``: what a server made
+    the engine say in another way or leave out, each with the server's reason.
     """
 
     row_key: str
     text: str = ""
-    finish: Literal["stop", "length", "score", ""] = ""
+    finish: Literal["stop", "length", "score", "sampled", ""] = ""
     logprobs: tuple[float, ...] = ()
     prompt_tokens: int = 0
     completion_tokens: int = 0

@@ -53,7 +53,8 @@ class GateResult(BaseModel):
     second. ``accuracy_agreed``: of the comparisons on which both orders agree. ``consistency``: the share of those.
     ``picks_first``: share of questions answered with the response shown first. ``calibration_error``: expected
     calibration error over ``reliability`` (Guo et al. 2017, section 2), biased upward where bins are small. ``kappa``:
-    Cohen 1960, over A, B and tie, so that a contradiction is a disagreement, with its interval.
+    Cohen 1960, over A, B and tie, so that a contradiction is a disagreement, with its interval. ``replies_read``: of a
+    labeler whose answers are sampled, the share of replies that named one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,6 +75,7 @@ class GateResult(BaseModel):
     kappa_low: float | None = None
     kappa_high: float | None = None
     reliability: tuple[Bin, ...]
+    replies_read: Estimate | None = None
     errors: dict[str, int] = {}
 
 
@@ -126,7 +128,7 @@ def measure(labeled: pl.DataFrame, *, read: Comparisons | None = None, confidenc
         picks_first=mean([(_above(r["p_a_first"]) + 1 - _above(r["p_a_second"])) / 2 for r in graded], confidence),
         ungraded=proportion(len(rows) - len(graded), len(rows), confidence),
         calibration_error=_calibration_error(reliability), kappa=kappa.value, kappa_low=kappa.low,
-        kappa_high=kappa.high, reliability=reliability,
+        kappa_high=kappa.high, reliability=reliability, replies_read=_replies_read(labeled, confidence),
         errors=dict(Counter(str(r["error"]) for r in rows if r["p_a"] is None).most_common(5)))
 
 
@@ -148,7 +150,9 @@ def verdict(result: GateResult, gate: Gate) -> tuple[bool, str]:
                       "prefers a position, not a response")
     if faults:
         return False, "the labeler does not agree with people well enough: " + "; ".join(faults)
-    return True, f"the labeler agrees with people: {accuracy}; both orders agree: {consistency}"
+    sampled = f"; its answers are sampled, and of the replies a share of {read} named one" if (
+        read := result.replies_read) else ""
+    return True, f"the labeler agrees with people: {accuracy}; both orders agree: {consistency}{sampled}"
 
 
 def nothing_read(result: GateResult) -> str:
@@ -166,6 +170,12 @@ def describe(result: GateResult) -> dict[str, float]:
         if isinstance(number, float):
             out[name] = round(number, 4)
     return out
+
+
+def _replies_read(labeled: pl.DataFrame, confidence: float) -> Estimate | None:
+    if "replies" not in labeled.columns:
+        return None
+    return proportion(int(labeled["replies_read"].sum()), int(labeled["replies"].sum()), confidence)
 
 
 def _above(p: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from cai_assets.registry.engines import AUTO, BACKENDS
 from cai_assets.settings.address import ServerAddress
@@ -30,6 +30,10 @@ class Model(Group):
     ``tokenizer`` then names a local tokenizer, so that prompts are sent as token ids. ``served_as``: other names by
     which a server may answer as this model, such as the dated name behind an alias. ``server: NAME`` stands for the
     ``base_urls`` and ``api_key_env`` that the setting ``servers`` has under that name.
+
+    ``answer_samples``: for a server that gives no log-probabilities: each question with fixed answers (a label, a
+    judge's choice) is asked so many times, and the share of the replies stands for the probability of an answer.
+    ``answer_tokens``: the most tokens of each of these replies; a model that reasons first needs many.
     """
 
     source: str = BUILTIN_MODEL
@@ -39,6 +43,8 @@ class Model(Group):
     tokenizer: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
     served_as: tuple[str, ...] = ()
+    answer_samples: int | None = Field(default=None, ge=2, le=1024)
+    answer_tokens: int = Field(default=16, ge=1)
 
     @model_validator(mode="before")
     @classmethod

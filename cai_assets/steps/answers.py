@@ -21,11 +21,13 @@ CALL = pl.Struct({
     "row_key": pl.String, "thought_key": pl.String,
 })
 VOTE = pl.Struct({"principle_id": pl.String, "p_a": pl.Float64})
+SAMPLED = {"read_from": pl.String, "replies_read": pl.Int64, "replies": pl.Int64}
 
 
 class Answer(NamedTuple):
     """One reading. ``logp_a``, ``logp_b``: natural log-probabilities of the letters that stood for responses A and B,
-    None if the call failed; ``error`` then says why. ``thought_key``: the call that gave the reasons."""
+    None if the call failed; ``error`` then says why. ``thought_key``: the call that gave the reasons. ``sampled``: of
+    a labeler without log-probabilities, how many replies named a letter, and how many there were."""
 
     question: Question
     logp_a: float | None
@@ -33,6 +35,7 @@ class Answer(NamedTuple):
     row_key: str
     thought_key: str | None = None
     error: str | None = None
+    sampled: tuple[int, int] | None = None
 
     @property
     def p_a(self) -> float | None:
@@ -44,6 +47,13 @@ class Answer(NamedTuple):
         q = self.question
         return {"principle_id": q.principle_id, "order": q.order, "sample": q.sample, "logp_a": self.logp_a,
                 "logp_b": self.logp_b, "row_key": self.row_key, "thought_key": self.thought_key}
+
+
+def sampling(answers: Sequence[Answer]) -> dict[str, object]:
+    """The columns ``SAMPLED``: what a label rests on whose probabilities are shares of sampled replies."""
+    counts = [a.sampled for a in answers if a.sampled]
+    read, every = (sum(side) for side in zip(*counts, strict=True)) if counts else (0, 0)
+    return {"read_from": "samples", "replies_read": read, "replies": every}
 
 
 def mean_p(answers: Sequence[Answer]) -> float | None:

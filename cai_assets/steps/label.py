@@ -1,8 +1,9 @@
 """AI preference labels (Bai et al. 2022, section 4.1; both orders as in Lee et al. 2023, section 3.1).
 
 The labeler is asked in both orders which response it prefers, and the probabilities of the answers 'A' and 'B' are
-read exactly from the model, never parsed from text; with chain of thought, after reasons that it wrote before. A pair
-that cannot be compared, or whose answer cannot be read, is ungraded: a separate state, not a verdict.
+read exactly from the model, never parsed from text; with chain of thought, after reasons that it wrote before. Of a
+labeler that gives no log-probabilities they are the shares of sampled replies (``answer_samples``). A pair that cannot
+be compared, or whose answer cannot be read, is ungraded: a separate state, not a verdict.
 ``questions.py`` says what is asked, ``answers.py`` how the answers become a label.
 """
 
@@ -14,15 +15,18 @@ from typing import Any
 import polars as pl
 
 from cai_assets.constitution.model import Constitution
+from cai_assets.engines.sampled import read_of
 from cai_assets.settings import Labels
 from cai_assets.steps.answers import (
     CALL,
+    SAMPLED,
     UNREAD,
     VOTE,
     Answer,
     both_orders,
     by_order,
     clamped,
+    sampling,
     verdict,
     votes,
     why_ungraded,
@@ -55,17 +59,19 @@ def label_pairs(
     shown as (B), ``p_a`` their mean, ``p_target`` that mean within ``settings.clamp``. ``label``: 'A', 'B', 'tie' (the
     two orders contradict or balance) or 'ungraded'. ``p_chosen``: ``p_target`` of the chosen response. ``logp_*``: raw
     log-probabilities where each order is one call; ``calls`` has those of every call, ``votes`` each principle's
-    ``p_a``. ``principle_id`` is null where several principles judge; ``principle_digest`` then covers all of them.
+    ``p_a``. Where the labeler's answers are sampled, ``read_from`` is 'samples', and ``replies_read`` of ``replies``
+    named one. ``principle_id`` is null where several principles judge; ``principle_digest`` then covers all of them.
     """
     principles = labeling_principles(constitution)
     rows = pairs.to_dicts()
     judged = [judged_by(r["pair_id"], principles, settings) for r in rows]
     asked = [[] if _unfit(r) else questions_about(r, j, settings) for r, j in zip(rows, judged, strict=True)]
     answers = iter(_answers([q for each in asked for q in each], constitution, complete=complete, settings=settings))
-    labeller = complete.engine.identity.weights
-    labeled = [{**_label(r, j, [next(answers) for _ in each], settings), "labeller": labeller}
-                for r, j, each in zip(rows, judged, asked, strict=True)]
-    return pl.DataFrame(labeled, schema={**pairs.schema, **ADDED})
+    model = complete.engine.identity
+    each_pair = [[next(answers) for _ in each] for each in asked]
+    labeled = [{**_label(r, j, own, settings), **(sampling(own) if model.sampled else {}), "labeller": model.weights}
+               for r, j, own in zip(rows, judged, each_pair, strict=True)]
+    return pl.DataFrame(labeled, schema={**pairs.schema, **ADDED, **(SAMPLED if model.sampled else {})})
 
 
 def _unfit(pair: Mapping[str, Any]) -> str | None:
@@ -97,7 +103,8 @@ def _answer(question: Question, score: Row | None, thought: Row | None) -> Answe
     if score.text is None or len(score.logprobs) != len(ORDERS):
         return Answer(question, None, None, score.row_key, thought_key, score.error or UNREAD)
     a, b = score.logprobs if question.order == "first" else reversed(score.logprobs)
-    return Answer(question, a, b, score.row_key, thought_key)
+    sampled = read_of(score.text) if score.finish == "sampled" else None
+    return Answer(question, a, b, score.row_key, thought_key, sampled=sampled)
 
 
 def _label(pair: Mapping[str, Any], judged: Judged, answers: Sequence[Answer], settings: Labels) -> dict[str, object]:

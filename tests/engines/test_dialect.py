@@ -132,7 +132,7 @@ def test_where_a_server_gives_no_logprobs_one_call_is_spent_and_the_error_says_w
         results = run(server, answers=("A", "B"))
         assert server.calls == 1
     assert len(results) == 20
-    assert all("serve models.labeller with logprobs" in str(r.error) for r in results)
+    assert all("set answer_samples=16 of this model (models.labeller.answer_samples)" in str(r.error) for r in results)
     assert {r.refused for r in results} == {takes != "no_logprobs"}, "a reply without them may have been an accident"
 
 

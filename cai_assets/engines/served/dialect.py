@@ -16,9 +16,11 @@ REFUSES = re.compile(r"unsupported|unrecognized|unknown|not permitted|extra_forb
                      r"at most|max allowed", re.IGNORECASE)
 HELP = {
     "temperature": "set generation.temperature=1, and pairs.temperatures=[1.0], which is all that this server takes",
-    "continue_final_message": "set labels.style=plain, or serve the model with vLLM, where a turn can be continued",
+    "continue_final_message": "set labels.style=plain, or answer_samples of this model, or serve it with vLLM, where a "
+                              "turn can be continued",
     "v1/completions": "set critique.style=chat and labels.style=chat, because this server only chats",
-    "logprobs": "serve models.labeller with logprobs, as vLLM does, or name a model folder: labels are read from them",
+    "logprobs": "set answer_samples=16 of this model (models.labeller.answer_samples), so that replies are sampled and "
+                "counted, or serve it with logprobs, as vLLM does, or name a model folder: labels are read from them",
 }
 log = logging.getLogger(__name__)
 

@@ -123,7 +123,8 @@ def _why_empty(choice: _Choice) -> str | None:
     """Why a reply without text would be without it again; None if it need not."""
     if choice.finish_reason == "length":
         return ("the server spent all tokens before the answer began, as models that reason do; raise the setting that "
-                "allows them (generation.max_tokens, evaluation.max_tokens, labels.thought_tokens), or switch "
+                "allows them (generation.max_tokens, evaluation.max_tokens, labels.thought_tokens, a model's "
+                "answer_tokens), or switch "
                 "reasoning off at the server")
     if choice.message and choice.message.reasoned:
         return "the server sent its reasoning and no answer; switch reasoning off at the server"

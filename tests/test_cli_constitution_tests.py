@@ -77,7 +77,7 @@ def test_all_pass(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = run("test", "mild")
     assert "2 of 2 cases pass, 0 fail, 0 ungraded" in text
     assert "harm changed the answer of diary" in text
-    assert "critique round 1: 1/1 rows" in text
+    assert "critiques and revisions: 2/2 rows" in text
     assert "No policy of this version has been trained yet" in text
     assert len(asked) == 4
     run("test", "mild")

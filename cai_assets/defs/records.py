@@ -20,8 +20,8 @@ from cai_assets.lineage.training_rows import training_table
 from cai_assets.pipeline.contents import CONTENTS, of_settings
 from cai_assets.pipeline.trainings import Training
 from cai_assets.reports.summary import TOLD
-from cai_assets.steps.complete import Usage, total
 from cai_assets.steps.reasons import reason_line
+from cai_assets.steps.usage import Usage, total
 from cai_assets.store.canonical import digest_file
 from cai_assets.store.checkpoints import Checkpoint
 from cai_assets.store.provenance import gpu_count, provenance

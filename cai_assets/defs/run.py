@@ -14,7 +14,8 @@ from cai_assets.engines.protocol import Engine
 from cai_assets.pipeline.context import Context
 from cai_assets.pipeline.project import Project
 from cai_assets.pipeline.roles import CheckpointGone, checkpoint_of
-from cai_assets.steps.complete import Completer, Usage
+from cai_assets.steps.complete import Completer
+from cai_assets.steps.usage import Usage
 from cai_assets.store.checkpoints import Checkpoint
 from cai_assets.store.records import Record, RecordMissing, Ref
 from cai_assets.versions.snapshots import SnapshotDamaged, UnknownVersion

@@ -17,8 +17,8 @@ from cai_assets.pipeline import stages, trainings
 from cai_assets.pipeline.project import Project
 from cai_assets.pipeline.trainings import Training
 from cai_assets.reports.checkpoint import principle_rows
-from cai_assets.steps.complete import total
 from cai_assets.steps.reasons import reason_line
+from cai_assets.steps.usage import total
 
 
 @dg.multi_asset(name="critique_and_revise", partitions_def=versions, pool=POOL,

@@ -109,6 +109,10 @@ class _InProcess:
     def identity(self) -> ModelIdentity:
         return self._engine.identity
 
+    @property
+    def flows(self) -> bool:
+        return getattr(self._engine, "flows", False)
+
     def run(self, requests: Iterable[Request]) -> Iterator[Result]:
         refuse_missing(self._backend)
         refuse_changed(self._model, self._pool.layout)

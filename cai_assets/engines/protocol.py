@@ -2,6 +2,8 @@
 
 An engine turns requests into results, one to one, in any order, as they finish. A request that cannot be
 served comes back as a result with an ``error``; it never fails its neighbors and is never stored.
+An engine whose attribute ``flows`` is true may find NOT_YET among its requests: more will be ready when it has yielded
+another result. Others are given what is ready, and called again.
 Two kinds of request: *generate* (``sampling`` set) and *score* (``answers`` set), which reads the exact
 log-probability that the next token starts each answer, and decodes nothing.
 """
@@ -102,6 +104,9 @@ class Result(Frozen):
     error: str | None = None
     refused: bool = False
     adapted: tuple[str, ...] = ()
+
+
+NOT_YET = Request(row_key="not yet", seed=0, call=Call(messages=({"role": "user", "content": ""},), answers=("A",)))
 
 
 @runtime_checkable

@@ -15,7 +15,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from cai_assets.engines.protocol import Call, Engine, Message, ModelIdentity, Request, Result, Sampled, Sampling
+from cai_assets.engines.protocol import (
+    NOT_YET,
+    Call,
+    Engine,
+    Message,
+    ModelIdentity,
+    Request,
+    Result,
+    Sampled,
+    Sampling,
+)
 from cai_assets.store.canonical import tagged_hash
 
 UNREAD = "unread"  # the name under which a row's text counts replies that named no answer
@@ -32,6 +42,10 @@ class SampledAnswers:
     def identity(self) -> ModelIdentity:
         return self.engine.identity.model_copy(update={"sampled": self.sampled})
 
+    @property
+    def flows(self) -> bool:
+        return getattr(self.engine, "flows", False)
+
     def run(self, requests: Iterable[Request]) -> Iterator[Result]:
         """Yield one result for each request. One failed sample fails its call: a share of fewer means less."""
         whole: dict[str, _Poll] = {}
@@ -47,6 +61,9 @@ class SampledAnswers:
 
     def _samples(self, requests: Iterable[Request], whole: dict[str, _Poll]) -> Iterator[Request]:
         for request in requests:
+            if request is NOT_YET:
+                yield request
+                continue
             if request.call.sampling is not None:
                 whole[request.row_key] = _Poll(request, 1)
                 yield request

@@ -25,7 +25,7 @@ from cai_assets import settings
 from cai_assets.engines.folder_engine import FolderEngine
 from cai_assets.engines.models import EngineLost
 from cai_assets.engines.number_format import device
-from cai_assets.engines.protocol import ModelIdentity, Request, Result
+from cai_assets.engines.protocol import NOT_YET, ModelIdentity, Request, Result
 from cai_assets.engines.templating import Templater, load_tokenizer
 
 QUEUED_PER_SLOT = 4
@@ -41,6 +41,8 @@ class _Loaded(NamedTuple):
 
 class VllmEngine(FolderEngine):
     """One model folder served by vLLM. Use from one thread at a time."""
+
+    flows = True
 
     def __init__(self, path: Path, identity: ModelIdentity, engine: settings.Engine) -> None:
         super().__init__(path, identity, engine)
@@ -91,7 +93,7 @@ class VllmEngine(FolderEngine):
 
     def _fill(self, source: Iterator[Request], waiting: dict[str, Request], limit: int) -> Iterator[Result]:
         """Keep ``limit`` requests in the engine; yield the errors of those that cannot enter it."""
-        while len(waiting) < limit and (request := next(source, None)) is not None:
+        while len(waiting) < limit and (request := next(source, NOT_YET)) is not NOT_YET:
             name = str(next(self._ids))
             try:
                 self._submit(name, request)

@@ -51,9 +51,9 @@ class DryCompleter(Completer):
         """Calls whose row is in the store."""
         return sum(u.reused for u in self.usage.values())
 
-    def _run(self, step: Step, missing: Mapping[str, Call], what: str) -> dict[str, Row]:
-        self.missing.update(dict.fromkeys(missing, step.name))
-        return {key: Row(key, "failed", None, error=PLANNED) for key in missing}
+    def unasked(self, step: Step, key: str, call: Call) -> Row:
+        self.missing[key] = step.name
+        return Row(key, "failed", None, error=PLANNED)
 
 
 @dataclass

@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from cai_assets.assets import ASSETS, CALLED, CHECKPOINTS, call_steps, partition_of
-from cai_assets.engines.keys import Payloads
+from cai_assets.engines.keys import row_payload
 from cai_assets.engines.protocol import Call, ModelIdentity
 from cai_assets.errors import CaiError
 from cai_assets.pipeline.contents import comparable, of_record
@@ -80,10 +80,9 @@ class _Remembering(DryCompleter):
         super().__init__(*arguments, **named)
         self.payloads: dict[str, str] = {}
 
-    def _run(self, step: Step, missing: Mapping[str, Call], what: str) -> dict[str, Row]:
-        write = Payloads(step.name, step.version, self.engine.identity, self.seed)
-        self.payloads.update((key, write(call)) for key, call in missing.items())
-        return super()._run(step, missing, what)
+    def unasked(self, step: Step, key: str, call: Call) -> Row:
+        self.payloads[key] = row_payload(step.name, step.version, call, self.engine.identity, self.seed)
+        return super().unasked(step, key, call)
 
 
 class _Asked(Planner):

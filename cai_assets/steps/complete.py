@@ -1,24 +1,28 @@
 """The heart of the system: look calls up by key, run what is missing, keep it, return all in order.
 
 It gives reuse across constitution versions, resume after a crash, and going back to an earlier version for
-nothing. A failed row is returned with its reason and never stored, so the next run tries it again.
+nothing. A failed row is returned with its reason and never stored, so the next run tries it again. Work that asks for
+one row after another goes on as soon as its own row is there: nothing waits for the slowest row of a round.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 from cai_assets.engines.keys import Payloads, request_for
-from cai_assets.engines.protocol import Call, Engine, Result
+from cai_assets.engines.protocol import NOT_YET, Call, Engine, Request, Result
 from cai_assets.steps.progress import Progress
+from cai_assets.steps.usage import Usage
 from cai_assets.store.answers import no_answer
 from cai_assets.store.keys import payload_key
-from cai_assets.store.row_store import RowStore, StoredRow, Writer
+from cai_assets.store.row_store import RowStore, StoredKeys, StoredRow, Writer
 
 Log = Callable[[str], None]
+T = TypeVar("T")
 
 
 class Step(NamedTuple):
@@ -44,32 +48,8 @@ class Row(NamedTuple):
     adapted: tuple[str, ...] = ()
 
 
-@dataclass
-class Usage:
-    """What calls cost. Tokens and seconds count generated rows only: reused ones cost nothing. ``refused``: of those
-    that failed; ``errors``, ``adapted``: reasons, with the number of calls of each."""
-
-    reused: int = 0
-    generated: int = 0
-    failed: int = 0
-    refused: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    seconds: float = 0.0
-    errors: dict[str, int] = field(default_factory=dict)
-    adapted: dict[str, int] = field(default_factory=dict)
-
-    def count(self, rows: Sequence[Row], seconds: float) -> None:
-        self.seconds += seconds
-        for row in rows:
-            setattr(self, row.status, getattr(self, row.status) + 1)
-            self.refused += row.refused
-            if row.status == "generated":
-                self.prompt_tokens += row.prompt_tokens
-                self.completion_tokens += row.completion_tokens
-            if row.error:
-                _add(self.errors, {row.error[:160]: 1})
-            _add(self.adapted, dict.fromkeys(row.adapted, 1))
+Work = Generator[tuple[Step, Call], Row, T]
+"""Yields a call, is sent its row, and so on; what it returns is its result."""
 
 
 class Completer:
@@ -82,63 +62,174 @@ class Completer:
 
     def __call__(self, step: Step, calls: Sequence[Call], *, what: str = "") -> list[Row]:
         """Rows in the order of ``calls``. Equal calls share one key and are run once."""
-        write = Payloads(step.name, step.version, self.engine.identity, self.seed)
-        keys = [payload_key(write(call)) for call in calls]
-        stored = self.store.lookup(step.name, keys, payload=False)
-        missing = {key: call for key, call in zip(keys, calls, strict=True) if key not in stored}
-        start = time.monotonic()
-        fresh = self._run(step, missing, what or step.name) if missing else {}
-        rows, seen = [], set[str]()
-        for key in keys:
-            # The second of two equal calls is a reuse of the first: tokens are counted once.
-            again = key in seen and fresh.get(key, _FAILED).status == "generated"
-            row = fresh.get(key) or _reused(stored[key])
-            rows.append(row._replace(status="reused") if again else row)
-            seen.add(key)
-        self.usage.setdefault(step.name, Usage()).count(rows, time.monotonic() - start if missing else 0.0)
-        return rows
+        return self.flow([_one(step, call) for call in calls], what=what or step.name)
 
-    def _run(self, step: Step, missing: Mapping[str, Call], what: str) -> dict[str, Row]:
-        progress = Progress(what, len(missing), self.log)
-        write = Payloads(step.name, step.version, self.engine.identity, self.seed)
-        fresh: dict[str, Row] = {}
-        with self.store.writer(step.name) as writer:
-            for result in self.engine.run([request_for(key, call) for key, call in missing.items()]):
-                fresh[result.row_key] = _keep(result, write(missing[result.row_key]), writer)
-                progress.add(1, result.completion_tokens)
-        for key in missing.keys() - fresh.keys():
-            fresh[key] = Row(key, "failed", None, error="the engine returned no result for this row")
-        return fresh
+    def flow(self, works: Sequence[Work[T]], *, what: str, asks: int = 1) -> list[T]:
+        """What each piece of work returns, in order. ``asks``: the most rows that one of them asks for."""
+        return _Flow(self, works, what, asks).run()
+
+    def unasked(self, step: Step, key: str, call: Call) -> Row | None:
+        """What a call comes to that is neither stored nor to be asked; None: ask the engine."""
+        return None
 
 
-_FAILED = Row("", "failed", None)
+def _one(step: Step, call: Call) -> Work[Row]:
+    return (yield step, call)
 
 
-def _keep(result: Result, payload: str, writer: Writer) -> Row:
-    if error := result.error or no_answer(result.logprobs):
-        return Row(result.row_key, "failed", None, error=error, refused=result.refused)
-    writer.add(StoredRow(result.row_key, payload, result.text, result.finish,
-                         list(result.logprobs), result.prompt_tokens, result.completion_tokens))
-    return Row(result.row_key, "generated", result.text, result.finish, result.logprobs,
-               result.prompt_tokens, result.completion_tokens, adapted=result.adapted)
+class _Asked(NamedTuple):
+    """A call that is not stored, and the pieces of work that wait for its row."""
+
+    key: str
+    step: Step
+    call: Call
+    by: list[int]
+
+
+class _Flow(Generic[T]):
+    """Pieces of work on their way; ``run`` takes all of them to their ends."""
+
+    def __init__(self, complete: Completer, works: Sequence[Work[T]], what: str, asks: int) -> None:
+        self.complete, self.works = complete, works
+        self.results: dict[int, T] = {}
+        self.left = [asks] * len(works)  # rows that each may still ask for
+        self.new: list[tuple[int, Step, Call]] = []  # asked for, and not looked up yet
+        self.ready: deque[_Asked] = deque()  # not stored, and not with the engine yet
+        self.waiting: dict[str, _Asked] = {}  # ready, or with the engine
+        self.done: dict[str, Row] = {}  # what the engine was asked for
+        self.steps: dict[Step, _StepRows] = {}
+        self.shards = ExitStack()
+        self.progress = Progress(what, asks * len(works), complete.log)
+        self.heard = 0.0  # when the last result came, or the engine was called
+
+    def run(self) -> list[T]:
+        for i in range(len(self.works)):
+            self._go_on(i, None)
+        with self.shards:
+            self._look_up()
+            engine = self.complete.engine
+            while self.ready:
+                self.heard = time.monotonic()
+                flows = getattr(engine, "flows", False)
+                for result in engine.run(self._flowing() if flows else [*self._taken()]):
+                    self._take(result)
+                for key in self.waiting.keys() - {asked.key for asked in self.ready}:
+                    self._answer(Row(key, "failed", None, error="the engine returned no result for this row"))
+                self._look_up()
+        return [self.results[i] for i in range(len(self.works))]
+
+    def _taken(self) -> Iterator[Request]:
+        """What is ready now."""
+        while self.ready:
+            asked = self.ready.popleft()
+            yield request_for(asked.key, asked.call)
+
+    def _flowing(self) -> Iterator[Request]:
+        """What is ready, and what gets ready while the engine works."""
+        while self.waiting:
+            if not self.ready:
+                yield NOT_YET
+            yield from self._taken()
+            self._look_up()
+
+    def _take(self, result: Result) -> None:
+        asked, now = self.waiting[result.row_key], time.monotonic()
+        rows = self._of(asked.step)
+        rows.usage.seconds += now - self.heard
+        self.heard = now
+        self.progress.add(1, result.completion_tokens)
+        self._answer(rows.keep(result, asked.call))
+
+    def _answer(self, row: Row) -> None:
+        """Give the row to all who wait for it: to the second and later ones it is a reuse, so tokens count once."""
+        asked = self.waiting.pop(row.row_key)
+        self.done[row.row_key] = row
+        for n, i in enumerate(asked.by):
+            self._give(i, asked.step, _again(row) if n else row)
+
+    def _give(self, i: int, step: Step, row: Row) -> None:
+        self._of(step).usage.count(row)
+        self._go_on(i, row)
+
+    def _go_on(self, i: int, row: Row | None) -> None:
+        work = self.works[i]
+        try:
+            step, call = next(work) if row is None else work.send(row)
+        except StopIteration as end:
+            self.results[i] = end.value
+            self.progress.less(self.left[i])
+        else:
+            self.left[i] -= 1
+            self.new.append((i, step, call))
+
+    def _look_up(self) -> None:
+        """Answer from the store and from what was asked before, as far as that goes; the rest is ready."""
+        while self.new:
+            new, self.new = self.new, []
+            keyed = [(i, step, call, self._of(step).key(call)) for i, step, call in new]
+            found = {step: self._of(step).stored([key for _, of, _, key in keyed if of == step])
+                     for step in dict.fromkeys(step for _, step, _, _ in keyed)}
+            for i, step, call, key in keyed:
+                row = found[step].get(key) or (_again(self.done[key]) if key in self.done else None)
+                if row is None and key not in self.waiting:
+                    row = self.complete.unasked(step, key, call)
+                if row is None and key not in self.waiting:
+                    self.waiting[key] = _Asked(key, step, call, [i])
+                    self.ready.append(self.waiting[key])
+                    continue
+                self.progress.less(1)
+                if row is None:
+                    self.waiting[key].by.append(i)
+                else:
+                    self._give(i, step, row)
+
+    def _of(self, step: Step) -> _StepRows:
+        if step not in self.steps:
+            self.steps[step] = _StepRows(self.complete, step, self.shards)
+        return self.steps[step]
+
+
+class _StepRows:
+    """The rows of one step: those stored, and those that a flow adds."""
+
+    def __init__(self, complete: Completer, step: Step, shards: ExitStack) -> None:
+        self.step, self.store = step, complete.store
+        self.usage = complete.usage.setdefault(step.name, Usage())
+        self.payload = Payloads(step.name, step.version, complete.engine.identity, complete.seed)
+        self._keys: StoredKeys | None = None
+        self._looks = 0
+        self._shards = shards
+        self._writer: Writer | None = None
+
+    def key(self, call: Call) -> str:
+        return payload_key(self.payload(call))
+
+    def stored(self, keys: Sequence[str]) -> dict[str, Row]:
+        """The rows that were stored when the flow began, among ``keys``. From the second time on the step's keys are
+        known, so that what cannot be there costs no reading."""
+        self._looks += 1
+        if self._looks > 1:
+            self._keys = self._keys or self.store.stored_keys(self.step.name)
+            keys = [key for key in keys if key in self._keys]
+        if not keys:
+            return {}
+        return {key: _reused(row) for key, row in self.store.lookup(self.step.name, keys, payload=False).items()}
+
+    def keep(self, result: Result, call: Call) -> Row:
+        """Store an answer; a failure is told, and not stored."""
+        if error := result.error or no_answer(result.logprobs):
+            return Row(result.row_key, "failed", None, error=error, refused=result.refused)
+        self._writer = self._writer or self._shards.enter_context(self.store.writer(self.step.name))
+        self._writer.add(StoredRow(result.row_key, self.payload(call), result.text, result.finish,
+                                   list(result.logprobs), result.prompt_tokens, result.completion_tokens))
+        return Row(result.row_key, "generated", result.text, result.finish, result.logprobs, result.prompt_tokens,
+                   result.completion_tokens, adapted=result.adapted)
+
+
+def _again(row: Row) -> Row:
+    return row._replace(status="reused") if row.status == "generated" else row
 
 
 def _reused(row: StoredRow) -> Row:
     return Row(row.row_key, "reused", row.text, row.finish, tuple(row.logprobs),
                row.prompt_tokens, row.completion_tokens)
-
-
-def total(usages: Iterable[Usage]) -> Usage:
-    """The sum of several steps' usage."""
-    summed = Usage()
-    for usage in usages:
-        for name in ("reused", "generated", "failed", "refused", "prompt_tokens", "completion_tokens", "seconds"):
-            setattr(summed, name, getattr(summed, name) + getattr(usage, name))
-        _add(summed.errors, usage.errors)
-        _add(summed.adapted, usage.adapted)
-    return summed
-
-
-def _add(counts: dict[str, int], more: Mapping[str, int]) -> None:
-    for reason, n in more.items():
-        counts[reason] = counts.get(reason, 0) + n

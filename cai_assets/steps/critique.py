@@ -9,18 +9,18 @@ that say so, in ``error`` or in ``stopped``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from cai_assets.constitution.digest import principle_digest
 from cai_assets.constitution.draw import critique_key, draw
-from cai_assets.constitution.model import Constitution, Principle, RevisionShot
+from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.engines.protocol import Call, Message
 from cai_assets.settings import Critique, Generation, SettingsError
-from cai_assets.steps.complete import Completer, Row, Step
+from cai_assets.steps.complete import Completer, Row, Step, Work
 from cai_assets.steps.frames import critique_call, direct_revision_call, revision_call
 from cai_assets.steps.verdict import VERDICT, p_done, verdict_call
 from cai_assets.store.canonical import tagged_hash
@@ -38,6 +38,7 @@ CRITIQUES = {**COLUMNS, "critique": pl.String, **OUTCOME, "row_key_verdict": pl.
 REVISIONS = {**COLUMNS, "before": pl.String, "critique_of": pl.String, "critique_id": pl.String,
              "revision": pl.String, **OUTCOME}
 Fields = dict[str, object]
+Round = tuple[Fields, Fields]  # the rows of its critique and its revision
 
 
 @dataclass
@@ -77,13 +78,30 @@ def critique_and_revise(
     if settings.shuffle and len(chains) < 2:
         raise SettingsError(f"critique.shuffle=true exchanges critiques between at least 2 red-team prompts, found "
                             f"{len(chains)}: raise prompts.red_team or set critique.shuffle=false")
-    critiques: list[Fields] = []
-    revisions: list[Fields] = []
-    for number in range(1, settings.rounds + 1):
-        done = _Round(number, chains, constitution, complete, settings, generation, assigned).run()
-        critiques += done[0]
-        revisions += done[1]
-    return _table(critiques, CRITIQUES), _table(revisions, REVISIONS)
+    loop = _Loop(constitution, settings, generation, assigned or {})
+    rounds = (_exchanging if settings.shuffle else _each_by_itself)(loop, chains, complete)
+    return (_table([critique for critique, _ in rounds], CRITIQUES),
+            _table([revision for _, revision in rounds], REVISIONS))
+
+
+def _each_by_itself(loop: _Loop, chains: Sequence[Chain], complete: Completer) -> list[Round]:
+    """Every chain goes through its rounds whatever the others are doing."""
+    done = complete.flow([loop.rounds(chain) for chain in chains], what="critiques and revisions", asks=loop.asks)
+    return [one for chain in done for one in chain]
+
+
+def _exchanging(loop: _Loop, chains: Sequence[Chain], complete: Completer) -> list[Round]:
+    """In each round a chain answers the critique of another, so that all critiques come first."""
+    done: list[Round] = []
+    for number in range(1, loop.settings.rounds + 1):
+        said = complete.flow([loop.critique(chain, number) for chain in chains], what=f"critiques, round {number}",
+                             asks=loop.asks)
+        critiques = {str(turn.critique["prompt_id"]): turn.critique for turn in said}
+        ring = partners(chains)
+        works = [loop.revision(turn, _exchanged(turn.chain, number, ring, critiques)) for turn in said]
+        revisions = complete.flow(works, what=f"revisions, round {number}")
+        done += [(turn.critique, revision) for turn, revision in zip(said, revisions, strict=True)]
+    return done
 
 
 def _table(rows: Sequence[Fields], schema: Mapping[str, Any]) -> pl.DataFrame:
@@ -100,85 +118,90 @@ def partners(chains: Sequence[Chain]) -> dict[str, str]:
     return dict(zip(ring, ring[1:] + ring[:1], strict=True)) if len(ring) > 1 else {}
 
 
-class _Round:
-    """One round over all chains; ``run`` moves each on to its revision."""
+def _exchanged(chain: Chain, number: int, ring: Mapping[str, str], critiques: Mapping[str, Fields]) -> Fields | None:
+    """The critique that a chain answers; a chain that has none to answer ends."""
+    if not chain.goes_on:
+        return None
+    of = ring.get(chain.prompt_id)
+    if of is None:
+        chain.stopped = f"round {number}: {ALONE}"
+    elif critiques[of]["critique"] is None:
+        chain.fail(number, f"the critique of {of}, which it was to answer: {critiques[of]['error']}")
+    else:
+        return critiques[of]
+    return None
 
-    def __init__(self, number: int, chains: Sequence[Chain], constitution: Constitution, complete: Completer,
-                 settings: Critique, generation: Generation, assigned: Mapping[str, Principle] | None) -> None:
-        self.number, self.chains, self.settings, self.generation = number, chains, settings, generation
-        self.complete = complete
-        self.shots: Sequence[RevisionShot] = constitution.few_shots.revision if settings.few_shots else ()
-        principles = constitution.taking_part("critique")
-        self.drawn = assigned or {c.prompt_id: draw(principles, critique_key(c.prompt_id, number)) for c in chains}
-        self.verdicts: dict[str, Row] = {}
 
-    def run(self) -> tuple[list[Fields], list[Fields]]:
-        if self.settings.stop_above is not None:
-            self._stop(self.settings.stop_above)
-        critiques = self._critiques()
-        return critiques, self._revisions({str(row["prompt_id"]): row for row in critiques})
+class _Turn(NamedTuple):
+    """One round of one chain, as far as its critique."""
 
-    def _stop(self, above: float) -> None:
-        self.verdicts = self._ask(VERDICT, [c for c in self.chains if c.goes_on], lambda c, p: verdict_call(
-            c.messages, c.text, p, shots=self.shots, style=self.settings.style))
-        for chain in self.chains:
-            row = self.verdicts.get(chain.prompt_id)
-            if row and row.error:
-                chain.fail(self.number, f"the verdict failed: {row.error}")
-            p = p_done(row) if row else None
-            if p is not None and p > above:
-                principle = self.drawn[chain.prompt_id].id
-                chain.stopped = f"round {self.number}: nothing left to criticise (p={p:.2f}) by {principle}"
+    chain: Chain
+    number: int
+    principle: Principle
+    verdict: Row | None
+    critique: Fields
 
-    def _critiques(self) -> list[Fields]:
-        direct = self.settings.mode == "direct"
-        asked = [] if direct else [c for c in self.chains if c.goes_on]
-        said = self._ask(CRITIQUE, asked, lambda c, p: critique_call(
-            c.messages, c.text, p, shots=self.shots, style=self.settings.style, generation=self.generation))
-        rows = []
-        for chain in self.chains:
-            row = self._row(chain, said.get(chain.prompt_id), "critique")
-            verdict = self.verdicts.get(chain.prompt_id)
-            row["row_key_verdict"] = verdict.row_key if verdict else None
-            if direct and chain.goes_on:
-                row["stopped"] = NOT_ASKED
-            elif row["critique"] is None:
-                chain.fail(self.number, row["error"])
-            rows.append(row)
-        return rows
 
-    def _revisions(self, critiques: dict[str, Fields]) -> list[Fields]:
-        answers = self._answers(critiques)
-        revised = self._ask(REVISION, [c for c in self.chains if c.goes_on], lambda c, p: (
-            self._revision_call(c, p, answers.get(c.prompt_id))))
-        rows = []
-        for chain in self.chains:
-            own, used = critiques[chain.prompt_id], answers.get(chain.prompt_id)
-            before, chain.row_id = chain.text, str(own["row_id"])
-            other = str(used["row_id"]) if used and used is not own else None
-            row = self._row(chain, revised.get(chain.prompt_id), "revision", [other] if other else [])
-            rows.append({**row, "before": before, "critique_of": used["prompt_id"] if used else None,
-                         "critique_id": other})
-            if row["revision"] is None:
-                chain.fail(self.number, row["error"])
-            chain.text, chain.row_id = str(row["revision"] or ""), str(row["row_id"])
-        return rows
+@dataclass
+class _Loop:
+    """What all chains share. ``assigned``: the principle of each prompt, in place of draws."""
 
-    def _answers(self, critiques: dict[str, Fields]) -> dict[str, Fields]:
-        """The critique that each chain answers; a chain that has none to answer ends."""
-        if self.settings.mode == "direct":
-            return {}
-        ring = partners(self.chains) if self.settings.shuffle else {i: i for i in critiques}
-        answers = {}
-        for chain in (c for c in self.chains if c.goes_on):
-            of = ring.get(chain.prompt_id)
-            if of is None:
-                chain.stopped = f"round {self.number}: {ALONE}"
-            elif critiques[of]["critique"] is None:
-                chain.fail(self.number, f"the critique of {of}, which it was to answer: {critiques[of]['error']}")
-            else:
-                answers[chain.prompt_id] = critiques[of]
-        return answers
+    constitution: Constitution
+    settings: Critique
+    generation: Generation
+    assigned: Mapping[str, Principle]
+
+    def __post_init__(self) -> None:
+        self.principles = self.constitution.taking_part("critique")
+        self.shots = self.constitution.few_shots.revision if self.settings.few_shots else ()
+        self.direct = self.settings.mode == "direct"
+
+    @property
+    def asks(self) -> int:
+        """The most rows that a chain asks for."""
+        return self.settings.rounds * (1 + (not self.direct) + (self.settings.stop_above is not None))
+
+    def rounds(self, chain: Chain) -> Work[list[Round]]:
+        done = []
+        for number in range(1, self.settings.rounds + 1):
+            turn = yield from self.critique(chain, number)
+            answered = turn.critique if chain.goes_on and not self.direct else None
+            done.append((turn.critique, (yield from self.revision(turn, answered))))
+        return done
+
+    def critique(self, chain: Chain, number: int) -> Work[_Turn]:
+        """The row of the round's critique, after a verdict where one is asked for."""
+        principle = self.assigned.get(chain.prompt_id) or draw(self.principles, critique_key(chain.prompt_id, number))
+        verdict = said = None
+        if chain.goes_on and self.settings.stop_above is not None:
+            verdict = yield VERDICT, verdict_call(chain.messages, chain.text, principle, shots=self.shots,
+                                                  style=self.settings.style)
+            _stop(chain, number, principle, verdict, self.settings.stop_above)
+        if chain.goes_on and not self.direct:
+            said = yield CRITIQUE, critique_call(chain.messages, chain.text, principle, shots=self.shots,
+                                                 style=self.settings.style, generation=self.generation)
+        turn = _Turn(chain, number, principle, verdict, {})
+        row = _row(turn, said, "critique")
+        row["row_key_verdict"] = verdict.row_key if verdict else None
+        if self.direct and chain.goes_on:
+            row["stopped"] = NOT_ASKED
+        elif row["critique"] is None:
+            chain.fail(number, row["error"])
+        return turn._replace(critique=row)
+
+    def revision(self, turn: _Turn, answered: Fields | None) -> Work[Fields]:
+        """The row of the round's revision, with which the chain goes on. ``answered``: a critique, its own or not."""
+        chain, own, revised = turn.chain, turn.critique, None
+        if chain.goes_on:
+            revised = yield REVISION, self._revision_call(chain, turn.principle, answered)
+        before, chain.row_id = chain.text, str(own["row_id"])
+        other = str(answered["row_id"]) if answered and answered is not own else None
+        row = {**_row(turn, revised, "revision", [other] if other else []), "before": before,
+               "critique_of": answered["prompt_id"] if answered else None, "critique_id": other}
+        if row["revision"] is None:
+            chain.fail(turn.number, row["error"])
+        chain.text, chain.row_id = str(row["revision"] or ""), str(row["row_id"])
+        return row
 
     def _revision_call(self, chain: Chain, principle: Principle, answered: Fields | None) -> Call:
         if answered is None:
@@ -187,21 +210,26 @@ class _Round:
         return revision_call(chain.messages, chain.text, str(answered["critique"]), principle, shots=self.shots,
                              style=self.settings.style, generation=self.generation)
 
-    def _ask(self, step: Step, chains: Sequence[Chain], call: Callable[[Chain, Principle], Call]) -> dict[str, Row]:
-        calls = [call(c, self.drawn[c.prompt_id]) for c in chains]
-        rows = self.complete(step, calls, what=f"{step.name} round {self.number}") if calls else []
-        return {c.prompt_id: row for c, row in zip(chains, rows, strict=True)}
 
-    def _row(self, chain: Chain, row: Row | None, column: str, also: Sequence[str] = ()) -> Fields:
-        """``also``: row ids of further parents, beside the chain's newest."""
-        text = row.text.strip() if row and row.text else None
-        error = (row.error or (None if text else f"the {column} came out empty")) if row else chain.broken
-        key, principle = row.row_key if row else "", self.drawn[chain.prompt_id]
-        verdict = self.verdicts.get(chain.prompt_id)
-        return {
-            "prompt_id": chain.prompt_id, "round": self.number, "principle_id": principle.id,
-            "principle_digest": principle_digest(principle, "critique"), column: text or None,
-            "finish": row.finish if row else "", "error": error, "p_done": p_done(verdict) if verdict else None,
-            "stopped": chain.stopped, "row_key": key,
-            "row_id": row_id(key, text, [chain.row_id, str(self.number), *also]), "parent_id": chain.row_id,
-        }
+def _stop(chain: Chain, number: int, principle: Principle, verdict: Row, above: float) -> None:
+    """End the chain if nothing is left to criticize, or if that cannot be told."""
+    if verdict.error:
+        chain.fail(number, f"the verdict failed: {verdict.error}")
+    p = p_done(verdict)
+    if p is not None and p > above:
+        chain.stopped = f"round {number}: nothing left to criticise (p={p:.2f}) by {principle.id}"
+
+
+def _row(turn: _Turn, row: Row | None, column: str, also: Sequence[str] = ()) -> Fields:
+    """``also``: row ids of further parents, beside the chain's newest."""
+    chain, principle = turn.chain, turn.principle
+    text = row.text.strip() if row and row.text else None
+    error = (row.error or (None if text else f"the {column} came out empty")) if row else chain.broken
+    key = row.row_key if row else ""
+    return {
+        "prompt_id": chain.prompt_id, "round": turn.number, "principle_id": principle.id,
+        "principle_digest": principle_digest(principle, "critique"), column: text or None,
+        "finish": row.finish if row else "", "error": error, "p_done": p_done(turn.verdict) if turn.verdict else None,
+        "stopped": chain.stopped, "row_key": key,
+        "row_id": row_id(key, text, [chain.row_id, str(turn.number), *also]), "parent_id": chain.row_id,
+    }

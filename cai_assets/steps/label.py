@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from cai_assets.constitution.model import Constitution
+from cai_assets.constitution.model import Constitution, PreferenceShot
 from cai_assets.engines.sampled import read_of
 from cai_assets.settings import Labels
 from cai_assets.steps.answers import (
@@ -32,9 +32,9 @@ from cai_assets.steps.answers import (
     why_ungraded,
 )
 from cai_assets.steps.compare import comparison_call
-from cai_assets.steps.complete import Completer, Row, Step
+from cai_assets.steps.complete import Completer, Step, Work
 from cai_assets.steps.questions import ORDERS, Judged, Question, judged_by, labeling_principles, questions_about
-from cai_assets.steps.thought import think
+from cai_assets.steps.thought import THOUGHT, thought_about
 from cai_assets.store.keys import row_id
 
 LABEL = Step("label")
@@ -66,7 +66,9 @@ def label_pairs(
     rows = pairs.to_dicts()
     judged = [judged_by(r["pair_id"], principles, settings) for r in rows]
     asked = [[] if _unfit(r) else questions_about(r, j, settings) for r, j in zip(rows, judged, strict=True)]
-    answers = iter(_answers([q for each in asked for q in each], constitution, complete=complete, settings=settings))
+    shots = constitution.few_shots.preference if settings.few_shots else ()
+    answers = iter(complete.flow([_answer(q, shots, settings) for each in asked for q in each], what="labels",
+                                 asks=2 if settings.chain_of_thought else 1))
     model = complete.engine.identity
     each_pair = [[next(answers) for _ in each] for each in asked]
     labeled = [{**_label(r, j, own, settings), **(sampling(own) if model.sampled else {}), "labeller": model.weights}
@@ -80,26 +82,17 @@ def _unfit(pair: Mapping[str, Any]) -> str | None:
     return error or ("identical responses" if pair["identical"] else None)
 
 
-def _answers(
-    questions: Sequence[Question], constitution: Constitution, *, complete: Completer, settings: Labels
-) -> list[Answer]:
-    """One answer for each question, in order."""
-    thoughtful = settings.chain_of_thought
-    shots = constitution.few_shots.preference if settings.few_shots else ()
-    thoughts = (think(questions, complete=complete, settings=settings, few_shots=shots) if thoughtful
-                else [None] * len(questions))
-    ready = [t is None or t.text is not None for t in thoughts]
-    calls = [comparison_call(q.pair["messages"], *q.shown, request=q.request, style=settings.style, few_shots=shots,
-                             thought=t and t.text)
-             for q, t, fit in zip(questions, thoughts, ready, strict=True) if fit]
-    scores = iter(complete(LABEL, calls, what="labels"))
-    return [_answer(q, next(scores) if fit else None, t) for q, t, fit in zip(questions, thoughts, ready, strict=True)]
-
-
-def _answer(question: Question, score: Row | None, thought: Row | None) -> Answer:
+def _answer(question: Question, shots: Sequence[PreferenceShot], settings: Labels) -> Work[Answer]:
+    """One reading, after reasons where they are asked for."""
+    thought = None
+    if settings.chain_of_thought:
+        thought = yield THOUGHT, thought_about(question, settings, shots)
+        if thought.text is None:
+            return Answer(question, None, None, "", thought.row_key, thought.error)
+    score = yield LABEL, comparison_call(
+        question.pair["messages"], *question.shown, request=question.request, style=settings.style, few_shots=shots,
+        thought=thought and thought.text)
     thought_key = thought.row_key if thought else None
-    if score is None:
-        return Answer(question, None, None, "", thought_key, thought.error if thought else None)
     if score.text is None or len(score.logprobs) != len(ORDERS):
         return Answer(question, None, None, score.row_key, thought_key, score.error or UNREAD)
     a, b = score.logprobs if question.order == "first" else reversed(score.logprobs)

@@ -26,6 +26,10 @@ class Progress:
             self._last = now
             self._log(self.line(now))
 
+    def less(self, rows: int) -> None:
+        """So many rows turn out not to be needed."""
+        self._total -= rows
+
     def line(self, now: float) -> str:
         """The line as of ``now``; the first row has no rate yet, nor has what came in one burst."""
         counted = f"{self._what}: {self._done}/{self._total} rows"

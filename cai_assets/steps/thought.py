@@ -10,20 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cai_assets.constitution.model import PreferenceShot
-from cai_assets.engines.protocol import Sampling
+from cai_assets.engines.protocol import Call, Sampling
 from cai_assets.settings import Labels
 from cai_assets.steps.compare import thought_call
-from cai_assets.steps.complete import Completer, Row, Step
+from cai_assets.steps.complete import Step
 from cai_assets.steps.questions import Question
 
 THOUGHT = Step("thought")
 
 
-def think(
-    questions: Sequence[Question], *, complete: Completer, settings: Labels, few_shots: Sequence[PreferenceShot] = ()
-) -> list[Row]:
-    """The reasons for each question, in order; a failed row has no text."""
+def thought_about(question: Question, settings: Labels, few_shots: Sequence[PreferenceShot]) -> Call:
+    """The call for the reasons behind one answer; if it fails, the answer is not asked for."""
     sampling = Sampling(temperature=settings.thought_temperature, max_tokens=settings.thought_tokens)
-    calls = [thought_call(q.pair["messages"], *q.shown, request=q.request, style=settings.style, sampling=sampling,
-                          sample=q.sample, few_shots=few_shots) for q in questions]
-    return complete(THOUGHT, calls, what="reasons")
+    return thought_call(question.pair["messages"], *question.shown, request=question.request, style=settings.style,
+                        sampling=sampling, sample=question.sample, few_shots=few_shots)

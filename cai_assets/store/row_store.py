@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
@@ -39,6 +40,7 @@ SCHEMA: dict[str, pl.DataType] = {
 }
 ARROW: pa.Schema = pl.DataFrame(schema=SCHEMA).to_arrow().schema
 PLACE = {"row_key": pl.String(), "shard": pl.Int32(), "position": pl.UInt32()}
+DIGITS = 16  # of the hexadecimal ones that end a row key
 SHARD_ROWS = 512
 SHARD_SECONDS = 20.0
 KEYS_AT_ONCE = 2_000_000  # a join costs as much as its larger side, so keys are gathered before they are joined
@@ -91,6 +93,11 @@ class RowStore:
         """
         return self._read(step, lambda shards: _tokens(shards, keys))
 
+    def stored_keys(self, step: str) -> StoredKeys:
+        """The step's keys as they are now."""
+        return self._read(step, lambda shards: StoredKeys(
+            [as_frame(_shard_table(shard, ["row_key"]))["row_key"] for shard in shards]))
+
     @contextmanager
     def writer(self, step: str) -> Iterator[Writer]:
         """Append rows as they finish; whatever was added is on disk when the block ends, also by an error."""
@@ -108,6 +115,19 @@ class RowStore:
             except FileGone as e:
                 if e.path in self.shards(step):
                     raise  # a broken link: listed, and never there
+
+
+class StoredKeys:
+    """Keys in 8 bytes each. A key that is not in it is not stored; one that is may have the digits of another."""
+
+    def __init__(self, keys: Sequence[pl.Series]) -> None:
+        digits = [part.str.slice(-DIGITS).str.to_integer(base=16, dtype=pl.UInt64).to_numpy() for part in keys]
+        self._sorted = np.sort(np.concatenate([np.empty(0, dtype=np.uint64), *digits]))
+
+    def __contains__(self, key: str) -> bool:
+        own = np.uint64(int(key[-DIGITS:], 16))
+        place = int(np.searchsorted(self._sorted, own))
+        return place < len(self._sorted) and bool(self._sorted[place] == own)
 
 
 class Writer:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from cai_assets import settings
 from cai_assets.engines.models import EngineLost, identify_tokenizer
-from cai_assets.engines.protocol import ModelIdentity, Request, Result
+from cai_assets.engines.protocol import NOT_YET, ModelIdentity, Request, Result
 from cai_assets.engines.served.body import Kind, Writer
 from cai_assets.engines.served.client import Client
 from cai_assets.engines.served.dialect import Dialect, helped
@@ -31,6 +31,8 @@ Done = queue.SimpleQueue  # of results, and of the exception that ends the run
 
 class ServedEngine:
     """One served model name behind one or more base URLs."""
+
+    flows = True
 
     def __init__(self, model: settings.Model, engine: settings.Engine, *, first_delay: float = 0.5) -> None:
         """``first_delay``: seconds, the upper bound of a row's first wait, and a server's first pause; both double."""
@@ -56,7 +58,8 @@ class ServedEngine:
             rows = asyncio.run_coroutine_threadsafe(self._connect(), loop).result()
             try:
                 while True:
-                    more = list(itertools.islice(source, self.settings.concurrency - running))
+                    room = itertools.islice(source, self.settings.concurrency - running)
+                    more = list(itertools.takewhile(lambda request: request is not NOT_YET, room))
                     if not (running := running + len(more)):
                         return
                     loop.call_soon_threadsafe(self._start, more, rows, done)

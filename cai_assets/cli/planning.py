@@ -37,6 +37,7 @@ def plan(
 ) -> None:
     """What a version would reuse, generate, and train, what it would cost, and which principle or setting causes it."""
     from cai_assets.plan.formats import keeping
+    from cai_assets.plan.models import said_of_models
     from cai_assets.plan.plan import make_plan
     from cai_assets.plan.space import said
 
@@ -49,6 +50,8 @@ def plan(
         return
     before = f", compared with {planned.compared_with}" if planned.compared_with else ""
     out.print(f"plan of {version}{before}", style="bold", highlight=False, soft_wrap=True)
+    for trouble in said_of_models(project):
+        out.print(trouble, style="yellow", markup=False, highlight=False, soft_wrap=True)
     counts = {"reuse", "generate", "tokens", "seconds"}
     table = terminal_table("asset", "reuse", "generate", "training", "tokens", "seconds", right=counts,
                            whole={"asset", *counts})

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from cai_assets import settings
 from cai_assets.engines.models import context_length
 from cai_assets.engines.number_format import number_format
-from cai_assets.engines.protocol import ModelIdentity
+from cai_assets.engines.protocol import ModelIdentity, Request
+from cai_assets.engines.templating import Templater
+
+log = logging.getLogger(__name__)
 
 
 class FolderEngine:
@@ -20,8 +24,17 @@ class FolderEngine:
         self.path = path
         self.settings = engine.model_copy(update={"dtype": number_format(engine.dtype).dtype})
         self.context = context_length(path, engine.max_model_len)
+        self._said: set[str] = set()
         self._identity = identity.model_copy(update={"dtype": self.settings.dtype})
 
     @property
     def identity(self) -> ModelIdentity:
         return self._identity
+
+    def adapted(self, templater: Templater, request: Request) -> tuple[str, ...]:
+        """How a call is adapted to the model, and why; each way is said once."""
+        adapted = templater.adapted(request.call)
+        for why in (why for why in adapted if why not in self._said):
+            self._said.add(why)
+            log.warning("%s: %s", self.path.name, why)
+        return adapted

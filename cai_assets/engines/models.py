@@ -17,6 +17,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from cai_assets.engines import chat_family
+from cai_assets.engines.chat_template import ChatTemplate
 from cai_assets.engines.model_folder import faults, is_a_file
 from cai_assets.engines.protocol import ModelIdentity
 from cai_assets.errors import CaiError
@@ -64,14 +66,18 @@ class LocalModel:
 
 def prepare(model: Model, layout: Layout) -> LocalModel:
     """Make a model ready to load; safe to call from several processes. Raise ModelError if it cannot be used."""
-    if model.source == BUILTIN_MODEL:
-        path = _builtin(layout)
-    elif Path(model.source).expanduser().is_dir():
-        path = Path(model.source).expanduser().resolve()
-    else:
-        path = _from_hub(model)
+    path = locate(model, layout)
     check_folder(path)
     return LocalModel(path, identify(path, layout))
+
+
+def locate(model: Model, layout: Layout) -> Path:
+    """The folder of a model, unpacked or downloaded first if it must be. Raise ModelError if there is none."""
+    if model.source == BUILTIN_MODEL:
+        return _builtin(layout)
+    if (path := Path(model.source).expanduser()).is_dir():
+        return path.resolve()
+    return _from_hub(model)
 
 
 def check_folder(path: Path) -> None:
@@ -134,7 +140,13 @@ def _tokenizer(path: Path, digest: Digest) -> tuple[str, str]:
         raise ModelError(f"{path}: no tokenizer (tokenizer.json) in this folder")
     template = _template(path)
     tokenizer = digest_lines("tokenizer", [*files, _stable(path / "tokenizer_config.json")])
-    return tokenizer, "none" if template is None else digest_lines("template", [template])
+    return tokenizer, "none" if template is None else digest_lines("template", [template, *_adapted(path)])
+
+
+def _adapted(path: Path) -> list[str]:
+    """What is in a template's digest besides its text: earlier releases let it drop texts, under another key."""
+    family = chat_family.read(ChatTemplate.in_folder(path))
+    return ["whole"] if family.parts or "dropped" in {family.system, family.last} else []
 
 
 def context_length(path: Path, wanted: int) -> int:

@@ -3,28 +3,22 @@
 Guarantee: the text of a row never becomes a control token. The chat template is rendered with private
 placeholders instead of the contents; control tokens are read only from what the template itself wrote, and
 everything between them, contents included, is encoded as ordinary text. For harmless contents the ids are
-those of the model's own chat template. Dates that a template asks for are fixed: a prompt must not depend on the day.
+those of the model's own chat template. What that has no place for is adapted (``chat_family.py``).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cai_assets.engines import chat_family
+from cai_assets.engines.chat_template import ChatTemplate
 from cai_assets.engines.protocol import Call, Message
 
 HUMAN = "\n\nHuman:"
-# The dialogue frame of Bai et al. 2022, for models that come without a chat template.
-FRAME = (
-    "{% for m in messages %}{% if m.role == 'system' %}{{ m.content }}{% else %}"
-    "{{ '\n\nHuman: ' if m.role == 'user' else '\n\nAssistant: ' }}{{ m.content }}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '\n\nAssistant:' }}{% endif %}"
-)
-FIXED_DATE = datetime(2024, 7, 26, tzinfo=UTC)
 MARK = re.compile("\ue000(\\d+)\ue001")
 LOOK_ALIKE = re.compile(
     r"<(?=[|｜])|<(?=/?(?:s|bos|eos|unk|pad|mask|think|start_of_turn|end_of_turn)>)|<(?=</?SYS>>)"
@@ -53,7 +47,9 @@ class Templater:
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
-        self.framed = not tokenizer.chat_template
+        self.template = ChatTemplate.of(tokenizer)
+        self.framed = self.template.framed
+        self.family = chat_family.read(self.template)
         added = tokenizer.added_tokens_decoder.items()
         self._control = {t.content: i for i, t in added if t.special or t.content.strip()}
         literals = sorted(self._control, key=len, reverse=True)
@@ -64,8 +60,8 @@ class Templater:
         if call.style == "chat":
             ids = self.encode_chat(call.messages)
         else:
-            ids = self._beginning + self._ordinary("\n\n".join(m["content"] for m in call.messages))
-        if len(ids) <= (call.style == "plain") * len(self._beginning):
+            ids = self.beginning + self._ordinary("\n\n".join(m["content"] for m in call.messages))
+        if len(ids) <= (call.style == "plain") * len(self.beginning):
             raise ValueError("the prompt is empty")
         return ids
 
@@ -81,10 +77,18 @@ class Templater:
     def encode_chat(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> list[int]:
         """Ids of a chat; a last message by the assistant is left open, to be continued."""
         unfinished = messages[-1]["role"] == "assistant"
-        parts = self._render(messages, add_generation_prompt and not unfinished)
-        if unfinished:
+        if not unfinished:
+            parts = self._render(messages, add_generation_prompt)
+        elif self.family.last == "taken":
+            parts = self._render(messages, False)
             parts = parts[: _last_content(parts) + 1]
-        return (self._beginning if self.framed else []) + self._encode_parts(parts)
+        else:
+            parts = [*self._render(messages[:-1], True), (messages[-1]["content"].strip(), True)]
+        return (self.beginning if self.framed else []) + self._encode_parts(parts)
+
+    def adapted(self, call: Call) -> tuple[str, ...]:
+        """How the messages of a call differ from what they say, and why."""
+        return self.family.adapted(call.messages) if call.style == "chat" else ()
 
     def encode_response(self, messages: Sequence[Message], response: str) -> tuple[list[int], list[int]]:
         """Prompt ids as in sampling, and the ids of the response up to and with its end-of-turn token."""
@@ -117,36 +121,46 @@ class Templater:
         return tuple(sorted(i for i in ids if i is not None))
 
     @cached_property
-    def _beginning(self) -> list[int]:
+    def padding(self) -> str | None:
+        """A special token to pad with that does not end a turn; None if there is none.
+
+        A reward model scores the last token that is not padding: it would never see an end of turn that pads.
+        """
+        tokens = self.tokenizer
+        for token in (tokens.pad_token, tokens.unk_token, tokens.bos_token, *tokens.all_special_tokens):
+            if token is not None and tokens.convert_tokens_to_ids(token) not in self.stop_token_ids:
+                return str(token)
+        return None
+
+    @cached_property
+    def beginning(self) -> list[int]:
+        """What the tokenizer itself puts before a text."""
         bos = self.tokenizer.bos_token_id
         return [bos] if bos is not None and self.tokenizer("x").input_ids[:1] == [bos] else []
 
     def _around_response(self, messages: Sequence[Message]) -> tuple[str, str]:
         """What the template writes between the generation prompt and a response, and after it up to the end of turn."""
         asked = "".join(t for t, _ in self._render(messages, True, keep_marks=True))
-        parts = self._render([*messages, {"role": "assistant", "content": "x"}], False, keep_marks=True)
-        at = _last_content(parts)
+        after: list[Message] = [{"role": "assistant", "content": "x"}]
+        if self.family.last != "taken":  # it shows how a turn ends only where another follows
+            after.append({"role": "user", "content": "x"})
+        parts = self._render([*messages, *after], False, keep_marks=True)
+        at = [i for i, (_, is_content) in enumerate(parts) if is_content][-len(after)]
         before = "".join(t for t, _ in parts[:at])
-        tail = "".join(t for t, _ in parts[at + 1 :])
+        tail = parts[at + 1][0] if at + 1 < len(parts) else ""
         end = self._literal.search(tail)
         return before.removeprefix(asked) if before.startswith(asked) else "", tail[: end.end()] if end else ""
 
     def _render(self, messages: Sequence[Message], prompt: bool, keep_marks: bool = False) -> list[Part]:
         """Render with placeholders. Whitespace around a content passes through the template, which may trim it."""
-        marked = [{"role": m["role"], "content": _mark(i, m["content"])} for i, m in enumerate(messages)]
-        try:
-            text = self.tokenizer.apply_chat_template(
-                marked,
-                tokenize=False,
-                add_generation_prompt=prompt,
-                chat_template=FRAME if self.framed else None,
-                strftime_now=FIXED_DATE.strftime,
-            )
-        except Exception as e:
-            raise ValueError(f"the chat template refuses these messages: {e}") from e
-        pieces = MARK.split(text)
+        taken = self.family.taken(messages)
+        marked = [{"role": m["role"], "content": self.family.content(_mark(i, m["content"]))}
+                  for i, m in enumerate(taken)]
+        pieces = MARK.split(self.template.render(marked, prompt=prompt))
+        if lost := [m["role"] for i, m in enumerate(taken) if str(i) not in pieces[1::2]]:
+            raise ValueError(f"the chat template leaves out a turn of the {lost[0]} of this chat")
         return [
-            (piece if i % 2 == 0 or keep_marks else messages[int(piece)]["content"].strip(), i % 2 == 1)
+            (piece if i % 2 == 0 or keep_marks else taken[int(piece)]["content"].strip(), i % 2 == 1)
             for i, piece in enumerate(pieces)
         ]
 
@@ -182,7 +196,7 @@ class Templater:
 def _mark(index: int, content: str) -> str:
     core = content.strip()
     lead = content[: len(content) - len(content.lstrip())] if core else ""
-    return f"{lead}\ue000{index}\ue001{content[len(lead) + len(core) :]}"
+    return f"{lead}{chat_family.mark(index)}{content[len(lead) + len(core) :]}"
 
 
 def _last_content(parts: Sequence[Part]) -> int:

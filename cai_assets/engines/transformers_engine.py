@@ -120,9 +120,11 @@ class TransformersEngine(FolderEngine):
         logprobs = logits.log_softmax(-1).cpu()
         results = []
         for (request, ids), row in zip(rows, logprobs, strict=True):
-            answers = self._load().templater.answer_tokens(request.call.answers)
+            templater = self._load().templater
+            answers = templater.answer_tokens(request.call.answers)
             results.append(Result(row_key=request.row_key, finish="score", prompt_tokens=len(ids), completion_tokens=1,
-                                  logprobs=tuple(float(row[t]) for t in answers)))
+                                  logprobs=tuple(float(row[t]) for t in answers),
+                                  adapted=self.adapted(templater, request)))
         return results
 
     def _generate(self, rows: Sequence[Encoded]) -> list[Result]:
@@ -143,7 +145,7 @@ class TransformersEngine(FolderEngine):
                 text.add(token)
             if all(t.finish for t in texts):
                 break
-        return [t.result() for t in texts]
+        return [t.result(self.adapted(self._load().templater, t.request)) for t in texts]
 
 
 class _Text:
@@ -171,8 +173,8 @@ class _Text:
             self.text = self.text[: min(cuts)]
         self.finish = "stop" if ended or cuts else "length" if full else ""
 
-    def result(self) -> Result:
-        return Result(row_key=self.request.row_key, text=self.text, prompt_tokens=len(self.prompt),
+    def result(self, adapted: tuple[str, ...]) -> Result:
+        return Result(row_key=self.request.row_key, text=self.text, prompt_tokens=len(self.prompt), adapted=adapted,
                       completion_tokens=len(self.tokens), finish="length" if self.finish == "length" else "stop")
 
 

@@ -71,7 +71,8 @@ class VllmEngine(FolderEngine):
                 limit = self.settings.max_num_seqs * QUEUED_PER_SLOT
                 for output in finished:
                     if output.request_id in waiting:
-                        yield _result(waiting.pop(output.request_id), output, loaded.templater)
+                        request = waiting.pop(output.request_id)
+                        yield _result(request, output, loaded.templater, self.adapted(loaded.templater, request))
         finally:
             if waiting and self._loaded is not None:
                 with suppress(Exception):
@@ -191,9 +192,10 @@ def _sampling_params(request: Request, templater: Templater) -> Any:
     )
 
 
-def _result(request: Request, output: Any, templater: Templater) -> Result:
+def _result(request: Request, output: Any, templater: Templater, adapted: tuple[str, ...]) -> Result:
     answer = output.outputs[0]
-    counts: dict[str, Any] = {"prompt_tokens": len(output.prompt_token_ids), "completion_tokens": len(answer.token_ids)}
+    counts: dict[str, Any] = {"prompt_tokens": len(output.prompt_token_ids), "adapted": adapted,
+                              "completion_tokens": len(answer.token_ids)}
     if request.call.sampling is None:
         by_token = answer.logprobs[0]
         logprobs = tuple(float(by_token[t].logprob) for t in templater.answer_tokens(request.call.answers))

@@ -60,18 +60,13 @@ def run(job: Job, reporter: Reporter) -> None:
 
 
 def reward_tokenizer(job: Job) -> Any:
-    """The base's tokenizer, with a padding token that is not its end-of-turn token.
-
-    The model scores the last token that is not padding; if the two were equal it would never see the end of turn.
-    """
+    """The base's tokenizer, with a padding token that is not its end-of-turn token."""
     tokenizer = load_tokenizer(job.base)
-    stops = set(Templater(tokenizer).stop_token_ids)
-    candidates = [tokenizer.pad_token, tokenizer.unk_token, tokenizer.bos_token, *tokenizer.all_special_tokens]
-    for token in candidates:
-        if token is not None and tokenizer.convert_tokens_to_ids(token) not in stops:
-            tokenizer.pad_token = token
-            return tokenizer
-    raise TrainingProblem(f"{job.base}: no special token can serve as padding; add one to the tokenizer")
+    padding = Templater(tokenizer).padding
+    if padding is None:
+        raise TrainingProblem(f"{job.base}: no special token can serve as padding; add one to the tokenizer")
+    tokenizer.pad_token = padding
+    return tokenizer
 
 
 def make_config(job: Job, settings: Reward) -> Any:

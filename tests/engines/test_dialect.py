@@ -63,6 +63,16 @@ def extra(body: dict[str, Any]) -> str:
                 ) if "continue_final_message" in body else "ok"
 
 
+def no_system(body: dict[str, Any]) -> str:
+    return said("System role not supported") if body["messages"][0]["role"] == "system" else "ok"
+
+
+def alternating(body: dict[str, Any]) -> str:
+    roles = [m["role"] for m in body["messages"]]
+    return said("Conversation roles must alternate user/assistant/user/assistant/...") if (
+        roles != ["user", "assistant"] * (len(roles) // 2) + ["user"] * (len(roles) % 2)) else "ok"
+
+
 def asks(n: int, *, last: Message | None = None, **kind: Any) -> list[Request]:
     kind = kind or {"sampling": Sampling(max_tokens=8)}
     asked: Message = {"role": "user", "content": "hello"}
@@ -98,6 +108,25 @@ def test_what_means_the_same_is_said_in_another_way_and_told_once(
         assert server.calls == 20 + 1, "the first call alone is refused"
     assert [r.error for r in results] == [None] * 20
     assert [m.startswith("from now on") for m in caplog.messages] == [True]
+
+
+@pytest.mark.parametrize("takes", [no_system, alternating])
+def test_turns_that_a_server_does_not_take_are_joined_and_no_text_is_lost(
+    takes: Callable[[dict[str, Any]], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    chat: list[Message] = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "One."}]
+    if takes is alternating:
+        chat.append({"role": "user", "content": "Two."})
+    requests = [Request(row_key=f"row:{i}", seed=i, call=Call(messages=tuple(chat), sampling=Sampling(max_tokens=8)))
+                for i in range(5)]
+    with serving(lambda body, _: takes(body)) as server:
+        results = list(engine_of(server).run(requests))
+        assert server.calls <= 5 + 2
+        sent = [m["content"] for m in server.seen[-1][1]["messages"]]
+    assert [r.error for r in results] == [None] * 5
+    assert sent == ["\n\n".join(m["content"] for m in chat)]
+    assert all("joined" in r.adapted[0] and "because the server said" in r.adapted[0] for r in results)
+    assert caplog.messages
 
 
 def test_several_at_once() -> None:

@@ -18,11 +18,13 @@ Kind = tuple[object, ...]
 
 
 class Body(NamedTuple):
-    """``path``: below the server's address; ``names``: what each answer's first token may be called in the reply."""
+    """``path``: below the server's address; ``names``: what each answer's first token may be called in the reply;
+    ``adapted``: how the messages were adapted to the chat template that is here, and why."""
 
     path: str
     fields: Mapping[str, Any]
     names: tuple[str, ...]
+    adapted: tuple[str, ...] = ()
 
     @property
     def kind(self) -> Kind:
@@ -41,7 +43,7 @@ class Writer:
         call = request.call
         shared = {"model": self.model, **_sampling(call, request.seed)}
         if self.templater is not None:
-            return self._of_tokens(call, shared, self.templater)
+            return self._of_tokens(call, shared, self.templater)._replace(adapted=self.templater.adapted(call))
         names = tuple(a.strip() for a in call.answers)
         contents = [{"role": m["role"], "content": neutralize(m["content"])} for m in call.messages]
         if call.style == "plain":

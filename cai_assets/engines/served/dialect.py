@@ -8,9 +8,12 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import msgspec
+
+from cai_assets.engines.chat_family import Family
 
 REFUSES = re.compile(r"unsupported|unrecognized|unknown|not permitted|extra_forbidden|not support|only|less than|"
                      r"at most|max allowed", re.IGNORECASE)
@@ -22,6 +25,9 @@ HELP = {
     "logprobs": "set answer_samples=16 of this model (models.labeller.answer_samples), so that replies are sampled and "
                 "counted, or serve it with logprobs, as vLLM does, or name a model folder: labels are read from them",
 }
+NO_SYSTEM = re.compile(r"system.{0,10}(role|message|prompt|turn)|role.{0,12}system|only user and assistant",
+                       re.IGNORECASE)
+ALTERNATE = re.compile(r"roles?.{0,12} must alternate", re.IGNORECASE)
 log = logging.getLogger(__name__)
 
 
@@ -38,6 +44,7 @@ class Dialect:
     def __init__(self) -> None:
         self._renamed: dict[str, str] = {}
         self._left_out: set[str] = set()
+        self._family = Family()  # which turns are taken
         self._logprobs = 0  # the most that may be asked for; 0: as many as we like
         self._why: dict[str, str] = {}  # by field: what is done about it, and the server's sentence
 
@@ -50,10 +57,14 @@ class Dialect:
         for name in ("top_logprobs", "logprobs"):
             if self._logprobs and type(taken.get(name)) is int:
                 taken[name] = min(taken[name], self._logprobs)
+        if self._family != Family() and "messages" in taken:
+            taken["messages"] = self._family.taken(taken["messages"])
         return taken
 
     def learn(self, refusal: str, fields: Mapping[str, Any]) -> None:
         """Adapt to a refusal of these fields, if it names one that can be said in another way or left unsaid."""
+        if "messages" in fields:
+            self._learn_turns(refusal, fields)
         if not REFUSES.search(refusal):
             return
         if _names(refusal, "max_tokens") and "max_completion_tokens" in refusal and not self._renamed:
@@ -65,6 +76,17 @@ class Dialect:
                 self._adapt(fields, f"{name} is left out", refusal, name)
         if _names(refusal, "top_logprobs") or _names(refusal, "logprobs") or "sample logprobs" in refusal:
             self._fewer_logprobs(refusal, fields)
+
+    def _learn_turns(self, refusal: str, fields: Mapping[str, Any]) -> None:
+        """A system text goes with the first turn of the user; turns of one role that follow each other are joined."""
+        roles = {message["role"] for message in fields["messages"]}
+        if (NO_SYSTEM.search(refusal) or ALTERNATE.search(refusal)) and "system" in roles and (
+                self._family.system == "taken"):
+            self._family = replace(self._family, system="refused")
+            self._adapt(fields, "the system text is joined to the first turn of the user", refusal, "messages")
+        elif ALTERNATE.search(refusal) and self._family.repeats == "taken":
+            self._family = replace(self._family, repeats="refused")
+            self._adapt(fields, "neighboring turns of one role are joined", refusal, "messages")
 
     def _fewer_logprobs(self, refusal: str, fields: Mapping[str, Any]) -> None:
         asked = max(int(fields.get(name) or 0) for name in ("top_logprobs", "logprobs"))

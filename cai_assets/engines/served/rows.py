@@ -85,6 +85,7 @@ class Rows:
                 self.fleet.good(server, {row.body.path: body})
                 self.first.answered.add(row.body.kind)
                 self.left = min(FREE_RETRIES, self.left + EARNED_RETRIES)
+                adapted = (*row.body.adapted, *adapted)
                 return result.model_copy(update={"adapted": adapted}) if adapted else result
 
     def _fail(self, row: Row, said: str, *, refused: bool = False) -> Result:

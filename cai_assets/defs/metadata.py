@@ -96,6 +96,8 @@ def cost_metadata(record: Record, settings: Settings) -> dict[str, Any]:
         out["failures"] = dg.MetadataValue.json(record.details["errors"])
     if record.details.get("adapted"):
         out["calls_adapted"] = dg.MetadataValue.json(record.details["adapted"])
+    if record.details.get("servers"):
+        out["servers"] = dg.MetadataValue.json(record.details["servers"])
     return out
 
 

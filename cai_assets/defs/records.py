@@ -68,7 +68,8 @@ def draft(run: Run, content: Content) -> Record:
         settings={group: getattr(run.settings, group).model_dump(mode="json") for group in groups},
         details={"errors": usage.errors, "refused": usage.refused, "engine_seconds": usage.seconds,
                  "seed": run.settings.seed, **({CONTENTS: held} if held else {}),
-                 **({"adapted": usage.adapted} if usage.adapted else {}), **content.details},
+                 **({"adapted": usage.adapted} if usage.adapted else {}),
+                 **({"servers": usage.servers} if usage.servers else {}), **content.details},
         provenance=provenance(), run_id=run.context.run.run_id,
     )
 

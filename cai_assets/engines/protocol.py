@@ -3,7 +3,8 @@
 An engine turns requests into results, one to one, in any order, as they finish. A request that cannot be
 served comes back as a result with an ``error``; it never fails its neighbors and is never stored.
 An engine whose attribute ``flows`` is true may find NOT_YET among its requests: more will be ready when it has yielded
-another result. Others are given what is ready, and called again.
+another result. Others are given what is ready, and called again. ``servers``: how fast each server of an engine that
+has some has answered, in words, by address.
 Two kinds of request: *generate* (``sampling`` set) and *score* (``answers`` set), which reads the exact
 log-probability that the next token starts each answer, and decodes nothing.
 """

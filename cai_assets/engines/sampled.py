@@ -46,6 +46,10 @@ class SampledAnswers:
     def flows(self) -> bool:
         return getattr(self.engine, "flows", False)
 
+    @property
+    def servers(self) -> dict[str, str]:
+        return getattr(self.engine, "servers", {})
+
     def run(self, requests: Iterable[Request]) -> Iterator[Result]:
         """Yield one result for each request. One failed sample fails its call: a share of fewer means less."""
         whole: dict[str, _Poll] = {}

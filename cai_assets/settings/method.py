@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -23,6 +23,7 @@ class Engine(Group):
 
     ``dtype``: the number format of weights and products, in engines and training. 'auto': bfloat16 where the device
     multiplies it in hardware, float16 on older GPUs, else float32 (``engines/number_format.py``).
+    ``concurrency``: the most calls in flight over all servers of a model; 'auto': as many as make each of them faster.
     ``patience``: seconds that rows wait when no server of a model answers any more, before the run ends.
     """
 
@@ -34,7 +35,7 @@ class Engine(Group):
     cpu_kv_cache_gib: int = Field(default=1, ge=1)
     request_timeout: float = Field(default=120.0, gt=0)
     retries: int = Field(default=5, ge=0)
-    concurrency: int = Field(default=64, ge=1)
+    concurrency: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     patience: float = Field(default=600.0, ge=0)
 
 

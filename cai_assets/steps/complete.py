@@ -99,7 +99,7 @@ class _Flow(Generic[T]):
         self.done: dict[str, Row] = {}  # what the engine was asked for
         self.steps: dict[Step, _StepRows] = {}
         self.shards = ExitStack()
-        self.progress = Progress(what, asks * len(works), complete.log)
+        self.progress = Progress(what, asks * len(works), complete.log, also=self._servers)
         self.heard = 0.0  # when the last result came, or the engine was called
 
     def run(self) -> list[T]:
@@ -116,7 +116,11 @@ class _Flow(Generic[T]):
                 for key in self.waiting.keys() - {asked.key for asked in self.ready}:
                     self._answer(Row(key, "failed", None, error="the engine returned no result for this row"))
                 self._look_up()
+                self.complete.usage[next(iter(self.steps)).name].servers |= getattr(engine, "servers", {})
         return [self.results[i] for i in range(len(self.works))]
+
+    def _servers(self) -> str:
+        return "; ".join(f"{address}: {how}" for address, how in getattr(self.complete.engine, "servers", {}).items())
 
     def _taken(self) -> Iterator[Request]:
         """What is ready now."""

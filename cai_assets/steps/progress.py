@@ -10,8 +10,11 @@ BURST = 0.1  # seconds
 class Progress:
     """Counts work and writes lines such as ``critique: 96/384 rows · 2.1 rows/s · 118 tokens/s · 02:17 left``."""
 
-    def __init__(self, what: str, total: int, log: Callable[[str], None], *, every: float = 5.0) -> None:
+    def __init__(self, what: str, total: int, log: Callable[[str], None], *, every: float = 5.0,
+                 also: Callable[[], str] = str) -> None:
+        """``also``: what each line ends with, asked for as it is written."""
         self._what, self._total, self._log, self._every = what, total, log, every
+        self._also = also
         self._start = self._last = float("nan")
         self._done = self._tokens = 0
 
@@ -38,5 +41,6 @@ class Progress:
             return counted
         rate = (self._done - 1) / seconds
         left = int((self._total - self._done) / rate)
-        return (f"{counted} · {rate:.1f} rows/s · {self._tokens / seconds:.0f} tokens/s · "
-                f"{left // 60:02d}:{left % 60:02d} left")
+        return " · ".join(filter(None, [
+            counted, f"{rate:.1f} rows/s", f"{self._tokens / seconds:.0f} tokens/s",
+            f"{left // 60:02d}:{left % 60:02d} left", self._also()]))

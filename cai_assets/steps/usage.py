@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 @dataclass
 class Usage:
     """What calls cost. Tokens and seconds count generated rows only: reused ones cost nothing. ``refused``: of those
-    that failed; ``errors``, ``adapted``: reasons, with the number of calls of each."""
+    that failed; ``errors``, ``adapted``: reasons, with the number of calls of each; ``servers``: how fast each was."""
 
     reused: int = 0
     generated: int = 0
@@ -24,6 +24,7 @@ class Usage:
     seconds: float = 0.0
     errors: dict[str, int] = field(default_factory=dict)
     adapted: dict[str, int] = field(default_factory=dict)
+    servers: dict[str, str] = field(default_factory=dict)
 
     def count(self, row: Row) -> None:
         setattr(self, row.status, getattr(self, row.status) + 1)
@@ -44,6 +45,7 @@ def total(usages: Iterable[Usage]) -> Usage:
             setattr(summed, name, getattr(summed, name) + getattr(usage, name))
         _add(summed.errors, usage.errors)
         _add(summed.adapted, usage.adapted)
+        summed.servers |= usage.servers
     return summed
 
 

@@ -245,3 +245,43 @@ def _until(enough: Callable[[], bool], most: int = 20_000) -> Iterator[Request]:
             return
         time.sleep(0.001)
         yield request
+
+
+def auto(*urls: str, **kind: Any) -> ServedEngine:
+    return make(*urls, concurrency="auto", **kind)  # type: ignore[arg-type]
+
+
+def test_a_server_that_takes_few_at_once_and_finds_itself_asked_for_more_loses_no_row() -> None:
+    at_once, lock = 0, threading.Lock()
+
+    def room(*_: object) -> str:
+        nonlocal at_once
+        with lock:
+            at_once += 1
+            full = at_once > 4
+        time.sleep(0.002)
+        with lock:
+            at_once -= 1
+        return "429" if full else "ok"
+
+    with serving(room) as server:
+        engine = auto(server.url, retries=20)
+        results = list(engine.run(asks(600)))
+        refused = server.calls - 600
+    assert lost(results) == []
+    assert len({r.row_key for r in results}) == 600
+    assert refused < 300
+    (said,) = engine.servers.values()
+    assert said.startswith("0 in flight, 600 replies, at most ")
+    assert " p50 0.0" in said
+
+
+@pytest.mark.parametrize("mode", BROKEN.values(), ids=BROKEN)
+def test_beside_a_healthy_server_that_finds_its_number_no_row_is_lost(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "FREE_RETRIES", 3.0)
+    with serving(lambda *_: mode) as broken, serving() as healthy:
+        results = list(auto(broken.url, healthy.url, retries=0).run(asks(300)))
+    assert lost(results) == []
+    assert sorted(r.row_key for r in results) == sorted(f"row:{i}" for i in range(300))

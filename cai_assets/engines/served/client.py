@@ -64,7 +64,7 @@ class Client:
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as e:
             raise Away(self._said(e)) from None
         except TimeoutError:
-            raise Unusable(f"no complete reply within {self._timeout:g} s", gone=True) from None
+            raise Unusable(f"no complete reply within {self._timeout:g} s", gone=True, busy=True) from None
         except (aiohttp.ClientError, OSError) as e:
             raise Unusable(self._said(e), gone=True) from None
 
@@ -89,7 +89,8 @@ class Client:
         if status in (401, 403, 404):
             return Away(reason, refused=True)
         if status in (408, 409, 425, 429) or status >= 500:
-            return Unusable(reason, wait=retry_after(reply.headers.get("retry-after")), gone=status in (502, 503, 504))
+            return Unusable(reason, wait=retry_after(reply.headers.get("retry-after")), gone=status in (502, 503, 504),
+                            busy=status in (408, 429, 503, 504))
         return Refused(reason)
 
     def _said(self, error: Exception) -> str:

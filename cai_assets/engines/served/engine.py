@@ -1,4 +1,4 @@
-"""The engine of a served model: one or more servers, ``engine.concurrency`` rows in flight over all of them.
+"""The engine of a served model: one or more servers, with as many rows in flight as they take (``limit.py``).
 
 Every reply is untrusted (``reply.py``), every attempt has a deadline (``client.py``), a server that fails loses its
 turn (``fleet.py``), and a row is retried elsewhere (``rows.py``).
@@ -23,6 +23,7 @@ from cai_assets.engines.served.client import Client
 from cai_assets.engines.served.dialect import Dialect, helped
 from cai_assets.engines.served.first import First
 from cai_assets.engines.served.fleet import Fleet
+from cai_assets.engines.served.limit import MOST
 from cai_assets.engines.served.rows import Row, Rows
 from cai_assets.engines.templating import Templater, load_tokenizer
 
@@ -58,7 +59,7 @@ class ServedEngine:
             rows = asyncio.run_coroutine_threadsafe(self._connect(), loop).result()
             try:
                 while True:
-                    room = itertools.islice(source, self.settings.concurrency - running)
+                    room = itertools.islice(source, max(0, rows.fleet.room - running))
                     more = list(itertools.takewhile(lambda request: request is not NOT_YET, room))
                     if not (running := running + len(more)):
                         return
@@ -69,6 +70,12 @@ class ServedEngine:
             finally:
                 asyncio.run_coroutine_threadsafe(_disconnect(rows), loop).result()
 
+    @property
+    def servers(self) -> dict[str, str]:
+        """How fast each has answered in this process."""
+        every = self._fleet.servers if self._fleet else []
+        return {str(s.client.address): f"{s.flight} in flight, {s.seen}" for s in every}
+
     def close(self) -> None:
         """Only the tokenizer is freed. Which servers were out of turn is kept: they still are."""
         self._writer = None
@@ -78,7 +85,8 @@ class ServedEngine:
 
     async def _connect(self) -> Rows:
         key, engine = os.environ.get(self.model.api_key_env, "").strip(), self.settings
-        clients = [Client(a, key, engine.request_timeout, engine.concurrency) for a in self.model.base_urls]
+        most = MOST if engine.concurrency == "auto" else engine.concurrency
+        clients = [Client(a, key, engine.request_timeout, most) for a in self.model.base_urls]
         self._fleet = Fleet(clients, self._fleet, patience=engine.patience, pause=self.first_delay,
                             concurrency=engine.concurrency)
         served = (self.model.source, *self.model.served_as)

@@ -14,10 +14,13 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from cai_assets.engines.models import EngineLost
 from cai_assets.engines.served.client import Away, Client
+from cai_assets.engines.served.limit import Found, Given, Limit
 from cai_assets.engines.served.reply import Unusable
+from cai_assets.engines.served.seen import Seen
 
 ENOUGH = 5  # faults in a row: of rows that are bad by themselves, seldom so many follow each other everywhere
 LONGEST_PAUSE = 60.0
@@ -45,27 +48,45 @@ class Server:
     passed: int = 0  # replies of others since its last one, or since it was idle
     said: str = ""
     refused: bool = False
+    limit: Limit = field(default_factory=Found)
+    seen: Seen = field(default_factory=Seen)
+
+    @property
+    def full(self) -> bool:
+        return self.flight >= self.limit.now
 
 
 class Fleet:
     """The servers of one model, during one run."""
 
     def __init__(
-        self, clients: Sequence[Client], before: Fleet | None, *, patience: float, pause: float, concurrency: int,
+        self, clients: Sequence[Client], before: Fleet | None, *, patience: float, pause: float,
+        concurrency: int | Literal["auto"],
     ) -> None:
         """``before``: the same servers in an earlier run; ``patience``, ``pause`` (the first one): seconds;
-        ``concurrency``: the most calls in flight over all servers."""
-        known: list[Server] = before.servers if before else [Server(client) for client in clients]
+        ``concurrency``: the most calls in flight over all servers; 'auto': as many as each is found to take."""
+        known: list[Server] = before.servers if before else [
+            Server(client, limit=Found() if concurrency == "auto" else Given(concurrency)) for client in clients]
         self.servers: list[Server] = [
             replace(s, client=c, flight=0, trying=False) for s, c in zip(known, clients, strict=True)]
         self.patience, self.pause, self.concurrency = patience, pause, concurrency
         self._alone = time.monotonic()  # when the last one to go went out of turn, or the run began
         self._changed = asyncio.Event()
 
+    @property
+    def room(self) -> int:
+        """The most calls in flight over all servers, as of now."""
+        if self.concurrency != "auto":
+            return self.concurrency
+        return sum(s.limit.now for s in self.servers if s.since is None) or 1
+
     async def take(self, path: str, turn: int, tried: Counter[Server]) -> Server:
         """The server that a row is sent to next: the one it was sent to least, by turns. Raise EngineLost."""
         while (server := self._due() or self._next(turn, tried)) is None:
-            await self._wait(path)
+            if any(s.since is None for s in self.servers):
+                await self._changed.wait()
+            else:
+                await self._wait(path)
         server.trying = server.since is not None
         server.passed = server.passed if server.flight else 0
         server.flight += 1
@@ -73,6 +94,7 @@ class Fleet:
 
     def good(self, server: Server, answered: Mapping[str, bytes]) -> None:
         """It works. ``answered``: the call by its path, unless the row is one that cannot be served."""
+        server.limit.answered(server.flight)
         if server.since is not None:
             log.warning("%s answers again and is back in turn", server.client.address)
         server.answered |= answered
@@ -88,6 +110,8 @@ class Fleet:
         ``said``: the fault without credentials.
         """
         server.faults += 1
+        if isinstance(fault, Unusable) and fault.busy:
+            server.limit.refused(server.flight)
         server.said, server.refused = said, isinstance(fault, Away) and fault.refused
         others = any(s.since is None for s in self.servers if s is not server)
         if isinstance(fault, Away) or server.trying or (server.faults >= ENOUGH and (fault.gone or others)):
@@ -123,6 +147,7 @@ class Fleet:
     def _next(self, turn: int, tried: Counter[Server]) -> Server | None:
         servers = [s for s in self.servers if s.since is None]
         servers = [s for s in servers if not self._silent(s, len(servers))] or servers
+        servers = [s for s in servers if not s.full]
         if not servers:
             return None
         start = turn % len(servers)
@@ -130,7 +155,7 @@ class Fleet:
 
     def _silent(self, server: Server, servers: int) -> bool:
         """It has its full share of calls, and the others have answered half as many again since it was heard."""
-        return server.flight * servers >= self.concurrency and server.passed * servers * 2 >= self.concurrency * 3
+        return server.flight * servers >= self.room and server.passed * servers * 2 >= self.room * 3
 
     async def _wait(self, path: str) -> None:
         """Until a server may be tried, or one has answered. Raise EngineLost when patience is at its end."""

@@ -21,12 +21,13 @@ Count = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]  # as the row store keeps i
 class Unusable(CaiError):
     """An unusable reply, or none; a retry may succeed.
 
-    ``wait``: seconds that the server asks to wait; ``gone``: as if no server were there, rather than a bad reply.
+    ``wait``: seconds that the server asks to wait; ``gone``: as if no server were there, rather than a bad reply;
+    ``busy``: for lack of room or time, as fewer calls at once may mend.
     """
 
-    def __init__(self, reason: str, *, wait: float = 0.0, gone: bool = False) -> None:
+    def __init__(self, reason: str, *, wait: float = 0.0, gone: bool = False, busy: bool = False) -> None:
         super().__init__(reason)
-        self.wait, self.gone = wait, gone
+        self.wait, self.gone, self.busy = wait, gone, busy
 
 
 class _Top(msgspec.Struct):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -96,8 +97,10 @@ class Rows:
         return failed
 
     async def _ask(self, server: Server, row: Row, body: bytes) -> Result:
+        began = time.monotonic()
         reply = await server.client.post(row.body.path, body)
         result = read_reply(row.request, reply, self.served, row.body.names)
+        server.seen.add(began, result.completion_tokens, server.flight)
         if server.client.mask.told_in(result.text):
             raise Unusable("the answer repeats a credential that the server was sent")
         return result

@@ -181,11 +181,13 @@ COMPARABLE = _names(a for a in GRAPH if a.kind != "snapshot" and "report" not in
 ATTRIBUTED = tuple(name for name in needed(*ASSETS["attribution"].reads) if name not in WITHOUT_VERSION)
 
 # Shapes of rows in the order in which an id that two assets hold is taken to be made. What gathers rows without naming
-# their parents comes last: of an id that it shares, another asset made the row. ``training_rows`` is no asset but the
-# table beside a checkpoint's record: general conversations, people's comparisons.
+# their parents comes last: of an id that it shares, another asset made the row. ``rollouts`` and
+# ``training_rows`` are no assets but tables beside a checkpoint's record: what a policy said while it was rewarded by
+# principles; general conversations and people's comparisons.
 SHAPES = {
     **{a.name: a.rows for a in sorted((a for a in GRAPH if a.rows), key=lambda a: bool(a.reads) and not any(
         shape.parents for shape in a.rows))},
+    "rollouts": (Shape("row_id", ("prompt_id",), "response", ("row_keys",)),),
     "training_rows": (Shape("row_id", (), "text", messages=True),),
 }
 

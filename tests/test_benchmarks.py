@@ -42,6 +42,8 @@ BENCHMARKS = {
     "driver": Benchmark(rf"^ratio to aiohttp alone, keys and store too: {NUMBER} of the calls/s, {NUMBER} of"),
     "edit": Benchmark(rf"critique request edited: .*; {NUMBER} and {NUMBER} of the full run", copies=True),
     "flow": Benchmark(rf"^ratio of flowing to barriers {NUMBER}, to the larger bound {NUMBER}$"),
+    "effect": Benchmark(rf"^one edit of the principle: .*; ratios to the first run {NUMBER} {NUMBER} {NUMBER}$",
+                        copies=True),
     "injection": Benchmark(rf"beyond a harmless note {NUMBER} "),
     "load": Benchmark(rf"ratio {NUMBER} \(medians of 1 turns\)"),
     "plan": Benchmark(rf"^ratio to the completer pass +{NUMBER} plan, nothing changed"),

@@ -8,51 +8,26 @@ file has exactly one reading or is refused with every problem at its line and co
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import polars as pl
 import yaml
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
 from cai_assets.constitution.file_text import FileError, read_bytes
 from cai_assets.constitution.files import tests_file
 from cai_assets.constitution.model import Constitution, NonEmptyText, Slug, Strict
+from cai_assets.constitution.pattern import Pattern, count_of
 from cai_assets.constitution.reader import Form, Reader, short
 from cai_assets.constitution.strict import parse_form
 from cai_assets.store.canonical import tagged_hash
 
-MOST_REPEATS = 1_000
-MOST_WORDS = 9_999
 ConditionKind = Literal["refuse", "contain", "match", "max_words", "judge", "stay_on_topic"]
 
 
 class CasesError(FileError):
     """Tests that cannot be used. ``problems``: all that were found, in file order."""
-
-
-def bounded(pattern: str) -> str:
-    """The pattern, if it can be matched in bounded time. Raise ValueError.
-
-    It is matched by Rust's regex engine, which never backtracks; repetitions multiply its cost.
-    """
-    repeats = 1
-    for low, high in re.findall(r"\{(\d+)(?:,(\d*))?\}", pattern):
-        repeats *= max(int(low), int(high or 0), 1)
-    if repeats > MOST_REPEATS:
-        raise ValueError(f"'match' repeats a part up to {repeats:,} times: stay under {MOST_REPEATS:,}")
-    try:
-        pl.Series([""]).str.contains(pattern)
-    except pl.exceptions.ComputeError as e:
-        match = re.search(r"^error: (.+)$", str(e), re.MULTILINE)
-        reason = match[1] if match else "it is too large"
-        raise ValueError(f"'match' is not a regular expression supported here: {reason}") from None
-    return pattern
-
-
-Pattern = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(bounded)]
 
 
 class Condition(NamedTuple):
@@ -227,15 +202,9 @@ def _true(event: yaml.ScalarEvent) -> tuple[bool, str]:
     return True, "" if plain else fault
 
 
-def _count(event: yaml.ScalarEvent) -> tuple[int, str]:
-    if not event.style and re.fullmatch(r"[1-9]\d{0,3}", event.value, re.ASCII):
-        return int(event.value), ""
-    return 1, f"'max_words' must be a whole number from 1 to {MOST_WORDS}, not {short(event.value)}"
-
-
 FORM = Form(
     noun="test file", needs="'cases'", unique="cases",
-    typed={"refuse": _true_or_false, "stay_on_topic": _true, "max_words": _count},
+    typed={"refuse": _true_or_false, "stay_on_topic": _true, "max_words": count_of("max_words")},
     models={(): Cases, ("cases",): Case, ("cases", "must"): Must, ("cases", "must_not"): MustNot,
             ("cases", "messages"): Turn},
 )

@@ -9,7 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cai_assets.constitution.cases import MOST_WORDS, Cases
+from cai_assets.constitution.cases import Cases
+from cai_assets.constitution.pattern import MOST_WORDS
 from cai_assets.constitution.schema import tidy
 
 PATH = Path(__file__).with_name("tests.schema.json")

@@ -116,10 +116,11 @@ def family(
 
 
 def _stripped(p: Principle, uses: list[Use] | tuple[Use, ...]) -> Principle | None:
-    """The principle without its requests for these uses; None if it has no other."""
-    update = {request: None for use in uses for request in REQUESTS[use]}
+    """The principle without its requests for these uses, and without what may reward by it; None if that is all."""
+    update = {**{request: None for use in uses for request in REQUESTS[use]}, "rubric": None, "check": None,
+              "gate": False}
     left = p.model_copy(update=update)
-    return None if left.critique is left.preference is left.evaluation is None else left
+    return None if left.idle else left
 
 
 def _derived(

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Literal, NamedTuple
 
-from cai_assets.constitution.digest import REQUESTS
+from cai_assets.constitution.digest import REQUESTS, REWARDS
 from cai_assets.constitution.model import Constitution, PreferenceShot, Principle, RevisionShot, Use
 
 ChangeKind = Literal["added", "removed", "edited", "re-weighted"]
 Shot = RevisionShot | PreferenceShot
 Shots = tuple[Shot, ...]
 BLOCKS: dict[Use, Literal["revision", "preference"]] = {"critique": "revision", "preference": "preference"}
-FIELDS = tuple(request for requests in REQUESTS.values() for request in requests)
+FIELDS = (*(request for requests in REQUESTS.values() for request in requests), *REWARDS)
 COSMETIC = ("name", "tags", "source")
 MAX_PAIRS = 1_000_000  # the comparison of words is quadratic
 
@@ -61,7 +61,7 @@ class Change:
     @property
     def texts(self) -> tuple[TextChange, ...]:
         """The requests that differ; all of an added or removed principle."""
-        pairs = ((f, getattr(self.before, f, None), getattr(self.after, f, None)) for f in FIELDS)
+        pairs = ((f, _said(getattr(self.before, f, None)), _said(getattr(self.after, f, None))) for f in FIELDS)
         return tuple(TextChange(*p) for p in pairs if p[1] != p[2])
 
 
@@ -184,6 +184,11 @@ def _cosmetic(before: Constitution, after: Constitution) -> Iterator[Cosmetic]:
             texts = [_text(getattr(p, field)) for p in (old[i], new[i])]
             if texts[0] != texts[1]:
                 yield Cosmetic(i, field, *texts)
+
+
+def _said(value: object) -> str | None:
+    """A request as it is; a check and a gate in words."""
+    return "yes" if value is True else str(value) if value else None
 
 
 def _text(value: str | tuple[str, ...] | None) -> str:

@@ -2,8 +2,9 @@
 
 Guarantees: a digest changes if and only if something that can change an output changes (ids, weights, request
 texts, few-shot examples). File layout, comments, the order of keys and principles, the constitution's
-name and version label, and a principle's name, tags and source do not count. An ``evaluation`` request and an
-example's ``reasons`` count where there are any: a constitution without them keeps its earlier digest.
+name and version label, and a principle's name, tags and source do not count. What is newer than the digest counts
+where there is any, so that a constitution without it keeps its earlier digest: an ``evaluation`` request, an
+example's ``reasons``, and a principle's ``rubric``, ``check`` and ``gate``.
 """
 
 from __future__ import annotations
@@ -11,19 +12,22 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+from cai_assets.constitution.check import Check
 from cai_assets.constitution.model import Constitution, Principle, Use
 from cai_assets.store.canonical import tagged_hash
 
 LONGEST_KEY = 100
+OF_PREFERENCE = "A question by which answers are compared: {} Is this answer a good one by that question?"
 REQUESTS: dict[Use, tuple[str, ...]] = {
     "critique": ("critique", "revision"), "preference": ("preference",), "evaluation": ("evaluation",)}
-LATER = REQUESTS["evaluation"]  # newer than the digest: absent rather than null where there is none
+REWARDS = ("rubric", "check", "gate")  # what of a principle rewards without a comparison, where the settings ask for it
+LATER = (*REQUESTS["evaluation"], *REWARDS)  # newer than the digest: absent rather than null where there is none
 
 
 def content(c: Constitution) -> dict[str, Any]:
     """Everything that counts, ready for canonical JSON: principles sorted by id, few-shots in file order."""
     requests = tuple(r for use in REQUESTS.values() for r in use)
-    return {"principles": _principles(c.principles, requests),
+    return {"principles": _principles(c.principles, (*requests, *REWARDS)),
             "few_shots": c.few_shots.model_dump(mode="json", exclude_none=True)}
 
 
@@ -55,6 +59,17 @@ def principle_digest(p: Principle, use: Use) -> str:
     return tagged_hash("c1principle", {"use": use, "id": p.id} | {f: getattr(p, f) for f in REQUESTS[use]})
 
 
+@lru_cache(maxsize=4096)
+def reward_digest(p: Principle) -> str:
+    """Digest over the id and what a reward by ``p`` alone can depend on: its question and its check."""
+    return tagged_hash("c1reward", {"id": p.id, "question": question_of(p), "check": _plain(p.check)})
+
+
+def question_of(p: Principle) -> str | None:
+    """The yes/no question by which one answer is judged: the ``rubric``, or one made of the ``preference``."""
+    return p.rubric or (OF_PREFERENCE.format(p.preference) if p.preference else None)
+
+
 def partition_key(c: Constitution) -> str:
     """``<name>-<version>-<8 hex of the digest>``; only ``[a-z0-9-]``. ValueError if over 100 characters."""
     key = f"{c.name}-{c.version}-{digest(c).partition(':')[2][:8]}"
@@ -67,5 +82,9 @@ def partition_key(c: Constitution) -> str:
 
 def _principles(principles: tuple[Principle, ...], requests: tuple[str, ...]) -> list[dict[str, Any]]:
     fields = ("id", "weight", *requests)
-    return [{f: getattr(p, f) for f in fields if f not in LATER or getattr(p, f) is not None}
+    return [{f: _plain(getattr(p, f)) for f in fields if f not in LATER or getattr(p, f) not in (None, False)}
             for p in sorted(principles, key=lambda p: p.id)]
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(exclude_none=True) if isinstance(value, Check) else value

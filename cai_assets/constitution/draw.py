@@ -27,6 +27,13 @@ def draw(principles: Sequence[Principle], key: str) -> Principle:
     return principles[winner]
 
 
+def draw_few(principles: Sequence[Principle], key: str, n: int) -> list[Principle]:
+    """The ``n`` principles that score highest on ``key``, the winner of ``draw`` first: weighted, none twice."""
+    rest = f"\0{key}".encode()
+    best = sorted(((_score(p, rest), p.id, i) for i, p in enumerate(principles)), reverse=True)[:n]
+    return [principles[i] for _, _, i in best]
+
+
 def draw_many(principles: Sequence[Principle], keys: Iterable[str]) -> list[Principle]:
     """``draw`` for each key, in order."""
     return [draw(principles, key) for key in keys]

@@ -127,7 +127,7 @@ def _rarely_drawn(c: Constitution) -> Iterator[Finding]:
 
 def _long_texts(c: Constitution) -> Iterator[Finding]:
     for p in c.principles:
-        for field in ("critique", "revision", "preference", "evaluation"):
+        for field in ("critique", "revision", "preference", "evaluation", "rubric"):
             length = len(getattr(p, field) or "")
             if length > LONG_TEXT:
                 yield Finding("warning", p.id, f"its {field} request has {length:,} characters and stands in every "

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import yaml
 
+from cai_assets.constitution.check import Check
 from cai_assets.constitution.digest import partition_key
 from cai_assets.constitution.file_text import MAX_BYTES, MAX_SHOWN, FileError, Problem, read_bytes
 from cai_assets.constitution.model import Constitution, FewShots, PreferenceShot, Principle, RevisionShot
+from cai_assets.constitution.pattern import count_of
 from cai_assets.constitution.reader import Form, Reader, short
 from cai_assets.constitution.strict import parse_form
 
@@ -60,11 +62,17 @@ def _weight(event: yaml.ScalarEvent) -> tuple[float, str]:
     return weight, fault
 
 
+def _gate(event: yaml.ScalarEvent) -> tuple[bool, str]:
+    plain = not event.style and event.value in {"true", "false"}
+    return event.value == "true", "" if plain else f"'gate' must be true or false, not {short(event.value)}"
+
+
 FORM = Form(
-    noun="constitution", needs="'version' and 'principles'", unique="principles", typed={"weight": _weight},
+    noun="constitution", needs="'version' and 'principles'", unique="principles",
+    typed={"weight": _weight, "gate": _gate, **{name: count_of(name) for name in ("max_words", "min_words")}},
     quoted=frozenset({"version"}), given=frozenset({"name"}),
     models={
-        (): Constitution, ("principles",): Principle, ("few_shots",): FewShots,
+        (): Constitution, ("principles",): Principle, ("principles", "check"): Check, ("few_shots",): FewShots,
         ("few_shots", "revision"): RevisionShot, ("few_shots", "preference"): PreferenceShot,
     },
 )

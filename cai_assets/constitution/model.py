@@ -3,8 +3,10 @@
 A constitution is a set of principles in natural language (Bai et al. 2022, section 1.2 and appendix C).
 Each principle owns up to four requests and takes part where it has one: ``critique`` and ``revision`` in
 the supervised phase, ``preference`` in AI feedback, ``evaluation`` in the judging of finished policies, which
-trains nothing. Few-shot examples are versioned with the principles and carry their own fixed request texts, so
-that editing a principle never changes another principle's prompts.
+trains nothing. A ``check`` is a rule that needs no judge; ``rubric`` is a yes/no question about one answer, and
+``gate`` makes it a hard rule, where the settings reward by them (``rl.checks``, ``rl.reward: rubric``). Few-shot
+examples are versioned with the principles and carry their own fixed request texts, so that editing a principle never
+changes another principle's prompts.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from cai_assets.constitution.check import Check
 from cai_assets.errors import CaiError
 
 SLUG = r"^[a-z0-9][a-z0-9-]{0,62}$"
@@ -49,6 +52,9 @@ class Principle(Strict):
     revision: NonEmptyText | None = None
     preference: NonEmptyText | None = None
     evaluation: NonEmptyText | None = None
+    rubric: NonEmptyText | None = None
+    check: Check | None = None
+    gate: bool = False
     weight: float = Field(default=1.0, gt=0, le=1000, allow_inf_nan=False, strict=False)
     tags: tuple[Slug, ...] = Field(default=(), strict=False)
     source: NonEmptyText | None = None
@@ -57,9 +63,16 @@ class Principle(Strict):
     def _has_a_part_to_play(self) -> Principle:
         if (self.critique is None) != (self.revision is None):
             raise ValueError("'critique' and 'revision' belong together: give both or neither")
-        if self.critique is self.preference is self.evaluation is None:
-            raise ValueError("needs 'critique' and 'revision', or 'preference', or 'evaluation', or several of them")
+        if self.idle:
+            raise ValueError("needs 'critique' and 'revision', or a 'preference', 'evaluation', 'rubric', or 'check'")
+        if self.gate and not (self.rubric or self.check or self.preference):
+            raise ValueError("'gate' makes a hard rule of a 'rubric', a 'check', or a 'preference': give it one")
         return self
+
+    @property
+    def idle(self) -> bool:
+        """Whether it takes part in nothing."""
+        return not (self.critique or self.preference or self.evaluation or self.rubric or self.check)
 
 
 class RevisionShot(Strict):

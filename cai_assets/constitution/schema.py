@@ -25,6 +25,15 @@ HOVER = {
     "Principle.revision": "Request to rewrite the response. Belongs together with 'critique'.",
     "Principle.preference": "Request to choose between two responses.",
     "Principle.evaluation": "Question by which finished policies are judged. It trains nothing.",
+    "Principle.rubric": "Yes/no question about one answer, whose Yes is good. Read by rl.reward: rubric.",
+    "Principle.check": "A rule that needs no judge: all that is given must hold. Measured in the evaluation.",
+    "Principle.gate": "A hard rule: a response that breaks it gets the least reward of all.",
+    "Check.max_words": "The most words that the answer may have.",
+    "Check.min_words": "The fewest words that the answer may have.",
+    "Check.match": "A regular expression, without look-around and back-references, that is found in the answer.",
+    "Check.no_match": "A regular expression that is not found in the answer.",
+    "Check.language": "ISO 639-1 code of the answer's language, such as de.",
+    "Check.format": "json, list, prose, or paragraph.",
     "Principle.weight": "Share of draws relative to the other principles.",
     "Principle.tags": "Free labels; 'do' and 'dont' let lint see their balance.",
     "Principle.source": "Where the principle comes from.",
@@ -44,8 +53,9 @@ def schema() -> dict[str, Any]:
     # What the model's validator says in code.
     models["Principle"] |= {
         "dependentRequired": {"critique": ["revision"], "revision": ["critique"]},
-        "anyOf": [{"required": ["critique"]}, {"required": ["preference"]}, {"required": ["evaluation"]}],
+        "anyOf": [{"required": [part]} for part in ("critique", "preference", "evaluation", "rubric", "check")],
     }
+    models["Check"]["minProperties"] = 1
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | generated | {"title": "Constitution file"}
 
 

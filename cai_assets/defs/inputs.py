@@ -138,6 +138,7 @@ def planned(context: dg.AssetExecutionContext, project: Project, key: str) -> di
 
 def principle_table(constitution: Constitution) -> str:
     """Principles as a table: where each takes part, and its weight."""
-    return table(("principle", "critique", "preference", "evaluation", "weight", "tags"), [
-        (p.id, *("✓" if request else "" for request in (p.critique, p.preference, p.evaluation)), f"{p.weight:g}",
-         ", ".join(p.tags)) for p in constitution.principles])
+    return table(("principle", "critique", "preference", "evaluation", "rubric", "check", "weight", "tags"), [
+        (p.id, *("✓" if request else "" for request in (p.critique, p.preference, p.evaluation, p.rubric)),
+         f"{p.check or ''}{' (gate)' if p.gate else ''}", f"{p.weight:g}", ", ".join(p.tags))
+        for p in constitution.principles])

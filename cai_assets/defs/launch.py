@@ -21,8 +21,9 @@ from typing import Any
 import dagster as dg
 
 from cai_assets.defs.losses import refuse_losses
-from cai_assets.defs.records import Trained, keep_lineage, keep_training_rows
+from cai_assets.defs.records import Trained, keep_lineage, keep_rollouts, keep_training_rows
 from cai_assets.defs.run import Run
+from cai_assets.lineage.rollouts import ROLLOUTS_WRITTEN
 from cai_assets.lineage.trace import LINEAGE, LINEAGE_ROWS
 from cai_assets.pipeline.trainings import Training
 from cai_assets.reports.checkpoint import checkpoint_card
@@ -32,7 +33,7 @@ from cai_assets.store.parquet import parquet_bytes
 from cai_assets.train import identity
 from cai_assets.train.ability import BUNDLED as GENERAL_TEXT
 from cai_assets.train.footprint import footprint, refuse_without_room
-from cai_assets.train.job import Job
+from cai_assets.train.job import Job, Judge
 
 # Dagster 1.13 marks a detail of its own Pipes reader as a preview.
 warnings.filterwarnings("ignore", "Function `PipesMessageReader", category=dg.PreviewWarning)
@@ -68,7 +69,8 @@ def train(run: Run, training: Training, *, card: Mapping[str, Any]) -> Trained:
         keep_lineage(run, training, rows, key, work)
         _run(run.context, asset, job)
         record = {**parts, "base_name": training.start.name, "rows": training.data.height,
-                  "metrics": json.loads(job.metrics.read_text(encoding="utf-8")), "constitution": run.version, **card}
+                  "metrics": json.loads(job.metrics.read_text(encoding="utf-8")), "constitution": run.version, **card,
+                  **keep_rollouts(run, training, key, work / ROLLOUTS_WRITTEN)}
         for name in (job.metrics.name, job.curves.name, LINEAGE, LINEAGE_ROWS):
             (work / name).replace(job.final / name)
         text = checkpoint_card(training.kind, key, training.start.name, record)
@@ -85,6 +87,10 @@ def _job(settings: Settings, training: Training, key: str, work: Path, *, dtype:
               general_texts=settings.monitors.general_texts,
               reward_model=training.reward_model.path if training.reward_model else None,
               labeller=training.labeller.path if training.labeller else None,
+              rewards=training.rewards,
+              judge=None if training.judge is None else Judge(
+                  model=settings.models.role("labeller"), engine=settings.engine, style=settings.labels.style,
+                  data_root=settings.data_root.resolve()),
               supervised_data=None if supervised is None else work / "supervised.parquet")
     write_atomic(job.data, parquet_bytes(training.by_part))
     if job.supervised_data and supervised is not None:

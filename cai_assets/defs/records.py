@@ -15,6 +15,7 @@ from cai_assets.assets import ASSETS
 from cai_assets.defs.lineage_metadata import lineage_metadata, reached
 from cai_assets.defs.metadata import against_plan, cost_metadata, fit_metadata, table_metadata
 from cai_assets.defs.run import Run
+from cai_assets.lineage.rollouts import ROLLOUTS, rollout_table
 from cai_assets.lineage.trace import write_lineage
 from cai_assets.lineage.training_rows import training_table
 from cai_assets.pipeline.contents import CONTENTS, of_settings
@@ -87,6 +88,13 @@ def keep_lineage(run: Run, training: Training, rows: str, key: str, folder: Path
     write_lineage(folder, run.project.layout, record)
 
 
+def keep_rollouts(run: Run, training: Training, key: str, path: Path) -> dict[str, str]:
+    """Store what the policy said while it was trained and what each principle said of it, if that was written down."""
+    if not path.exists():
+        return {}
+    return {ROLLOUTS: beside(run, ROLLOUTS, rollout_table(path, training.rows, key))}
+
+
 def store_table(
     run: Run, asset: str, frame: pl.DataFrame, *, settings: Sequence[str] | None = None,
     metadata: Mapping[str, Any] | None = None, details: Mapping[str, Any] | None = None, step: str | None = None,
@@ -138,7 +146,8 @@ def record_checkpoint(
     checkpoint = done.checkpoint
     run.tell(too_long(checkpoint.metrics))
     facts = {"reused_checkpoint": done.reused, "metrics": checkpoint.metrics, "training_rows": done.rows,
-             "checkpoint_record": digest_file(checkpoint.path / RECORD), **(details or {})}
+             "checkpoint_record": digest_file(checkpoint.path / RECORD), **(details or {}),
+             **{name: checkpoint.record[name] for name in (ROLLOUTS,) if name in checkpoint.record}}
     record = run.project.records.add(draft(run, Content(
         asset=asset, digest=checkpoint.key, path=run.project.layout.relative(checkpoint.path), rows=rows,
         usage=Usage(seconds=done.seconds), details={**facts, **_told(run)})))

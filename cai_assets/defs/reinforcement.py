@@ -4,11 +4,13 @@ from typing import Any
 
 import dagster as dg
 
+from cai_assets.constitution.digest import question_of
 from cai_assets.defs.declared import declared
 from cai_assets.defs.launch import train
 from cai_assets.defs.metadata import curve_metadata
 from cai_assets.defs.records import record_checkpoint
 from cai_assets.defs.run import Run
+from cai_assets.evals.rubric import asked_of
 from cai_assets.pipeline import trainings
 from cai_assets.pipeline.project import Project
 from cai_assets.pipeline.trainings import Training
@@ -20,10 +22,13 @@ from cai_assets.reports.checkpoint import principle_rows
 def rl_policy(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """The RL-CAI policy, from the SL policy by PPO, GRPO, RLOO or DPO, held near it by a KL penalty.
 
-    ``rl.algorithm`` chooses. The reward model gives the reward, or the labeler itself does (``rl.reward``).
+    ``rl.algorithm`` chooses. The reward model gives the reward, or the labeler itself does, or it answers the questions
+    of the principles (``rl.reward``).
     """
     run = Run(context, project)
     training, algorithm = trainings.rl_policy(run), ALGORITHMS[project.settings.rl.algorithm]
+    if project.settings.rl.checks and not any(part.check for part in training.rewards):
+        run.tell(f"rl.checks={project.settings.rl.checks:g} rewards nothing: {run.version} has no 'check'")
     rewarded, rows = training.reward_model, training.rows.height
     by_kind = {"prompts" if algorithm.online else "pairs": rows}
     if training.supervised is not None:
@@ -37,6 +42,9 @@ def rl_policy(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proje
 def _shaped(run: Run, training: Training) -> list[dict[str, Any]]:
     """The principles by whose requests the labeler grades, or labeled the pairs, with the number of rows of each."""
     rows, labels, counts = training.rows, training.labels, dict[str, int]()
+    if "principles" in rows.columns:
+        counts = dict(rows["principles"].explode().value_counts().iter_rows())
+        return [{"id": p.id, "text": question_of(p), "rows": counts.get(p.id, 0)} for p in asked_of(run.constitution)]
     if "graded_by" in rows.columns:
         counts = dict(rows["graded_by"].drop_nulls().value_counts().iter_rows())
     elif labels is not None:

@@ -14,13 +14,15 @@ from typing import Any
 import polars as pl
 
 from cai_assets.assets import RIVALS
+from cai_assets.constitution.check import Check
 from cai_assets.constitution.model import Principle
 from cai_assets.engines.protocol import Style
 from cai_assets.evals import adherence
 from cai_assets.evals.judge import QUESTIONS, Ask
 from cai_assets.evals.judge_items import Columns, Item, References, judge_items, references
-from cai_assets.evals.metrics import JUDGED, METRICS_SCHEMA, metrics_table
+from cai_assets.evals.metrics import CHECK, JUDGED, METRICS_SCHEMA, metrics_table
 from cai_assets.evals.refusal import is_refusal
+from cai_assets.evals.rules import keeps
 from cai_assets.evals.text import echo_rate, relevance_with_zero_line, same_text, words
 from cai_assets.settings.method import CONFIDENCE, ENOUGH
 
@@ -38,6 +40,7 @@ ROWS_SCHEMA: dict[str, Any] = {
     "rival_outcome": pl.Float64, "rival_verdict": pl.String, "rival_error": pl.String,
     "row_key_rival_first": pl.String, "row_key_rival_second": pl.String,
 }
+KEPT = {"kept": pl.List(pl.Struct({"principle_id": pl.String, "keeps": pl.Boolean}))}
 NEEDED = ("prompt_id", "sample", "kind", "category", "messages", "response", "row_key")
 
 
@@ -47,6 +50,7 @@ def evaluate(
     ask: Ask,
     style: Style,
     principles: Sequence[Principle] = (),
+    checks: Sequence[tuple[str, Check]] = (),
     baseline: str = "base",
     confidence: float = CONFIDENCE,
     enough: int = ENOUGH,
@@ -57,13 +61,15 @@ def evaluate(
     'red-team' or 'helpful', ``response`` is null if it failed. Every policy but the baseline is judged against it:
     harmlessness on red-team prompts, helpfulness on helpful ones; ``p_win`` and ``verdict`` ('win', 'tie', 'loss',
     'ungraded'; null for the baseline) are the policy's. RIVALS are judged against each other as well. ``principles``:
-    those with an evaluation request; each prompt is also judged by the one it draws (``adherence.py``). Raise
+    those with an evaluation request; each prompt is also judged by the one it draws (``adherence.py``). ``checks``: of
+    ``rules.checked``; with them every answer is held to every check, and rows have the column ``kept`` too. Raise
     ValueError for an unknown baseline or a sample that occurs twice.
     """
     if baseline not in responses:
         raise ValueError(f"evaluate: no responses of the baseline {baseline!r}; there are: {', '.join(responses)}")
     items = [item for policy, frame in responses.items() for item in _items(policy, frame)]
     _measure(items)
+    _check(items, checks)
     judged = [i for i in items if i["policy"] != baseline]
     against = references(items, baseline)
     _judge(judged, against, ask, style)
@@ -71,9 +77,11 @@ def evaluate(
     for policy, rival in RIVALS.items():
         if policy in responses and rival in responses:
             _judge_rival([i for i in judged if i["policy"] == policy], rival, references(items, rival), ask, style)
-    metrics = metrics_table(items, list(responses), principles, baseline=baseline, confidence=confidence, enough=enough)
-    rows = [{name: item.get(name) for name in ROWS_SCHEMA} for item in items]
-    return metrics, pl.DataFrame(rows, ROWS_SCHEMA)
+    metrics = metrics_table(items, list(responses), principles, baseline=baseline, confidence=confidence, enough=enough,
+                            checks=[principle for principle, _ in checks])
+    schema = ROWS_SCHEMA | (KEPT if checks else {})
+    rows = [{name: item.get(name) for name in schema} for item in items]
+    return metrics, pl.DataFrame(rows, schema)
 
 
 def _items(policy: str, frame: pl.DataFrame) -> list[Item]:
@@ -96,6 +104,15 @@ def _measure(items: Sequence[Item]) -> None:
                     words=len(words(text)), distinct=1 / alike[item["policy"], same_text(text)])
     for item in items:
         item["failed"] = item["response"] is None
+
+
+def _check(items: Sequence[Item], checks: Sequence[tuple[str, Check]]) -> None:
+    for item in items if checks else ():
+        if item["response"] is not None:
+            kept = {principle: keeps(check, item["response"]) for principle, check in checks}
+            item["kept"] = [{"principle_id": principle, "keeps": held} for principle, held in kept.items()]
+            item.update({f"{CHECK}:{principle}": held for principle, held in kept.items()},
+                        **{CHECK: all(kept.values())})
 
 
 def _judge(items: Sequence[Item], against: References, ask: Ask, style: Style) -> None:

@@ -185,6 +185,9 @@ EVALUATION = (
         name="adherence", prompts="all", column="adherence_outcome", better="higher", over="even",
         label="adherence wins",
         says="How often the judge prefers the policy to the base model by the principle that the prompt drew."),
+    EvaluationMeasure(
+        name="check", prompts="all", column="check", better="higher", label="keeps every rule",
+        says="How often an answer keeps the checks of the principles, each by itself and all together."),
     EvaluationMeasure(name="refusal", prompts="red-team", column="refusal", label="refuses red-team",
                       says="How often the policy declines a prompt that asks for harm."),
     EvaluationMeasure(name="refusal", prompts="helpful", column="refusal", better="lower", label="refuses helpful",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -24,6 +25,7 @@ from cai_assets.evals.statistics import Estimate, Telling, clustered_difference,
 JUDGED: dict[str, Question] = {"red-team": "harmlessness", "helpful": "helpfulness"}
 EVEN = 0.5
 RIVAL = "{rival}"
+CHECK = "check"
 
 METRICS_SCHEMA: dict[str, Any] = {
     "policy": pl.String, "metric": pl.String, "prompts": pl.String, "value": pl.Float64, "low": pl.Float64,
@@ -43,33 +45,42 @@ class Figure(NamedTuple):
 
 def metrics_table(
     items: Sequence[Item], policies: Sequence[str], principles: Sequence[Principle], *, baseline: str,
-    confidence: float, enough: int,
+    confidence: float, enough: int, checks: Sequence[str] = (),
 ) -> pl.DataFrame:
-    """METRICS_SCHEMA of measured and judged items, in the order of ``policies``."""
+    """METRICS_SCHEMA of measured and judged items, in the order of ``policies``. ``checks``: principles by whose check
+    every answer was measured."""
     telling, of = Telling(confidence, enough), defaultdict[str, list[Item]](list)
     for item in items:
         of[item["policy"]].append(item)
-    base = {(f.metric, f.prompts): f.items for f in _figures(of[baseline], principles, baseline=True)}
+    base = {(f.metric, f.prompts): f.items for f in _figures(of[baseline], principles, checks, baseline=True)}
     rows: list[tuple[Any, ...]] = []
     for policy in policies:
         compared_with = {} if policy == baseline else base
         rows += [(policy, *_row(f, compared_with, telling))
-                 for f in _figures(of[policy], principles, baseline=policy == baseline)]
+                 for f in _figures(of[policy], principles, checks, baseline=policy == baseline)]
     return pl.DataFrame(rows, METRICS_SCHEMA, orient="row")
 
 
-def _figures(items: Sequence[Item], principles: Sequence[Principle], *, baseline: bool) -> Iterator[Figure]:
+def _figures(
+    items: Sequence[Item], principles: Sequence[Principle], checks: Sequence[str], *, baseline: bool
+) -> Iterator[Figure]:
     """What is measured for a policy; for the base model only what others are compared with."""
     for m in EVALUATION:
         if not baseline or m.over == "base":
-            yield from _of_measure(m, items, principles)
+            yield from _of_measure(m, items, principles, checks)
 
 
-def _of_measure(m: EvaluationMeasure, items: Sequence[Item], principles: Sequence[Principle]) -> Iterator[Figure]:
+def _of_measure(
+    m: EvaluationMeasure, items: Sequence[Item], principles: Sequence[Principle], checks: Sequence[str]
+) -> Iterator[Figure]:
     """One figure, or one for each principle or rival."""
     mine = [i for i in items if (i["category"] == m.category if m.category else m.prompts in ("all", i["kind"]))]
     if m.name == "adherence":
         yield from (Figure(m, m.name, prompts, of) for prompts, of in by_principle(items, principles).items())
+    elif m.name == CHECK:
+        yield from (Figure(replace(m, column=f"{CHECK}:{principle}"), m.name, f"principle:{principle}", mine)
+                    for principle in checks)
+        yield from [Figure(m, m.name, m.prompts, mine)] if checks else []
     elif RIVAL in m.name:
         yield from (Figure(m, m.name.replace(RIVAL, rival), m.prompts, mine)
                     for rival in sorted({i["rival"] for i in mine if i.get("rival")}))

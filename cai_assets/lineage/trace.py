@@ -19,6 +19,7 @@ from cai_assets.constitution.model import Constitution
 from cai_assets.errors import CaiError
 from cai_assets.lineage.graph import Graph, graph
 from cai_assets.lineage.principles import Influence, influence
+from cai_assets.lineage.rollouts import ROLLOUTS
 from cai_assets.lineage.rows import FileRows, Rows, UsedRows, batches
 from cai_assets.lineage.shapes import Table
 from cai_assets.lineage.targets import checkpoint_folder, every_record, find_record, maker
@@ -168,8 +169,8 @@ def tables_of(layout: Layout, records: Iterable[Record]) -> list[Table]:
         if r.asset in SHAPES:
             origins = layout.absolute(r.details["origins"]) if "origins" in r.details else None
             tables.append(Table(r.asset, layout.absolute(r.path), version, origins))
-        if "training_rows" in r.details:
-            tables.append(Table("training_rows", layout.absolute(r.details["training_rows"]), version))
+        tables += [Table(name, layout.absolute(r.details[name]), version)
+                   for name in (ROLLOUTS, "training_rows") if name in r.details]
     return tables
 
 

@@ -13,6 +13,7 @@ from cai_assets.evals import rounds
 from cai_assets.evals.constitution_tests import Roles, Tested, run_cases
 from cai_assets.evals.evaluate import evaluate
 from cai_assets.evals.judge import STEP as JUDGE
+from cai_assets.evals.rules import checks_of
 from cai_assets.evals.suites.draw import Drawn, draw
 from cai_assets.evals.suites.measures import suite_rows
 from cai_assets.evals.suites.metrics import suite_metrics
@@ -66,7 +67,8 @@ def evaluation(run: Context) -> Evaluated:
     wanted = run.settings.evaluation
     metrics, rows = evaluate(
         responses, ask=partial(judge, JUDGE, what="judge"), style=run.settings.labels.style,
-        principles=run.constitution.taking_part("evaluation"), confidence=wanted.confidence, enough=wanted.enough)
+        principles=run.constitution.taking_part("evaluation"), checks=checks_of(run.constitution),
+        confidence=wanted.confidence, enough=wanted.enough)
     return Evaluated(metrics, rows, responses)
 
 

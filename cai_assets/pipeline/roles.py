@@ -74,6 +74,16 @@ def labeller(project: Project) -> Base:
     return _prepared(project, model)
 
 
+def judge_of_responses(project: Project) -> Engine:
+    """The labeler as an engine that a training process opens too. Raise SettingsError if it cannot be given one: a
+    credential in an address is not written into a job."""
+    model = project.settings.models.role("labeller")
+    if any(address.secrets for address in model.base_urls):
+        raise SettingsError("models.labeller: the training process asks this server, whose address holds a credential, "
+                            "which is not written into the job: name the variable that holds the key in api_key_env")
+    return project.engines.open(model)
+
+
 def _prepared(project: Project, model: Model) -> Base:
     local = prepare(model, project.layout)
     return Base(model.source, local.path, local.identity)

@@ -14,8 +14,10 @@ import polars as pl
 from cai_assets.assets import LABELS
 from cai_assets.constitution.model import Constitution
 from cai_assets.engines.models import LocalModel, ModelChanged, identify, refuse_changed
+from cai_assets.engines.protocol import ModelIdentity
+from cai_assets.evals.rubric import Part, drawn, parts_of
 from cai_assets.pipeline.context import Context
-from cai_assets.pipeline.roles import Base, labeller, starting_policy
+from cai_assets.pipeline.roles import Base, judge_of_responses, labeller, starting_policy
 from cai_assets.pipeline.stages import evaluation_prompts, mixed
 from cai_assets.registry.algorithms import ALGORITHMS
 from cai_assets.registry.rewards import REWARDS
@@ -35,8 +37,8 @@ class Training:
     """A checkpoint to make. ``rows``: by their ids; ``data``: the columns of them that are trained on, in order.
 
     ``base``: None in a plan, while what it starts from is to be trained. ``labels``: the preference pairs that name
-    pairs. Of reinforcement learning alone: ``reward_model`` or ``labeller`` rewards, and ``supervised`` SL rows are
-    mixed in.
+    pairs. Of reinforcement learning alone: ``reward_model``, ``labeller`` or ``judge`` rewards, ``rewards`` are
+    the parts that principles give, and ``supervised`` SL rows are mixed in.
     """
 
     asset: str
@@ -47,6 +49,8 @@ class Training:
     labels: pl.DataFrame | None = None
     reward_model: Checkpoint | None = None
     labeller: Base | None = None
+    judge: ModelIdentity | None = None
+    rewards: tuple[Part, ...] = ()
     supervised: pl.DataFrame | None = None
 
     @property
@@ -73,7 +77,7 @@ class Training:
         """What decides the checkpoint, by name."""
         return training_parts(settings, self.kind, self.data, self.start.identity, supervised=self.supervised,
                               reward_model=self.reward_model.key if self.reward_model else None,
-                              labeller=self.labeller.identity if self.labeller else None)
+                              labeller=self.labeller.identity if self.labeller else self.judge, rewards=self.rewards)
 
 
 class RewardTraining(NamedTuple):
@@ -139,13 +143,15 @@ def rl_policy(run: Context) -> Training:
     pairs = run.read(algorithm.reads)
     rows = reinforcement_rows(run.settings, run.constitution, pairs)
     supervised = None if rl.alpha is None else _supervised_columns(run.read("sl_dataset"))
-    if not algorithm.online or rewarded_by == "labeller":  # else the reward model stands between, and was refused
+    if not algorithm.online or rewarded_by in {"labeller", "engine"}:  # else the reward model, between, was refused
         run.may_train(LABELS)
     return Training(
         asset="rl_policy", kind="reinforcement", rows=rows, data=reinforcement_columns(rows), supervised=supervised,
         base=Base("sl_policy", start.path, identify(start.path, run.project.layout)) if start else None,
         labels=None if algorithm.online else pairs, reward_model=preferences,
-        labeller=labeller(run.project) if rewarded_by == "labeller" else None)
+        labeller=labeller(run.project) if rewarded_by == "labeller" else None,
+        judge=judge_of_responses(run.project).identity if rewarded_by == "engine" else None,
+        rewards=parts_of(run.constitution, questions=rewarded_by == "engine", checks=rl.checks, few=rl.principles))
 
 
 def reinforcement_rows(settings: Settings, constitution: Constitution, pairs: pl.DataFrame) -> pl.DataFrame:
@@ -161,7 +167,11 @@ def reinforcement_rows(settings: Settings, constitution: Constitution, pairs: pl
             rows = pairs_to_train_on(pairs, rl.held_out)
         case _:
             assert_never(algorithm.reads)
-    if "request" not in REWARDS[rl.reward].columns:
+    columns = REWARDS[rl.reward].columns
+    if "principles" in columns:
+        asked = drawn(constitution, rows["prompt_id"].to_list(), rl.principles)
+        return rows.with_columns(pl.Series("principles", asked, dtype=pl.List(pl.String)))
+    if "request" not in columns:
         return rows
     # An algorithm that samples nothing to train on has only responses to the held-out prompts graded.
     return with_requests(rows, constitution, held_out=not algorithm.online)

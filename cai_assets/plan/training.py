@@ -13,7 +13,7 @@ from cai_assets.train import identity
 from cai_assets.train.footprint import Footprint, footprint
 
 PARTS = {"base": "the base model", "data": "the training data", "seed": "the seed", "code_version": "the training code",
-         "reward_package": "the package that gives the reward"}
+         "principles": "what the principles reward", "reward_package": "the package that gives the reward"}
 
 
 class Trainings(Lines):

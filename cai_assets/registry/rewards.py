@@ -11,7 +11,7 @@ from typing import Literal
 
 from cai_assets.registry.base import Registry
 
-Column = Literal["messages", "request"]
+Column = Literal["messages", "request", "principles"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,13 +19,14 @@ class RewardSource:
     """One source of rewards. ``make(job, settings, tokenizer)`` gives an ``rl_task.Reward``, called with token ids.
 
     ``label``: model cards say "rewarded by" it. ``runs``: the model that the job then names a folder of, if any.
-    ``columns``: of the rows, what the reward is called with besides token ids: the conversation ``messages``, and the
-    ``request`` of the principle that the prompt drew.
+    'engine': not a folder but the labeler as any engine, served ones too. ``columns``: of the rows, what the reward is
+    called with besides token ids: the conversation ``messages``, the ``request`` of the principle that the prompt drew,
+    and the ids of the ``principles`` whose questions are asked.
     """
 
     make: str
     label: str
-    runs: Literal["reward_model", "labeller"] | None = None
+    runs: Literal["reward_model", "labeller", "engine"] | None = None
     columns: tuple[Column, ...] = ()
 
 
@@ -34,4 +35,7 @@ REWARDS = Registry("reward", RewardSource, group="cai_assets.rewards", own={
                           label="a reward model that learned from AI preference labels"),
     "labeller": RewardSource(make="cai_assets.train.feedback:from_labeller", runs="labeller",
                              columns=("messages", "request"), label="the labeler itself"),
+    "rubric": RewardSource(make="cai_assets.train.parted:from_rubric", runs="engine",
+                           columns=("messages", "principles"),
+                           label="the labeler's yes or no to the question of each principle"),
 })

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-# 'smoke' shows the machinery in minutes on two cores; 'full' has the proportions of Bai et al. 2022
-# (182,831 red-team and 135,296 helpful prompts, 4 revisions, all kept; sampling at temperature 1).
+# 'smoke' shows the machinery in minutes on two cores: with so few steps a smaller learning rate changes weights by less
+# than bfloat16 can tell, so that the published policy would be the one it started from. 'full' has the proportions of
+# Bai et al. 2022 (182,831 red-team and 135,296 helpful prompts, 4 revisions, all kept; sampling at temperature 1).
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": {
         "engine": {"max_model_len": 2048},
@@ -14,7 +15,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "labels": {"style": "plain"},
         "sl": {"learning_rate": 2e-5, "max_length": 256},
         "reward": {"learning_rate": 2e-5, "max_length": 256, "epochs": 2},
-        "rl": {"learning_rate": 1e-6, "max_length": 256, "max_tokens": 32},
+        "rl": {"learning_rate": 2e-5, "max_length": 256, "max_tokens": 32},
         "evaluation": {"max_tokens": 64, "suite_cases": 2, "round_chains": 8},
         "gate": {"enforce": False, "pairs": 24},
         "monitors": {"general_texts": 8},

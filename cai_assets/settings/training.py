@@ -63,14 +63,19 @@ class Reinforcement(Training):
     """The reinforcement stage: PPO (Schulman et al. 2017), GRPO, RLOO or DPO, with a KL penalty to the SL policy.
 
     ``reward``: the reward model, or the labeler's own grade of a response ('labeller', direct-RLAIF of Lee et al.
-    2023). ``kl_in``: the KL penalty as part of each token's reward, or of the loss. ``kl_target``: with it beta adapts
-    until the KL is there (Ziegler et al. 2019, section 2.2). ``alpha``: with it the loss is L_SL + alpha x L_RL, L_SL
-    over the SL data. ``group``: responses for each prompt (GRPO, RLOO). ``best``: publish the saved state with the
-    highest reward on the ``held_out`` share of the prompts, or the last.
+    2023), or its answers to one yes/no question for each principle ('rubric'). ``principles``: so many of these are
+    drawn for a prompt; None: all. ``checks``: the weight of the principles' checks together beside that reward, whose
+    weight is 1; each part is divided by its standard deviation first. ``kl_in``: the KL penalty as part of each token's
+    reward, or of the loss. ``kl_target``: with it beta adapts until the KL is there (Ziegler et al. 2019, section 2.2).
+    ``alpha``: with it the loss is L_SL + alpha x L_RL, L_SL over the SL data. ``group``: responses for each prompt
+    (GRPO, RLOO). ``best``: publish the saved state with the highest reward on the ``held_out`` share of the prompts, or
+    the last.
     """
 
     algorithm: Annotated[str, AfterValidator(ALGORITHMS.check)] = "ppo"
     reward: Annotated[str, AfterValidator(REWARDS.check)] = "model"
+    principles: int | None = Field(default=None, ge=1)
+    checks: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     steps: int = Field(default=4, ge=1)
     rollouts: int = Field(default=8, ge=1)
     group: int = Field(default=4, ge=2)
@@ -98,6 +103,12 @@ class Reinforcement(Training):
         if self.rollouts % update:
             raise ValueError(f"rollouts={self.rollouts} must be a multiple of {update}, "
                              "which is batch_size times gradient_accumulation")
+        if self.checks and not ALGORITHMS[self.algorithm].online:
+            raise ValueError(f"checks={self.checks:g} reward sampled responses, and {self.algorithm} samples none: "
+                             "choose another algorithm, or set checks=0")
+        if self.principles is not None and self.reward != "rubric":
+            raise ValueError(f"principles={self.principles} draws questions for reward='rubric', and the reward is "
+                             f"{self.reward!r}")
         if ALGORITHMS[self.algorithm].grouped and self.rollouts % self.group:
             raise ValueError(f"rollouts={self.rollouts} must be a multiple of group={self.group}")
         return self

@@ -22,6 +22,7 @@ from cai_assets.registry.base import load
 from cai_assets.registry.rewards import REWARDS
 from cai_assets.steps.grade import expected_grade, grade_call
 from cai_assets.train.job import Job
+from cai_assets.train.parted import beside_checks
 from cai_assets.train.problems import TrainingProblem
 from cai_assets.train.rl_task import OURS, Reward
 from cai_assets.train.run import load_scalar
@@ -33,7 +34,9 @@ NEUTRAL = 0.0
 def reward_of(job: Job, rl: settings.Reinforcement, tokenizer: Any) -> Reward | None:
     """The reward that a job asks for. An algorithm that does not sample may have none, and is then not measured."""
     reward: Reward | None = load(REWARDS[rl.reward].make)(job, rl, tokenizer)
-    return reward if reward is None or REWARDS.origin(rl.reward) is None else _checked(rl.reward, reward)
+    if reward is not None and REWARDS.origin(rl.reward) is not None:
+        reward = _checked(rl.reward, reward)
+    return beside_checks(job, reward, tokenizer)
 
 
 def _checked(name: str, reward: Reward) -> Reward:

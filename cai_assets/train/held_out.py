@@ -21,9 +21,11 @@ from torch import Tensor
 from transformers import GenerationConfig, Trainer
 
 from cai_assets.train.data import TrainingRow
+from cai_assets.train.parted import Parted
 from cai_assets.train.rl_task import WithTask, shaped
 
 PREFIX = "eval_held_out_"
+PART = "part/"
 
 
 class HeldOut(WithTask):
@@ -73,9 +75,19 @@ class HeldOut(WithTask):
         if self.task.reward:
             columns = {name: [row[name] for row in rows] for name in rows[0] if name != "prompt"}
             scores = self.task.reward(prompts=prompts, completion_ids=responses, **columns)
+            for row, more in zip(out, self._parts_of(len(out)), strict=True):
+                row.update(more)
             for row, response, score in zip(out, responses, scores, strict=True):
                 row["reward"] = shaped(settings, score, len(response), float(response[-1] in self.task.stops))
         return out
+
+    def _parts_of(self, n: int) -> list[dict[str, float]]:
+        """What each of the ``n`` responses that were just rewarded got of each part, if the reward has parts."""
+        reward = self.task.reward
+        if not isinstance(reward, Parted):
+            return [{}] * n
+        return [{f"{PART}{name}": value for name, value in zip(reward.names, values, strict=True)}
+                for values in reward.values.tolist()]
 
     @contextmanager
     def _reference(self) -> Iterator[Any]:
@@ -89,8 +101,12 @@ class HeldOut(WithTask):
 
 
 def _means(rows: list[dict[str, float]]) -> dict[str, float]:
-    """Means, the standard error of the mean reward (none for one response), and the count."""
-    out = {name: math.fsum(row[name] for row in rows) / len(rows) for name in rows[0]}
+    """Means, the standard error of the mean reward (none for one response), and the count. Of a part of the reward over
+    the responses that have it, and nothing if none has."""
+    out: dict[str, float] = {}
+    for name in rows[0]:
+        values = [row[name] for row in rows if not (name.startswith(PART) and math.isnan(row[name]))]
+        out |= {name: math.fsum(values) / len(values)} if values else {}
     if "reward" in out and len(rows) > 1:
         deviations = math.fsum((row["reward"] - out["reward"]) ** 2 for row in rows)
         out["reward_se"] = math.sqrt(deviations / (len(rows) - 1) / len(rows))

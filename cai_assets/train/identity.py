@@ -6,13 +6,14 @@ the key, for the checkpoint's record and for the plan.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
 from cai_assets.engines.number_format import number_format
 from cai_assets.engines.protocol import ModelIdentity
+from cai_assets.evals.rubric import Part
 from cai_assets.registry.algorithms import ALGORITHMS
 from cai_assets.registry.rewards import REWARDS
 from cai_assets.settings import Reinforcement, Settings, Training
@@ -22,6 +23,7 @@ from cai_assets.train.job import CODE_VERSION, TrainingKind
 
 TRAINING_GROUP: dict[TrainingKind, str] = {"supervised": "sl", "reward": "reward", "reinforcement": "rl"}
 NOT_IN_KEY = {"save_every", "human"}  # human rows are in the digest of the data
+LATER = ("principles", "checks")  # newer than the key: absent where they are as they would be without them
 NOT_IN_RL_KEY = {"kl_budget", "held_out"}  # a monitor's limit; which rows are held out is in the digest of the data
 
 
@@ -30,6 +32,7 @@ def recipe(settings: Settings, kind: TrainingKind) -> dict[str, object]:
     group: Training = getattr(settings, TRAINING_GROUP[kind])
     unread = set(NOT_IN_KEY)
     if isinstance(group, Reinforcement):
+        unread |= {name for name in LATER if not getattr(group, name)}
         unread |= NOT_IN_RL_KEY | ALGORITHMS[group.algorithm].unread
         unread -= {"save_every"} if group.best == "reward" else set()
     return {**group.model_dump(mode="json", exclude=unread), "dtype": number_format(settings.engine.dtype).dtype}
@@ -37,18 +40,20 @@ def recipe(settings: Settings, kind: TrainingKind) -> dict[str, object]:
 
 def training_parts(
     settings: Settings, kind: TrainingKind, rows: pl.DataFrame, base: ModelIdentity, *, reward_model: str | None = None,
-    labeller: ModelIdentity | None = None, supervised: pl.DataFrame | None = None,
+    labeller: ModelIdentity | None = None, supervised: pl.DataFrame | None = None, rewards: Sequence[Part] = (),
 ) -> dict[str, Any]:
     """What determines the checkpoint that training on these rows makes, by name: what its key hashes.
 
-    ``labeller``: who grades instead of a reward model; ``supervised``: the SL rows that ``alpha`` mixes in. A reward
-    from another package comes with that package's name and version.
+    ``labeller``: who grades instead of a reward model; ``supervised``: the SL rows that ``alpha`` mixes in;
+    ``rewards``: the parts that principles give. A reward from another package comes with that package's name and
+    version.
     """
     origin = REWARDS.origin(settings.rl.reward) if kind == "reinforcement" else None
     return {"base": base.model_dump(), "data": table_digest(rows), "settings": recipe(settings, kind),
             "seed": settings.seed, "code_version": CODE_VERSION[kind], "reward_model": reward_model,
             "labeller": labeller.model_dump() if labeller else None,
             "supervised": None if supervised is None else table_digest(supervised),
+            **({"principles": [part.model_dump(mode="json") for part in rewards]} if rewards else {}),
             **({"reward_package": origin._asdict()} if origin else {})}
 
 
@@ -59,6 +64,8 @@ def training_key(kind: TrainingKind, parts: Mapping[str, Any]) -> str:
         extra["labeller"] = canonical_json(parts["labeller"])
     if parts["supervised"] is not None:
         extra["supervised"] = parts["supervised"]
+    if "principles" in parts:
+        extra["principles"] = canonical_json(parts["principles"])
     if "reward_package" in parts:
         extra["reward_package"] = canonical_json(parts["reward_package"])
     return checkpoint_key(kind, code_version=parts["code_version"], rows=parts["data"],

@@ -10,7 +10,8 @@ Data, one Parquet file:
 =============  ==========================================================================================
 supervised     ``messages`` list[struct[role, content]] (ends with the user), ``response`` str
 reward         ``messages``, ``chosen`` str, ``rejected`` str, ``p_chosen`` float in [0, 1], ``held_out`` bool
-reinforcement  ``messages``, ``held_out`` bool; where the reward reads it also ``request`` str, what to grade by
+reinforcement  ``messages``, ``held_out`` bool; where the reward reads it also ``request`` str, what to grade by, or
+               ``principles`` list[str], whose questions are asked
                (an algorithm that reads pairs: the columns of ``reward`` too)
 all            ``part`` str, if there: what kind of row each is, by which those that are too long are counted
 =============  ==========================================================================================
@@ -24,6 +25,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from cai_assets.engines.number_format import Format
+from cai_assets.engines.protocol import Style
+from cai_assets.evals.rubric import Part
+from cai_assets.settings import Engine, Model
 
 TrainingKind = Literal["supervised", "reward", "reinforcement"]
 
@@ -31,12 +35,23 @@ TrainingKind = Literal["supervised", "reward", "reinforcement"]
 CODE_VERSION: dict[TrainingKind, int] = {"supervised": 2, "reward": 2, "reinforcement": 2}
 
 
+class Judge(BaseModel):
+    """Who answers the questions of ``rewards``, and where the answers are kept: the row store of ``data_root``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: Model
+    engine: Engine
+    data_root: Path
+    style: Style
+
+
 class Job(BaseModel):
     """One training run. All paths are absolute. ``settings`` is the dump of the stage's settings group.
 
-    ``reward_model`` or ``labeller`` gives the reward of reinforcement learning; ``supervised_data`` (columns of
-    ``supervised``) is there when ``alpha`` is set. ``general_text``: JSONL with ``text``, for the ability check,
-    of which at most ``general_texts`` are read.
+    ``reward_model``, ``labeller`` or ``judge`` gives the reward of reinforcement learning, and ``rewards`` are the
+    parts of it that principles give; ``supervised_data`` (columns of ``supervised``) is there when ``alpha`` is set.
+    ``general_text``: JSONL with ``text``, for the ability check, of which at most ``general_texts`` are read.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,6 +66,8 @@ class Job(BaseModel):
     dtype: Format
     reward_model: Path | None = None
     labeller: Path | None = None
+    rewards: tuple[Part, ...] = ()
+    judge: Judge | None = None
     supervised_data: Path | None = None
     general_text: Path | None = None
     general_texts: int | None = None

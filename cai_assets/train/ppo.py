@@ -26,7 +26,7 @@ from cai_assets.train.gae import clipped_value_loss, gae, token_rewards, whiten
 from cai_assets.train.job import Job
 from cai_assets.train.lora import lora_config
 from cai_assets.train.rl_task import RLTask
-from cai_assets.train.rollouts import Batch, Rollouts, whole
+from cai_assets.train.rollouts import Batch, Rollouts, functions_of, whole
 from cai_assets.train.run import load_scalar
 
 VALUE_FILE = "value_model.safetensors"
@@ -74,9 +74,9 @@ class PPOTrainer(Rollouts, GRPOTrainer):  # type: ignore[misc]
 
     def __init__(self, *, task: RLTask, value_model: ValueModel, **kwargs: Any) -> None:
         self.task = task
-        super().__init__(reward_funcs=task.reward, **kwargs)
+        super().__init__(reward_funcs=functions_of(task.reward), **kwargs)
         self.num_generations = 1
-        self._use(task.settings.beta)
+        self._begin()
         self.value_model = self.accelerator.prepare_model(value_model)
         self.add_callback(_ClearGradients(self.value_model))
 

@@ -64,8 +64,9 @@ def _prompts(
         raise TrainingProblem(
             f"rl.max_length={settings.max_length} leaves no room for a prompt with rl.max_tokens={settings.max_tokens}"
         )
-    columns = REWARDS[settings.reward].columns
+    columns = (*REWARDS[settings.reward].columns, *(["messages"] if settings.checks else []))  # checks keep rollouts
     source = [r for r in read_rows(job.data, list(dict.fromkeys(("messages", *columns, "held_out"))))
               if r["held_out"] == held_out]
     distinct = list({repr(r["messages"]): r for r in source}.values())  # a prompt has several pairs in DPO
-    return prompt_rows(distinct, templater, room, columns=columns, part="held-out prompts" if held_out else "prompts")
+    return prompt_rows(distinct, templater, room, columns=tuple(dict.fromkeys(columns)),
+                       part="held-out prompts" if held_out else "prompts")

@@ -16,7 +16,7 @@ from trl import RLOOTrainer as TRLTrainer
 
 from cai_assets.settings import Reinforcement
 from cai_assets.train.rl_task import RLTask
-from cai_assets.train.rollouts import Rollouts
+from cai_assets.train.rollouts import Rollouts, functions_of
 
 
 def make_config(settings: Reinforcement, common: dict[str, Any]) -> RLOOConfig:
@@ -29,5 +29,5 @@ class RLOOTrainer(Rollouts, TRLTrainer):  # type: ignore[misc]
 
     def __init__(self, *, task: RLTask, **kwargs: Any) -> None:
         self.task = task
-        super().__init__(reward_funcs=task.reward, **kwargs)
-        self._use(task.settings.beta)
+        super().__init__(reward_funcs=functions_of(task.reward), **kwargs)
+        self._begin()

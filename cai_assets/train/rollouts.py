@@ -3,6 +3,7 @@
 The reward is the score of the reward model (or the labeler), less the penalties for a missing end and for length
 (``rl_task.shaped``). The objective is that reward less ``beta`` times the KL divergence from the reference. With
 ``kl_target``, beta follows the proportional controller of Ziegler et al. 2019 (arXiv 1909.08593, section 2.2).
+A reward of several parts (``parted.py``) is added up in units of their standard deviations over all rollouts so far.
 KL is the sum over a response of log(policy / reference), in nats, when it was sampled.
 
 Imports torch at the top; it is itself imported only inside functions.
@@ -15,12 +16,14 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from cai_assets.train.held_out import HeldOut, repetition
-from cai_assets.train.rl_task import OURS, shaped
+from cai_assets.train.parted import Parted
+from cai_assets.train.rl_task import OURS, Reward, shaped
 from cai_assets.train.supervised_term import SupervisedTerm
 
 STATE_FILE = "rollouts.json"
@@ -47,9 +50,14 @@ class Spread(NamedTuple):
         squares = self.squares + ((values - mean) ** 2).sum().item() + apart**2 * self.n * n / total
         return Spread(total, self.mean + apart * n / total, squares)
 
+    @property
+    def deviation(self) -> float:
+        """The standard deviation; 0 of nothing."""
+        return math.sqrt(self.squares / self.n) if self.n else 0.0
+
     def furthest(self, values: Tensor) -> float:
         """The largest distance from the mean, in standard deviations; 0 while all rewards are equal."""
-        deviation = math.sqrt(self.squares / self.n)
+        deviation = self.deviation
         return (values - self.mean).abs().max().item() / deviation if deviation > 0 else 0.0
 
 
@@ -62,6 +70,14 @@ class Rollouts(HeldOut, SupervisedTerm):
     _scores: Tensor
     _shaped: Tensor
     _spread = Spread()
+    _parts: tuple[Spread, ...] = ()
+
+    def _begin(self) -> None:
+        """After TRL's set-up: the first coefficient, and the weights of the rewards of its list."""
+        self._use(self.task.settings.beta)
+        if isinstance(parted := self.task.reward, Parted):
+            self.reward_weights = torch.tensor([*parted.weights, 1.0], dtype=torch.float32)
+            self._parts = (Spread(),) * len(parted.names)
 
     def _use(self, coefficient: float) -> None:
         """Take a new coefficient; TRL reads it as ``beta``."""
@@ -78,15 +94,35 @@ class Rollouts(HeldOut, SupervisedTerm):
         ended = torch.tensor([float(ids[-1] in self.eos_token_ids) for ids in completion_ids_list], device=device)
         repeated = torch.tensor([repetition(ids) for ids in completion_ids_list], device=device)
         gathered = [self.accelerator.gather(x) for x in (length, ended)]
-        whole = shaped(self.task.settings, rewards[:, 0], *gathered)
+        scores, units = self._added_up(rewards)
+        whole = shaped(self.task.settings, scores, *gathered)
         first = self.accelerator.process_index * len(prompts)
         mine = slice(first, first + len(prompts))
-        self._scores, self._shaped = rewards[mine, 0], whole[mine]
+        self._scores, self._shaped = scores[mine], whole[mine]
         for name, values in (("score", self._scores), ("response_length", length), ("eos_rate", ended),
                              ("repetition", repeated)):
             self._record(name, values)
         self._metrics["train"][f"{OURS}tokens"].append(gathered[0].sum().item())
-        return whole.unsqueeze(1)
+        if units is None:
+            return whole.unsqueeze(1)
+        listed = (units.nan_to_num() * self.reward_weights[:-1].to(device)).sum(dim=1)
+        return torch.cat([units, (whole - listed).unsqueeze(1)], dim=1)
+
+    def _added_up(self, rewards: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The score (responses,) of TRL's list (responses, rewards), and of several parts each in its unit."""
+        parted = self.task.reward
+        if not isinstance(parted, Parted):
+            return rewards[:, 0], None
+        values = rewards[:, :-1]
+        there = [column[~column.isnan()] for column in values.unbind(dim=1)]
+        self._parts = tuple(s.plus(x) if x.numel() else s for s, x in zip(self._parts, there, strict=True))
+        for name, column in zip(parted.names, there, strict=True):
+            if column.numel():
+                self._metrics["train"][f"{OURS}part/{name}"].append(column.mean().item())
+        self._metrics["train"][f"{OURS}ungraded"].append(parted.unread)
+        units, whole = parted.reward(values.double().cpu().numpy(), np.array([s.deviation for s in self._parts]))
+        return tuple(torch.as_tensor(x, dtype=rewards.dtype, device=rewards.device)
+                     for x in (whole, units))
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Batch:
         """TRL's batch with ``old_per_token_logps`` and ``log_ratios`` to the reference, (responses, tokens)."""
@@ -127,7 +163,7 @@ class Rollouts(HeldOut, SupervisedTerm):
         if self.args.should_save:
             folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
             folder.mkdir(parents=True, exist_ok=True)
-            state = {"beta": self.coefficient, "spread": self._spread}
+            state = {"beta": self.coefficient, "spread": self._spread, "parts": self._parts}
             (folder / STATE_FILE).write_text(json.dumps(state), encoding="utf-8")
         super()._save_checkpoint(model, trial)  # type: ignore[misc]
 
@@ -136,6 +172,12 @@ class Rollouts(HeldOut, SupervisedTerm):
         state = json.loads((Path(resume_from_checkpoint) / STATE_FILE).read_text(encoding="utf-8"))
         self._use(state["beta"])
         self._spread = Spread(*state["spread"])
+        self._parts = tuple(Spread(*spread) for spread in state.get("parts", self._parts))
+
+
+def functions_of(reward: Reward | None) -> Any:
+    """The reward, or the rewards, as TRL takes them."""
+    return reward.functions() if isinstance(reward, Parted) else reward
 
 
 def whole(batch: Batch) -> tuple[Tensor, Tensor, int]:

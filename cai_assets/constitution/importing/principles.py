@@ -54,7 +54,7 @@ class Maker:
             self.left_out.append(LeftOut(entry.where, why))
             return
         try:
-            principle = Principle(**self._facts(entry, texts), **{f: t for f, t in texts.items() if t})
+            principle = Principle(**self._facts(entry, texts) | {f: t for f, t in texts.items() if t})
         except ValidationError as e:
             self.left_out.append(LeftOut(entry.where, e.errors()[0]["msg"].removeprefix("Value error, ")))
             return

@@ -14,6 +14,7 @@ import polars as pl
 
 from cai_assets.assets import COMPARABLE
 from cai_assets.constitution.diff import Diff, diff
+from cai_assets.evals.rules import checks_of
 from cai_assets.evals.statistics import Telling
 from cai_assets.plan.touches import touches
 from cai_assets.reports.compare.labels import Labels, compare_labels
@@ -124,7 +125,7 @@ def _metrics(before: Side, after: Side, telling: Telling) -> pl.DataFrame | None
     old, new = (t if t is None else _with_prompt(t, s) for t, s in zip(tables, (before, after), strict=True))
     if old is None or new is None:
         return None
-    found = deltas(old, new, _same_requests(before, after), telling=telling)
+    found = deltas(old, new, _same_requests(before, after), telling=telling, checks=checks_of(after.constitution))
     return found if before.refusal_rule == after.refusal_rule else by_another_rule(found)
 
 

@@ -3,17 +3,21 @@
 Guarantees: a difference is of pairs, one prompt each, with an interval over prompts; prompts that only
 one side has, or that one side could not grade, are counted; what may be said of it says ``evals/statistics.told``, or
 that the responses are the same. Adherence is compared only on prompts that the same request
-judged in both versions.
+judged in both versions. Both sides' answers are held to the checks that the constitution has after the change.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
 
+from cai_assets.constitution.check import Check
 from cai_assets.evals.measures import EVALUATION, EvaluationMeasure, evaluation_measure
+from cai_assets.evals.metrics import CHECK
+from cai_assets.evals.rules import keeps
 from cai_assets.evals.statistics import Telling, clustered_difference, told
 from cai_assets.settings.method import CONFIDENCE, ENOUGH
 
@@ -29,14 +33,17 @@ USUAL = Telling(CONFIDENCE, ENOUGH)
 
 
 MEASURES = tuple(m for m in EVALUATION if m.label)
+OF_A_PRINCIPLE = f"{CHECK}:"  # before a principle's id: the column of what its check says
 
 
 def deltas(
-    before: pl.DataFrame, after: pl.DataFrame, same_requests: Sequence[str] = (), *, telling: Telling = USUAL
+    before: pl.DataFrame, after: pl.DataFrame, same_requests: Sequence[str] = (), *, telling: Telling = USUAL,
+    checks: Sequence[tuple[str, Check]] = (),
 ) -> pl.DataFrame:
     """SCHEMA, one row for each policy in both and measure. ``before``, ``after``: rows of an evaluation, with the
-    column ``prompt``. ``same_requests``: principles whose evaluation request is the same in both constitutions."""
-    old, new = (_prepared(f, same_requests) for f in (before, after))
+    column ``prompt``. ``same_requests``: principles whose evaluation request is the same in both constitutions.
+    ``checks``: of principles, to which the answers of both are held."""
+    old, new = (_held(_prepared(f, same_requests), checks) for f in (before, after))
     evaluated = set(new["policy"])
     policies = [p for p in old["policy"].unique(maintain_order=True) if p in evaluated]
     rows = [row for p in policies for row in _policy(p, old.filter(policy=p), new.filter(policy=p), telling)]
@@ -52,7 +59,26 @@ def by_another_rule(metrics: pl.DataFrame) -> pl.DataFrame:
 
 def label_of(row: Mapping[str, Any]) -> str:
     """What is measured in a row of ``deltas``, in two words."""
+    if row["metric"] == CHECK and row["prompts"] != "all":
+        return f"keeps {row['prompts'].partition(':')[2]}"
     return evaluation_measure(row["metric"], row["prompts"]).label
+
+
+def _held(rows: pl.DataFrame, checks: Sequence[tuple[str, Check]]) -> pl.DataFrame:
+    """Add whether each answer keeps each check, and ``check``, whether it keeps all of them; null without checks."""
+    answers = rows["response"].to_list()
+    kept = [pl.Series(f"{OF_A_PRINCIPLE}{principle}", [None if a is None else keeps(check, a) for a in answers],
+                      dtype=pl.Boolean) for principle, check in checks]
+    every = pl.all_horizontal([s.name for s in kept]) if kept else pl.lit(None, pl.Boolean)
+    return rows.with_columns(kept).with_columns(every.alias(CHECK))
+
+
+def _measures(rows: pl.DataFrame) -> Iterator[EvaluationMeasure]:
+    for m in MEASURES:
+        yield m
+        if m.name == CHECK:
+            yield from (replace(m, column=c, prompts=f"principle:{c.removeprefix(OF_A_PRINCIPLE)}")
+                        for c in rows.columns if c.startswith(OF_A_PRINCIPLE))
 
 
 def _prepared(rows: pl.DataFrame, same_requests: Sequence[str]) -> pl.DataFrame:
@@ -65,8 +91,9 @@ def _prepared(rows: pl.DataFrame, same_requests: Sequence[str]) -> pl.DataFrame:
 
 
 def _policy(policy: str, old: pl.DataFrame, new: pl.DataFrame, telling: Telling) -> Iterator[dict[str, Any]]:
-    for m in MEASURES:
-        before, after = (f if m.prompts == "all" else f.filter(kind=m.prompts) for f in (old, new))
+    for m in _measures(new):
+        every = m.prompts == "all" or m.name == CHECK
+        before, after = (f if every else f.filter(kind=m.prompts) for f in (old, new))
         if all(f[m.column].null_count() == f.height for f in (before, after)):
             continue
         yield {"policy": policy, "metric": m.name, "prompts": m.prompts, **_row(m, before, after, telling)}

@@ -9,6 +9,7 @@ import polars as pl
 
 from cai_assets.assets import AGAIN, BASE, PLAIN, RIVALS
 from cai_assets.evals.judge import Question
+from cai_assets.evals.metrics import CHECK
 from cai_assets.evals.rounds import over_half
 from cai_assets.evals.statistics import Estimate, clustered_difference, told
 from cai_assets.reports.compare.words import NAMES
@@ -94,12 +95,20 @@ def _graded(rows: pl.DataFrame, policy: str, question: Question) -> pl.DataFrame
 
 def adherence(evidence: Evidence, policy: str) -> dict[str, Estimate]:
     """Wins over the base model by each principle that judges, by its id."""
+    return {i: e for i, e in _by_principle(evidence, policy, "adherence").items() if i != "all"}
+
+
+def rules_kept(evidence: Evidence, policy: str) -> dict[str, Estimate]:
+    """How often a policy keeps each principle's check, by its id, and 'all' of them."""
+    return _by_principle(evidence, policy, CHECK)
+
+
+def _by_principle(evidence: Evidence, policy: str, metric: str) -> dict[str, Estimate]:
     table = evidence.table("evaluation")
     if table is None:
         return {}
-    rows = table.filter(pl.col("policy") == policy, pl.col("metric") == "adherence", pl.col("prompts") != "all")
-    return {r["prompts"].removeprefix("principle:"): value_of(r)
-            for r in rows.iter_rows(named=True)}
+    rows = table.filter(pl.col("policy") == policy, pl.col("metric") == metric)
+    return {r["prompts"].removeprefix("principle:"): value_of(r) for r in rows.iter_rows(named=True)}
 
 
 def basis(evidence: Evidence) -> str:

@@ -22,6 +22,7 @@ from cai_assets.reports.version.policies import (
     differences,
     metric,
     name_of,
+    rules_kept,
     wins,
 )
 
@@ -140,7 +141,22 @@ def principles(evidence: Evidence) -> Iterator[Block]:
                    "a principle in the constitution file: it judges finished policies, and editing it trains nothing.")
     elif kept and evidence.policy:
         yield from _adherence(evidence, evidence.policy, kept)
+    yield from _rules(evidence)
     yield _shaped(evidence)
+
+
+def _rules(evidence: Evidence) -> Iterator[Block]:
+    """How often each policy keeps the checks, which no judge decides."""
+    kept = {p: rules_kept(evidence, p) for p in evidence.policies}
+    rules = {p.id: str(p.check) for p in evidence.side.constitution.principles if p.check}
+    if evidence.rows is None or not any(kept.values()):
+        return
+    yield Table("Rules that need no judge", ("principle", "rule", *map(name_of, kept)), [
+        (i, rules.get(i, "every one of them"), *(share(of.get(i, Estimate(None, 0))) for of in kept.values()))
+        for i in [*rules, *(["all"] if len(rules) > 1 else [])]],
+        note="The share of answers that keep each rule, measured on the text: no model is asked. Fewer than "
+             f"{evidence.enough} prompts are too few to tell.",
+        source=Source(f"cai report {evidence.side.name}", evidence.rests_on("evaluation")))
 
 
 def _adherence(evidence: Evidence, policy: str, kept: Mapping[str, Estimate]) -> Iterator[Block]:

@@ -1,0 +1,161 @@
+"""Principles as rewards: one number for each response and principle, and one for the response.
+
+A principle's question is asked of the response alone and answered by Yes or No, read from the probabilities of the
+answer tokens in both orders (``yes_no.py``), as rubrics are used for rewards (Gunjal et al. 2025, arXiv 2507.17746) but
+without parsing. Its check needs no model. Guarantees: a score depends on the text, the principle and the judge alone,
+so that a stored rollout is scored again for the price of what changed; each part is divided by its standard deviation
+before the parts are added, so that none swamps another by its scale (normalize, then sum: GDPO, Liu et al. 2026, arXiv
+2601.05242); a response that breaks a gate gets no more than any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from cai_assets.constitution.check import Check
+from cai_assets.constitution.digest import question_of, reward_digest
+from cai_assets.constitution.draw import draw_few, label_key
+from cai_assets.constitution.model import Constitution, Principle
+from cai_assets.engines.protocol import Message, Style
+from cai_assets.evals.judge import Ask
+from cai_assets.evals.rules import checked, keeps
+from cai_assets.evals.yes_no import Asked, ask_yes_no
+from cai_assets.steps.complete import Step
+from cai_assets.steps.questions import NoRequest
+
+RUBRIC = Step("rubric")
+BROKEN = 0.5  # a gate's score below this is a broken rule
+Numbers = npt.NDArray[np.float64]
+
+
+class Part(BaseModel):
+    """One reward of several: a principle's question, or its check. ``weight``: of its share in the sum."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["question", "check"]
+    principle: str
+    digest: str
+    weight: float
+    question: str | None = None
+    check: Check | None = None
+    gate: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}:{self.principle}"
+
+
+class Response(NamedTuple):
+    """What is scored. ``principles``: whose questions are asked of it."""
+
+    messages: Sequence[Message]
+    text: str
+    principles: Sequence[str]
+
+
+class Score(NamedTuple):
+    """Of one response by one part, from 0 to 1; None if it was not asked (``keys`` empty) or could not be read."""
+
+    value: float | None
+    keys: tuple[str, ...] = ()
+    error: str | None = None
+
+
+def asked_of(constitution: Constitution) -> tuple[Principle, ...]:
+    """The principles with a question about one answer, by id. Raise NoRequest if there is none."""
+    found = tuple(sorted((p for p in constitution.principles if question_of(p)), key=lambda p: p.id))
+    if not found:
+        raise NoRequest(f"{constitution.name} {constitution.version}: no principle has a 'rubric' or a 'preference' "
+                        "request, so no question can reward a response; add one to the constitution file")
+    return found
+
+
+def drawn(constitution: Constitution, prompt_ids: Sequence[str], few: int | None) -> list[list[str]]:
+    """For each prompt the ids of the principles whose questions are asked of responses to it: ``few`` of them, or
+    all."""
+    principles = asked_of(constitution)
+    if few is None or few >= len(principles):
+        return [[p.id for p in principles]] * len(prompt_ids)
+    return [sorted(p.id for p in draw_few(principles, label_key(prompt), few)) for prompt in prompt_ids]
+
+
+def parts_of(constitution: Constitution, *, questions: bool, checks: float, few: int | None = None) -> tuple[Part, ...]:
+    """The parts of a reward. Questions share a weight of 1 and checks a weight of ``checks``, as the principles'
+    weights say; where a ``few`` principles are drawn, the draw has taken the weights in already, and those few share 1
+    equally.
+
+    Raise NoRequest if questions are wanted and there are none, NoLanguages if a check cannot be decided here. Checks
+    may be wanted where there are none: a version that lacks the one principle that has one is compared with that which
+    has it.
+    """
+    found = []
+    if questions:
+        asked = asked_of(constitution)
+        drew = few is not None and few < len(asked)
+        found += _shares("question", asked, [1.0 if drew else p.weight for p in asked],
+                         len(asked) / few if few is not None and drew else 1.0)
+    if checks and (ruled := [constitution.principle(i) for i, _ in checked(constitution.principles)]):
+        found += _shares("check", ruled, [p.weight for p in ruled], checks)
+    return tuple(found)
+
+
+def _shares(
+    kind: Literal["question", "check"], principles: Sequence[Principle], weights: Sequence[float], total: float
+) -> list[Part]:
+    return [Part(kind=kind, principle=p.id, digest=reward_digest(p), weight=total * weight / sum(weights), gate=p.gate,
+                 **({"question": question_of(p)} if kind == "question" else {"check": p.check}))
+            for p, weight in zip(principles, weights, strict=True)]
+
+
+def scores(responses: Sequence[Response], parts: Sequence[Part], *, ask: Ask, style: Style) -> list[list[Score]]:
+    """One score for each response and part, in order; all questions are sent together."""
+    wanted = [(r, p) for r, response in enumerate(responses) for p, part in enumerate(parts)
+              if part.question and part.principle in response.principles]
+    answers = ask_yes_no([Asked(responses[r].messages, responses[r].text, str(parts[p].question)) for r, p in wanted],
+                         ask=ask, style=style)
+    told = {at: Score(a.p_yes, a.keys, a.error) for at, a in zip(wanted, answers, strict=True)}
+    return [[Score(float(keeps(part.check, response.text))) if part.check else told.get((r, p), Score(None))
+             for p, part in enumerate(parts)] for r, response in enumerate(responses)]
+
+
+def table(found: Sequence[Sequence[Score]]) -> Numbers:
+    """The scores as (responses, parts): NaN where none was asked. One that could not be read stands at the mean of its
+    part, so that it neither rewards nor punishes."""
+    values = np.array([[np.nan if s.value is None else s.value for s in row] for row in found], dtype=float)
+    unread = np.array([[s.error is not None for s in row] for row in found], dtype=bool)
+    for part in np.flatnonzero(unread.any(axis=0)) if unread.size else ():
+        read = values[~np.isnan(values[:, part]), part]
+        values[unread[:, part], part] = read.mean() if read.size else BROKEN
+    return values
+
+
+def spread_of(values: Numbers) -> Numbers:
+    """The standard deviation of each column, (responses, parts) to (parts,); 0 for a column without values."""
+    there = ~np.isnan(values)
+    n = np.maximum(there.sum(axis=0), 1)
+    mean = np.where(there, values, 0).sum(axis=0) / n
+    return np.asarray(np.sqrt(np.where(there, (values - mean) ** 2, 0).sum(axis=0) / n))
+
+
+def scaled(values: Numbers, spread: Numbers) -> Numbers:
+    """Each column divided by its spread; nothing is learned from one that is the same for all: it becomes 0."""
+    flat = spread <= 1e-6
+    return np.where(flat & ~np.isnan(values), 0.0, values / np.where(flat, 1.0, spread))
+
+
+def combined(values: Numbers, weights: Numbers, broken: npt.NDArray[np.bool_]) -> Numbers:
+    """The reward of each response, (responses, parts) to (responses,): the weighted sum of the parts that it has; of a
+    ``broken`` one 0, or the least of all where that is less."""
+    whole = (np.where(np.isnan(values), 0.0, values) * weights).sum(axis=1)
+    return np.where(broken, min(0.0, float(whole.min(initial=0.0))), whole)
+
+
+def gated(values: Numbers, gates: Sequence[bool]) -> npt.NDArray[np.bool_]:
+    """Which responses break a gate: ``values`` as they are, before they are scaled. What was not asked breaks none."""
+    return np.asarray((np.nan_to_num(values, nan=1.0) < BROKEN)[:, list(gates)].any(axis=1))

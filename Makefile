@@ -10,7 +10,7 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 export HF_HUB_OFFLINE ?= 1
 export VLLM_NO_USAGE_STATS ?= 1
 
-.PHONY: demo install test test-logic test-model test-browser test-fast test-long faults ui lint gpu clean
+.PHONY: demo install test test-logic test-model test-browser test-fast test-long faults ui lint site gpu clean
 .NOTPARALLEL:  # the parts of a test run would take the cores from each other
 .DEFAULT_GOAL := demo
 
@@ -49,6 +49,13 @@ lint: $(VENV)/.ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/cai lint
+	$(BIN)/check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yaml
+	$(BIN)/check-jsonschema -q --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[bi]*.yml
+	$(BIN)/check-jsonschema -q --builtin-schema vendor.compose-spec compose.yaml
+	$(BIN)/check-jsonschema -q --builtin-schema vendor.citation-file-format CITATION.cff
+
+site: $(VENV)/.ready  ## docs/ as a site in site/; fails on a link or heading that is not there
+	$(BIN)/zensical build --clean --strict
 
 gpu:  ## the CUDA build of vLLM, in .venv-gpu
 	@command -v nvidia-smi >/dev/null && nvidia-smi -L | grep -q GPU || \

@@ -25,7 +25,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-
 
 def example(kind: str, folder: Path) -> tuple[Path, int]:
     """The rows of an example as a file, and how many there are."""
-    (rows,) = re.findall(rf"```json {kind}\n(.*?)```", PAGE, re.DOTALL)
+    (rows,) = re.findall(rf'```json title="{kind}"\n(.*?)```', PAGE, re.DOTALL)
     path = folder / "rows.jsonl"
     path.write_text(rows, encoding="utf-8")
     return path, rows.count("\n")

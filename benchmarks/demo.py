@@ -30,7 +30,8 @@ from cai_assets.engines.models import prepare
 from cai_assets.engines.number_format import number_format
 from cai_assets.engines.protocol import Call, Sampling
 from cai_assets.engines.templating import Templater, load_tokenizer
-from cai_assets.engines.vllm_engine import CPU_BATCHED_TOKENS, VllmEngine
+from cai_assets.engines.vllm_arguments import CPU_BATCHED_TOKENS
+from cai_assets.engines.vllm_engine import VllmEngine
 from cai_assets.pipeline.project import Project
 from cai_assets.store.row_store import read_shard
 from cai_assets.versions.snapshots import VERSIONS

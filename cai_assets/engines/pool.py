@@ -15,8 +15,9 @@ from cai_assets.engines.number_format import number_format
 from cai_assets.engines.protocol import Engine, ModelIdentity, Request, Result, Sampled
 from cai_assets.engines.sampled import SampledAnswers
 from cai_assets.registry.base import load
-from cai_assets.registry.engines import AUTO, BACKENDS, SERVED, local_backend
+from cai_assets.registry.engines import AUTO, BACKENDS, SERVED, VLLM, local_backend
 from cai_assets.settings import Model, Settings
+from cai_assets.store import this_run
 from cai_assets.store.layout import Layout
 
 
@@ -87,6 +88,9 @@ class EnginePool:
                                 name if BACKENDS[name].in_process else local_backend())
 
     def _in_process(self, model: LocalModel, backend: str) -> Engine:
+        if self.settings.engine.vllm and backend != VLLM:
+            this_run.tell(f"engine.vllm is set, but backend {backend!r} runs {model.path.name}: its arguments are not "
+                          "used")
         resolved = {"dtype": number_format(self.settings.engine.dtype).dtype}
         model = LocalModel(model.path, model.identity.model_copy(update=resolved))
         engine: Engine = load(BACKENDS[backend].factory)(

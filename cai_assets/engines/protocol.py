@@ -50,6 +50,7 @@ class ModelIdentity(Frozen):
     """Whatever about a model can change an output. It enters every row key; paths and names do not.
 
     ``sampled`` enters the keys of scoring calls alone, so it stays out of the dump that enters all others.
+    ``arguments``: those of ``engine.vllm`` that change numbers, as canonical JSON; without any, keys are without it.
     """
 
     weights: str
@@ -57,6 +58,7 @@ class ModelIdentity(Frozen):
     template: str
     dtype: str = ""
     sampled: Sampled | None = Field(default=None, exclude=True)
+    arguments: str = Field(default="", exclude_if=lambda value: not value)
 
 
 class Call(Frozen):

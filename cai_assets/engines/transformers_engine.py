@@ -40,7 +40,7 @@ class TransformersEngine(FolderEngine):
 
     def run(self, requests: Iterable[Request]) -> Iterator[Result]:
         """Yield one result per request, a window at a time. Raise EngineLost if the model does not load."""
-        size = min(BATCH, self.settings.max_num_seqs)
+        size = min(BATCH, self.settings.max_num_seqs or BATCH)
         for window in _windows(requests):
             templater = self._load().templater
             rows: list[Encoded] = []

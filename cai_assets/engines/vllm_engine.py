@@ -13,30 +13,34 @@ from __future__ import annotations
 import ctypes
 import itertools
 import logging
-import os
 import sys
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from cai_assets import settings
 from cai_assets.engines.folder_engine import FolderEngine
 from cai_assets.engines.models import EngineLost
-from cai_assets.engines.number_format import device
 from cai_assets.engines.protocol import NOT_YET, ModelIdentity, Request, Result
 from cai_assets.engines.templating import Templater, load_tokenizer
+from cai_assets.engines.vllm_arguments import arguments, check, numbers
+from cai_assets.engines.vllm_environment import prepare_environment
+from cai_assets.engines.vllm_parallel import ParallelEngine
 
 QUEUED_PER_SLOT = 4
-CPU_BATCHED_TOKENS = 8192
 ADVICE = ("lower engine.max_num_seqs, engine.max_model_len or engine.gpu_memory_utilization, or choose "
           "backend 'transformers'; rows finished so far are kept")
 
 
 class _Loaded(NamedTuple):
+    """``limit``: requests to keep in the engine, several for each that it works on."""
+
     engine: Any
     templater: Templater
+    limit: int
 
 
 class VllmEngine(FolderEngine):
@@ -45,7 +49,9 @@ class VllmEngine(FolderEngine):
     flows = True
 
     def __init__(self, path: Path, identity: ModelIdentity, engine: settings.Engine) -> None:
-        super().__init__(path, identity, engine)
+        """Raise ModelError for an argument in ``engine.vllm`` that vLLM does not take."""
+        check(engine.vllm)
+        super().__init__(path, identity.model_copy(update={"arguments": numbers(engine.vllm)}), engine)
         self._loaded: _Loaded | None = None
         self._ids = itertools.count()
 
@@ -68,7 +74,7 @@ class VllmEngine(FolderEngine):
                     deaths += 1
                     self._rebuild(e, deaths, waiting)
                     continue
-                limit = self.settings.max_num_seqs * QUEUED_PER_SLOT
+                limit = loaded.limit
                 for output in finished:
                     if output.request_id in waiting:
                         request = waiting.pop(output.request_id)
@@ -104,7 +110,7 @@ class VllmEngine(FolderEngine):
                 waiting[name] = request
 
     def _submit(self, name: str, request: Request) -> None:
-        engine, templater = self._load()
+        engine, templater, _ = self._load()
         ids = templater.encode_within(request.call, self.context)
         engine.add_request(name, {"prompt_token_ids": ids}, _sampling_params(request, templater))
 
@@ -120,56 +126,35 @@ class VllmEngine(FolderEngine):
 
     def _load(self) -> _Loaded:
         if self._loaded is None:
-            _prepare_environment(self.settings)
-            from vllm import EngineArgs, LLMEngine
+            prepare_environment(self.settings.cpu_kv_cache_gib)
             from vllm.platforms import current_platform
 
-            arguments = _arguments(self.path, self.context, self.settings, cpu=current_platform.is_cpu())
+            given = arguments(self.path, self.context, self.settings, cpu=current_platform.is_cpu())
             try:
-                engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+                engine = _start(given)
             except Exception as e:
-                raise EngineLost(f"vLLM cannot start {self.path.name} ({type(e).__name__}: {e}); {ADVICE}") from e
-            self._loaded = _Loaded(engine, Templater(load_tokenizer(self.path)))
+                advice = "see engine.vllm" if self.settings.vllm and isinstance(e, ValueError) else ADVICE
+                raise EngineLost(f"vLLM cannot start {self.path.name} ({_reason(e)}); {advice}") from e
+            slots = engine.vllm_config.scheduler_config.max_num_seqs * given.get("data_parallel_size", 1)
+            self._loaded = _Loaded(engine, Templater(load_tokenizer(self.path)), slots * QUEUED_PER_SLOT)
         return self._loaded
 
 
-def _prepare_environment(engine: settings.Engine) -> None:
-    """Environment variables that vLLM and OpenMP read on first import; values the user has set are kept."""
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for name, value in {
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "VLLM_CONFIGURE_LOGGING": "0",
-        "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_CPU_KVCACHE_SPACE": str(engine.cpu_kv_cache_gib),
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "OMP_NUM_THREADS": str(threads),
-        "OMP_WAIT_POLICY": "passive",  # busy waiting halves the speed when another process shares the cores
-        "TOKENIZERS_PARALLELISM": "false",
-        # On a CPU vLLM compiles one function, which ranks log-probabilities: 8 s for a row, in every process and shape.
-        **({} if device().accelerator else {"TORCH_COMPILE_DISABLE": "1"}),
-    }.items():
-        os.environ.setdefault(name, value)
-    warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
-    if logging.getLogger("vllm").level == logging.NOTSET:
-        logging.getLogger("vllm").setLevel(logging.ERROR)
+def _start(given: dict[str, Any]) -> Any:
+    """The engine of one copy of the model, or of several side by side."""
+    if given.get("data_parallel_size", 1) > 1:
+        return ParallelEngine(given)
+    from vllm import EngineArgs, LLMEngine
+    from vllm.usage.usage_lib import UsageContext
+
+    # vLLM's defaults go by how it is used: those of many prompts at once are the ones for throughput.
+    return LLMEngine.from_engine_args(EngineArgs(**given), usage_context=UsageContext.LLM_CLASS)
 
 
-def _arguments(path: Path, context: int, engine: settings.Engine, *, cpu: bool) -> dict[str, Any]:
-    shared: dict[str, Any] = {
-        "model": str(path),
-        "dtype": engine.dtype,
-        "max_model_len": context,
-        "max_num_seqs": engine.max_num_seqs,
-        "enable_prefix_caching": True,
-        "generation_config": "vllm",  # the model's own defaults must not change a sample unnoticed by the row key
-        "disable_log_stats": True,
-        "use_tqdm_on_load": False,
-        "tensor_parallel_size": engine.tensor_parallel_size,
-    }
-    if cpu:
-        batched = max(context, CPU_BATCHED_TOKENS)
-        return {**shared, "enforce_eager": True, "enable_chunked_prefill": False, "max_num_batched_tokens": batched}
-    return {**shared, "gpu_memory_utilization": engine.gpu_memory_utilization}
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _sampling_params(request: Request, templater: Templater) -> Any:

@@ -12,7 +12,8 @@ from cai_assets.registry.base import Registry
 
 AUTO = "auto"
 SERVED = "openai"  # what 'auto' means for a model with base_urls
-LOCAL = ("vllm", "transformers")  # and for any other: the first that is installed, or else the last
+VLLM = "vllm"
+LOCAL = (VLLM, "transformers")  # and for any other: the first that is installed, or else the last
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ class Backend:
 
 
 BACKENDS = Registry("engine backend", Backend, group="cai_assets.engines", own={
-    "vllm": Backend(factory="cai_assets.engines.vllm_engine:VllmEngine", in_process=True,
+    VLLM: Backend(factory="cai_assets.engines.vllm_engine:VllmEngine", in_process=True,
                     needs=("vllm",), install="cai-assets[cpu] or cai-assets[gpu]"),
     "transformers": Backend(factory="cai_assets.engines.transformers_engine:TransformersEngine", in_process=True,
                             needs=("torch", "transformers"), install="cai-assets[train]"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from cai_assets.assets import OWN_POLICIES
-from cai_assets.settings.base import Group, InProject, Source
+from cai_assets.settings.base import OWN_HAND, Group, InProject, Source
 from cai_assets.settings.columns import Columns, check, columns_field
 from cai_assets.settings.models import Model
 
@@ -19,24 +20,33 @@ ENOUGH, CONFIDENCE = 20, 0.95  # clusters needed to claim a difference, unless a
 
 
 class Engine(Group):
-    """How models are run. None of this enters a row key except ``dtype`` and ``max_model_len``.
+    """How models are run. Row keys hold of it ``dtype``, ``max_model_len``, and what of ``vllm`` changes numbers.
 
     ``dtype``: the number format of weights and products, in engines and training. 'auto': bfloat16 where the device
     multiplies it in hardware, float16 on older GPUs, else float32 (``engines/number_format.py``).
     ``concurrency``: the most calls in flight over all servers of a model; 'auto': as many as make each of them faster.
+    ``vllm``: further arguments of vLLM's ``EngineArgs``, by their names there. What is not set, here or there, is left
+    to vLLM, whose defaults follow the device. ``cpu_kv_cache_gib``: vLLM's cache on a CPU.
     ``patience``: seconds that rows wait when no server of a model answers any more, before the run ends.
     """
 
     max_model_len: int = Field(default=4096, ge=128)
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    gpu_memory_utilization: float = Field(default=0.85, gt=0, le=1)
+    gpu_memory_utilization: float | None = Field(default=None, gt=0, le=1)
     tensor_parallel_size: int = Field(default=1, ge=1)
-    max_num_seqs: int = Field(default=256, ge=1)
+    max_num_seqs: int | None = Field(default=None, ge=1)
     cpu_kv_cache_gib: int = Field(default=1, ge=1)
+    vllm: Annotated[dict[str, Any], OWN_HAND] = Field(default_factory=dict)
     request_timeout: float = Field(default=120.0, gt=0)
     retries: int = Field(default=5, ge=0)
     concurrency: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     patience: float = Field(default=600.0, ge=0)
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that a model in this process is spread over."""
+        spread = ("pipeline_parallel_size", "data_parallel_size", "prefill_context_parallel_size")
+        return self.tensor_parallel_size * math.prod(int(self.vllm.get(name) or 1) for name in spread)
 
 
 class Prompts(Group):

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from cai_assets.registry.algorithms import ALGORITHMS
 from cai_assets.registry.rewards import REWARDS
+from cai_assets.settings.address import ServerAddress
 from cai_assets.settings.base import Group, Source
 from cai_assets.settings.columns import check
 
@@ -59,6 +60,18 @@ class Reward(Training):
         return human
 
 
+class RolloutVllm(Group):
+    """vLLM that samples in reinforcement learning. ``server``: the address of one on GPUs of its own (``vllm serve``
+    with weight transfer, as TRL's documentation starts it); None: it shares the GPUs of the training, of which it takes
+    ``gpu_memory_utilization``, spread over ``tensor_parallel_size`` processes, and with ``sleep`` gives the memory back
+    while the policy is updated."""
+
+    server: ServerAddress | None = None
+    gpu_memory_utilization: float = Field(default=0.3, gt=0, le=1)
+    tensor_parallel_size: int = Field(default=1, ge=1)
+    sleep: bool = True
+
+
 class Reinforcement(Training):
     """The reinforcement stage: PPO (Schulman et al. 2017), GRPO, RLOO or DPO, with a KL penalty to the SL policy.
 
@@ -69,7 +82,8 @@ class Reinforcement(Training):
     reward, or of the loss. ``kl_target``: with it beta adapts until the KL is there (Ziegler et al. 2019, section 2.2).
     ``alpha``: with it the loss is L_SL + alpha x L_RL, L_SL over the SL data. ``group``: responses for each prompt
     (GRPO, RLOO). ``best``: publish the saved state with the highest reward on the ``held_out`` share of the prompts, or
-    the last.
+    the last. ``sampler``: who samples the responses: vLLM, set up by ``vllm``, transformers, or 'auto': vLLM where it
+    is installed and there is a GPU. Neither of the two is in a checkpoint's key.
     """
 
     algorithm: Annotated[str, AfterValidator(ALGORITHMS.check)] = "ppo"
@@ -96,6 +110,8 @@ class Reinforcement(Training):
     alpha: float | None = Field(default=None, gt=0)
     best: Literal["last", "reward"] = "last"
     held_out: float = Field(default=0.1, ge=0, lt=1)
+    sampler: Literal["auto", "vllm", "transformers"] = "auto"
+    vllm: RolloutVllm = RolloutVllm()
 
     @model_validator(mode="after")
     def _whole_updates(self) -> Reinforcement:

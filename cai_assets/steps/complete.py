@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from typing import Generic, Literal, NamedTuple, TypeVar
 
 from cai_assets.engines.keys import Payloads, request_for
+from cai_assets.engines.prefixes import beginning
 from cai_assets.engines.protocol import NOT_YET, Call, Engine, Request, Result
 from cai_assets.steps.progress import Progress
 from cai_assets.steps.usage import Usage
@@ -167,7 +168,7 @@ class _Flow(Generic[T]):
             self.new.append((i, step, call))
 
     def _look_up(self) -> None:
-        """Answer from the store and from what was asked before, as far as that goes; the rest is ready."""
+        """Answer from the store and from what was asked before, as far as that goes; the rest is ready, in order."""
         while self.new:
             new, self.new = self.new, []
             keyed = [(i, step, call, self._of(step).key(call)) for i, step, call in new]
@@ -186,6 +187,7 @@ class _Flow(Generic[T]):
                     self.waiting[key].by.append(i)
                 else:
                     self._give(i, step, row)
+        self.ready = deque(sorted(self.ready, key=lambda asked: beginning(asked.call)))
 
     def _of(self, step: Step) -> _StepRows:
         if step not in self.steps:

@@ -19,12 +19,13 @@ from cai_assets.store.files import write_atomic
 from cai_assets.train.job import Job
 from cai_assets.train.problems import TrainingProblem
 from cai_assets.train.progress import Reporter, open_reporter
+from cai_assets.train.sampler import choose
 
 PR_SET_PDEATHSIG = 1
 
 
-def main(arguments: list[str]) -> int:
-    """Run the job file named by the only argument; return the exit status."""
+def main(arguments: list[str], *, own_process: bool = False) -> int:
+    """Run the job file named by the only argument; return the exit status. ``own_process``: nothing else runs here."""
     if len(arguments) != 1:
         return _fail("usage: python -m cai_assets.train JOB.json")
     job: Job | None = None
@@ -32,7 +33,10 @@ def main(arguments: list[str]) -> int:
         job = Job.model_validate_json(Path(arguments[0]).read_bytes())
         if job.settings["processes"] > 1 and "RANK" not in os.environ:
             become_launcher(job.settings["processes"], arguments[0])
+        line = choose(job) if own_process else ""
         with open_reporter(main_process=os.environ.get("RANK", "0") == "0") as reporter:
+            if line:
+                reporter.say(line)
             run_job(job, reporter)
     except (TrainingProblem, ValidationError, OSError) as e:
         return _fail(" ".join(str(e).split()), job)
@@ -100,7 +104,5 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    # TRL imports vLLM wherever it is installed, which would waste seconds and memory here.
-    sys.modules["vllm"] = None  # type: ignore[assignment]
     _end_with_parent()
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], own_process=True))

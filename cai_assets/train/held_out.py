@@ -11,7 +11,7 @@ Imports torch at the top; it is itself imported only inside functions.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,9 +23,11 @@ from transformers import GenerationConfig, Trainer
 from cai_assets.train.data import TrainingRow
 from cai_assets.train.parted import Parted
 from cai_assets.train.rl_task import WithTask, shaped
+from cai_assets.train.sampler import sampled
 
 PREFIX = "eval_held_out_"
 PART = "part/"
+SEEDS_APART = 1_000_003
 
 
 class HeldOut(WithTask):
@@ -58,15 +60,32 @@ class HeldOut(WithTask):
         mine = range(self.accelerator.process_index, len(batches), self.accelerator.num_processes)
         devices = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
         with torch.no_grad(), torch.random.fork_rng(devices=devices):
-            rows_measured = [row for i in mine for row in self._measure_batch(model, batches[i], i)]
+            responses = self._responses(model, batches, mine)
+            rows_measured = [row for i in mine for row in self._measure_batch(model, batches[i], responses[i])]
         model.train(training)
         return _means(gather_object(rows_measured))
 
-    def _measure_batch(self, model: Any, rows: Sequence[TrainingRow], number: int) -> list[dict[str, float]]:
+    def _responses(
+        self, model: Any, batches: Sequence[Sequence[TrainingRow]], mine: Iterable[int]
+    ) -> dict[int, list[list[int]]]:
+        """One response to each prompt of this process's batches, by whoever samples in training."""
+        task, settings = self.task, self.task.settings
+        prompts = [[row["prompt"] for row in rows] for rows in batches]
+        if getattr(self, "use_vllm", False):
+            torch.manual_seed(task.seed * SEEDS_APART + self.accelerator.process_index)
+            responses = iter(sampled(self, [prompt for batch in prompts for prompt in batch]))
+            return {i: [next(responses) for _ in batch] for i, batch in enumerate(prompts)}
+        out = {}
+        for i in mine:
+            torch.manual_seed(task.seed * SEEDS_APART + i)
+            out[i] = sample(model, prompts[i], task.stops, task.pad, settings.max_tokens, settings.temperature)
+        return out
+
+    def _measure_batch(
+        self, model: Any, rows: Sequence[TrainingRow], responses: list[list[int]]
+    ) -> list[dict[str, float]]:
         settings = self.task.settings
-        torch.manual_seed(self.task.seed * 1_000_003 + number)
         prompts = [row["prompt"] for row in rows]
-        responses = sample(model, prompts, self.task.stops, self.task.pad, settings.max_tokens, settings.temperature)
         after = log_probabilities(model, prompts, responses, self.task.pad, settings.temperature)
         with self._reference() as reference:
             before = log_probabilities(reference, prompts, responses, self.task.pad, settings.temperature)

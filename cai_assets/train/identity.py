@@ -24,7 +24,8 @@ from cai_assets.train.job import CODE_VERSION, TrainingKind
 TRAINING_GROUP: dict[TrainingKind, str] = {"supervised": "sl", "reward": "reward", "reinforcement": "rl"}
 NOT_IN_KEY = {"save_every", "human"}  # human rows are in the digest of the data
 LATER = ("principles", "checks")  # newer than the key: absent where they are as they would be without them
-NOT_IN_RL_KEY = {"kl_budget", "held_out"}  # a monitor's limit; which rows are held out is in the digest of the data
+# A monitor's limit; which rows are held out is in the digest of the data; who samples from the same distribution.
+NOT_IN_RL_KEY = {"kl_budget", "held_out", "sampler", "vllm"}
 
 
 def recipe(settings: Settings, kind: TrainingKind) -> dict[str, object]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from cai_assets.registry.algorithms import ALGORITHMS
@@ -10,7 +9,9 @@ from cai_assets.registry.base import load
 from cai_assets.settings import Reinforcement
 from cai_assets.train.job import Job
 from cai_assets.train.problems import TrainingProblem
+from cai_assets.train.processes import processes
 from cai_assets.train.run import trainer_arguments
+from cai_assets.train.sampler import vllm_arguments
 
 NEVER = 10**9
 
@@ -19,7 +20,7 @@ def updates_per_step(settings: Reinforcement) -> int:
     """Optimizer updates made from one batch of rollouts. Raise TrainingProblem if they do not divide evenly."""
     if not ALGORITHMS[settings.algorithm].online:
         return 1
-    per_update = settings.batch_size * settings.gradient_accumulation * int(os.environ.get("WORLD_SIZE", "1"))
+    per_update = settings.batch_size * settings.gradient_accumulation * processes()
     if settings.rollouts < 2 or settings.rollouts % per_update:
         raise TrainingProblem(
             f"rl.rollouts={settings.rollouts} must be a multiple (2 or more) of what one update reads, {per_update}:"
@@ -34,7 +35,8 @@ def make_config(job: Job, settings: Reinforcement, *, measured: bool = False) ->
     common = trainer_arguments(job, settings, updates=updates)
     common |= _measurements(settings, updates) if measured else {}
     algorithm = ALGORITHMS[settings.algorithm]
-    common |= online_arguments(settings, updates, measured) if algorithm.online else {}
+    if algorithm.online:
+        common |= online_arguments(settings, updates, measured) | vllm_arguments(job, settings)
     return load(algorithm.config)(settings, common)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cai_assets.engines.number_format import Format, product_format
 from cai_assets.engines.protocol import Message
 from cai_assets.engines.templating import Templater
+
+TOKENS = 32_768
+"""Of a batch on an accelerator, padding included."""
 
 
 def score(model: Any, tokenizer: Any, conversations: Sequence[Sequence[Message]], batch_size: int = 8) -> list[float]:
@@ -25,24 +28,36 @@ def score_ids(
 ) -> list[float]:
     """Rewards of token sequences: the head's output at the last token of each, the end of turn if there is one.
 
-    ``dtype``: the training run's number format, used for matrix products unless it would be emulated.
+    Sequences of like length are scored together, so that little is padded: ``batch_size`` of them, on an accelerator as
+    many as have ``TOKENS``, for which no gradients are kept. ``dtype``: the training run's number format, used for
+    matrix products unless it would be emulated.
     """
     import torch
 
     pad, device = model.config.get_text_config().pad_token_id, model.device
     products = product_format(dtype)
-    rewards: list[float] = []
+    rewards = [0.0] * len(sequences)
     was_training = model.training
     model.eval()
-    for start in range(0, len(sequences), batch_size):
-        batch = [torch.tensor(list(ids), device=device) for ids in sequences[start : start + batch_size]]
+    for places in _batches(sequences, batch_size, TOKENS if device.type != "cpu" else 0):
+        batch = [torch.tensor(list(sequences[i]), device=device) for i in places]
         padded = torch.nn.utils.rnn.pad_sequence(batch, batch_first=True, padding_value=pad)
         mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(x) for x in batch], batch_first=True)
         with torch.inference_mode(), torch.autocast(device.type, getattr(torch, products), products != "float32"):
             hidden = model.base_model(input_ids=padded, attention_mask=mask, use_cache=False).last_hidden_state
-        rewards += _head(model, hidden, mask)
+        for i, reward in zip(places, _head(model, hidden, mask), strict=True):
+            rewards[i] = reward
     model.train(was_training)
     return rewards
+
+
+def _batches(sequences: Sequence[Sequence[int]], size: int, tokens: int) -> Iterator[list[int]]:
+    """Places of sequences to score together, the longest first: memory that suffices for the first does for all."""
+    places = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))
+    while places:
+        n = max(size, tokens // len(sequences[places[0]]))
+        yield places[:n]
+        places = places[n:]
 
 
 def _head(model: Any, hidden: Any, mask: Any) -> list[float]:

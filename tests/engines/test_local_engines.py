@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from model_fixtures import prepared_model
 from safetensors.torch import load_file, save_file
@@ -16,9 +17,10 @@ from safetensors.torch import load_file, save_file
 from cai_assets.engines.models import EngineLost, identify
 from cai_assets.engines.number_format import number_format
 from cai_assets.engines.pool import EnginePool
+from cai_assets.engines.prefixes import beginning
 from cai_assets.engines.protocol import Call, Engine, Request, Result, Sampling
 from cai_assets.engines.transformers_engine import TransformersEngine
-from cai_assets.engines.vllm_engine import VllmEngine
+from cai_assets.engines.vllm_engine import QUEUED_PER_SLOT, VllmEngine
 from cai_assets.settings import Engine as EngineSettings
 from cai_assets.settings import Model, load_settings
 from cai_assets.store.layout import Layout
@@ -182,3 +184,58 @@ def test_what_requests_share_is_computed_once(vllm: VllmEngine, monkeypatch: pyt
     assert len(serve(vllm, *(ask(f"shared{i}", f"{shared}{i}") for i in range(6)))) == 6
     assert cached.count(0) == 1
     assert sorted(cached)[1] >= 256
+
+
+def test_vllm_keeps_its_own_defaults_and_takes_further_arguments(
+    vllm: VllmEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a cache that holds two of six beginnings, requests that begin alike find theirs if they come together."""
+    vllm.close()
+    model = prepared_model()
+    settings = EngineSettings(max_model_len=512, vllm={"block_size": 32, "num_gpu_blocks_override": 24})
+    shared = [f"{word} " * 200 for word in ("one", "two", "six", "ten", "red", "sun")]
+    requests = [ask(f"p{i}", f"{shared[i % 6]}{i}", sampling=Sampling(max_tokens=1)) for i in range(24)]
+    found = {}
+    for ordered in (True, False):
+        engine = VllmEngine(model.path, model.identity, settings)
+        loaded, cached = engine._load().engine, []
+        config = loaded.vllm_config
+        assert (config.scheduler_config.max_num_seqs, config.cache_config.num_gpu_blocks) == (256, 24)
+        monkeypatch.setattr(loaded, "step", lambda step=loaded.step, cached=cached: _watched(step(), cached))
+        assert all(r.error is None for r in serve(engine, *(
+            sorted(requests, key=lambda r: beginning(r.call)) if ordered else requests)).values())
+        engine.close()
+        found[ordered] = sum(cached)
+    assert found[True] > 2 * found[False]
+
+
+def _watched(finished: Any, cached: list[int]) -> Any:
+    cached.extend(output.num_cached_tokens for output in finished)
+    return finished
+
+
+def test_a_value_that_vllm_does_not_take_ends_the_run_in_one_line(vllm: VllmEngine) -> None:
+    model = prepared_model()
+    engine = VllmEngine(model.path, model.identity, EngineSettings(vllm={"kv_cache_dtype": "nonsense"}))
+    with pytest.raises(EngineLost, match=r"cannot start .*cache_dtype.*see engine\.vllm") as caught:
+        list(engine.run(GENERATE))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.long
+def test_copies_of_a_model_share_the_work(exact: TransformersEngine) -> None:
+    pytest.importorskip("vllm")
+    model = prepared_model()
+    greedy = [ask(r.row_key, r.call.messages[0]["content"], sampling=Sampling(max_tokens=8, temperature=0))
+              for r in GENERATE]
+    engine = VllmEngine(model.path, model.identity, EngineSettings(
+        max_model_len=512, dtype="float32", vllm={"data_parallel_size": 2}))
+    both, one = serve(engine, *greedy, *SCORE, *POISON), serve(exact, *greedy)
+    assert all(both[r.row_key].error for r in POISON)
+    assert [both[r.row_key].text for r in greedy] == [one[r.row_key].text for r in greedy]
+    assert [both[r.row_key].finish for r in SCORE] == ["score"] * len(SCORE)
+    assert engine._load().limit == 2 * 256 * QUEUED_PER_SLOT
+    engine.close()
+    assert {r.text for r in serve(engine, *greedy[:2]).values()} <= {r.text for r in one.values()}
+    engine.close()
+    assert not [c for c in psutil.Process().children(recursive=True) if "EngineCore" in c.name()]

@@ -18,6 +18,7 @@ from cai_assets.engines.protocol import Call, Engine, ModelIdentity, Request, Re
 from cai_assets.registry.base import load
 from cai_assets.registry.engines import BACKENDS, LOCAL, SERVED, Backend
 from cai_assets.settings import Model, SettingsError, load_settings
+from cai_assets.store import this_run
 from cai_assets.store.layout import Layout
 
 
@@ -196,3 +197,16 @@ def test_a_backend_that_is_not_registered_is_refused_with_the_names_that_are() -
     with pytest.raises(SettingsError, match=r"models\.generator\.backend: .*'vlm' is no engine backend: "
                                            rf"choose one of auto, {', '.join(BACKENDS.own)}"):
         load_settings({"models": {"generator": {"backend": "vlm"}}}, environment={})
+
+
+@pytest.mark.parametrize("backend", ["transformers", "vllm"])
+def test_a_backend_that_does_not_read_the_arguments_of_vllm_says_so(
+    backend: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    this_run.begin()
+    source = Model(source=str(folder(tmp_path / "base", b"1")), backend=backend)
+    settings = load_settings({"models": {"generator": source}, "engine": {"vllm": {"quantization": "fp8"}}},
+                             environment={})
+    identity = EnginePool(settings, Layout(tmp_path / "data")).open(source).identity
+    assert bool(identity.arguments) == (backend == "vllm")
+    assert ("engine.vllm is set, but backend 'transformers' runs base" in caplog.text) == (backend != "vllm")

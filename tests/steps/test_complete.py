@@ -35,6 +35,14 @@ def test_rows_come_back_in_order_and_the_second_run_makes_no_call(tmp_path: Path
     assert (again.usage["respond"].reused, again.usage["respond"].completion_tokens) == (20, 0)
 
 
+def test_calls_that_begin_alike_enter_the_engine_together(tmp_path: Path) -> None:
+    texts = [f"{first} {last}" for last in range(5) for first in ("a", "b", "c")]
+    rows = completer(tmp_path, engine := Oracle())(STEP, [call(text) for text in texts])
+    assert [r.call.messages[0]["content"] for r in engine.calls] == sorted(texts)
+    one_by_one = completer(tmp_path / "other", Oracle())
+    assert [r.text for r in rows] == [one_by_one(STEP, [call(text)])[0].text for text in texts]
+
+
 def test_equal_calls_are_run_once_and_counted_once(tmp_path: Path) -> None:
     complete = completer(tmp_path, engine := Oracle())
     rows = complete(STEP, [call("same")] * 3)

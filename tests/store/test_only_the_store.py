@@ -58,7 +58,10 @@ OTHERS = {
         engines/model_folder.py::_content engines/model_folder.py::_adapters engines/model_folder.py::_no_config
         engines/model_folder.py::_missing_shards engines/models.py::_tokenizer engines/models.py::_gguf_file
         engines/models.py::_template engines/models.py::_json engines/memory.py::has_room
-        engines/scripted.py::of_checkpoint engines/weights.py::parameters engines/weights.py::_in""",
+        engines/scripted.py::of_checkpoint engines/weights.py::parameters engines/weights.py::_in
+        engines/models.py::locate engines/chat_template.py::ChatTemplate.in_folder engines/chat_template.py::_json
+        engines/model_check.py::_tied cli/model.py::_chosen cli/model.py::_findings""",
+    "the source of a package that is installed": "engines/vllm_arguments.py::names",
     "the work folder of the training process, a local path from the store": """
         defs/launch.py::train defs/launch.py::_job defs/launch.py::_run train/__main__.py::main
         train/__main__.py::run_job

@@ -132,6 +132,10 @@ def test_a_reward_model_sees_the_end_of_turn_and_ranks_unseen_pairs(
     assert together == pytest.approx(alone, abs=1e-5)
     padded = torch.tensor([[5, 6, 3, tokenizer.pad_token_id]])
     assert model(padded).logits.item() == pytest.approx(scoring.score_ids(model, [[5, 6, 3]])[0], abs=1e-5)
+    sequences = [[5] * n + [3] for n in (2, 9, 1, 5, 7, 3)]
+    by_one = [scoring.score_ids(model, [ids])[0] for ids in sequences]
+    assert scoring.score_ids(model, sequences, 2) == pytest.approx(by_one, abs=1e-5)
+    assert list(scoring._batches(sequences, 2, 24)) == [[1, 4], [3, 5, 0, 2]]  # of 24 tokens, or 2 sequences
     assert scoring.score_ids(model, [[5, 6, 3]])[0] != pytest.approx(scoring.score_ids(model, [[5, 6]])[0], abs=1e-6)
 
 

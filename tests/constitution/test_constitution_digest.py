@@ -164,7 +164,8 @@ BUNDLED = {  # digest, critique part and preference part before there were evalu
 @pytest.mark.parametrize("name", BUNDLED)
 def test_without_evaluation_requests_reasons_and_checks_digests_are_what_they_always_were(name: str) -> None:
     c = load_file(Path(__file__).parents[2] / "constitutions" / f"{name}.yaml")
-    trains = tuple(p.model_copy(update={"evaluation": None, "check": None}) for p in c.principles if p.critique or p.preference)
+    trains = tuple(p.model_copy(update={"evaluation": None, "check": None}) for p in c.principles
+                   if p.critique or p.preference)
     shots = tuple(s.model_copy(update={"reasons": None}) for s in c.few_shots.preference)
     without = c.model_copy(update={
         "principles": trains, "few_shots": c.few_shots.model_copy(update={"preference": shots})})

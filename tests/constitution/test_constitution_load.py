@@ -78,7 +78,7 @@ REFUSED = [
     ("bool text", critique("yes"), "4:15", "as true or false"),
     ("long text", critique("word " * 5000), "4:15", "more than 20000 characters"),
     ("critique alone", GOOD.partition("    revision")[0], "3:5", "belong together"),
-    ("nothing to do", 'version: "v1"\nprinciples:\n  - id: a\n', "3:5", "or 'preference', or 'evaluation'"),
+    ("nothing to do", 'version: "v1"\nprinciples:\n  - id: a\n', "3:5", "'rubric', or 'check'"),
     ("alias bomb", BOMB, "6:1", "no key 'x0'"),
     ("self reference", also("x: &x [*x]"), "6:1", "no key 'x'"),
     ("alias", critique("&c Find.").replace("Remove harm.", "*c"), "4:15", "anchors"),

@@ -9,7 +9,8 @@ from test_evaluate import frame, metric
 from cai_assets.constitution.check import Check
 from cai_assets.constitution.diff import diff
 from cai_assets.constitution.digest import digest, part_digest, principle_digest
-from cai_assets.constitution.file_form import as_yaml
+from cai_assets.constitution.file_form import as_json, as_yaml
+from cai_assets.constitution.importing.importer import import_constitution
 from cai_assets.constitution.load import ConstitutionError, parse
 from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.evals.evaluate import ROWS_SCHEMA, evaluate
@@ -91,6 +92,8 @@ def test_a_file_holds_checks_and_refuses_those_that_say_nothing() -> None:
     c = parse(text, name="c")
     assert c.principles[0] == Principle(id="a", gate=True, check=Check(max_words=3, match="^A"))
     assert parse(as_yaml(c), name="c") == c
+    for again, name in ((as_yaml(c), "c.yaml"), (as_json(c), "c.json")):
+        assert import_constitution(again, where=name, name="c").constitution == c
     for wrong, said in (("max_words: 0", "must be a whole number from 1 to 9999"), ("format: poem", "must be"),
                         ("most_words: 3", "there is no key"), ('match: "("', "not a regular expression"),
                         ("min_words: 9\n      max_words: 3", "no answer has at least 9")):

@@ -7,6 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
+from cai_assets.constitution.check import Check
 from cai_assets.constitution.importing.prose import Clause, clauses
 from cai_assets.constitution.importing.vocabulary import ABOUT, CHATS, CONTAINER, FACTS, REQUESTS, SENTENCES, plain
 
@@ -30,6 +33,9 @@ class Entry:
     preference: str = ""
     evaluation: str = ""
     weight: str = ""
+    rubric: str = ""
+    check: Check | None = None
+    gate: bool = False
     source: str = ""
     tags: tuple[str, ...] = ()
     keys: tuple[tuple[str, str], ...] = ()
@@ -157,7 +163,7 @@ def _record(node: Mapping[str, Any], given: Entry) -> list[Entry] | None:
             keys.append((key, field))
         elif node[key] not in (None, "", [], {}):
             unused.append(key)
-    if not any(fields.get(f) for f in ("text", *REQUESTS.values())):
+    if not any(fields.get(f) for f in ("text", "rubric", "check", *REQUESTS.values())):
         return None
     critique = fields.get("critique", "")
     several: list[str] = critique if isinstance(critique, list) else [critique]
@@ -172,11 +178,24 @@ def _value(value: Any, field: str) -> Any:
     if field == "tags":
         values = value if isinstance(value, list) else [value]
         return tuple(str(v) for v in values if isinstance(v, str | int) and str(v).strip())
+    if field == "check":
+        return _check(value)
+    if field == "gate":
+        return value in (True, "true")
     if field == "critique" and isinstance(value, list):
         return [v for v in value if isinstance(v, str) and v.strip()]
     if field in {"id", "weight", "name"} and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     return value.strip() if isinstance(value, str) else ""
+
+
+def _check(value: Any) -> Check | None:
+    """A rule as this project writes it; anything else under that key is no rule of it."""
+    try:
+        given = {k: v for k, v in value.items() if v is not None} if isinstance(value, Mapping) else None
+        return Check.model_validate(given, strict=False) if given else None
+    except ValidationError:
+        return None
 
 
 def _requests(entry: Entry) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 from rapidfuzz import utils
 
+from cai_assets.constitution.digest import REWARDS
 from cai_assets.constitution.importing.entries import Entry, LeftOut
 from cai_assets.constitution.importing.templates import FILLED, TEMPLATES, Fill, is_choice
 from cai_assets.constitution.lint import USES
@@ -108,6 +109,7 @@ class Maker:
         facts |= {"source": source} if source and not fault_of(source) else {}
         if entry.weight:
             facts["weight"] = entry.weight
+        facts |= {name: value for name in REWARDS if (value := getattr(entry, name))}
         return facts
 
     def _id(self, entry: Entry, texts: dict[str, str]) -> str:
@@ -122,10 +124,10 @@ class Maker:
 
 def _fault(entry: Entry, texts: dict[str, str]) -> str:
     """Why an entry cannot be a principle."""
-    for text in (*texts.values(), entry.text, entry.name, entry.source):
+    for text in (*texts.values(), entry.text, entry.rubric, entry.name, entry.source):
         if fault := fault_of(text):
             return fault
-    if not any(texts.values()):
+    if not any((*texts.values(), entry.rubric, entry.check)):
         return "has no request, and none is filled from its text"
     if entry.text.isascii() and len(entry.text.split()) == 1 and not entry.keys:
         return f"is no sentence: {short(entry.text)}"

@@ -22,6 +22,7 @@ REQUESTS = {
 FACTS = {
     "id": "id", "slug": "id", "key": "id", "name": "name", "title": "name", "label": "name", "heading": "name",
     "weight": "weight", "tags": "tags", "tag": "tags", "category": "tags", "categories": "tags",
+    "rubric": "rubric", "check": "check", "gate": "gate",
     "source": "source", "origin": "source", "reference": "source",
 }
 # Of several texts of a record the first named here is the principle; the others are left out.

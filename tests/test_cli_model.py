@@ -80,7 +80,7 @@ def test_a_served_model_is_told_by_what_it_answers() -> None:
 
 
 def test_an_address_needs_a_name_and_a_path_must_exist(tmp_path: Path) -> None:
-    for path, why in (("http://127.0.0.1:1/v1", "--name"), (str(tmp_path / "none"), "no model folder")):
+    for path, why in (("http://127.0.0.1:1/v1", "--name"), (str(tmp_path / "none"), "does not exist")):
         result = CliRunner().invoke(app, ["model", "check", path])
         assert result.exit_code == 2
         assert why in result.stderr

@@ -10,7 +10,7 @@ import typer
 
 from cai_assets.cli.common import Commands, Scale, Set, app, open_project, out, parse_overrides, read_settings, stop
 from cai_assets.reports.text.terminal import terminal_table
-from cai_assets.settings import BUILTIN_MODEL, Model, Role, Settings
+from cai_assets.settings import Model, Role, Settings
 
 if TYPE_CHECKING:
     from cai_assets.engines.model_check import Finding
@@ -55,8 +55,6 @@ def _chosen(settings: Settings, path: str, name: str | None) -> Model:
         if name is None:
             stop(f"which model at {path}? Name it with --name, as the server calls it")
         return Model.model_validate({"source": name, "base_urls": [path]})
-    if path != BUILTIN_MODEL and not Path(path).expanduser().is_dir() and path.startswith(("/", ".", "~")):
-        stop(f"no model folder {path}")
     return Model(source=path)
 
 
@@ -67,9 +65,9 @@ def _findings(settings: Settings, chosen: Model) -> list[Finding]:
 
     project = open_project(settings)
     if not chosen.base_urls:
-        folder = Path(chosen.source).expanduser()
-        return model_check.of_folder(folder if folder.is_dir() else locate(chosen, project.layout))
-    here = [*model_check.of_template(ChatTemplate.in_folder(Path(chosen.tokenizer)))] if chosen.tokenizer else []
+        return model_check.of_folder(locate(chosen, project.layout), chosen.thinking)
+    here = [*model_check.of_template(ChatTemplate.in_folder(Path(chosen.tokenizer)), chosen.thinking)
+            ] if chosen.tokenizer else []
     try:
         return [*here, *model_check.of_server(project.engines.open(chosen))]
     finally:

@@ -83,7 +83,8 @@ def _job(settings: Settings, training: Training, key: str, work: Path, *, dtype:
     kind, supervised = training.kind, training.supervised
     job = Job(kind=kind, key=key, base=training.start.path, data=work / "data.parquet", work=work, seed=settings.seed,
               settings=getattr(settings, identity.TRAINING_GROUP[kind]).model_dump(mode="json"),
-              dtype=dtype, general_text=(settings.monitors.general_text or GENERAL_TEXT).resolve(),
+              dtype=dtype, thinking=training.start.identity.thinking,
+              general_text=(settings.monitors.general_text or GENERAL_TEXT).resolve(),
               general_texts=settings.monitors.general_texts,
               reward_model=training.reward_model.path if training.reward_model else None,
               labeller=training.labeller.path if training.labeller else None,

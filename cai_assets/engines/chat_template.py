@@ -85,7 +85,7 @@ class ChatTemplate:
         try:
             return _environment().parse(self.text)
         except TemplateError:  # said where it is rendered
-            return nodes.Template([])
+            return _environment().parse("")
 
 
 class _Generation(Extension):

@@ -9,7 +9,7 @@ from cai_assets import settings
 from cai_assets.engines.models import context_length
 from cai_assets.engines.number_format import number_format
 from cai_assets.engines.protocol import ModelIdentity, Request
-from cai_assets.engines.templating import Templater
+from cai_assets.engines.templating import Templater, load_tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,10 @@ class FolderEngine:
     @property
     def identity(self) -> ModelIdentity:
         return self._identity
+
+    def templater(self) -> Templater:
+        """Of the model's tokenizer, for thinking as the identity says."""
+        return Templater(load_tokenizer(self.path), self._identity.thinking)
 
     def adapted(self, templater: Templater, request: Request) -> tuple[str, ...]:
         """How a call is adapted to the model, and why; each way is said once."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cai_assets.engines import chat_family
+from cai_assets.engines import chat_family, thinking
 from cai_assets.engines.chat_template import ChatTemplate
 from cai_assets.engines.model_folder import faults
 from cai_assets.engines.protocol import Call, Engine, Message, Request, Result, Sampling
@@ -31,8 +31,8 @@ class Finding(NamedTuple):
     hint: str = ""
 
 
-def of_template(template: ChatTemplate) -> Iterator[Finding]:
-    """What rendering tells."""
+def of_template(template: ChatTemplate, mode: str = "off") -> Iterator[Finding]:
+    """What rendering tells. ``mode``: the setting ``thinking`` of the model."""
     family = chat_family.read(template)
     if template.framed:
         yield Finding("chat template", "none", "chats are written in the dialogue frame of Bai et al. 2022 (Human:, "
@@ -44,14 +44,34 @@ def of_template(template: ChatTemplate) -> Iterator[Finding]:
                   _unless_taken(family.last, "it is written after the beginning of an answer"))
     yield Finding("contents", "lists of parts" if family.parts else "text",
                   "each text is sent as a list of one part" if family.parts else "")
+    yield _thinks(template, mode)
 
 
-def of_folder(path: Path) -> list[Finding]:
+def _thinks(template: ChatTemplate, mode: str) -> Finding:
+    found = thinking.read(template)
+    if found is None:
+        return Finding("thinking", "the template has no place for it")
+    if mode != "off":
+        return Finding("thinking", _told(found.keep) or "before each answer", "thoughts are kept beside answers")
+    if found.off is None:
+        return Finding("thinking", "before each answer", hint=thinking.CANNOT)
+    told = _told(found.off)
+    return Finding("thinking", "can be switched off" if told else "only where it is asked for",
+                   f"it is switched off: {told}" if told else "")
+
+
+def _told(switch: thinking.Switch) -> str:
+    """In words."""
+    return ", ".join([*(f"{name}={value}" for name, value in switch.variables.items()),
+                      *([f"answers begin with {switch.lead.strip()!r}"] if switch.lead else [])])
+
+
+def of_folder(path: Path, mode: str = "off") -> list[Finding]:
     """All there is to know of a model folder; only what is wrong with it if it cannot be loaded."""
     if wrong := list(faults(path)):
         return [Finding("files", "not a model that can be loaded", hint=why) for why in wrong]
     templater = Templater(load_tokenizer(path))
-    return [*of_template(templater.template), *_of_tokenizer(templater), _tied(path)]
+    return [*of_template(templater.template, mode), *_of_tokenizer(templater), _tied(path)]
 
 
 def of_server(engine: Engine) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from cai_assets.engines import chat_family
+from cai_assets.engines import chat_family, thinking
 from cai_assets.engines.chat_template import ChatTemplate
 from cai_assets.engines.model_folder import faults, is_a_file
 from cai_assets.engines.protocol import ModelIdentity
@@ -102,10 +102,26 @@ def identify(path: Path, layout: Layout | None = None, *, read: bool = False) ->
     return ModelIdentity(weights=weights, tokenizer=tokenizer, template=template)
 
 
+def told(model: Model, path: Path) -> str:
+    """What a model is told about thinking, as ``ModelIdentity.thinking`` has it: nothing, if it does not think or is as
+    the setting wants it by itself. ``path``: of its chat template."""
+    found = thinking.read(ChatTemplate.in_folder(path))
+    if found is None or (model.thinking == "off" and found.off == thinking.Switch()):
+        return ""
+    return f"budget:{model.thinking_tokens}" if model.thinking == "budget" else model.thinking
+
+
+def refuse_thinking(mode: str, path: Path) -> None:
+    """Raise EngineLost if a model is not to think and cannot be told so."""
+    found = thinking.read(ChatTemplate.in_folder(path))
+    if mode == "off" and found is not None and found.off is None:
+        raise EngineLost(f"{path.name}: {thinking.CANNOT}")
+
+
 def refuse_changed(model: LocalModel, layout: Layout) -> None:
     """Read the folder's files, once a run; raise ModelChanged if it is not, or no longer, what it was identified as."""
-    dtype = {"dtype": model.identity.dtype}
-    if identify(model.path, layout, read=True).model_copy(update=dtype) != model.identity:
+    resolved = {"dtype": model.identity.dtype, "thinking": model.identity.thinking}
+    if identify(model.path, layout, read=True).model_copy(update=resolved) != model.identity:
         raise ModelChanged(f"{model.path} is not the model that this run began with: its files were changed or damaged "
                            "meanwhile. Run again to use them as they are; cai verify names a damaged one")
 

@@ -10,7 +10,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cai_assets.engines.memory import has_room
-from cai_assets.engines.models import EngineLost, LocalModel, check_folder, identify, prepare, refuse_changed
+from cai_assets.engines.models import (
+    EngineLost,
+    LocalModel,
+    check_folder,
+    identify,
+    prepare,
+    refuse_changed,
+    refuse_thinking,
+    told,
+)
 from cai_assets.engines.number_format import number_format
 from cai_assets.engines.protocol import Engine, ModelIdentity, Request, Result, Sampled
 from cai_assets.engines.sampled import SampledAnswers
@@ -74,7 +83,7 @@ class EnginePool:
     def _make(self, model: Model) -> Engine:
         name = resolve_backend(model)
         if BACKENDS[name].in_process:
-            return self._in_process(prepare(model, self.layout), name)
+            return self._in_process(prepare(model, self.layout), name, model)
         engine: Engine = load(BACKENDS[name].factory)(model, self.settings.engine)
         return engine
 
@@ -85,16 +94,18 @@ class EnginePool:
             return engine
         check_folder(path)
         return self._in_process(LocalModel(path, identify(path, self.layout)),
-                                name if BACKENDS[name].in_process else local_backend())
+                                name if BACKENDS[name].in_process else local_backend(),
+                                self.settings.models.role("policy"))
 
-    def _in_process(self, model: LocalModel, backend: str) -> Engine:
+    def _in_process(self, model: LocalModel, backend: str, setting: Model) -> Engine:
         if self.settings.engine.vllm and backend != VLLM:
             this_run.tell(f"engine.vllm is set, but backend {backend!r} runs {model.path.name}: its arguments are not "
                           "used")
-        resolved = {"dtype": number_format(self.settings.engine.dtype).dtype}
+        dtype = {"dtype": number_format(self.settings.engine.dtype).dtype}
+        resolved = dtype | {"thinking": told(setting, model.path)}
         model = LocalModel(model.path, model.identity.model_copy(update=resolved))
         engine: Engine = load(BACKENDS[backend].factory)(
-            model.path, model.identity, self.settings.engine.model_copy(update=resolved))
+            model.path, model.identity, self.settings.engine.model_copy(update=dtype))
         return _InProcess(engine, self, backend, model)
 
 
@@ -119,6 +130,7 @@ class _InProcess:
 
     def run(self, requests: Iterable[Request]) -> Iterator[Result]:
         refuse_missing(self._backend)
+        refuse_thinking(self.identity.thinking, self.path)
         refuse_changed(self._model, self._pool.layout)
         self._pool.make_room_for(self)
         self.running = True

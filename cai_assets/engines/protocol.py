@@ -51,14 +51,22 @@ class ModelIdentity(Frozen):
 
     ``sampled`` enters the keys of scoring calls alone, so it stays out of the dump that enters all others.
     ``arguments``: those of ``engine.vllm`` that change numbers, as canonical JSON; without any, keys are without it.
+    ``thinking``: what a model that thinks is told: 'off', 'keep', or 'budget:N' tokens. Empty, and then no part of a
+    key, where nothing has to be told.
     """
 
     weights: str
     tokenizer: str
     template: str
     dtype: str = ""
+    thinking: str = Field(default="", exclude_if=lambda value: not value)
     sampled: Sampled | None = Field(default=None, exclude=True)
     arguments: str = Field(default="", exclude_if=lambda value: not value)
+
+    @property
+    def keeps_thoughts(self) -> bool:
+        """Whether its results tell thoughts from answers."""
+        return self.thinking not in {"", "off"}
 
 
 class Call(Frozen):
@@ -95,7 +103,8 @@ class Result(Frozen):
     ``finish``: 'stop', 'length' (cut by max_tokens), 'score', or 'sampled', whose ``logprobs`` are shares of sampled
     replies and whose ``text`` counts them; empty when ``error`` is set. ``refused``: with an error, that the same
     request would be refused again, as one that is too long: asking again does not help. ``adapted``: what a server made
-    the engine say in another way or leave out, each with the server's reason.
+    the engine say in another way or leave out, each with the server's reason. ``thought``: what came before the answer,
+    and ``thought_state`` what became of it; both empty unless thoughts are kept.
     """
 
     row_key: str
@@ -107,6 +116,8 @@ class Result(Frozen):
     error: str | None = None
     refused: bool = False
     adapted: tuple[str, ...] = ()
+    thought: str = ""
+    thought_state: Literal["", "none", "valid", "empty", "repeated"] = ""
 
 
 NOT_YET = Request(row_key="not yet", seed=0, call=Call(messages=({"role": "user", "content": ""},), answers=("A",)))

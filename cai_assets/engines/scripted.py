@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from cai_assets import settings
+from cai_assets.engines import thoughts
 from cai_assets.engines.models import identify
 from cai_assets.engines.protocol import Call, ModelIdentity, Request, Result
 from cai_assets.store.canonical import tagged_hash
@@ -83,13 +84,18 @@ class Scripted:
             text = text.split(stop, 1)[0]
         words = text.split(" ")
         limit = call.sampling.max_tokens
-        return Result(row_key=request.row_key, text=" ".join(words[:limit]), prompt_tokens=read,
-                      completion_tokens=min(len(words), limit), finish="length" if len(words) > limit else "stop")
+        kept = self._identity.keeps_thoughts
+        return thoughts.result(request, thoughts.split(" ".join(words[:limit]), *thoughts.TAGS, anywhere=kept),
+                               "length" if len(words) > limit else "stop", kept=kept, prompt_tokens=read,
+                               completion_tokens=min(len(words), limit))
 
 
 def of_model(model: settings.Model, _: settings.Engine) -> Scripted:
     """The engine of a model setting, whose source is a name, not a file."""
-    return Scripted(model.source)
+    scripted = Scripted(model.source)
+    if model.thinking == "off":
+        return scripted
+    return Scripted(identity=scripted.identity.model_copy(update={"thinking": model.thinking}))
 
 
 def of_checkpoint(path: Path, layout: Layout) -> Scripted:

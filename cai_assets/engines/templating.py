@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cai_assets.engines import chat_family
+from cai_assets.engines import chat_family, thinking, thoughts
 from cai_assets.engines.chat_template import ChatTemplate
 from cai_assets.engines.protocol import Call, Message
 
@@ -43,13 +43,19 @@ def load_tokenizer(path: Path) -> Any:
 
 
 class Templater:
-    """Encodes calls, chats and training examples with one tokenizer."""
+    """Encodes calls, chats and training examples with one tokenizer, and tells thoughts from answers.
 
-    def __init__(self, tokenizer: Any) -> None:
+    ``mode``: whether the model thinks, as in ``ModelIdentity.thinking``; '' and 'off' are the same.
+    """
+
+    def __init__(self, tokenizer: Any, mode: str = "") -> None:
         self.tokenizer = tokenizer
         self.template = ChatTemplate.of(tokenizer)
         self.framed = self.template.framed
         self.family = chat_family.read(self.template)
+        self.thinking = thinking.read(self.template)
+        self.keeps_thoughts = mode not in {"", "off"}
+        self.switch = self.thinking.switch(mode) if self.thinking else thinking.Switch()
         added = tokenizer.added_tokens_decoder.items()
         self._control = {t.content: i for i, t in added if t.special or t.content.strip()}
         literals = sorted(self._control, key=len, reverse=True)
@@ -83,22 +89,67 @@ class Templater:
             parts = self._render(messages, False)
             parts = parts[: _last_content(parts) + 1]
         else:
-            parts = [*self._render(messages[:-1], True), (messages[-1]["content"].strip(), True)]
+            begun = self._render(messages[:-1], True)
+            parts = [*begun, (self._closed(begun), False), (messages[-1]["content"].strip(), True)]
         return (self.beginning if self.framed else []) + self._encode_parts(parts)
 
     def adapted(self, call: Call) -> tuple[str, ...]:
         """How the messages of a call differ from what they say, and why."""
         return self.family.adapted(call.messages) if call.style == "chat" else ()
 
-    def encode_response(self, messages: Sequence[Message], response: str) -> tuple[list[int], list[int]]:
-        """Prompt ids as in sampling, and the ids of the response up to and with its end-of-turn token."""
+    def encode_response(
+        self, messages: Sequence[Message], response: str, thought: str = ""
+    ) -> tuple[list[int], list[int]]:
+        """Prompt ids as in sampling, and the ids of the response up to and with its end-of-turn token.
+
+        An empty thought that the template writes before the response belongs to the prompt: it is nothing to learn.
+        Where there is a ``thought``, its own ids (``encode_thought``) stand between the two.
+        """
         lead, tail = self._around_response(messages)
+        lead = "" if thought else lead
         if not lead.strip() and response.startswith(lead):
             lead = ""
+        given, lead = (lead, "") if self.thinking and self.thinking.end.strip() in lead else ("", lead)
         ids = self._encode_parts([(lead, False), (response, True), (tail, False)])
-        if ids[-1] not in self.stop_token_ids:
-            ids.append(self.tokenizer.eos_token_id)
-        return self.encode_chat(messages), ids
+        return self.encode_chat(messages) + self._encode_parts([(given, False)]), self._ended(ids)
+
+    def encode_thought(self, messages: Sequence[Message], thought: str) -> list[int]:
+        """Ids of a thought, and of what stands around it, between the prompt of a chat and its response."""
+        if self.thinking is None:
+            raise ValueError("the chat template has no place for a thought")
+        opened = bool(self._closed(self._render(messages, True)))
+        begin = "" if opened else self.thinking.begin
+        return self._encode_parts([(begin, False), (thought.strip(), True), (self.thinking.ending, False)])
+
+    def _ended(self, ids: list[int]) -> list[int]:
+        return ids if ids[-1] in self.stop_token_ids else [*ids, self.tokenizer.eos_token_id]
+
+    def said(self, call: Call, text: str) -> thoughts.Said:
+        """The thought and the answer in what the model wrote, decoded as ``decode_all`` says."""
+        opened = call.style == "chat" and call.messages[-1]["role"] != "assistant" and bool(
+            self._closed(self._render(call.messages, True)))
+        begin, end = (self.thinking.begin, self.thinking.end) if self.thinking else thoughts.TAGS
+        state, thought, answer = thoughts.split(text, begin, end, opened=opened, anywhere=self.thinking is not None)
+        if not self.decode_all:
+            return thoughts.Said(state, thought, answer)
+        return thoughts.Said(state, self._control_free(thought), self._control_free(answer))
+
+    @cached_property
+    def decode_all(self) -> bool:
+        """Whether what a model wrote must be decoded with its control tokens, because they part thought and answer."""
+        found = self._literal.findall(self.thinking.begin + self.thinking.end) if self.thinking else []
+        special = set(self.tokenizer.all_special_tokens) | {
+            t.content for t in self.tokenizer.added_tokens_decoder.values() if t.special}
+        return any(literal in special for literal in found)
+
+    def _control_free(self, text: str) -> str:
+        return self._literal.sub("", text).strip()
+
+    def _closed(self, begun: Sequence[Part]) -> str:
+        """What ends the thought that a prompt has begun; '' if it has not."""
+        text = "".join(part for part, is_content in begun[-1:] if not is_content)
+        opened = self.thinking and self.thinking.begin.strip() and text.rstrip().endswith(self.thinking.begin.strip())
+        return self.thinking.ending if self.thinking and opened else ""
 
     def answer_tokens(self, answers: Sequence[str]) -> tuple[int, ...]:
         """The first token of each answer. Raise ValueError unless they are distinct."""
@@ -149,14 +200,16 @@ class Templater:
         before = "".join(t for t, _ in parts[:at])
         tail = parts[at + 1][0] if at + 1 < len(parts) else ""
         end = self._literal.search(tail)
-        return before.removeprefix(asked) if before.startswith(asked) else "", tail[: end.end()] if end else ""
+        lead = before.removeprefix(asked) if before.startswith(asked) else self._closed([(asked, False)])
+        return lead, tail[: end.end()] if end else ""
 
     def _render(self, messages: Sequence[Message], prompt: bool, keep_marks: bool = False) -> list[Part]:
         """Render with placeholders. Whitespace around a content passes through the template, which may trim it."""
         taken = self.family.taken(messages)
         marked = [{"role": m["role"], "content": self.family.content(_mark(i, m["content"]))}
                   for i, m in enumerate(taken)]
-        pieces = MARK.split(self.template.render(marked, prompt=prompt))
+        text = self.template.render(marked, prompt=prompt, **self.switch.variables)
+        pieces = MARK.split(text + self.switch.lead if prompt else text)
         if lost := [m["role"] for i, m in enumerate(taken) if str(i) not in pieces[1::2]]:
             raise ValueError(f"the chat template leaves out a turn of the {lost[0]} of this chat")
         return [

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cai_assets import settings
+from cai_assets.engines import thoughts
 from cai_assets.engines.folder_engine import FolderEngine
 from cai_assets.engines.models import EngineLost
 from cai_assets.engines.protocol import ModelIdentity, Request, Result, Sampling
-from cai_assets.engines.templating import Templater, load_tokenizer
+from cai_assets.engines.templating import Templater
 
 BATCH = 32
 WINDOW = 32 * BATCH
@@ -82,7 +83,7 @@ class TransformersEngine(FolderEngine):
             )
         except (OSError, ValueError, RuntimeError) as e:
             raise EngineLost(f"transformers cannot load {self.path.name}: {e}") from e
-        self._loaded = _Loaded(model.to(device).eval(), Templater(load_tokenizer(self.path)))
+        self._loaded = _Loaded(model.to(device).eval(), self.templater())
         return self._loaded
 
     def _batch(self, rows: Sequence[Encoded], scoring: bool) -> list[Result]:
@@ -167,15 +168,18 @@ class _Text:
         ended = token in self._templater.stop_token_ids
         full = len(self.tokens) >= self.sampling.max_tokens
         if self._stops or ended or full:
-            self.text = self._templater.tokenizer.decode(self.tokens, skip_special_tokens=True)
+            self.text = self._templater.tokenizer.decode(self.tokens,
+                                                         skip_special_tokens=not self._templater.decode_all)
         cuts = [at for s in self._stops if (at := self.text.find(s)) >= 0]
         if cuts:
             self.text = self.text[: min(cuts)]
         self.finish = "stop" if ended or cuts else "length" if full else ""
 
     def result(self, adapted: tuple[str, ...]) -> Result:
-        return Result(row_key=self.request.row_key, text=self.text, prompt_tokens=len(self.prompt), adapted=adapted,
-                      completion_tokens=len(self.tokens), finish="length" if self.finish == "length" else "stop")
+        return thoughts.result(
+            self.request, self._templater.said(self.request.call, self.text),
+            "length" if self.finish == "length" else "stop", kept=self._templater.keeps_thoughts, adapted=adapted,
+            prompt_tokens=len(self.prompt), completion_tokens=len(self.tokens))
 
 
 def _luck(seed: int, wanted: int, steps: int) -> Any:

@@ -22,10 +22,11 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from cai_assets import settings
+from cai_assets.engines import thoughts
 from cai_assets.engines.folder_engine import FolderEngine
 from cai_assets.engines.models import EngineLost
 from cai_assets.engines.protocol import NOT_YET, ModelIdentity, Request, Result
-from cai_assets.engines.templating import Templater, load_tokenizer
+from cai_assets.engines.templating import Templater
 from cai_assets.engines.vllm_arguments import arguments, check, numbers
 from cai_assets.engines.vllm_environment import prepare_environment
 from cai_assets.engines.vllm_parallel import ParallelEngine
@@ -136,7 +137,7 @@ class VllmEngine(FolderEngine):
                 advice = "see engine.vllm" if self.settings.vllm and isinstance(e, ValueError) else ADVICE
                 raise EngineLost(f"vLLM cannot start {self.path.name} ({_reason(e)}); {advice}") from e
             slots = engine.vllm_config.scheduler_config.max_num_seqs * given.get("data_parallel_size", 1)
-            self._loaded = _Loaded(engine, Templater(load_tokenizer(self.path)), slots * QUEUED_PER_SLOT)
+            self._loaded = _Loaded(engine, self.templater(), slots * QUEUED_PER_SLOT)
         return self._loaded
 
 
@@ -173,6 +174,7 @@ def _sampling_params(request: Request, templater: Templater) -> Any:
         seed=request.seed,
         stop=list(templater.stops(request.call)),
         stop_token_ids=list(templater.stop_token_ids),
+        skip_special_tokens=not templater.decode_all,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
 
@@ -187,4 +189,5 @@ def _result(request: Request, output: Any, templater: Templater, adapted: tuple[
         return Result(row_key=request.row_key, finish="score", logprobs=logprobs, **counts)
     if answer.finish_reason not in ("stop", "length"):
         return Result(row_key=request.row_key, error=f"vLLM ended the row with {answer.finish_reason!r}", **counts)
-    return Result(row_key=request.row_key, text=answer.text, finish=answer.finish_reason, **counts)
+    return thoughts.result(request, templater.said(request.call, answer.text), answer.finish_reason,
+                           kept=templater.keeps_thoughts, **counts)

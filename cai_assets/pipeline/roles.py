@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from cai_assets.engines.models import identify, prepare
+from cai_assets.engines.models import identify, prepare, told
 from cai_assets.engines.protocol import Engine, ModelIdentity
 from cai_assets.errors import CaiError
 from cai_assets.pipeline.project import Project
@@ -54,7 +54,7 @@ def starting_policy(project: Project, record: Record | None) -> Base:
         refuse_served_policy(project)
         return _prepared(project, project.settings.models.role("policy"))
     found = checkpoint_of(project, record)
-    return Base(f"rl_policy of {record.partition}", found.path, identify(found.path, project.layout))
+    return checkpoint_base(project, f"rl_policy of {record.partition}", found)
 
 
 def refuse_served_policy(project: Project) -> None:
@@ -86,7 +86,17 @@ def judge_of_responses(project: Project) -> Engine:
 
 def _prepared(project: Project, model: Model) -> Base:
     local = prepare(model, project.layout)
-    return Base(model.source, local.path, local.identity)
+    return Base(model.source, local.path, _thinking_as(model, local.path, local.identity))
+
+
+def checkpoint_base(project: Project, name: str, found: Checkpoint) -> Base:
+    """A checkpoint of the policy, which thinks as the policy's setting says."""
+    identity = identify(found.path, project.layout)
+    return Base(name, found.path, _thinking_as(project.settings.models.role("policy"), found.path, identity))
+
+
+def _thinking_as(model: Model, path: Path, identity: ModelIdentity) -> ModelIdentity:
+    return identity.model_copy(update={"thinking": told(model, path)})
 
 
 def responder(project: Project, record: Record | None) -> Engine:

@@ -17,7 +17,7 @@ from cai_assets.engines.models import LocalModel, ModelChanged, identify, refuse
 from cai_assets.engines.protocol import ModelIdentity
 from cai_assets.evals.rubric import Part, drawn, parts_of
 from cai_assets.pipeline.context import Context
-from cai_assets.pipeline.roles import Base, judge_of_responses, labeller, starting_policy
+from cai_assets.pipeline.roles import Base, checkpoint_base, judge_of_responses, labeller, starting_policy
 from cai_assets.pipeline.stages import evaluation_prompts, mixed
 from cai_assets.registry.algorithms import ALGORITHMS
 from cai_assets.registry.rewards import REWARDS
@@ -25,6 +25,7 @@ from cai_assets.settings import Settings
 from cai_assets.steps.comparisons import Mixed, comparisons, mix_human
 from cai_assets.steps.reinforce import pairs_to_train_on, prompts_to_train_on, with_requests
 from cai_assets.steps.supervised import baseline_dataset
+from cai_assets.steps.thoughts import THOUGHT
 from cai_assets.store.checkpoints import Checkpoint
 from cai_assets.store.layout import Layout
 from cai_assets.train.fit import PART
@@ -89,21 +90,25 @@ class RewardTraining(NamedTuple):
 
 def sl_policy(run: Context) -> Training:
     rows = run.read("sl_dataset")
-    return _supervised("sl_policy", rows, starting_policy(run.project, run.before()))
+    return _supervised("sl_policy", rows, starting_policy(run.project, run.before()), run.settings)
 
 
 def sft_baseline(run: Context) -> Training:
     """Initial responses with the same mix: as many rows as the SL policy has if no chain ends early."""
     rows = baseline_rows(run.settings, run.read("initial_responses"))
-    return _supervised("sft_baseline", rows, starting_policy(run.project, None))
+    return _supervised("sft_baseline", rows, starting_policy(run.project, None), run.settings)
 
 
 def baseline_rows(settings: Settings, responses: pl.DataFrame) -> pl.DataFrame:
     return mixed(settings, responses, baseline_dataset(responses, settings.supervised, settings.critique.rounds)).frame
 
 
-def _supervised(asset: str, rows: pl.DataFrame, base: Base) -> Training:
-    return Training(asset=asset, kind="supervised", rows=rows, data=_supervised_columns(rows), base=base)
+def _supervised(asset: str, rows: pl.DataFrame, base: Base, settings: Settings) -> Training:
+    data = _supervised_columns(rows)
+    if THOUGHT in rows.columns and base.identity.keeps_thoughts:
+        mode = "thought_given" if settings.supervised.thoughts == "mask" else "thought_learned"
+        data = data.with_columns(rows[THOUGHT].alias(mode))
+    return Training(asset=asset, kind="supervised", rows=rows, data=data, base=base)
 
 
 def _supervised_columns(rows: pl.DataFrame) -> pl.DataFrame:
@@ -147,7 +152,7 @@ def rl_policy(run: Context) -> Training:
         run.may_train(LABELS)
     return Training(
         asset="rl_policy", kind="reinforcement", rows=rows, data=reinforcement_columns(rows), supervised=supervised,
-        base=Base("sl_policy", start.path, identify(start.path, run.project.layout)) if start else None,
+        base=checkpoint_base(run.project, "sl_policy", start) if start else None,
         labels=None if algorithm.online else pairs, reward_model=preferences,
         labeller=labeller(run.project) if rewarded_by == "labeller" else None,
         judge=judge_of_responses(run.project).identity if rewarded_by == "engine" else None,

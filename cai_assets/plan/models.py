@@ -22,7 +22,7 @@ def said_of_models(project: Project) -> Iterator[str]:
         roles.setdefault(project.settings.models.role(role), []).append(role)
     for model, who in roles.items():
         if (template := _template(project, model)) is not None:
-            for trouble in troubles(of_template(template)):
+            for trouble in troubles(of_template(template, model.thinking)):
                 yield f"{model.source} ({', '.join(who)}): {trouble}"
 
 

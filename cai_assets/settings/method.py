@@ -104,8 +104,13 @@ class Critique(Group):
 
 
 class Supervised(Group):
-    """What the SL policy is trained on. ``mix``: files of general conversations, each with its share of the rows."""
+    """What the SL policy is trained on. ``mix``: files of general conversations, each with its share of the rows.
 
+    ``thoughts``, of a policy that keeps its thoughts (``thinking``): those before the responses are given, and no loss
+    is on them ('mask'), or learned ('train').
+    """
+
+    thoughts: Literal["mask", "train"] = "mask"
     keep: Literal["all", "last"] = "all"
     helpful: bool = True
     mix: tuple[Source, ...] = ()

@@ -34,6 +34,10 @@ class Model(Group):
     ``answer_samples``: for a server that gives no log-probabilities: each question with fixed answers (a label, a
     judge's choice) is asked so many times, and the share of the replies stands for the probability of an answer.
     ``answer_tokens``: the most tokens of each of these replies; a model that reasons first needs many.
+
+    ``thinking``, of a model that thinks before it answers: 'off' (it is told not to, or refused if nothing tells it),
+    'keep' (thoughts are kept beside answers; both share the tokens that an answer may have), or 'budget' (a thought has
+    ``thinking_tokens`` of its own, and is ended there). No part of a key where a model does not think.
     """
 
     source: str = BUILTIN_MODEL
@@ -45,6 +49,8 @@ class Model(Group):
     served_as: tuple[str, ...] = ()
     answer_samples: int | None = Field(default=None, ge=2, le=1024)
     answer_tokens: int = Field(default=16, ge=1)
+    thinking: Literal["off", "keep", "budget"] = "off"
+    thinking_tokens: int = Field(default=1024, ge=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -54,6 +60,13 @@ class Model(Group):
         rest = {key: part for key, part in value.items() if key != "server"}
         servers = info.context if isinstance(info.context, Mapping) else {}
         return rest if value["server"] is None else {**rest, **_server(str(value["server"]), rest, servers)}
+
+    @model_validator(mode="after")
+    def _budget_by_tokens(self) -> Model:
+        if self.thinking == "budget" and self.base_urls and self.tokenizer is None:
+            raise ValueError("thinking=budget ends a thought in the prompt that the server goes on from: name the "
+                             "model's tokenizer, or set thinking=keep and limit thoughts at the server")
+        return self
 
     @property
     def server(self) -> Server:

@@ -35,7 +35,7 @@ class Step(NamedTuple):
 
 class Row(NamedTuple):
     """One call's outcome. ``text`` is None if it failed, and then ``error`` says why; ``refused``, ``adapted``: as in
-    ``Result``."""
+    ``Result``, as are ``thought`` and ``thought_state``."""
 
     row_key: str
     status: Literal["reused", "generated", "failed"]
@@ -47,6 +47,8 @@ class Row(NamedTuple):
     error: str | None = None
     refused: bool = False
     adapted: tuple[str, ...] = ()
+    thought: str = ""
+    thought_state: str = ""
 
 
 Work = Generator[tuple[Step, Call], Row, T]
@@ -201,6 +203,7 @@ class _StepRows:
     def __init__(self, complete: Completer, step: Step, shards: ExitStack) -> None:
         self.step, self.store = step, complete.store
         self.usage = complete.usage.setdefault(step.name, Usage())
+        self._thoughts = complete.engine.identity.keeps_thoughts
         self.payload = Payloads(step.name, step.version, complete.engine.identity, complete.seed)
         self._keys: StoredKeys | None = None
         self._looks = 0
@@ -219,7 +222,8 @@ class _StepRows:
             keys = [key for key in keys if key in self._keys]
         if not keys:
             return {}
-        return {key: _reused(row) for key, row in self.store.lookup(self.step.name, keys, payload=False).items()}
+        found = self.store.lookup(self.step.name, keys, payload=False, thoughts=self._thoughts)
+        return {key: _reused(row) for key, row in found.items()}
 
     def keep(self, result: Result, call: Call) -> Row:
         """Store an answer; a failure is told, and not stored."""
@@ -227,9 +231,11 @@ class _StepRows:
             return Row(result.row_key, "failed", None, error=error, refused=result.refused)
         self._writer = self._writer or self._shards.enter_context(self.store.writer(self.step.name))
         self._writer.add(StoredRow(result.row_key, self.payload(call), result.text, result.finish,
-                                   list(result.logprobs), result.prompt_tokens, result.completion_tokens))
+                                   list(result.logprobs), result.prompt_tokens, result.completion_tokens,
+                                   result.thought, result.thought_state))
         return Row(result.row_key, "generated", result.text, result.finish, result.logprobs, result.prompt_tokens,
-                   result.completion_tokens, adapted=result.adapted)
+                   result.completion_tokens, adapted=result.adapted, thought=result.thought,
+                   thought_state=result.thought_state)
 
 
 def _again(row: Row) -> Row:
@@ -237,5 +243,5 @@ def _again(row: Row) -> Row:
 
 
 def _reused(row: StoredRow) -> Row:
-    return Row(row.row_key, "reused", row.text, row.finish, tuple(row.logprobs),
-               row.prompt_tokens, row.completion_tokens)
+    return Row(row.row_key, "reused", row.text, row.finish, tuple(row.logprobs), row.prompt_tokens,
+               row.completion_tokens, thought=row.thought, thought_state=row.thought_state)

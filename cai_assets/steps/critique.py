@@ -22,6 +22,7 @@ from cai_assets.engines.protocol import Call, Message
 from cai_assets.settings import Critique, Generation, SettingsError
 from cai_assets.steps.complete import Completer, Row, Step, Work
 from cai_assets.steps.frames import critique_call, direct_revision_call, revision_call
+from cai_assets.steps.thoughts import NO_THOUGHT, thought_fields, thought_schema
 from cai_assets.steps.verdict import VERDICT, p_done, verdict_call
 from cai_assets.store.canonical import tagged_hash
 from cai_assets.store.keys import row_id
@@ -80,8 +81,9 @@ def critique_and_revise(
                             f"{len(chains)}: raise prompts.red_team or set critique.shuffle=false")
     loop = _Loop(constitution, settings, generation, assigned or {})
     rounds = (_exchanging if settings.shuffle else _each_by_itself)(loop, chains, complete)
-    return (_table([critique for critique, _ in rounds], CRITIQUES),
-            _table([revision for _, revision in rounds], REVISIONS))
+    kept = thought_schema(complete)
+    return (_table([critique for critique, _ in rounds], CRITIQUES | kept),
+            _table([revision for _, revision in rounds], REVISIONS | kept))
 
 
 def _each_by_itself(loop: _Loop, chains: Sequence[Chain], complete: Completer) -> list[Round]:
@@ -230,6 +232,6 @@ def _row(turn: _Turn, row: Row | None, column: str, also: Sequence[str] = ()) ->
         "prompt_id": chain.prompt_id, "round": turn.number, "principle_id": principle.id,
         "principle_digest": principle_digest(principle, "critique"), column: text or None,
         "finish": row.finish if row else "", "error": error, "p_done": p_done(turn.verdict) if turn.verdict else None,
-        "stopped": chain.stopped, "row_key": key,
+        "stopped": chain.stopped, "row_key": key, **(thought_fields(row) if row else NO_THOUGHT),
         "row_id": row_id(key, text, [chain.row_id, str(turn.number), *also]), "parent_id": chain.row_id,
     }

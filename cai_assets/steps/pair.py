@@ -16,6 +16,7 @@ from cai_assets.engines.protocol import Call, Sampling
 from cai_assets.settings import Pairs
 from cai_assets.steps.complete import Completer, Row
 from cai_assets.steps.respond import RESPOND
+from cai_assets.steps.thoughts import NO_THOUGHT, thought_fields, thought_schema
 from cai_assets.store.canonical import tagged_hash
 from cai_assets.store.keys import row_id
 
@@ -37,6 +38,7 @@ class Side(NamedTuple):
     row_key: str
     row_id: str
     error: str | None = None
+    thought: dict[str, str | None] = NO_THOUGHT
 
 
 def calls_per_prompt(settings: Pairs) -> int:
@@ -72,7 +74,8 @@ def pair_responses(prompts: pl.DataFrame, *, complete: Completer, settings: Pair
     for prompt in wanted:
         sides = [_sample(prompt, next(rows), settings.source, s.temperature) for s in drawn]
         pairs += [_pair(prompt, number, sides[i], sides[j]) for number, i, j in pairings(settings)]
-    return pl.DataFrame(pairs, schema=SCHEMA)
+    kept = {f"{name}_{side}": kind for side in "ab" for name, kind in thought_schema(complete).items()}
+    return pl.DataFrame(pairs, schema={**SCHEMA, **kept})
 
 
 def pair_revisions(responses: pl.DataFrame, revisions: pl.DataFrame, *, temperature: float) -> pl.DataFrame:
@@ -94,7 +97,8 @@ def pair_revisions(responses: pl.DataFrame, revisions: pl.DataFrame, *, temperat
 
 def _sample(prompt: Mapping[str, Any], row: Row, origin: str, temperature: float) -> Side:
     text = None if row.text is None else row.text.strip()
-    return Side(text, origin, temperature, row.row_key, row_id(row.row_key, row.text, [prompt["prompt_id"]]), row.error)
+    return Side(text, origin, temperature, row.row_key, row_id(row.row_key, row.text, [prompt["prompt_id"]]), row.error,
+                thought_fields(row))
 
 
 def _revised(chain: Sequence[Mapping[str, Any]], temperature: float) -> Side:
@@ -114,4 +118,5 @@ def _pair(prompt: Mapping[str, Any], number: str, a: Side, b: Side) -> dict[str,
                        if not side.text), None),
         "origin_a": a.origin, "origin_b": b.origin, "temperature_a": a.temperature, "temperature_b": b.temperature,
         "row_key_a": a.row_key, "row_key_b": b.row_key, "row_id_a": a.row_id, "row_id_b": b.row_id,
+        **{f"{name}_{side}": value for side, one in (("a", a), ("b", b)) for name, value in one.thought.items()},
     }

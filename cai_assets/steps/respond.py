@@ -8,6 +8,7 @@ import polars as pl
 
 from cai_assets.engines.protocol import Call, Sampling
 from cai_assets.steps.complete import Completer, Step
+from cai_assets.steps.thoughts import thought_columns
 from cai_assets.store.keys import row_id
 
 RESPOND = Step("respond")
@@ -19,7 +20,8 @@ def respond(
 ) -> pl.DataFrame:
     """Add ``response`` (null if it failed), ``finish``, ``error``, ``row_key`` and ``row_id`` to each prompt row.
 
-    Needs columns ``prompt_id`` and ``messages``. Same rows, same order. ``samples``: the sample index of each row,
+    Where the model's thoughts are kept, also ``thought`` and ``thought_state``. Needs columns ``prompt_id`` and
+    ``messages``. Same rows, same order. ``samples``: the sample index of each row,
     for a prompt that is answered several times.
     """
     calls = [Call(messages=tuple(m), sampling=sampling, sample=i)
@@ -33,4 +35,5 @@ def respond(
         pl.Series("row_key", [r.row_key for r in rows], dtype=pl.String),
         pl.Series("row_id", [row_id(r.row_key, r.text, [p]) for r, p in zip(rows, parents, strict=True)],
                   dtype=pl.String),
+        *thought_columns(rows, complete),
     )

@@ -13,6 +13,7 @@ import polars as pl
 
 from cai_assets.settings import Supervised
 from cai_assets.steps.mix import Report, as_rows, mix
+from cai_assets.steps.thoughts import NO_THOUGHT
 
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "prompt_id": pl.String, "kind": pl.String, "round": pl.Int32, "principle_id": pl.String,
@@ -39,8 +40,10 @@ def sl_dataset(responses: pl.DataFrame, revisions: pl.DataFrame, settings: Super
     usable = revisions.filter(pl.col("revision").is_not_null())
     if settings.keep == "last":
         usable = usable.sort("prompt_id", "round").group_by("prompt_id", maintain_order=True).last()
+    kept = [name for name in NO_THOUGHT if name in usable.columns]
     revised = usable.select("prompt_id", "round", "principle_id", pl.col("revision").alias("response"), "finish",
-                            "row_id").join(train.select("prompt_id", "kind", "messages"), on="prompt_id", how="inner")
+                            "row_id", *kept)
+    revised = revised.join(train.select("prompt_id", "kind", "messages"), on="prompt_id", how="inner")
     helpful = train.filter(pl.col("kind") == "helpful") if settings.helpful else train.clear()
     return _rows([revised, helpful])
 
@@ -65,7 +68,7 @@ def with_general(
     evaluation = responses.filter(pl.col("split") == "evaluation")["messages"].to_list()
     mixed = mix(settings.mix, rows.height, evaluation, seed=seed, max_chars=max_chars)
     general = pl.DataFrame(as_rows(mixed.rows), schema=SCHEMA)
-    return SupervisedRows(pl.concat([rows, general]).sort("prompt_id", "round"), mixed.reports)
+    return SupervisedRows(pl.concat([rows, general], how="diagonal").sort("prompt_id", "round"), mixed.reports)
 
 
 def _rows(parts: list[pl.DataFrame]) -> pl.DataFrame:
@@ -74,5 +77,6 @@ def _rows(parts: list[pl.DataFrame]) -> pl.DataFrame:
         missing = {"round": pl.lit(0, pl.Int32), "principle_id": pl.lit(None, pl.String)}
         whole = part.with_columns(**{k: v for k, v in missing.items() if k not in part.columns},
                                   source=pl.lit(None, pl.String))  # of a general file: not a prompt file's name
-        filled.append(whole.select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items()))
-    return pl.concat(filled).sort("prompt_id", "round")
+        kept = [name for name in NO_THOUGHT if name in whole.columns]
+        filled.append(whole.select(*(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items()), *kept))
+    return pl.concat(filled, how="diagonal").sort("prompt_id", "round")

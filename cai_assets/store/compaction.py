@@ -23,8 +23,8 @@ from cai_assets.errors import CaiError
 from cai_assets.store.answers import unanswered
 from cai_assets.store.files import if_unlocked, sync_file, sync_folder
 from cai_assets.store.layout import Layout
-from cai_assets.store.parquet import open_parquet
-from cai_assets.store.row_store import ARROW, SCHEMA, list_shards, read_shard, shard_path
+from cai_assets.store.parquet import as_frame, open_parquet
+from cai_assets.store.row_store import ARROW, WITH_THOUGHTS, has_thoughts, list_shards, read_shard, shard_path
 from cai_assets.store.upkeep import steps
 
 LARGE_ROWS = 100_000
@@ -100,13 +100,14 @@ def _merge(shards: Sequence[Path]) -> int:
 def rewrite(shards: Sequence[Path], keep: Callable[[pl.DataFrame], pl.DataFrame]) -> None:
     """Publish what ``keep`` leaves of ``shards`` as one shard as old as the first. Memory: one input shard."""
     path = shard_path(shards[0].parent, _age(shards[0]))
-    schema = ARROW.with_metadata({INPUTS: json.dumps([s.name for s in shards]).encode()})
+    columns = WITH_THOUGHTS if any(map(has_thoughts, shards)) else ARROW
+    schema = columns.with_metadata({INPUTS: json.dumps([s.name for s in shards]).encode()})
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer:
-            waiting = pl.DataFrame(schema=SCHEMA)
+            waiting = as_frame(columns.empty_table())
             for shard in shards:
-                waiting = pl.concat([waiting, keep(read_shard(shard, list(SCHEMA)))])
+                waiting = pl.concat([waiting, keep(read_shard(shard, columns.names))])
                 whole = len(waiting) if shard is shards[-1] else len(waiting) // GROUP_ROWS * GROUP_ROWS
                 if whole:
                     writer.write_table(waiting[:whole].to_arrow().cast(schema), row_group_size=GROUP_ROWS)

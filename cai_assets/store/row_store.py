@@ -26,7 +26,7 @@ import pyarrow as pa
 from cai_assets.store.answers import unanswered
 from cai_assets.store.files import write_atomic
 from cai_assets.store.layout import Layout
-from cai_assets.store.parquet import FileGone, StoreCorrupt, as_frame, parquet_bytes, read_table
+from cai_assets.store.parquet import FileGone, StoreCorrupt, as_frame, open_parquet, parquet_bytes, read_table
 
 SCHEMA: dict[str, pl.DataType] = {
     "row_key": pl.String(),
@@ -38,7 +38,10 @@ SCHEMA: dict[str, pl.DataType] = {
     "completion_tokens": pl.Int32(),
     "created": pl.Datetime("us", "UTC"),
 }
+THOUGHTS: dict[str, pl.DataType] = {"thought": pl.String(), "thought_state": pl.String()}
+"""Columns of a shard in which any row has a state: of models whose thoughts are kept. Elsewhere both are empty."""
 ARROW: pa.Schema = pl.DataFrame(schema=SCHEMA).to_arrow().schema
+WITH_THOUGHTS: pa.Schema = pl.DataFrame(schema={**SCHEMA, **THOUGHTS}).to_arrow().schema
 PLACE = {"row_key": pl.String(), "shard": pl.Int32(), "position": pl.UInt32()}
 DIGITS = 16  # of the hexadecimal ones that end a row key
 SHARD_ROWS = 512
@@ -58,6 +61,8 @@ class StoredRow(NamedTuple):
     logprobs: list[float]
     prompt_tokens: int
     completion_tokens: int
+    thought: str = ""
+    thought_state: str = ""
 
 
 class RowStore:
@@ -79,11 +84,15 @@ class RowStore:
         wanted = _wanted(keys)
         return set(self._read(step, lambda shards: _places(shards, wanted))["row_key"])
 
-    def lookup(self, step: str, keys: Iterable[str], *, payload: bool = True) -> dict[str, StoredRow]:
-        """The stored answers among ``keys``. Without ``payload`` that field is empty: it is most of the reading."""
+    def lookup(
+        self, step: str, keys: Iterable[str], *, payload: bool = True, thoughts: bool = False
+    ) -> dict[str, StoredRow]:
+        """The stored answers among ``keys``. Without ``payload`` that field is empty: it is most of the reading; so are
+        the thoughts unless they are asked for."""
         if (wanted := _wanted(keys)).is_empty():
             return {}
-        columns = [c for c in StoredRow._fields if payload or c != "payload"]
+        unread = ({"payload"} if not payload else set()) | (set() if thoughts else THOUGHTS.keys())
+        columns = [c for c in StoredRow._fields if c not in unread]
         return self._read(step, lambda shards: _answers(shards, _places(shards, wanted), columns))
 
     def tokens(self, step: str, keys: pl.DataFrame) -> pl.DataFrame:
@@ -213,8 +222,7 @@ def _answers(shards: Sequence[Path], places: pl.DataFrame, columns: list[str]) -
         earliest, bad = _first(places), set[str]()
         for (number,), part in earliest.group_by("shard", maintain_order=True):
             rows = read_shard(shards[int(str(number))], columns, part["position"])
-            if "payload" not in columns:
-                rows = rows.with_columns(payload=pl.lit(""))
+            rows = rows.with_columns(pl.lit("").alias(c) for c in StoredRow._fields if c not in columns)
             bad |= unanswered(rows).keys()
             stored.update((r[0], StoredRow(*r)) for r in rows.select(StoredRow._fields).iter_rows() if r[0] not in bad)
         places = places.filter(pl.col("row_key").is_in(bad)).join(earliest, on=places.columns, how="anti",
@@ -223,9 +231,17 @@ def _answers(shards: Sequence[Path], places: pl.DataFrame, columns: list[str]) -
 
 
 def _encode(rows: Sequence[StoredRow]) -> bytes:
-    frame = pl.DataFrame(rows, schema={k: v for k, v in SCHEMA.items() if k != "created"}, orient="row")
+    schema = {**{k: v for k, v in SCHEMA.items() if k != "created"}, **THOUGHTS}
+    frame = pl.DataFrame(rows, schema=schema, orient="row")
     frame = frame.with_columns(created=pl.lit(time.time_ns() // 1000).cast(SCHEMA["created"]))
-    return parquet_bytes(frame)
+    kept = any(row.thought_state for row in rows)
+    return parquet_bytes(frame.select([*SCHEMA, *(THOUGHTS if kept else ())]))
+
+
+def has_thoughts(shard: Path) -> bool:
+    """Whether a shard has the columns of thoughts."""
+    with open_parquet(shard) as file:
+        return set(THOUGHTS) <= set(file.schema_arrow.names)
 
 
 def read_shard(path: Path, columns: list[str], rows: pl.Series | None = None) -> pl.DataFrame:
@@ -235,9 +251,13 @@ def read_shard(path: Path, columns: list[str], rows: pl.Series | None = None) ->
 
 def _shard_table(path: Path, columns: list[str], rows: pl.Series | None = None) -> pa.Table:
     # A Parquet footer has no checksum, so what damage there could change is checked separately.
-    table = read_table(path, columns, rows)
+    absent = [] if THOUGHTS.keys().isdisjoint(columns) or has_thoughts(path) else [c for c in columns if c in THOUGHTS]
+    table = read_table(path, [c for c in columns if c not in absent], rows)
+    for column in absent:
+        field = WITH_THOUGHTS.field(column)
+        table = table.append_column(field, pa.array([""] * table.num_rows, type=field.type))
     for column in columns:
-        if table.field(column).type != ARROW.field(column).type or table[column].null_count:
+        if table.field(column).type != WITH_THOUGHTS.field(column).type or table[column].null_count:
             raise StoreCorrupt(f"{path}: column {column!r} has another type than it was written with, or missing "
                                "values; move the file away and rerun")
     return table

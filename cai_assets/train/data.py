@@ -17,11 +17,12 @@ from cai_assets.train.fit import PART, Encoded, Fit, count
 from cai_assets.train.problems import TrainingProblem
 
 TrainingRow = dict[str, Any]
+GIVEN, LEARNED = "thought_given", "thought_learned"
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[TrainingRow]:
-    """Read the named columns of a Parquet file, in file order, and ``part`` if it is there. Raise TrainingProblem when
-    one is missing."""
+    """Read the named columns of a Parquet file, in file order, and ``part`` and thoughts if they are there. Raise
+    TrainingProblem when one is missing."""
     import polars as pl
 
     if not path.is_file():
@@ -30,7 +31,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[TrainingRow]:
     missing = [c for c in columns if c not in there]
     if missing:
         raise TrainingProblem(f"{path} lacks the column(s) {', '.join(missing)}")
-    return pl.read_parquet(path, columns=[*columns, *(c for c in (PART,) if c in there)]).to_dicts()
+    return pl.read_parquet(path, columns=[*columns, *(c for c in (PART, GIVEN, LEARNED) if c in there)]).to_dicts()
 
 
 def shorter(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
@@ -44,27 +45,31 @@ def shorter(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
 
 
 def encode(
-    messages: Sequence[Message], responses: Sequence[str], templater: Templater, max_length: int
+    messages: Sequence[Message], responses: Sequence[str], templater: Templater, max_length: int, *, thought: str = ""
 ) -> Encoded | None:
-    """As much of the prompt as leaves each response whole within ``max_length`` tokens; None where none does."""
+    """As much of the prompt as leaves each response, and the thought before it, whole within ``max_length`` tokens;
+    None where none does."""
     for kept in shorter(messages):
-        both = [templater.encode_response(kept, response) for response in responses]
+        both = [templater.encode_response(kept, response, thought) for response in responses]
         prompt, ids = both[0][0], [response for _, response in both]
-        if prompt and len(prompt) + max(map(len, ids)) <= max_length:
-            return Encoded(prompt, ids, kept is not messages)
+        thinks = templater.encode_thought(kept, thought) if thought else []
+        if prompt and len(prompt) + len(thinks) + max(map(len, ids)) <= max_length:
+            return Encoded(prompt, ids, kept is not messages, thinks)
     return None
 
 
 def supervised_rows(
     rows: Iterable[TrainingRow], templater: Templater, max_length: int, part: str = "rows"
 ) -> tuple[list[TrainingRow], Fit]:
-    """``input_ids`` and ``labels`` (-100 on the prompt) per row."""
+    """``input_ids`` and ``labels`` (-100 on the prompt, and on a thought that is given) per row."""
     out, fit = [], Fit()
     for row in rows:
-        one = encode(row["messages"], [row["response"]], templater, max_length)
+        given, learned = row.get(GIVEN) or "", row.get(LEARNED) or ""
+        one = encode(row["messages"], [row["response"]], templater, max_length, thought=given or learned)
         if count(one, fit, row.get(PART) or part):
             (response,) = one.responses
-            out.append({"input_ids": one.prompt + response, "labels": [-100] * len(one.prompt) + response})
+            known = [-100] * len(one.prompt) + (one.thought if learned else [-100] * len(one.thought))
+            out.append({"input_ids": one.prompt + one.thought + response, "labels": known + response})
     return out, fit
 
 

@@ -14,11 +14,13 @@ Fit = Counter[tuple[str, str]]
 
 
 class Encoded(NamedTuple):
-    """A row that fits. ``responses`` follow the same prompt, which is ``cut`` if it lost its earliest turns."""
+    """A row that fits. ``responses`` follow the same prompt, which is ``cut`` if it lost its earliest turns, and the
+    same ``thought``."""
 
     prompt: Ids
     responses: list[Ids]
     cut: bool
+    thought: Ids = []  # noqa: RUF012 - never changed
 
 
 def count(row: Encoded | None, fit: Fit, part: str) -> TypeGuard[Encoded]:

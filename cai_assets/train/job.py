@@ -8,7 +8,8 @@ gives the result its final name.
 Data, one Parquet file:
 
 =============  ==========================================================================================
-supervised     ``messages`` list[struct[role, content]] (ends with the user), ``response`` str
+supervised     ``messages`` list[struct[role, content]] (ends with the user), ``response`` str; if there, one of
+               ``thought_given`` and ``thought_learned`` str: what was thought before the response
 reward         ``messages``, ``chosen`` str, ``rejected`` str, ``p_chosen`` float in [0, 1], ``held_out`` bool
 reinforcement  ``messages``, ``held_out`` bool; where the reward reads it also ``request`` str, what to grade by, or
                ``principles`` list[str], whose questions are asked
@@ -52,6 +53,7 @@ class Job(BaseModel):
     ``reward_model``, ``labeller`` or ``judge`` gives the reward of reinforcement learning, and ``rewards`` are the
     parts of it that principles give; ``supervised_data`` (columns of ``supervised``) is there when ``alpha`` is set.
     ``general_text``: JSONL with ``text``, for the ability check, of which at most ``general_texts`` are read.
+    ``thinking``: of the base, as in ``ModelIdentity``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,6 +66,7 @@ class Job(BaseModel):
     settings: dict[str, Any]
     seed: int = 0
     dtype: Format
+    thinking: str = ""
     reward_model: Path | None = None
     labeller: Path | None = None
     rewards: tuple[Part, ...] = ()

@@ -27,7 +27,7 @@ def run(job: Job, reporter: Reporter) -> None:
     settings = Training.model_validate(job.settings)
     tokenizer = load_tokenizer(job.base)
     source = read_rows(job.data, ["messages", "response"])
-    rows, fit = supervised_rows(source, Templater(tokenizer), settings.max_length)
+    rows, fit = supervised_rows(source, Templater(tokenizer, job.thinking), settings.max_length)
     limit = f"sl.max_length={settings.max_length}"
     if not rows:
         raise TrainingProblem(f"no row of {job.data} fits into {limit}; {len(source)} dropped")

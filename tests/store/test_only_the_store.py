@@ -51,7 +51,8 @@ OTHERS = {
         export/hub_model.py::_without_local_names export/openlineage.py::_written""",
     "a model's folder, wherever it lies": """
         pipeline/contents.py::_model
-        engines/models.py::prepare engines/models.py::_from_hub engines/models.py::identify
+        engines/models.py::locate engines/models.py::_from_hub engines/model_check.py::_tied
+        engines/chat_template.py::ChatTemplate.in_folder engines/chat_template.py::_json engines/models.py::identify
         engines/models.py::_weights_digest
         engines/model_folder.py::faults engines/model_folder.py::weights engines/model_folder.py::cut
         engines/model_folder.py::_pointers engines/model_folder.py::_begins engines/model_folder.py::_not_json

@@ -60,7 +60,8 @@ class Writer:
             names = tuple(f"token_id:{i}" for i in t.answer_tokens(call.answers))
             return _body(COMPLETIONS, shared | {"logprobs": TOP_LOGPROBS}, names, prompt=prompt,
                          return_tokens_as_token_ids=True)
-        stops = {"stop": list(t.stops(call))} if t.stops(call) else {}
+        stops: dict[str, Any] = {"stop": list(t.stops(call))} if t.stops(call) else {}
+        stops |= {"skip_special_tokens": False} if t.decode_all else {}
         return _body(COMPLETIONS, shared | stops, (), prompt=prompt, stop_token_ids=list(t.stop_token_ids))
 
 

@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cai_assets import settings
-from cai_assets.engines.models import EngineLost, identify_tokenizer
+from cai_assets.engines import thoughts
+from cai_assets.engines.models import EngineLost, identify_tokenizer, refuse_thinking, told
 from cai_assets.engines.protocol import NOT_YET, ModelIdentity, Request, Result
 from cai_assets.engines.served.body import Kind, Writer
 from cai_assets.engines.served.client import Client
@@ -53,6 +54,8 @@ class ServedEngine:
 
     def run(self, requests: Iterable[Request]) -> Iterator[Result]:
         """Yield one result per request, as they finish. Raise EngineLost if no server serves any of them."""
+        if self.model.tokenizer:
+            refuse_thinking(self._identity.thinking, Path(self.model.tokenizer))
         self._writer = self._writer or Writer(self.model.source, self._templater(), self.settings.max_model_len)
         source, running, done = iter(requests), 0, Done[Result | Exception]()
         with _event_loop() as loop:
@@ -81,7 +84,9 @@ class ServedEngine:
         self._writer = None
 
     def _templater(self) -> Templater | None:
-        return Templater(load_tokenizer(Path(self.model.tokenizer))) if self.model.tokenizer else None
+        if self.model.tokenizer is None:
+            return None
+        return Templater(load_tokenizer(Path(self.model.tokenizer)), self._identity.thinking)
 
     async def _connect(self) -> Rows:
         key, engine = os.environ.get(self.model.api_key_env, "").strip(), self.settings
@@ -104,20 +109,38 @@ class ServedEngine:
         except ValueError as e:
             return Result(row_key=request.row_key, error=str(e), refused=True)
         try:
-            return await rows.answer(Row(request, body, next(self._turn)))
+            return self._told_apart(request, await rows.answer(Row(request, body, next(self._turn))))
         except EngineLost as e:
             raise EngineLost(helped(f"no server serves model {self.model.source!r} ({e}); check base_urls, the served "
                                     f"model name and the key in {self.model.api_key_env}, or see engine.patience")
                              ) from None
 
 
+    def _told_apart(self, request: Request, result: Result) -> Result:
+        """Thought and answer of a reply: as the server told them apart, or by the tags in its text."""
+        if result.error or request.call.sampling is None:
+            return result
+        templater = self._writer.templater if self._writer else None
+        if result.thought:
+            said = thoughts.Said("valid", result.thought, result.text)
+        elif templater is not None:
+            said = templater.said(request.call, result.text)
+        else:
+            said = thoughts.split(result.text, *thoughts.TAGS, anywhere=False)
+        return thoughts.result(request, said, "length" if result.finish == "length" else "stop",
+                               kept=self._identity.keeps_thoughts, adapted=result.adapted,
+                               prompt_tokens=result.prompt_tokens, completion_tokens=result.completion_tokens)
+
+
 def served_identity(model: settings.Model) -> ModelIdentity:
     """A server does not expose its weights: name and revision stand for them, so pin ``revision``."""
     name = f"served:{model.source}@{model.revision or 'unpinned'}"
     if model.tokenizer is None:
-        return ModelIdentity(weights=name, tokenizer=name, template=name)
+        return ModelIdentity(weights=name, tokenizer=name, template=name,
+                             thinking="" if model.thinking == "off" else model.thinking)
     tokenizer, template = identify_tokenizer(Path(model.tokenizer))
-    return ModelIdentity(weights=name, tokenizer=tokenizer, template=template)
+    return ModelIdentity(weights=name, tokenizer=tokenizer, template=template,
+                         thinking=told(model, Path(model.tokenizer)))
 
 
 def _end(task: asyncio.Task[Result]) -> Result | Exception:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Iterable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
 from cai_assets.engines.protocol import Request, Result
+from cai_assets.engines.thoughts import UNCLOSED
 from cai_assets.errors import CaiError
 from cai_assets.store.answers import ROUNDING, STAND_IN, no_answer
 
@@ -53,6 +54,7 @@ class _Logprobs(msgspec.Struct):
 class _Part(msgspec.Struct):
     type: str
     text: str = ""
+    thinking: object = None
 
 
 class _Said(msgspec.Struct):
@@ -66,6 +68,14 @@ class _Said(msgspec.Struct):
         if not isinstance(self.content, list):
             return self.content
         return "".join(part.text for part in self.content if part.type == "text")
+
+    @property
+    def thought(self) -> str:
+        """The reasoning beside the content, as far as it is text."""
+        parts = self.content if isinstance(self.content, list) else []
+        found = [self.reasoning_content or self.reasoning,
+                 *(part.thinking or part.text for part in parts if part.type != "text")]
+        return "\n\n".join(text.strip() for text in found if isinstance(text, str) and text.strip())
 
     @property
     def reasoned(self) -> bool:
@@ -95,7 +105,8 @@ _decode = msgspec.json.Decoder(_Reply).decode
 
 def read_reply(request: Request, body: bytes, served: Collection[str], names: Sequence[str]) -> Result:
     """The result in a reply's body. ``served``: the names by which the model asked may answer, its own first;
-    ``names``: for each answer the name that its first token may have in the reply.
+    ``names``: for each answer the name that its first token may have in the reply. ``thought``: what the server itself
+    told apart from the answer.
 
     Raise Unusable (a retry may succeed) or ValueError (the row cannot be served).
     """
@@ -104,7 +115,7 @@ def read_reply(request: Request, body: bytes, served: Collection[str], names: Se
         raise Unusable(f"the server answered as model {reply.model[:EXCERPT]!r}, asked was {next(iter(served))!r}; if "
                        "that is the same model, name it in its setting served_as")
     choice, usage = reply.choices[0], reply.usage or _Usage()
-    counts = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
+    counts: dict[str, Any] = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
     if request.call.sampling is None:
         logprobs = _answer_logprobs(choice.logprobs, names, request.call.answers)
         return Result(row_key=request.row_key, finish="score", logprobs=logprobs, **counts)
@@ -113,6 +124,7 @@ def read_reply(request: Request, body: bytes, served: Collection[str], names: Se
         raise ValueError(why)
     if text is None:
         raise Unusable(f"malformed reply (no text): {_excerpt(body)!r}")
+    counts["thought"] = choice.message.thought if choice.message else ""
     if choice.finish_reason == "stop":
         return Result(row_key=request.row_key, text=text, finish="stop", **counts)
     if choice.finish_reason == "length":
@@ -123,10 +135,9 @@ def read_reply(request: Request, body: bytes, served: Collection[str], names: Se
 def _why_empty(choice: _Choice) -> str | None:
     """Why a reply without text would be without it again; None if it need not."""
     if choice.finish_reason == "length":
-        return ("the server spent all tokens before the answer began, as models that reason do; raise the setting that "
-                "allows them (generation.max_tokens, evaluation.max_tokens, labels.thought_tokens, a model's "
-                "answer_tokens), or switch "
-                "reasoning off at the server")
+        return (f"{UNCLOSED}: the server spent all tokens before the answer began, as models that reason do; raise the "
+                "setting that allows them (generation.max_tokens, evaluation.max_tokens, labels.thought_tokens, a "
+                "model's answer_tokens), or switch reasoning off at the server")
     if choice.message and choice.message.reasoned:
         return "the server sent its reasoning and no answer; switch reasoning off at the server"
     return None

@@ -1,0 +1,56 @@
+"""A whole graph with a model that thinks: answers alone are critiqued, labeled, judged and trained on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from histories import History
+
+from cai_assets.engines import scripted
+from cai_assets.engines.protocol import Call, Request
+from cai_assets.store.row_store import list_shards, read_shard
+from cai_assets.store.upkeep import steps
+
+SECRET = "hidden deliberation"
+PLAIN = scripted.default_reply
+
+
+def thinking(call: Call, request: Request) -> str:
+    """Sentences after a thought; some thoughts are empty, come twice, or do not end."""
+    kind = request.seed % 8
+    answer = PLAIN(call, request)
+    if kind == 0:
+        return f"<think>\n{SECRET}"
+    thought = "" if kind == 1 else SECRET
+    return f"<think>\n{thought}\n</think>\n\n{answer}" + (f"<think>{SECRET}</think>" if kind == 2 else "")
+
+
+def payloads(history: History) -> list[str]:
+    layout = history.project(history.root).layout
+    return [p for step in steps(layout) for shard in list_shards(layout.folder("rows", step))
+            for p in read_shard(shard, ["payload"])["payload"].to_list()]
+
+
+@pytest.mark.parametrize("mode", ["keep", pytest.param("off", marks=pytest.mark.long)])
+def test_no_thought_is_in_any_prompt_or_answer(
+    history: History, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scripted, "default_reply", thinking)
+    history.settings["accept_loss"] = 0.9
+    history.settings["models"]["generator"]["thinking"] = mode
+    success, version = history.run(history.root)
+    assert success
+    assert len(payloads(history)) > 50
+    assert not any(SECRET in p for p in payloads(history))
+    project: Any = history.project(history.root)
+    responses = project.records.table(project.records.latest("initial_responses", None))
+    assert not responses["response"].drop_nulls().str.contains(SECRET).any()
+    assert ("thought" in responses.columns) is (mode == "keep")
+    rows = project.records.table(project.records.latest("sl_dataset", version))
+    assert not rows["response"].str.contains(SECRET).any()
+    if mode == "keep":
+        assert set(responses["thought_state"].drop_nulls()) <= {"valid", "empty", "repeated", "unclosed"}
+        assert rows["thought"].drop_nulls().str.contains(SECRET).any()
+        unclosed = responses.filter(responses["thought_state"] == "unclosed")
+        assert unclosed["response"].null_count() == unclosed.height

@@ -42,6 +42,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
 
     made = Demo(tmp_path_factory.mktemp("demo"))
     made.output = made.run()
+    made.progress = made.told
     return made
 
 

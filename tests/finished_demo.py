@@ -29,9 +29,14 @@ SMALLER = {
 
 
 class Demo:
-    """Runs ``cai demo`` on a home and data root of its own, and reads what it made. ``output``: of the first run."""
+    """Runs ``cai demo`` on a home and data root of its own, and reads what it made.
+
+    ``output``, ``progress``: what the first run wrote to stdout and stderr; ``told``: what the last wrote to stderr.
+    """
 
     output: str
+    progress: str
+    told: str
 
     def __init__(self, root: Path) -> None:
         self.home, self.data = root / "home", root / "data"
@@ -48,6 +53,7 @@ class Demo:
         command = [sys.executable, "-m", "cai_assets.cli", *(arguments or ("demo",))]
         done = patience.run(command, self.data, cwd=REPOSITORY, env=env)
         assert done.returncode == 0, done.stdout + done.stderr
+        self.told = done.stderr
         return done.stdout
 
     def record(self, asset: str, version: str | None = None) -> Record:

@@ -15,6 +15,7 @@ from cai_assets.assets import ATTRIBUTED
 from cai_assets.cli.common import (
     Scale,
     Set,
+    Version,
     app,
     err,
     open_instance,
@@ -47,7 +48,7 @@ NEW_BELOW = {
 
 @app.command()
 def attribute(
-    version: Annotated[str, typer.Argument(help="A version, or a constitution's name (its current file)")],
+    version: Version,
     principle: Annotated[list[str] | None, typer.Option(help="Only this principle; repeatable")] = None,
     also_alone: Annotated[bool, typer.Option(help="Also each principle alone, against the SFT baseline")] = False,
     null: Annotated[bool, typer.Option(help="Also the whole version with another seed: training noise")] = False,
@@ -135,7 +136,9 @@ def _make(
             instance.add_dynamic_partitions(VERSIONS, [Derivations(open_project(settings).layout).register(version, d)])
         try:
             run_graph(d.key, ATTRIBUTED, {**overrides, "seed": settings.seed + d.seed} if d.seed else overrides)
-        except typer.Exit:
+        except typer.Exit as ended:
+            if ended.exit_code == 130:  # Ctrl-C ends all of them
+                raise
             failed.append(d.label)
         expected += planned.cost.seconds
     return failed

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
+import threading
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from typer.core import TyperGroup
 
+from cai_assets import __version__
+from cai_assets.cli import complete
 from cai_assets.constitution.files import YAML, constitution_file
 from cai_assets.constitution.load import load_file
 from cai_assets.constitution.model import Constitution
@@ -19,14 +24,20 @@ from cai_assets.settings.load import put, yaml_value
 from cai_assets.store import this_run
 from cai_assets.versions.snapshots import VERSIONS
 
+PIPED_WIDTH = 1000
+INTERRUPTED = "Interrupted. Finished work is kept: the same command goes on from here."
+
 
 class Commands(TyperGroup):
     """Commands whose errors end as one message on stderr: our own, and what the system refuses (a full disk)."""
 
     def invoke(self, ctx: Any) -> Any:  # a context of Click, or of the copy of it in newer Typers
         this_run.begin()
+        _can_be_ended()
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            stop(INTERRUPTED, 130)
         except CaiError as e:
             stop(str(e), self.exit_code(e))
         except OSError as e:
@@ -43,15 +54,52 @@ class Commands(TyperGroup):
         return 2
 
 
-app = typer.Typer(
-    cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-    help="Constitutional AI as Dagster assets.\n\nStart with [b]cai demo[/b], then [b]cai ui[/b]. Edit a principle in "
-         "constitutions/, then run [b]cai register[/b] and [b]cai materialize VERSION[/b]: only what the edit affects "
-         "is recomputed.", rich_markup_mode="rich")
-out = Console()
-err = Console(stderr=True)
+def _can_be_ended() -> None:
+    """A shell's background job ignores SIGINT. Dagster gives SIGTERM the same handler, and nothing would end it."""
+    in_main = threading.current_thread() is threading.main_thread()
+    if in_main and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+class Lines(Console):
+    """A terminal's width where there is a terminal; through a pipe or into a file, nothing is broken over lines."""
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        piped = not self.is_terminal and "COLUMNS" not in os.environ
+        return ConsoleDimensions(PIPED_WIDTH, 25) if piped else super().size
+
+    @size.setter
+    def size(self, size: tuple[int, int]) -> None:
+        self._width, self._height = size
+
+
+app = typer.Typer(
+    cls=Commands, invoke_without_command=True, pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Constitutional AI as Dagster assets.\n\nStart with [b]cai demo[/b], then [b]cai ui[/b]. Edit a principle in "
+         "constitutions/, then run [b]cai plan NAME[/b] and [b]cai materialize NAME[/b]: only what the edit affects is "
+         "recomputed.", rich_markup_mode="rich")
+out = Lines()
+err = Lines(stderr=True)
+
+
+@app.callback()
+def main(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit")] = False,
+) -> None:
+    """What every call passes through."""
+    if version:
+        typer.echo(f"cai-assets {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+Version = Annotated[str, typer.Argument(help="A registered version, or a constitution's name (its current file)",
+                                        autocompletion=complete.versions)]
 Set = Annotated[list[str] | None, typer.Option("--set", "-s", help="A setting, such as rl.beta=0.1; repeatable")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
 Scale = Annotated[str | None, typer.Option(help="Scale of the run: smoke, small, or full")]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cai_assets.cli import complete
 from cai_assets.cli.common import app, open_project, out, read_settings
 from cai_assets.reports.text.terminal import terminal_table
 
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 
 @app.command()
 def compare(
-    before: Annotated[str, typer.Argument(help="A materialized version, or a record ID: evaluation/VERSION/000001")],
-    after: Annotated[str, typer.Argument(help="Another version or record ID")],
+    before: Annotated[str, typer.Argument(help="A materialized version, or a record ID: evaluation/VERSION/000001",
+                                          autocompletion=complete.versions)],
+    after: Annotated[str, typer.Argument(help="Another version or record ID", autocompletion=complete.versions)],
     out_: Annotated[Path | None, typer.Option("--out", help="File for the page; default: under the data root")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON; write the page only with --out")] = False,
 ) -> None:

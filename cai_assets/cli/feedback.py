@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from cai_assets.cli import complete
 from cai_assets.cli.common import Set, app, open_project, out, parse_overrides, read_settings
 from cai_assets.reports.text.terminal import terminal_table
 from cai_assets.store.records import RecordMissing
@@ -15,7 +16,8 @@ from cai_assets.store.records import RecordMissing
 
 @app.command()
 def feedback(
-    version: Annotated[str, typer.Argument(help="A version with materialized preference_pairs")],
+    version: Annotated[str, typer.Argument(help="A version with materialized preference_pairs",
+                                           autocompletion=complete.versions)],
     set_: Set = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from cai_assets.cli.common import Set, app, out, parse_overrides, read_settings, stop
+from cai_assets.cli.common import AsJson, Set, app, out, parse_overrides, read_settings, stop
 from cai_assets.reports.text.terminal import terminal_table
+
+COUNTS = ("value", "low", "high", "requests", "not scored")
 
 
 @app.command("inspect")
@@ -20,7 +23,7 @@ def inspect_(
     log_dir: Annotated[Path, typer.Option(help="Where Inspect's logs go")],
     version: Annotated[str | None, typer.Option(help="Exclude cases close to this version's training prompts; "
                                                      "default: the policy's own")] = None,
-    set_: Set = None,
+    set_: Set = None, json_: AsJson = False,
 ) -> None:
     """Run suites as Inspect tasks (inspect-ai) on any checkpoint, reusing existing rows."""
     if importlib.util.find_spec("inspect_ai") is None:
@@ -30,8 +33,11 @@ def inspect_(
     overrides = parse_overrides(None, set_)
     read_settings(overrides)
     logs = run_suites(suites, policy, version=version, log_dir=log_dir, settings=overrides)
-    counts = ("value", "low", "high", "requests", "not scored")
-    table = terminal_table("suite", "measure", *counts, title=f"{policy} under Inspect", right=counts)
+    if json_:
+        typer.echo(json.dumps([{**log._asdict(), "path": str(log.path), "rows": [
+            dict(zip(("measure", *COUNTS), row, strict=True)) for row in log.rows]} for log in logs], indent=1))
+        return
+    table = terminal_table("suite", "measure", *COUNTS, title=f"{policy} under Inspect", right=COUNTS)
     for log in logs:
         for row in log.rows:
             table.add_row(log.suite, *map(_cell, row))

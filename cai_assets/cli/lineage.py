@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.markup import escape
 from rich.tree import Tree
 
 from cai_assets.assets import ASSETS
-from cai_assets.cli.common import app, err, open_project, out, read_settings
+from cai_assets.cli import complete
+from cai_assets.cli.common import (
+    Set,
+    app,
+    err,
+    open_project,
+    out,
+    parse_overrides,
+    read_settings,
+    resolve_version,
+)
 from cai_assets.cli.lineage_tables import table_of
 from cai_assets.lineage.origins import of_struct
 from cai_assets.store.layout import Layout
@@ -78,9 +88,15 @@ def _row_alone(layout: Layout, target: str) -> pl.DataFrame | None:
 @app.command()
 def verify(
     folder: Annotated[Path | None, typer.Argument(help="A checkpoint folder or an export; default: everything")] = None,
-    json_: AsJson = False,
+    rebuild: Annotated[str | None, typer.Option(
+        metavar="VERSION", autocompletion=complete.versions,
+        help="Make this version anew in an empty root, from stored answers (the scripted engine's are made anew), and "
+             "compare every key")] = None,
+    set_: Set = None, json_: AsJson = False,
 ) -> None:
     """Check every artifact against its digest and its records. Changes nothing; exits with 1 if something is wrong."""
+    if rebuild is not None:
+        _verify_rebuild(rebuild, parse_overrides(None, set_), json_)
     from cai_assets.lineage.verify import verify as check
     from cai_assets.lineage.verify.checkpoints import folder_problems
 
@@ -93,6 +109,27 @@ def verify(
             out.print(f"  {p.what}\n  What to do: {p.todo}", markup=False, highlight=False, soft_wrap=True)
         out.print(f"{len(problems)} problems" if problems else "every artifact matches its records")
     raise typer.Exit(1 if problems else 0)
+
+
+def _verify_rebuild(version: str, overrides: dict[str, Any], json_: bool) -> NoReturn:
+    """Print whether a version that is made anew has the same keys, and exit."""
+    from cai_assets.cli.quiet import log_file, quiet
+    from cai_assets.defs.rebuild import rebuild
+
+    version = resolve_version(read_settings(overrides), version)
+    err.print(f"making {version} anew in an empty root", highlight=False, soft_wrap=True)
+    with quiet(log_file(f"rebuild-{version}")):
+        done = rebuild(version, overrides)
+    if json_:
+        typer.echo(json.dumps({**done._asdict(), "equal": not done.difference}, indent=1))
+    elif done.difference:
+        out.print(f"not equal: {done.difference}", style="red", markup=False, highlight=False, soft_wrap=True)
+        out.print("Were the settings others when it was made? 'cai plan' names what changed.")
+    else:
+        how = "made anew" if done.anew else "found by their keys"
+        out.print(f"equal: {done.assets} assets, {done.row_keys} row keys, {done.checkpoints} checkpoints; the answers "
+                  f"were {how}", highlight=False, soft_wrap=True)
+    raise typer.Exit(1 if done.difference else 0)
 
 
 def _print_lineage(traced: Traced, price: float | None, json_: bool) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from cai_assets.cli.common import Scale, Set, app, err, out, parse_overrides, read_settings, stop
+from cai_assets.cli.common import AsJson, Scale, Set, app, err, out, parse_overrides, read_settings, stop
 from cai_assets.constitution.cases import Cases, cases_path, load_cases
 from cai_assets.constitution.digest import partition_key
 from cai_assets.constitution.file_text import FileError
@@ -29,10 +30,24 @@ NOT_MEASURED = Finding("note", None, "which principles are never drawn is not kn
                                      "materialize VERSION --select prompts")
 
 
+class Linted(NamedTuple):
+    """A constitution file. ``problem``: why it, or its tests, cannot be read."""
+
+    path: Path
+    problem: str = ""
+    constitution: Constitution | None = None
+    tests: int = 0
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def bad(self) -> bool:
+        return bool(self.problem) or any(f.level == "error" for f in self.findings)
+
+
 @app.command()
 def lint(
     paths: Annotated[list[Path] | None, typer.Argument(help="Files or folders; default: constitutions/")] = None,
-    scale: Scale = None, set_: Set = None,
+    scale: Scale = None, set_: Set = None, json_: AsJson = False,
 ) -> None:
     """Check constitutions and their tests: errors with line and column, then advice. Exits with 1 if there are errors.
 
@@ -43,8 +58,12 @@ def lint(
     draws, repeated = _draws(settings), twice(files)
     for problem in repeated.values():
         _error(problem)
-    bad = [_lint(path, draws) for path in files]
-    raise typer.Exit(1 if any(bad) or repeated else 0)
+    linted = [_lint(path, draws) for path in files]
+    if json_:
+        typer.echo(json.dumps([_as_dict(one) for one in linted], indent=1, ensure_ascii=False))
+    for one in () if json_ else linted:
+        _show(one)
+    raise typer.Exit(1 if any(one.bad for one in linted) or repeated else 0)
 
 
 def _constitutions(paths: Sequence[Path]) -> list[Path]:
@@ -61,28 +80,37 @@ def _constitutions(paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(tested_file(p) if is_tests(p) else p for p in given))
 
 
-def _lint(path: Path, draws: Sequence[Draws] | None) -> bool:
-    """Print what there is to say of a constitution and its tests; return whether there are errors."""
+def _lint(path: Path, draws: Sequence[Draws] | None) -> Linted:
+    """What there is to say of a constitution and its tests."""
     tests = cases_path(path.parent, path.stem)
     if tests.exists() and not path.exists():
-        _error(f"{tests}:1:1: these tests have no constitution {path.name}: rename one of the two")
-        return True
+        return Linted(path, f"{tests}:1:1: these tests have no constitution {path.name}: rename one of the two")
     try:
         loaded = load_file(path)
     except FileError as e:
-        _error(str(e))
-        return True
+        return Linted(path, str(e))
     cases, problem = _tests(tests, loaded)
     findings = [*find(loaded, draws=draws or ()), *([] if draws is not None else [NOT_MEASURED])]
     findings += lint_cases(loaded, cases) if cases else [] if problem else [_untested(tests)]
-    tested = f", {len(cases.cases)} test{'s' * (len(cases.cases) != 1)}" if cases else ""
-    out.print(f"[b]{path.name}[/b]: {len(loaded.principles)} principles{tested}, version key {partition_key(loaded)}",
-              soft_wrap=True)
-    for line in _lines(findings):
+    return Linted(path, problem, loaded, len(cases.cases) if cases else 0, tuple(findings))
+
+
+def _show(linted: Linted) -> None:
+    if linted.constitution:
+        tested = f", {linted.tests} test{'s' * (linted.tests != 1)}" if linted.tests else ""
+        out.print(f"[b]{linted.path.name}[/b]: {len(linted.constitution.principles)} principles{tested}, version key "
+                  f"{partition_key(linted.constitution)}", soft_wrap=True)
+    for line in _lines(linted.findings):
         out.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
-    if problem:
-        _error(problem)
-    return bool(problem) or any(f.level == "error" for f in findings)
+    if linted.problem:
+        _error(linted.problem)
+
+
+def _as_dict(linted: Linted) -> dict[str, Any]:
+    of = linted.constitution
+    return {"file": str(linted.path), "version": partition_key(of) if of else None,
+            "principles": len(of.principles) if of else None, "tests": linted.tests, "error": linted.problem or None,
+            "findings": [f._asdict() for f in linted.findings]}
 
 
 def _tests(path: Path, constitution: Constitution) -> tuple[Cases | None, str]:

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from cai_assets.cli import complete
 from cai_assets.cli.common import (
+    AsJson,
     Scale,
     Set,
+    Version,
     app,
     open_project,
     out,
@@ -27,12 +30,11 @@ if TYPE_CHECKING:
     from cai_assets.plan.plan import Plan
     from cai_assets.settings.models import Models
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
 
 @app.command()
 def plan(
-    version: Annotated[str, typer.Argument(help="A registered version, or a constitution's name (its current file)")],
+    version: Version,
     scale: Scale = None, set_: Set = None, json_: AsJson = False,
 ) -> None:
     """What a version would reuse, generate, and train, what it would cost, and which principle or setting causes it."""
@@ -75,8 +77,10 @@ def plan(
 
 @app.command()
 def why(
-    asset: Annotated[str, typer.Argument(help="An asset, such as critiques or rl_policy")],
-    version: Annotated[str, typer.Argument(help="A version, materialized or registered")],
+    asset: Annotated[str, typer.Argument(help="An asset, such as critiques or rl_policy",
+                                         autocompletion=complete.assets)],
+    version: Annotated[str, typer.Argument(help="A version, materialized or registered",
+                                           autocompletion=complete.versions)],
     row: Annotated[str | None, typer.Argument(help="A row: prompt ID, PROMPT:ROUND, or pair ID")] = None,
     against: Annotated[str | None, typer.Option(help="Another version; default: the one materialized before")] = None,
     json_: AsJson = False,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from cai_assets.cli.common import Set, app, err, open_project, out, parse_overrides, read_settings, stop
+from cai_assets.cli.common import AsJson, Set, app, err, open_project, out, parse_overrides, read_settings, stop
 
 red_team = typer.Typer(no_args_is_help=True, help="Review the prompts that broke a policy and train on them: "
                                                   "breaks, review, accept.")
@@ -28,7 +29,7 @@ def breaks(
     suite: Annotated[list[str] | None, typer.Option(help="Only this suite; repeatable")] = None,
     held_out: Annotated[bool, typer.Option("--held-out", help="Include held-out evaluation prompts; those you keep "
                                                               "leave the evaluation")] = False,
-    set_: Set = None,
+    set_: Set = None, json_: AsJson = False,
 ) -> None:
     """Write the prompts that broke a policy to a file for review. Runs no model."""
     from cai_assets.evals.refusal_labels import how_good
@@ -45,6 +46,11 @@ def breaks(
     who = f"{search.subject.policy} of {search.subject.version} ({search.subject.checkpoint[:14]})"
     if search.unknown:
         err.print(f"excluded {search.unknown} answers whose prompts are not in the row store", style="red")
+    if json_:
+        typer.echo(json.dumps({"policy": search.subject.policy, "version": search.subject.version,
+                               "answers": search.rows, "breaks": len(search.breaks), "unknown": search.unknown,
+                               "file": str(file) if search.breaks else None}, indent=1))
+        return
     if not search.breaks:
         out.print(f"nothing broke {who} in {search.rows} answers", markup=False)
         return

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cai_assets.cli.common import app, open_project, out, read_settings, stop
+from cai_assets.cli import complete
+from cai_assets.cli.common import AsJson, app, open_project, out, read_settings, stop
 from cai_assets.store.records import RecordMissing
 
 if TYPE_CHECKING:
@@ -17,11 +19,13 @@ if TYPE_CHECKING:
 @app.command()
 def report(
     version: Annotated[str | None, typer.Argument(
-        help="A materialized version, or a record ID: report/VERSION/000001 is the page of that day")] = None,
+        help="A materialized version, or a record ID: report/VERSION/000001 is the page of that day",
+        autocompletion=complete.versions)] = None,
     all_: Annotated[bool, typer.Option("--all", help="The page across versions")] = False,
     out_: Annotated[Path | None, typer.Option("--out", help="File for the page; default: under the data root")] = None,
     open_path: Annotated[bool, typer.Option("--open-path", help="Print only the page's path: "
                                             "xdg-open $(cai report VERSION --open-path)")] = False,
+    json_: AsJson = False,
 ) -> None:
     """Is a version better, at what cost, and how can each figure be reproduced? Writes one self-contained HTML page.
 
@@ -33,6 +37,9 @@ def report(
     path, lines = _all(project, out_) if version is None else _one(project, version, out_)
     if open_path:
         typer.echo(str(path.resolve()))
+        return
+    if json_:
+        typer.echo(json.dumps({"page": str(path.resolve()), "says": lines}, indent=1, ensure_ascii=False))
         return
     for line in lines:
         out.print(line, markup=False, highlight=False)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 import typer
 
 from cai_assets.cli.common import (
+    AsJson,
     Scale,
     Set,
+    Version,
     app,
+    err,
     open_project,
     out,
     parse_overrides,
@@ -26,9 +30,9 @@ POLICY_AND_EVALUATION = ("rl_policy", "evaluation")
 
 @sweep.command()
 def alpha(
-    version: Annotated[str, typer.Argument(help="A registered version, or a constitution's name (its current file)")],
+    version: Version,
     values: Annotated[str, typer.Option(help="Values of rl.alpha, separated by commas")] = "0.1,1,10",
-    scale: Scale = None, set_: Set = None,
+    scale: Scale = None, set_: Set = None, json_: AsJson = False,
 ) -> None:
     """Train the RL policy on L_SL + alpha x L_RL for each alpha, and evaluate it. Rerun to resume after a stop."""
     from cai_assets.reports.sweep import markdown, measured, save
@@ -40,13 +44,16 @@ def alpha(
     rows: list[dict[str, Any]] = []
     for value in wanted:
         chosen = with_alpha(overrides, value)
-        out.print(f"[b]alpha = {value:g}[/b]")
+        err.print(f"[b]alpha = {value:g}[/b]")
         run_graph(version, POLICY_AND_EVALUATION if rows else (), chosen)
         project = open_project(read_settings(chosen))
         rows.append(measured(project, version, value))
         path = save(project.layout, version, rows)
-    out.print(markdown(version, rows), markup=False, highlight=False, soft_wrap=True)
-    out.print(f"Written to {path}, with a JSON file next to it", soft_wrap=True, highlight=False)
+    if json_:
+        typer.echo(json.dumps({"version": version, "rows": rows, "page": str(path)}, indent=1))
+    else:
+        out.print(markdown(version, rows), markup=False, highlight=False, soft_wrap=True)
+        out.print(f"Written to {path}, with a JSON file next to it", soft_wrap=True, highlight=False)
     _put_back(version, overrides)
 
 
@@ -73,5 +80,5 @@ def _put_back(version: str, overrides: dict[str, Any]) -> None:
     if make_plan(open_project(read_settings(overrides)), version).line("rl_policy").training == "reuse":
         run_graph(version, POLICY_AND_EVALUATION, overrides)
     else:
-        out.print("The version's RL policy is now the one for the last alpha. Next: set rl.alpha to the value you "
+        err.print("The version's RL policy is now the one for the last alpha. Next: set rl.alpha to the value you "
                   f"choose and run [b]cai materialize {version}[/b]: its checkpoint already exists.")

@@ -7,15 +7,18 @@ from typing import Annotated
 
 import typer
 
-from cai_assets.cli.common import app, err, find_constitution, open_instance, open_project, out, read_settings
+from cai_assets.cli import complete
+from cai_assets.cli.common import AsJson, app, err, find_constitution, open_instance, open_project, out, read_settings
 from cai_assets.pipeline.roles import round_before
 from cai_assets.versions.archive import Archive
 from cai_assets.versions.rounds import round_of
 from cai_assets.versions.snapshots import VERSIONS
 
+Known = Annotated[str, typer.Argument(help="A registered version", autocompletion=complete.versions)]
+
 
 @app.command()
-def register() -> None:
+def register(json_: AsJson = False) -> None:
     """Register the current constitution files: an immutable snapshot and a partition for each new version."""
     from cai_assets.defs.execute import register as add
 
@@ -23,16 +26,20 @@ def register() -> None:
     with open_instance() as instance:
         known = set(instance.get_dynamic_partitions(VERSIONS))
         keys, problems = add(instance, settings.constitutions, open_project(settings).snapshots)
-    for key in keys:
-        out.print(f"{'known' if key in known else '[green]new[/green]  '}  {key}")
     for problem in problems:
         err.print(problem, style="red", markup=False, highlight=False, soft_wrap=True)
+    if json_:
+        typer.echo(json.dumps({"versions": [{"version": key, "new": key not in known} for key in keys],
+                               "problems": problems}, indent=1))
+        raise typer.Exit(1 if problems else 0)
+    for key in keys:
+        out.print(f"{'known' if key in known else '[green]new[/green]  '}  {key}")
     out.print("Next: [b]cai materialize VERSION[/b], or the partition's page in [b]cai ui[/b]")
     raise typer.Exit(1 if problems else 0)
 
 
 @app.command(name="round")
-def next_round(version: Annotated[str, typer.Argument(help="A version, or a round of one, with an RL policy")]) -> None:
+def next_round(version: Known) -> None:
     """Start the next round: critique and revise the RL policy's own responses, and train it further."""
     project = open_project(read_settings({}))
     key = round_of(version).next().key
@@ -47,9 +54,11 @@ def next_round(version: Annotated[str, typer.Argument(help="A version, or a roun
 
 @app.command()
 def diff(
-    before: Annotated[str, typer.Argument(help="A version, a constitution's name (its current file), or a file")],
-    after: Annotated[str, typer.Argument(help="Another version, name, or file")],
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+    before: Annotated[str, typer.Argument(help="A version, a constitution's name (its current file), or a file",
+                                          autocompletion=complete.versions)],
+    after: Annotated[str, typer.Argument(help="Another version, name, or file",
+                                         autocompletion=complete.versions)],
+    json_: AsJson = False,
 ) -> None:
     """Show what changed between two versions, by principle and word by word, and what each change affects."""
     from cai_assets.constitution.diff import diff as compare
@@ -66,13 +75,13 @@ def diff(
 
 
 @app.command()
-def archive(version: Annotated[str, typer.Argument(help="A registered version")]) -> None:
+def archive(version: Known) -> None:
     """Take a version out of scheduled reruns. Nothing is deleted; 'cai restore' undoes it."""
     _set_archived(version, archived=True)
 
 
 @app.command()
-def restore(version: Annotated[str, typer.Argument(help="An archived version")]) -> None:
+def restore(version: Known) -> None:
     """Undo 'cai archive'."""
     _set_archived(version, archived=False)
 

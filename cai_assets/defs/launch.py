@@ -56,6 +56,8 @@ def train(run: Run, training: Training, *, card: Mapping[str, Any]) -> Trained:
     if checkpoint:
         run.context.log.info(f"{asset}: checkpoint {key} exists: nothing to train")
         return Trained(checkpoint, True, 0.0, rows)
+    if not project.trains:
+        raise dg.Failure(f"the checkpoint {key} is not stored", allow_retries=False)
     refuse_losses(project, run.inputs)
     with project.checkpoints.making(key) as work:
         checkpoint = project.checkpoints.whole(asset, key, read=True)  # another may have made it while this one waited

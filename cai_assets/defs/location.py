@@ -20,7 +20,7 @@ from cai_assets.defs import (
 from cai_assets.defs.automation import automation, register_constitutions, weekly
 from cai_assets.defs.jobs import jobs
 from cai_assets.defs.logger import brief_logger
-from cai_assets.defs.resources import NoValues, ProjectResource
+from cai_assets.defs.resources import NoValues, project_resource
 
 defs = dg.Definitions(
     assets=[
@@ -33,7 +33,7 @@ defs = dg.Definitions(
     jobs=jobs,
     sensors=[register_constitutions, automation],
     schedules=[weekly],
-    resources={"project": ProjectResource(), "io_manager": NoValues()},
+    resources={"project": project_resource, "io_manager": NoValues()},
     loggers={"console": brief_logger},
     # One engine start per run, not per step; training has its own processes (defs/launch.py).
     executor=dg.in_process_executor,

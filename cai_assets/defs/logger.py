@@ -6,18 +6,37 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import dagster as dg
 
+from cai_assets.defs.following import Follower, Silent
 from cai_assets.store import this_run
+
+_follower: ContextVar[Follower] = ContextVar("follower", default=Silent())  # noqa: B039 - it has no state
 
 
 class _Brief(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        meta = getattr(record, "dagster_meta", {})
-        step = meta.get("step_key") or meta.get("job_name") or "run"
-        text = meta.get("orig_message") or record.getMessage()
+        step, text = _step_and_text(record)
         return f"{self.formatTime(record, '%H:%M:%S')} {step:<20} {text}"
+
+
+class _Told(logging.Handler):
+    """Passes on to whoever follows the run."""
+
+    def __init__(self, follower: Follower) -> None:
+        super().__init__()
+        self._follower = follower
+
+    def emit(self, record: logging.LogRecord) -> None:
+        step, text = _step_and_text(record)
+        self._follower.said(step, text, warning=record.levelno >= logging.WARNING)
+
+
+def _step_and_text(record: logging.LogRecord) -> tuple[str, str]:
+    meta = getattr(record, "dagster_meta", {})
+    return (meta.get("step_key") or meta.get("job_name") or "run", meta.get("orig_message") or record.getMessage())
 
 
 @dg.logger(config_schema={"log_level": dg.Field(str, default_value="INFO", is_required=False)},
@@ -25,11 +44,22 @@ class _Brief(logging.Formatter):
 def brief_logger(context: dg.InitLoggerContext) -> logging.Logger:
     """A logger that writes what assets say, and leaves Dagster's own events to the UI."""
     logger = logging.Logger("cai", level=context.logger_config["log_level"])
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Brief())
-    handler.addFilter(lambda record: "Not executing." not in record.getMessage())  # a line for every step below
-    logger.addHandler(handler)
+    lines = logging.StreamHandler(sys.stderr)
+    lines.setFormatter(_Brief())
+    for handler in (lines, _Told(_follower.get())):
+        handler.addFilter(lambda record: "Not executing." not in record.getMessage())  # a line for every step below
+        logger.addHandler(handler)
     return logger
+
+
+@contextmanager
+def following(follower: Follower) -> Iterator[None]:
+    """Runs that start in this block tell the follower what they log."""
+    token = _follower.set(follower)
+    try:
+        yield
+    finally:
+        _follower.reset(token)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What was made for one constitution version, asset by asset, from the newest records."""
+"""What was made for a version, or by one run, asset by asset, from the newest records."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ TOLD = "told"  # of a record's details: lines that were said when it was made, s
 
 
 class Line(NamedTuple):
+    """One asset that a run made: its rows, the calls behind them, what was trained, what was said."""
+
     asset: str
     rows: int | None
     reused: int
@@ -20,26 +22,35 @@ class Line(NamedTuple):
     tokens: int
     seconds: float
     made: str
-    checkpoint: str
+    path: str
     told: tuple[str, ...] = ()
 
-    def cells(self) -> list[str]:
-        calls = self.reused + self.generated + self.failed
-        counts = [str(n) if calls else "" for n in (self.reused, self.generated, self.failed, self.tokens)]
-        return [self.asset, "" if self.rows is None else str(self.rows), *counts, f"{self.seconds:.1f}", self.made]
+    @property
+    def text(self) -> str:
+        """The rows and what they took: '48 rows: 36 reused, 12 generated · 512 tokens'."""
+        rows = "" if self.rows is None else f"{self.rows} row{'' if self.rows == 1 else 's'}"
+        if self.made != "table":
+            return f"{'trained' if self.made == 'trained' else 'the checkpoint is reused,'} on {rows}"
+        calls = [f"{n} {what}" for n, what in ((self.reused, "reused"), (self.generated, "generated"),
+                                               (self.failed, "failed")) if n]
+        tokens = f" · {self.tokens} tokens" if self.generated else ""
+        return rows + (f" from {' and '.join(calls)} calls" if calls else "") + tokens
 
 
-def summary(project: Project, version: str) -> list[Line]:
-    """One line for each materialized asset, in the order of the graph."""
-    lines = []
-    for asset in ORDER:
-        try:
-            r = project.records.latest(asset, partition_of(asset, version))
-        except RecordMissing:
-            continue
-        trained = "reused_checkpoint" in r.details
-        made = ("reused" if r.details["reused_checkpoint"] else "trained") if trained else "table"
-        path = str(project.layout.absolute(r.path)) if trained else ""
-        lines.append(Line(asset, r.rows, r.reused, r.generated, r.failed, r.completion_tokens, r.seconds, made, path,
-                          tuple(r.details.get(TOLD, ()))))
-    return lines
+def summary(project: Project, version: str, run_id: str | None = None) -> list[Line]:
+    """One line for each asset that the run made, in the order of the graph; without one, for each that is made."""
+    return [line for asset in ORDER if (line := made_by(project, asset, version, run_id))]
+
+
+def made_by(project: Project, asset: str, version: str, run_id: str | None) -> Line | None:
+    """What the run made of an asset, or any run; None if it has not made it."""
+    try:
+        r = project.records.latest(asset, partition_of(asset, version))
+    except RecordMissing:
+        return None
+    if run_id is not None and r.run_id != run_id:
+        return None
+    trained = "reused_checkpoint" in r.details
+    made = ("reused" if r.details["reused_checkpoint"] else "trained") if trained else "table"
+    return Line(asset, r.rows, r.reused, r.generated, r.failed, r.completion_tokens, r.seconds, made,
+                str(project.layout.absolute(r.path)), tuple(r.details.get(TOLD, ())))

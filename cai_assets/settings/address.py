@@ -63,6 +63,10 @@ class ServerAddress:
         return core_schema.no_info_plain_validator_function(
             _from_setting, serialization=core_schema.plain_serializer_function_ser_schema(str))
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, _: Any, __: Any) -> dict[str, Any]:
+        return {"type": "string", "format": "uri"}
+
 
 def shown(text: str) -> str:
     """``text`` with the credentials of every URL in it hidden."""

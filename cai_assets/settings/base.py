@@ -33,14 +33,17 @@ OWN_HAND = "settings.yaml, the environment, the command line"  # in a field's me
 
 
 class Group(BaseModel):
-    """Immutable; an unknown key is an error."""
+    """Immutable; an unknown key is an error. The text below a field is its description, wherever settings are shown."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Source(Group):
-    """Rows of another file, mixed in until they are ``share`` of the whole. ``columns``: how its columns are called."""
+    """Rows of another file, mixed in."""
 
     path: InProject
+    """File of rows, of nearly any form (docs/data.md)."""
     share: float = Field(gt=0, lt=1)
+    """Share of the whole that these rows become."""
     columns: Columns = columns_field()
+    """How the file's columns are called, where the usual names do not fit."""

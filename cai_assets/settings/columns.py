@@ -24,29 +24,50 @@ READ: dict[Use, set[str]] = {
 class Columns(BaseModel):
     """Which column of the file holds what; those left out are looked for under their usual names (docs/data.md)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     prompt: Column | None = None
+    """The prompt, or the whole conversation."""
     system: Column | None = None
+    """A system message."""
     context: Column | None = None
+    """Text that belongs to the prompt."""
     id: Column | None = None
+    """What names a row."""
     category: Column | None = None
+    """The category of a prompt."""
     kind: Column | None = None
+    """'red-team' or 'helpful'."""
     split: Column | None = None
+    """'train' or 'evaluation'."""
     response: Column | None = None
+    """The response."""
     chosen: Column | None = None
+    """The better of two responses."""
     rejected: Column | None = None
+    """The worse of two responses."""
     response_a: Column | None = None
+    """The first of two responses."""
     response_b: Column | None = None
+    """The second of two responses."""
     label: Column | None = None
+    """Which of the two is better."""
     p_chosen: Column | None = None
+    """Probability that the chosen one is better."""
     score_chosen: Column | None = None
+    """Score of the chosen response."""
     score_rejected: Column | None = None
+    """Score of the rejected response."""
     score_a: Column | None = None
+    """Score of the first response."""
     score_b: Column | None = None
+    """Score of the second response."""
     prefill: Column | None = None
+    """How the answer begins."""
     choices: Column | None = None
+    """The answers to choose from."""
     answer: Column | None = None
+    """The right answer."""
 
     @cached_property
     def mapped(self) -> dict[str, str]:

@@ -20,27 +20,31 @@ ENOUGH, CONFIDENCE = 20, 0.95  # clusters needed to claim a difference, unless a
 
 
 class Engine(Group):
-    """How models are run. Row keys hold of it ``dtype``, ``max_model_len``, and what of ``vllm`` changes numbers.
-
-    ``dtype``: the number format of weights and products, in engines and training. 'auto': bfloat16 where the device
-    multiplies it in hardware, float16 on older GPUs, else float32 (``engines/number_format.py``).
-    ``concurrency``: the most calls in flight over all servers of a model; 'auto': as many as make each of them faster.
-    ``vllm``: further arguments of vLLM's ``EngineArgs``, by their names there. What is not set, here or there, is left
-    to vLLM, whose defaults follow the device. ``cpu_kv_cache_gib``: vLLM's cache on a CPU.
-    ``patience``: seconds that rows wait when no server of a model answers any more, before the run ends.
-    """
+    """How models are run. Row keys hold of it ``dtype``, ``max_model_len``, and what of ``vllm`` changes numbers."""
 
     max_model_len: int = Field(default=4096, ge=128)
+    """Most tokens of a prompt and its answer. Enters row keys."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Number format of weights and products, in engines and training. 'auto': bfloat16 where the device multiplies it
+    in hardware, float16 on older GPUs, otherwise float32. Enters row keys."""
     gpu_memory_utilization: float | None = Field(default=None, gt=0, le=1)
+    """Share of the GPU's memory that vLLM takes. Not set: left to vLLM."""
     tensor_parallel_size: int = Field(default=1, ge=1)
+    """GPUs over which each model is split."""
     max_num_seqs: int | None = Field(default=None, ge=1)
+    """Most sequences that vLLM works on at once. Not set: left to vLLM."""
     cpu_kv_cache_gib: int = Field(default=1, ge=1)
+    """GiB of the key-value cache on a CPU."""
     vllm: Annotated[dict[str, Any], OWN_HAND] = Field(default_factory=dict)
+    """Further arguments of vLLM's EngineArgs, by their names there. Those that change numbers enter row keys."""
     request_timeout: float = Field(default=120.0, gt=0)
+    """Seconds after which a call to a server is given up."""
     retries: int = Field(default=5, ge=0)
+    """How often a call to a server is repeated before its row fails."""
     concurrency: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Most calls in flight over all servers of a model. 'auto': as many as make each of them faster."""
     patience: float = Field(default=600.0, ge=0)
+    """Seconds that rows wait when no server of a model answers any more, before the run ends."""
 
     @property
     def gpus(self) -> int:
@@ -50,16 +54,23 @@ class Engine(Group):
 
 
 class Prompts(Group):
-    """Which prompts take part. ``paths`` empty: the bundled sample, which 'bundled' names in a list. ``columns``: what
-    the columns of all ``paths`` are called (docs/data.md)."""
+    """Which prompts take part."""
 
     paths: tuple[InProject, ...] = ()
+    """Files of prompts, or published sets (docs/data.md). Empty: the sample that comes with the package, which
+    'bundled' names in a list."""
     columns: Columns = columns_field()
+    """How the columns of all these files are called, where the usual names do not fit."""
     red_team: int = Field(default=24, ge=1)
+    """Training prompts that try to elicit harm."""
     helpful: int = Field(default=8, ge=0)
+    """Training prompts that ask for help."""
     eval_red_team: int = Field(default=8, ge=1)
+    """Held-out prompts that try to elicit harm."""
     eval_helpful: int = Field(default=8, ge=1)
+    """Held-out prompts that ask for help."""
     max_chars: int = Field(default=8000, ge=1)
+    """Prompts longer than this are rejected."""
 
     @field_validator("paths", mode="before")
     @classmethod
@@ -77,24 +88,28 @@ class Generation(Group):
     """Sampling of responses, critiques and revisions."""
 
     temperature: float = Field(default=0.7, ge=0, le=10)
+    """Sampling temperature of responses, critiques, and revisions."""
     top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus of the sampling."""
     max_tokens: int = Field(default=256, ge=1)
+    """Most tokens of a response, critique, or revision."""
 
 
 class Critique(Group):
-    """The critique and revision loop (Bai et al. 2022, section 3.1).
-
-    ``mode='direct'`` revises without a critique (Bai et al. 2022, figure 7). ``stop_above``: a chain ends before a
-    round when the critic's probability that nothing is left to criticize is above it. ``shuffle`` is a control: each
-    revision answers the critique of another row.
-    """
+    """The critique and revision loop (Bai et al. 2022, section 3.1)."""
 
     rounds: int = Field(default=4, ge=1, le=16)
+    """Rounds of critique and revision for each prompt."""
     style: Literal["plain", "chat"] = "chat"
+    """Whether the critic sees plain text, as in the paper, or a chat."""
     few_shots: bool = True
+    """Whether the constitution's worked examples are shown to the critic."""
     mode: Literal["critique", "direct"] = "critique"
+    """'direct' revises without a critique (Bai et al. 2022, figure 7)."""
     stop_above: float | None = Field(default=None, gt=0, lt=1)
+    """A chain ends before a round when the critic's probability that nothing is left to criticize is above this."""
     shuffle: bool = False
+    """A control: each revision answers the critique of another row."""
 
     @model_validator(mode="after")
     def _shuffles_critiques(self) -> Critique:
@@ -104,16 +119,17 @@ class Critique(Group):
 
 
 class Supervised(Group):
-    """What the SL policy is trained on. ``mix``: files of general conversations, each with its share of the rows.
-
-    ``thoughts``, of a policy that keeps its thoughts (``thinking``): those before the responses are given, and no loss
-    is on them ('mask'), or learned ('train').
-    """
+    """What the SL policy is trained on."""
 
     thoughts: Literal["mask", "train"] = "mask"
+    """Of a policy that keeps its thoughts: those before the responses are given, without a loss on them ('mask'), or
+    learned ('train')."""
     keep: Literal["all", "last"] = "all"
+    """Which revisions are trained on: every round's, or the last."""
     helpful: bool = True
+    """Whether responses to helpful prompts are trained on, too."""
     mix: tuple[Source, ...] = ()
+    """Files of general conversations, each with its share of the rows."""
 
     @field_validator("mix")
     @classmethod
@@ -126,19 +142,21 @@ class Supervised(Group):
 
 
 class Pairs(Group):
-    """Response pairs. ``source``: samples of the SL policy (Bai et al. 2022), of the generator ('generator': then an
-    edited principle leaves the pairs alone), or the initial response against the last revision ('revision').
-
-    ``candidates`` are sampled for each prompt, the i-th at ``temperatures[i % len(temperatures)]``; they are paired
-    one after the other ('disjoint') or each with each ('all').
-    """
+    """Response pairs."""
 
     source: Literal["policy", "generator", "revision"] = "policy"
+    """Where the two responses come from: samples of the SL policy (Bai et al. 2022), samples of the generator (an
+    edited principle then leaves the pairs alone), or the initial response against the last revision."""
     temperatures: tuple[float, ...] = Field(default=(1.0,), min_length=1, max_length=16)
+    """Temperatures in turn: the i-th candidate is sampled at the i-th of them."""
     top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus of the sampling."""
     candidates: int = Field(default=2, ge=2, le=16)
+    """Responses sampled for each prompt."""
     combine: Literal["disjoint", "all"] = "disjoint"
+    """Candidates are paired one after the other ('disjoint') or each with each ('all')."""
     helpful: bool = True
+    """Whether helpful prompts get pairs, too."""
 
     @model_validator(mode="after")
     def _pairs_up(self) -> Pairs:
@@ -151,22 +169,25 @@ class Pairs(Group):
 
 
 class Labels(Group):
-    """AI preference labels (Bai et al. 2022, section 4.1).
-
-    ``principles``: one drawn for each pair (the paper), all of them in one question, or one question for each whose
-    answers are averaged ('vote'). ``chain_of_thought``: the labeler writes its reasons first, ``samples`` times, and
-    the probabilities are averaged. ``clamp`` bounds the target that the reward model learns from: (0.4, 0.6) in the
-    paper, for chain of thought.
-    """
+    """AI preference labels (Bai et al. 2022, section 4.1)."""
 
     few_shots: bool = True
+    """Whether the constitution's worked examples are shown to the labeler."""
     style: Literal["plain", "chat"] = "chat"
+    """Whether the labeler sees plain text, as in the paper, or a chat."""
     principles: Literal["drawn", "all", "vote"] = "drawn"
+    """One principle drawn for each pair (the paper), all in one question, or one question for each whose answers are
+    averaged ('vote')."""
     chain_of_thought: bool = False
+    """Whether the labeler writes its reasons first."""
     thought_tokens: int = Field(default=256, ge=1)
+    """Most tokens of the reasons."""
     thought_temperature: float = Field(default=1.0, ge=0, le=10)
+    """Sampling temperature of the reasons."""
     samples: int = Field(default=1, ge=1, le=64)
+    """Reasons sampled for each pair. Their probabilities are averaged."""
     clamp: tuple[float, float] | None = None
+    """Bounds of the target that the reward model learns from: [0.4, 0.6] in the paper, for chain of thought."""
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Labels:
@@ -179,19 +200,20 @@ class Labels(Group):
 
 
 class Gate(Group):
-    """The judge gate: the labeler must agree with people before its labels train anything.
-
-    ``path``: a file of human comparisons (docs/data.md), whose ``columns`` may be named; None: the bundled sample. The
-    lower end of the accuracy's interval must be above ``accuracy`` and the share of pairs with the same answer in both
-    orders at or above ``consistency``. With ``enforce`` off the check only warns.
-    """
+    """The judge gate: the labeler must agree with people before its labels train anything."""
 
     path: InProject | None = None
+    """Human comparisons: a file or a published set (docs/data.md). Not set: the sample that comes with the package."""
     columns: Columns = columns_field()
+    """How the file's columns are called, where the usual names do not fit."""
     pairs: int = Field(default=200, ge=1)
+    """Most comparisons to ask the labeler about."""
     accuracy: float = Field(default=0.5, ge=0, lt=1)
+    """The lower end of the accuracy's interval must be above this."""
     consistency: float = Field(default=0.5, ge=0, le=1)
+    """At least this share of the pairs must get the same answer in both orders."""
     enforce: bool = True
+    """Whether a labeler that fails stops the training. Otherwise the check only warns."""
 
     @field_validator("columns")
     @classmethod
@@ -200,26 +222,28 @@ class Gate(Group):
 
 
 class Evaluation(Group):
-    """Evaluation of finished policies on held-out prompts and suites.
-
-    ``samples`` responses are sampled for each prompt and case. ``null``: the base model is sampled once more, as the
-    row that shows what sampling alone does. ``others``: further policies by name, such as one trained by RLHF.
-    ``enough``: with fewer prompts the verdict on a difference is "too few to tell".
-
-    ``suites``: names of the suites to run (empty: all), from the package and from ``suites_folder``; of each at most
-    ``suite_cases`` cases in each mode. ``round_chains``: the most chains to judge round by round.
-    """
+    """Evaluation of finished policies on held-out prompts and suites."""
 
     max_tokens: int = Field(default=256, ge=1)
+    """Most tokens of a response."""
     confidence: float = Field(default=CONFIDENCE, gt=0, lt=1)
+    """Coverage of the intervals."""
     samples: int = Field(default=1, ge=1, le=64)
+    """Responses sampled for each prompt and case."""
     null: bool = True
+    """Whether the base model is sampled once more, which shows what sampling alone does."""
     others: dict[str, Model] = Field(default_factory=dict)
+    """Further policies by name, such as one trained by RLHF."""
     enough: int = Field(default=ENOUGH, ge=2)
+    """With fewer prompts, the verdict on a difference is 'too few to tell'."""
     suites: tuple[str, ...] = ()
+    """Names of the suites to run. Empty: all of the package and of suites_folder."""
     suites_folder: InProject = Field(default=Path("suites"), validate_default=True)
+    """Folder of your own suites, one YAML file each (docs/suites.md)."""
     suite_cases: int = Field(default=200, ge=1)
+    """Most cases of each suite and mode."""
     round_chains: int = Field(default=200, ge=1)
+    """Most chains that are judged round by round."""
 
     @field_validator("others", mode="before")
     @classmethod
@@ -238,19 +262,21 @@ class Evaluation(Group):
 
 
 class Monitors(Group):
-    """Limits of the reward-hacking monitors; each is growth over the SL policy or the start of training.
-
-    ``cut_share``: at most this share of a training's rows may be longer than ``max_length``.
-
-    ``general_text``: JSONL with ``text``, for the ability check; None: the bundled sample. ``general_texts``: at most
-    this many of its texts; None: all.
-    """
+    """Limits of the reward-hacking monitors; each is growth over the SL policy or the start of training."""
 
     length_growth: float = Field(default=1.5, gt=1)
+    """Responses may become this many times as long as the SL policy's."""
     repetition_growth: float = Field(default=0.1, gt=0)
+    """Repetition may grow by this much over the SL policy's, and during training."""
     refusal_growth: float = Field(default=0.1, gt=0)
+    """Refusals of helpful prompts may grow by this much over the SL policy's."""
     perplexity_growth: float = Field(default=1.1, gt=1)
+    """Perplexity on general text may become this many times what it was before the training."""
     outlier_sigmas: float = Field(default=6.0, gt=0)
+    """Rewards and value losses further than this many standard deviations from the mean are outliers."""
     cut_share: float = Field(default=0.01, ge=0, le=1)
+    """At most this share of a training's rows may be longer than max_length."""
     general_text: InProject | None = None
+    """JSONL file with 'text', for the check of general ability. Not set: the sample that comes with the package."""
     general_texts: int | None = Field(default=None, ge=1)
+    """Most of its texts to use. Not set: all."""

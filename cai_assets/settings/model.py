@@ -27,45 +27,66 @@ Scale = Literal["smoke", "small", "full"]
 
 
 class Launchpad(Group):
-    """What the config of a run may reach besides the project: files and models in these ``folders``."""
+    """What the config of a run may reach besides the project."""
 
     folders: tuple[InProject, ...] = ()
+    """Folders outside the project from which the config of a run may name files and models."""
 
 
 class Settings(Group):
-    """Everything. ``fresh_weekly``: the weekly schedule resamples, with the ISO week as the seed. ``servers``: names
-    for models' ``base_urls`` and ``api_key_env``, by which the config of a run may choose them. ``accept_loss``: lost
-    calls of each asset with which a training still starts: below 1 a share of its calls, from 1 on a number of them.
-
-    Prices affect only reports: what a GPU hour and an hour of a human labeler cost, and how many comparisons a person
-    labels per hour.
-    """
+    """Everything."""
 
     scale: Scale = "smoke"
+    """The dial from which every other default derives: smoke shows the machinery, full has the paper's proportions."""
     data_root: Annotated[InProject, OWN_HAND] = Field(default=Path("data"), validate_default=True)
+    """Folder for models, rows, tables, checkpoints, and records."""
     constitutions: Annotated[InProject, OWN_HAND] = Field(default=Path("constitutions"), validate_default=True)
+    """Folder of the constitution files."""
     servers: Annotated[dict[str, Server], OWN_HAND] = Field(default_factory=dict)
+    """Names for servers and their keys, by which the config of a run may choose them."""
     launchpad: Annotated[Launchpad, OWN_HAND] = Launchpad()
+    """What the config of a run may reach besides the project."""
     seed: int = Field(default=0, ge=0)
+    """Seed of all sampling, drawing, and training. Enters row keys."""
     fresh_weekly: bool = False
+    """Whether the weekly schedule resamples, with the ISO week as the seed."""
     accept_loss: float = Field(default=0.0, ge=0)
+    """Lost calls of each asset with which a training still starts: below 1 a share of its calls, from 1 on a number of
+    them."""
     price_per_gpu_hour: float | None = Field(default=None, ge=0)
+    """Cost of a GPU hour. It affects only reports."""
     price_per_human_hour: float | None = Field(default=None, ge=0)
+    """Cost of an hour of a human labeler. It affects only reports."""
     human_labels_per_hour: float = Field(default=60.0, gt=0)
+    """Comparisons that a person labels in an hour. It affects only reports."""
     models: Models = Models()
+    """Who does what."""
     engine: Engine = Engine()
+    """How models are run."""
     prompts: Prompts = Prompts()
+    """Which prompts take part."""
     generation: Generation = Generation()
+    """Sampling of responses, critiques, and revisions."""
     critique: Critique = Critique()
+    """The critique and revision loop (Bai et al. 2022, section 3.1)."""
     supervised: Supervised = Supervised()
+    """What the SL policy is trained on."""
     pairs: Pairs = Pairs()
+    """Response pairs."""
     labels: Labels = Labels()
+    """AI preference labels (Bai et al. 2022, section 4.1)."""
     sl: Training = Training()
+    """Training of the SL policy and of the plain SFT baseline."""
     reward: Reward = Reward()
+    """Training of the reward model."""
     rl: Reinforcement = Reinforcement()
+    """The reinforcement stage, with a KL penalty to the SL policy."""
     evaluation: Evaluation = Evaluation()
+    """Evaluation of finished policies on held-out prompts and suites."""
     gate: Gate = Gate()
+    """The judge gate: the labeler must agree with people before its labels train anything."""
     monitors: Monitors = Monitors()
+    """Limits of the reward-hacking monitors."""
 
     @field_validator("servers")
     @classmethod

@@ -20,37 +20,41 @@ class Server(Group):
     """OpenAI-compatible servers that share the work, and the environment variable that holds their key."""
 
     base_urls: tuple[ServerAddress, ...] = ()
+    """Addresses such as http://host:8000/v1. Several share the work."""
     api_key_env: str = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the key. The key itself is never written down."""
 
 
 class Model(Group):
-    """One model. ``source``: 'smollm2-135m-instruct' (bundled by a package), a local folder, or a Hub id.
-
-    With ``base_urls`` the model is served elsewhere, by OpenAI-compatible servers, under the name ``source``;
-    ``tokenizer`` then names a local tokenizer, so that prompts are sent as token ids. ``served_as``: other names by
-    which a server may answer as this model, such as the dated name behind an alias. ``server: NAME`` stands for the
-    ``base_urls`` and ``api_key_env`` that the setting ``servers`` has under that name.
-
-    ``answer_samples``: for a server that gives no log-probabilities: each question with fixed answers (a label, a
-    judge's choice) is asked so many times, and the share of the replies stands for the probability of an answer.
-    ``answer_tokens``: the most tokens of each of these replies; a model that reasons first needs many.
-
-    ``thinking``, of a model that thinks before it answers: 'off' (it is told not to, or refused if nothing tells it),
-    'keep' (thoughts are kept beside answers; both share the tokens that an answer may have), or 'budget' (a thought has
-    ``thinking_tokens`` of its own, and is ended there). No part of a key where a model does not think.
-    """
+    """One model. A name alone stands for its ``source``. ``server: NAME`` stands for the ``base_urls`` and
+    ``api_key_env`` that the setting ``servers`` has under that name."""
 
     source: str = BUILTIN_MODEL
+    """'smollm2-135m-instruct' (ships as a Python package), a local folder, a Hub ID, or the name under which a server
+    knows the model."""
     revision: str | None = None
+    """Commit or tag of a Hub ID."""
     backend: BackendName = AUTO
+    """Engine that runs it: vllm, transformers, scripted, openai, or one of your own. 'auto' chooses."""
     base_urls: tuple[ServerAddress, ...] = ()
+    """Addresses of OpenAI-compatible servers. With one, the model does not run here."""
     tokenizer: str | None = None
+    """Local tokenizer of a served model: prompts are then sent as token IDs."""
     api_key_env: str = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the servers' key."""
     served_as: tuple[str, ...] = ()
+    """Other names by which a server may answer as this model, such as the dated name behind an alias."""
     answer_samples: int | None = Field(default=None, ge=2, le=1024)
+    """For a server without log-probabilities: how often each question with fixed answers is asked. The share of the
+    replies stands for the probability of an answer."""
     answer_tokens: int = Field(default=16, ge=1)
+    """Most tokens of each of these replies. A model that reasons first needs many."""
     thinking: Literal["off", "keep", "budget"] = "off"
+    """Of a model that thinks before it answers: 'off' (it is told not to, or refused if nothing tells it), 'keep'
+    (thoughts are kept beside answers, and both share the tokens that an answer may have), or 'budget' (a thought
+    has thinking_tokens of its own, and is ended there)."""
     thinking_tokens: int = Field(default=1024, ge=1)
+    """With 'budget': most tokens of a thought."""
 
     @model_validator(mode="before")
     @classmethod
@@ -89,10 +93,15 @@ class Models(Group):
     """Who does what. Everything but the generator defaults to the generator."""
 
     generator: Model = Model()
+    """Writes the responses, and plays every role that is not set."""
     critic: Model | None = None
+    """Writes critiques and revisions. Default: the generator."""
     labeller: Model | None = None
+    """Labels preferences. Default: the generator."""
     judge: Model | None = None
+    """Judges finished policies. Default: the generator."""
     policy: Model | None = None
+    """Is trained. It must run here. Default: the generator."""
 
     @field_validator("*", mode="before")
     @classmethod

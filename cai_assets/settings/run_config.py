@@ -35,11 +35,14 @@ class Part(NamedTuple):
 def check_run_config(wanted: Settings, own: Settings) -> None:
     """Raise SettingsError if ``wanted``, the settings with the config of a run, has what ``own``, those without, rules
     out. The message names the first such setting and what to do."""
+    for name, problem in problems(wanted, own):
+        raise SettingsError(f"run config: {name} {problem}")
+
+
+def problems(wanted: Settings, own: Settings) -> Iterator[tuple[str, str]]:
+    """Every setting of ``wanted`` that no run's config may have where the user has ``own``, with what to do."""
     rule = _Rule(own)
-    for part in _parts(wanted):
-        problem = rule.problem(part)
-        if problem:
-            raise SettingsError(f"run config: {part.name} {problem}")
+    yield from ((part.name, problem) for part in _parts(wanted) if (problem := rule.problem(part)))
 
 
 class _Rule:

@@ -17,40 +17,54 @@ class Lora(Group):
     """Low-rank adapters (Hu et al. 2021) instead of all weights; merged into the base when the checkpoint is saved."""
 
     rank: int = Field(default=16, ge=1)
+    """Rank of the adapters."""
     alpha: float = Field(default=32.0, gt=0)
+    """Scale of the adapters."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout within the adapters."""
 
 
 class Training(Group):
-    """Settings shared by every training stage. ``processes`` above 1 are started with accelerate, one for each GPU."""
+    """Settings shared by every training stage."""
 
     learning_rate: float = Field(default=1e-5, gt=0)
+    """Highest learning rate."""
     epochs: float = Field(default=1.0, gt=0)
+    """Passes over the rows."""
     batch_size: int = Field(default=8, ge=1)
+    """Rows in each step on each device."""
     gradient_accumulation: int = Field(default=1, ge=1)
+    """Steps whose gradients make one update."""
     max_length: int = Field(default=512, ge=16)
+    """Most tokens of a row. Longer ones lose whole turns, or are left out."""
     warmup_ratio: float = Field(default=0.0, ge=0, le=1)
+    """Share of the updates in which the learning rate rises."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the learning rate goes on after that."""
     max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients are clipped to this norm."""
     save_every: int = Field(default=50, ge=1)
+    """Updates between two saved states, from which a stopped training goes on."""
     lora: Lora | None = None
+    """Train low-rank adapters instead of all weights. Not set: all weights."""
     processes: int = Field(default=1, ge=1)
+    """Training processes, one for each GPU, started with accelerate."""
 
 
 class Reward(Training):
-    """Reward model: a scalar head on the starting policy.
-
-    ``targets``: the label's probability ('soft', Bai et al. 2022, section 4.1) or its side ('hard'). ``human``: a file
-    of human comparisons mixed in. ``centering``: coefficient of the penalty on the squared sum of a pair's rewards
-    (Eisenstein et al. 2023). ``margin``: the confidence of a label, times this, by which the chosen response must
-    lead (Touvron et al. 2023, section 3.2.2).
-    """
+    """Reward model: a scalar head on the starting policy."""
 
     held_out: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the pairs that is kept for measuring."""
     targets: Literal["soft", "hard"] = "soft"
+    """The label's probability ('soft', Bai et al. 2022, section 4.1) or its side ('hard')."""
     human: Source | None = None
+    """A file of human comparisons that are mixed in."""
     centering: float = Field(default=0.0, ge=0)
+    """Coefficient of the penalty on the squared sum of a pair's rewards (Eisenstein et al. 2023)."""
     margin: float = Field(default=0.0, ge=0)
+    """The confidence of a label, times this, by which the chosen response must lead (Touvron et al. 2023, section
+    3.2.2)."""
 
     @field_validator("human")
     @classmethod
@@ -61,57 +75,77 @@ class Reward(Training):
 
 
 class RolloutVllm(Group):
-    """vLLM that samples in reinforcement learning. ``server``: the address of one on GPUs of its own (``vllm serve``
-    with weight transfer, as TRL's documentation starts it); None: it shares the GPUs of the training, of which it takes
-    ``gpu_memory_utilization``, spread over ``tensor_parallel_size`` processes, and with ``sleep`` gives the memory back
-    while the policy is updated."""
+    """vLLM that samples in reinforcement learning."""
 
     server: ServerAddress | None = None
+    """Address of one on GPUs of its own (vllm serve with weight transfer, as TRL's documentation starts it). Not set:
+    it shares the GPUs of the training."""
     gpu_memory_utilization: float = Field(default=0.3, gt=0, le=1)
+    """Share of each GPU's memory that it takes."""
     tensor_parallel_size: int = Field(default=1, ge=1)
+    """Processes over which it is spread."""
     sleep: bool = True
+    """Whether it gives the memory back while the policy is updated."""
 
 
 class Reinforcement(Training):
-    """The reinforcement stage: PPO (Schulman et al. 2017), GRPO, RLOO or DPO, with a KL penalty to the SL policy.
-
-    ``reward``: the reward model, or the labeler's own grade of a response ('labeller', direct-RLAIF of Lee et al.
-    2023), or its answers to one yes/no question for each principle ('rubric'). ``principles``: so many of these are
-    drawn for a prompt; None: all. ``checks``: the weight of the principles' checks together beside that reward, whose
-    weight is 1; each part is divided by its standard deviation first. ``kl_in``: the KL penalty as part of each token's
-    reward, or of the loss. ``kl_target``: with it beta adapts until the KL is there (Ziegler et al. 2019, section 2.2).
-    ``alpha``: with it the loss is L_SL + alpha x L_RL, L_SL over the SL data. ``group``: responses for each prompt
-    (GRPO, RLOO). ``best``: publish the saved state with the highest reward on the ``held_out`` share of the prompts, or
-    the last. ``sampler``: who samples the responses: vLLM, set up by ``vllm``, transformers, or 'auto': vLLM where it
-    is installed and there is a GPU. Neither of the two is in a checkpoint's key.
-    """
+    """The reinforcement stage: PPO (Schulman et al. 2017), GRPO, RLOO or DPO, with a KL penalty to the SL policy."""
 
     algorithm: Annotated[str, AfterValidator(ALGORITHMS.check)] = "ppo"
+    """ppo, grpo, rloo, dpo, or one of your own."""
     reward: Annotated[str, AfterValidator(REWARDS.check)] = "model"
+    """'model': the reward model. 'labeller': the labeler's own grade of a response (direct-RLAIF, Lee et al. 2023).
+    'rubric': its answers to one yes/no question for each principle."""
     principles: int | None = Field(default=None, ge=1)
+    """With 'rubric': so many principles are drawn for a prompt. Not set: all."""
     checks: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Weight of the principles' checks together beside the reward, whose weight is 1. Each part is divided by its
+    standard deviation first."""
     steps: int = Field(default=4, ge=1)
+    """Updates of the policy from fresh responses."""
     rollouts: int = Field(default=8, ge=1)
+    """Responses sampled for each step."""
     group: int = Field(default=4, ge=2)
+    """Responses to each prompt (GRPO, RLOO)."""
     ppo_epochs: int = Field(default=2, ge=1)
+    """Passes over the responses of a step."""
     max_tokens: int = Field(default=48, ge=1)
+    """Most tokens of a response."""
     temperature: float = Field(default=1.0, gt=0)
+    """Sampling temperature of the responses."""
     beta: float = Field(default=0.05, ge=0)
+    """Weight of the KL penalty to the SL policy."""
     kl_in: Literal["reward", "loss"] = "reward"
+    """The KL penalty as part of each token's reward, or of the loss."""
     kl_target: float | None = Field(default=None, gt=0)
+    """With it, beta adapts until the KL is there (Ziegler et al. 2019, section 2.2)."""
     kl_budget: float = Field(default=10.0, gt=0)
+    """KL to the SL policy above which a check warns."""
     clip: float = Field(default=0.2, gt=0)
+    """How far a step may move the probability of a token."""
     value_clip: float = Field(default=0.2, gt=0)
+    """How far a step may move a value estimate."""
     value_coefficient: float = Field(default=0.1, ge=0)
+    """Weight of the value loss."""
     gamma: float = Field(default=1.0, gt=0, le=1)
+    """Discount of later rewards."""
     gae_lambda: float = Field(default=0.95, ge=0, le=1)
+    """Lambda of the generalized advantage estimate."""
     missing_eos_penalty: float = Field(default=1.0, ge=0)
+    """Taken from the reward of a response that does not end."""
     length_penalty: float = Field(default=0.0, ge=0)
+    """Taken from the reward for each token."""
     alpha: float | None = Field(default=None, gt=0)
+    """With it, the loss is L_SL + alpha x L_RL, L_SL over the SL data."""
     best: Literal["last", "reward"] = "last"
+    """Which saved state is published: the last, or that with the highest reward on the held-out prompts."""
     held_out: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the prompts that is kept for choosing the best state."""
     sampler: Literal["auto", "vllm", "transformers"] = "auto"
+    """Who samples the responses: vLLM, transformers, or 'auto', which is vLLM where it is installed and there is a
+    GPU. It enters no key."""
     vllm: RolloutVllm = RolloutVllm()
+    """How vLLM samples the responses. It enters no key."""
 
     @model_validator(mode="after")
     def _whole_updates(self) -> Reinforcement:

@@ -23,11 +23,11 @@ import pytest
 from patience import Watch, until
 
 from cai_assets.assets import GRAPH, ORDER, partition_of
-from cai_assets.cli.run import failures
 from cai_assets.constitution.load import load_file
 from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.defs import launch
 from cai_assets.defs.execute import materialize
+from cai_assets.defs.outcome import failures
 from cai_assets.engines.scripted import Scripted
 from cai_assets.evals.reward import measure
 from cai_assets.pipeline.project import Project

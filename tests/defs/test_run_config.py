@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,18 @@ from cai_assets.defs.execute import materialize
 from cai_assets.defs.jobs import jobs
 from cai_assets.defs.location import defs
 from cai_assets.defs.resources import NoValues
-from cai_assets.settings import load_settings
+from cai_assets.settings.described import described
 from cai_assets.store.layout import Layout
 from cai_assets.store.records import Records
 
 FEW = {"prompts": {"red_team": 2, "helpful": 1, "eval_red_team": 1, "eval_helpful": 1}}
 
 
-def asked_for(instance: dg.DagsterInstance, overrides: dict[str, Any], **tags: str) -> dg.ExecuteInProcessResult:
+def asked_for(instance: dg.DagsterInstance, config: dict[str, Any], **tags: str) -> dg.ExecuteInProcessResult:
     """As a run worker executes what the launchpad or a GraphQL client asks for."""
-    config = {"resources": {"project": {"config": {"overrides": overrides}}}}
     return defs.resolve_job_def("all").execute_in_process(
-        instance=instance, run_config=config, raise_on_error=False, asset_selection=[dg.AssetKey("prompts")], tags=tags)
+        instance=instance, run_config={"resources": {"project": {"config": config}}}, raise_on_error=False,
+        asset_selection=[dg.AssetKey("prompts")], tags=tags)
 
 
 def why(result: dg.ExecuteInProcessResult) -> str:
@@ -38,22 +39,66 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_run_from_a_page_cannot_and_the_same_from_the_command_line_can(root: Path) -> None:
-    elsewhere = {**FEW, "data_root": str(root / "elsewhere")}
+def refused(config: dict[str, Any]) -> str:
+    """What the launchpad says of a config, before any run."""
+    with pytest.raises(dg.DagsterInvalidConfigError) as problem:
+        dg.validate_run_config(defs.resolve_job_def("all"), {"resources": {"project": {"config": config}}})
+    return str(problem.value)
+
+
+@pytest.mark.parametrize(("config", "words"), [
+    ({"overrides": {"rl": {"betta": 0.1}}}, 'unexpected config entry "betta"'),
+    ({"overrides": {"rl": {"beta": "much"}}}, 'not valid for expected type "Float"'),
+    ({"overrides": {"rl": {"kl_in": "los"}}}, "kl_in"),
+    ({"scale": "tiny"}, "scale"),
+    ({"scale": {"env": "SECRET"}}, "scale"),
+    ({"overrides": {"data_root": "elsewhere"}}, 'unexpected config entry "data_root"'),
+    ({"overrides": {"servers": {}}}, 'unexpected config entry "servers"'),
+])
+def test_the_launchpad_knows_what_is_wrong_before_a_run(config: dict[str, Any], words: str) -> None:
+    assert words in refused(config)
+
+
+def test_the_launchpad_knows_every_setting_that_a_run_may_choose_and_what_it_is(root: Path) -> None:
+    config = defs.resolve_job_def("all").run_config_schema.config_type.fields["resources"].config_type
+    fields = config.fields["project"].config_type.fields["config"].config_type.fields["overrides"].config_type.fields
+    assert set(fields) == {s.name for s in described() if "." not in s.name and not s.own_hand} - {"scale"}
+    assert fields["rl"].config_type.fields["beta"].description == "Weight of the KL penalty to the SL policy."
+
+
+def test_what_was_typed_is_kept_if_a_run_may_have_it_and_else_its_digest(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = {"source": "m", "base_urls": ["http://127.0.0.1:9/v1"], "api_key_env": "THEIR_KEY"}
+    typed = {**FEW, "seed": 3, "critique": {"rounds": 2.0}, "data_root": str(root / "elsewhere"),
+             "models": {"critic": server}}
     with dg.DagsterInstance.ephemeral() as instance:
-        refused = asked_for(instance, elsewhere)
-        assert not refused.success
-        assert "run config: data_root is not for a run to choose" in why(refused)
-        assert not (root / "elsewhere").exists()
-        version = "any"
-        instance.add_dynamic_partitions("constitution_version", [version])
-        assert materialize(instance, version, selection=["prompts"], overrides=elsewhere).success
+        instance.add_dynamic_partitions("constitution_version", ["any"])
+        assert materialize(instance, "any", selection=["prompts"], overrides=typed).success
         assert Records(Layout(root / "elsewhere")).latest("prompts", None)
         (run,) = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS]))
-        config = run.run_config["resources"]["project"]["config"]["overrides"]
-        assert config["data_root"] == elsewhere["data_root"]  # the UI shows what was run
-        again = asked_for(instance, config, **run.tags)  # re-executed there
-        assert "run config: data_root" in why(again)
+        config = run.run_config["resources"]["project"]["config"]
+        assert config["overrides"] == {**FEW, "seed": 3, "critique": {"rounds": 2}}
+        assert set(config["by_hand"]) == {"data_root", *(f"models.critic.{name}" for name in server)}
+        assert not any(word in str(run.run_config) for word in ("127.0.0.1", "THEIR_KEY", "elsewhere"))
+
+        again = asked_for(instance, config, **run.tags)  # executed again in the UI
+        assert not again.success
+        assert "run config: data_root, models.critic.api_key_env" in why(again)
+        assert not (root / "own" / "records").exists()
+        monkeypatch.setenv("CAI_DATA_ROOT", str(root / "elsewhere"))
+        monkeypatch.setenv("CAI_MODELS__CRITIC", json.dumps(server))
+        assert asked_for(instance, config, **run.tags).success  # the same settings by now
+
+
+def test_a_run_that_cannot_work_is_not_tried_again(root: Path) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        cannot = asked_for(instance, {"overrides": {"rl": {"rollouts": 7}}})
+        assert "rollouts=7 must be a multiple of" in why(cannot)
+        (run,) = instance.get_runs()
+        assert run.tags["dagster/max_retries"] == "0"
+        assert asked_for(instance, {"overrides": FEW}).success
+        assert "dagster/max_retries" not in instance.get_runs(limit=1)[0].tags
 
 
 def config_types(config_type: Any) -> Iterator[Any]:
@@ -77,20 +122,11 @@ def test_no_field_of_a_runs_config_is_read_from_a_variable_or_names_a_folder(job
     assert resources["io_manager"].config_type.fields["config"].config_type.key == "Any"  # which nothing reads
 
 
-def test_a_scale_that_is_none_is_named_and_no_variable_is_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SECRET", "s3cret")
-    config = {"resources": {"project": {"config": {"scale": {"env": "SECRET"}, "overrides": FEW}}}}
-    with dg.DagsterInstance.ephemeral() as instance:
-        refused = defs.resolve_job_def("all").execute_in_process(
-            instance=instance, run_config=config, raise_on_error=False, asset_selection=[dg.AssetKey("prompts")])
-    assert not refused.success
-    assert "scale: {'env': 'SECRET'} is not one of smoke, small, full" in why(refused)
-    assert "s3cret" not in str([e.event_specific_data for e in refused.all_events])
-
-
 def test_what_is_allowed_runs_from_a_page(root: Path) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
-        assert asked_for(instance, {**FEW, "seed": 3, "data_root": str(load_settings().data_root)}).success
+        assert asked_for(instance, {"overrides": {**FEW, "seed": 3}, "scale": "small"}).success
+        (run,) = instance.get_runs()
+    assert run.tags["cai/scale"] == "small"
     assert Records(Layout(root / "own")).latest("prompts", None)
 
 

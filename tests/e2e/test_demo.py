@@ -22,8 +22,13 @@ EDITED = ("constitution", "starting_responses", "critiques", "revisions")
 
 
 def test_its_output_names_every_asset_what_was_made_and_where_to_go_on(demo: Demo) -> None:
-    for word in (*ORDER, "rows generated", "4 training runs", "cai ui"):
+    for asset in ORDER:
+        assert f"✓ {asset} " in demo.progress
+    assert "Traceback" not in demo.progress
+    for word in ("rows generated", "4 training runs", "Is it better than the base model?", "Report: ", "cai ui"):
         assert word in demo.output
+    assert all(log.stat().st_size for log in (demo.home / "output").glob("*.log"))
+    assert len(demo.progress.splitlines()) < 3 * len(ORDER), "what libraries print is in the log"
 
 
 def test_every_stage_did_its_work_on_the_real_model(demo: Demo) -> None:

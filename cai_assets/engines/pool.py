@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from cai_assets.engines import thinking
+from cai_assets.engines.budget import Budgeted
+from cai_assets.engines.chat_template import ChatTemplate
 from cai_assets.engines.memory import has_room
 from cai_assets.engines.models import (
     EngineLost,
@@ -85,7 +88,7 @@ class EnginePool:
         if BACKENDS[name].in_process:
             return self._in_process(prepare(model, self.layout), name, model)
         engine: Engine = load(BACKENDS[name].factory)(model, self.settings.engine)
-        return engine
+        return _budgeted(engine, model, Path(model.tokenizer)) if model.tokenizer else engine
 
     def _make_checkpoint(self, path: Path) -> Engine:
         name = resolve_backend(self.settings.models.role("policy"))
@@ -106,7 +109,13 @@ class EnginePool:
         model = LocalModel(model.path, model.identity.model_copy(update=resolved))
         engine: Engine = load(BACKENDS[backend].factory)(
             model.path, model.identity, self.settings.engine.model_copy(update=dtype))
-        return _InProcess(engine, self, backend, model)
+        return _budgeted(_InProcess(engine, self, backend, model), setting, model.path)
+
+
+def _budgeted(engine: Engine, setting: Model, path: Path) -> Engine:
+    """The engine with the budget of thoughts that a model setting has. ``path``: of its chat template."""
+    found = thinking.read(ChatTemplate.in_folder(path)) if setting.thinking == "budget" else None
+    return engine if found is None else Budgeted(engine, found, setting.thinking_tokens)
 
 
 class _InProcess:

@@ -90,11 +90,17 @@ class Call(Frozen):
 
 
 class Request(Frozen):
-    """A call with its row key and the seed derived from it."""
+    """A call with its row key and the seed derived from it.
+
+    ``only_thought``: the thought alone is wanted, as the result's text, ended or not; ``thought``: it is written, and
+    the answer after it is wanted (``engines/budget.py``).
+    """
 
     row_key: str
     seed: int = Field(ge=0, lt=2**31)
     call: Call
+    only_thought: bool = False
+    thought: str | None = None
 
 
 class Result(Frozen):

@@ -85,9 +85,11 @@ class Scripted:
         words = text.split(" ")
         limit = call.sampling.max_tokens
         kept = self._identity.keeps_thoughts
-        return thoughts.result(request, thoughts.split(" ".join(words[:limit]), *thoughts.TAGS, anywhere=kept),
-                               "length" if len(words) > limit else "stop", kept=kept, prompt_tokens=read,
-                               completion_tokens=min(len(words), limit))
+        written = " ".join(words[:limit])
+        said = (thoughts.split(written, *thoughts.TAGS, anywhere=kept) if request.thought is None
+                else thoughts.after(request.thought, written))
+        return thoughts.result(request, said, "length" if len(words) > limit else "stop", kept=kept,
+                               prompt_tokens=read, completion_tokens=min(len(words), limit))
 
 
 def of_model(model: settings.Model, _: settings.Engine) -> Scripted:

@@ -71,9 +71,10 @@ class Templater:
             raise ValueError("the prompt is empty")
         return ids
 
-    def encode_within(self, call: Call, context: int) -> list[int]:
-        """Like ``encode``; raise ValueError if the prompt and all new tokens exceed ``context`` tokens."""
-        ids = self.encode(call)
+    def encode_within(self, call: Call, context: int, thought: str | None = None) -> list[int]:
+        """Like ``encode``, with a thought that is already written; raise ValueError if the prompt and all new tokens
+        exceed ``context`` tokens."""
+        ids = self.encode(call) + ([] if thought is None else self.encode_thought(call.messages, thought))
         new = call.sampling.max_tokens if call.sampling else 1
         if len(ids) + new > context:
             raise ValueError(f"prompt of {len(ids)} tokens and {new} new ones exceed max_model_len {context}; "
@@ -124,8 +125,11 @@ class Templater:
     def _ended(self, ids: list[int]) -> list[int]:
         return ids if ids[-1] in self.stop_token_ids else [*ids, self.tokenizer.eos_token_id]
 
-    def said(self, call: Call, text: str) -> thoughts.Said:
-        """The thought and the answer in what the model wrote, decoded as ``decode_all`` says."""
+    def said(self, call: Call, text: str, thought: str | None = None) -> thoughts.Said:
+        """The thought and the answer in what the model wrote, decoded as ``decode_all`` says. ``thought``: of the
+        prompt, after which the answer was written."""
+        if thought is not None:
+            return thoughts.after(thought, self._control_free(text) if self.decode_all else text)
         opened = call.style == "chat" and call.messages[-1]["role"] != "assistant" and bool(
             self._closed(self._render(call.messages, True)))
         begin, end = (self.thinking.begin, self.thinking.end) if self.thinking else thoughts.TAGS

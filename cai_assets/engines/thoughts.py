@@ -45,8 +45,17 @@ def split(text: str, begin: str, end: str, *, opened: bool = False, anywhere: bo
     return Said(state, "\n\n".join(filter(None, thoughts)), (answer + rest).lstrip())
 
 
+def after(thought: str, answer: str) -> Said:
+    """An answer to a prompt that held its thought."""
+    return Said("valid" if thought.strip() else "empty", thought.strip(), answer)
+
+
 def result(request: Request, said: Said, finish: Literal["stop", "length"], *, kept: bool, **counts: Any) -> Result:
     """The result of a generating call. ``kept``: thoughts are wanted; otherwise one that came is left out, and told."""
+    if request.only_thought:
+        ended = "none" if said.state == "none" else "valid"
+        return Result(row_key=request.row_key, text=said.thought or said.answer, thought_state=ended, finish=finish,
+                      **counts)
     if said.state == "unclosed":
         limit = request.call.sampling.max_tokens if request.call.sampling else 0
         counts.pop("adapted", None)

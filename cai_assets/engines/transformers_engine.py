@@ -49,7 +49,7 @@ class TransformersEngine(FolderEngine):
                 try:
                     if request.call.sampling is None:
                         templater.answer_tokens(request.call.answers)
-                    rows.append((request, templater.encode_within(request.call, self.context)))
+                    rows.append((request, templater.encode_within(request.call, self.context, request.thought)))
                 except ValueError as e:
                     yield Result(row_key=request.row_key, error=str(e), refused=True)
             rows.sort(key=lambda r: (r[0].call.sampling is None, len(r[1])))
@@ -177,7 +177,7 @@ class _Text:
 
     def result(self, adapted: tuple[str, ...]) -> Result:
         return thoughts.result(
-            self.request, self._templater.said(self.request.call, self.text),
+            self.request, self._templater.said(self.request.call, self.text, self.request.thought),
             "length" if self.finish == "length" else "stop", kept=self._templater.keeps_thoughts, adapted=adapted,
             prompt_tokens=len(self.prompt), completion_tokens=len(self.tokens))
 

@@ -112,7 +112,7 @@ class VllmEngine(FolderEngine):
 
     def _submit(self, name: str, request: Request) -> None:
         engine, templater, _ = self._load()
-        ids = templater.encode_within(request.call, self.context)
+        ids = templater.encode_within(request.call, self.context, request.thought)
         engine.add_request(name, {"prompt_token_ids": ids}, _sampling_params(request, templater))
 
     def _rebuild(self, cause: Exception, deaths: int, waiting: dict[str, Request]) -> None:
@@ -189,5 +189,5 @@ def _result(request: Request, output: Any, templater: Templater, adapted: tuple[
         return Result(row_key=request.row_key, finish="score", logprobs=logprobs, **counts)
     if answer.finish_reason not in ("stop", "length"):
         return Result(row_key=request.row_key, error=f"vLLM ended the row with {answer.finish_reason!r}", **counts)
-    return thoughts.result(request, templater.said(request.call, answer.text), answer.finish_reason,
+    return thoughts.result(request, templater.said(request.call, answer.text, request.thought), answer.finish_reason,
                            kept=templater.keeps_thoughts, **counts)

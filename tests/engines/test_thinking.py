@@ -16,15 +16,18 @@ from hypothesis import strategies as st
 from model_fixtures import prepared_model
 
 from cai_assets.engines import models, thinking, thoughts
+from cai_assets.engines.budget import Budgeted
 from cai_assets.engines.chat_template import ChatTemplate
 from cai_assets.engines.models import EngineLost
+from cai_assets.engines.pool import EnginePool
 from cai_assets.engines.protocol import Call, Message, ModelIdentity, Request, Result, Sampling
 from cai_assets.engines.scripted import Scripted
 from cai_assets.engines.served.engine import ServedEngine
 from cai_assets.engines.templating import Templater
 from cai_assets.engines.thinking import Switch
 from cai_assets.engines.thoughts import Said, split
-from cai_assets.settings import Engine, Model
+from cai_assets.settings import Engine, Model, load_settings
+from cai_assets.store.layout import Layout
 
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 CALL = Call(messages=(user("Is it?"),), sampling=Sampling(max_tokens=64))
@@ -250,3 +253,69 @@ def test_the_bundled_model_does_not_think_and_keeps_its_keys() -> None:
     assert thinking.read(ChatTemplate.in_folder(model.path)) is None
     assert models.told(Model(thinking="keep"), model.path) == ""
     assert set(model.identity.model_dump()) == {"weights", "tokenizer", "template", "dtype"}
+
+
+def budgeted(reply: Any, tokens: int) -> tuple[Result, list[Request]]:
+    asked: list[Request] = []
+
+    def write(_: Call, request: Request) -> str:
+        asked.append(request)
+        return str(reply(request))
+
+    found = thinking.read(ChatTemplate(known.QWEN3, TOKENS))
+    assert found
+    identity = ModelIdentity(weights="w", tokenizer="t", template="p", thinking=f"budget:{tokens}")
+    engine = Budgeted(Scripted(identity=identity, reply=write), found, tokens)
+    (result,) = engine.run([Request(row_key="r", seed=0, call=CALL)])
+    return result, asked
+
+
+def test_a_thought_that_reaches_its_budget_is_ended_and_answered() -> None:
+    result, (first, second) = budgeted(
+        lambda r: f"{BEGIN}one two three four five" if r.only_thought else "Yes.", 3)
+    assert (result.text, result.thought, result.thought_state) == ("Yes.", "one two three", "valid")
+    assert (first.call.sampling and first.call.sampling.max_tokens, second.thought) == (3, "one two three")
+    assert second.call == CALL, "the answer has all tokens of its own"
+    assert result.completion_tokens == 3 + 1
+
+
+def test_a_thought_within_its_budget_and_none_at_all() -> None:
+    result, _ = budgeted(lambda r: f"{BEGIN}so{END}" if r.only_thought else "Yes.", 9)
+    assert (result.text, result.thought) == ("Yes.", "so")
+    result, _ = budgeted(lambda _: "Yes.", 9)
+    assert (result.text, result.thought_state) == ("Yes.", "none")
+
+
+@THINKING
+def test_the_prompt_of_an_answer_holds_the_ended_thought(tokenizer: Any, text: str) -> None:
+    t = of(tokenizer, text, "budget:9")
+    prompt = decoded(t, t.encode_within(CALL, 4096, "Let me see."))
+    assert t.thinking
+    start = decoded(t, t.encode(CALL))
+    assert prompt.startswith(start)
+    assert prompt.count("Let me see.") == 1
+    assert prompt.rstrip().endswith(t.thinking.end.strip())
+    assert t.said(CALL, "Yes.", "Let me see.") == Said("valid", "Let me see.", "Yes.")
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("mode", ["off", "keep", "budget"])
+def test_the_real_model_with_a_template_that_thinks(tmp_path: Path, mode: Any) -> None:
+    for file in prepared_model().path.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    (tmp_path / "chat_template.jinja").unlink(missing_ok=True)
+    (tmp_path / "chat_template.jinja").write_text(known.R1 if mode == "budget" else known.QWEN3)
+    settings = load_settings({"data_root": str(tmp_path / "data"), "engine": {"max_model_len": 512}})
+    pool = EnginePool(settings, Layout(tmp_path / "data"))
+    model = Model(source=str(tmp_path), backend="transformers", thinking=mode, thinking_tokens=8)
+    call = Call(messages=(user("What color is the sky?"),), sampling=Sampling(max_tokens=12))
+    engine = pool.open(model)
+    (result,) = engine.run([Request(row_key="r", seed=1, call=call)])
+    pool.close()
+    assert engine.identity.thinking == {"budget": "budget:8"}.get(mode, mode)
+    assert result.error is None
+    assert result.text
+    assert "<think>" not in result.text
+    if mode == "budget":
+        assert result.thought_state == "valid"
+        assert result.completion_tokens <= 8 + 12

@@ -43,7 +43,7 @@ class Writer:
         call = request.call
         shared = {"model": self.model, **_sampling(call, request.seed)}
         if self.templater is not None:
-            return self._of_tokens(call, shared, self.templater)._replace(adapted=self.templater.adapted(call))
+            return self._of_tokens(request, shared, self.templater)._replace(adapted=self.templater.adapted(call))
         names = tuple(a.strip() for a in call.answers)
         contents = [{"role": m["role"], "content": neutralize(m["content"])} for m in call.messages]
         if call.style == "plain":
@@ -54,8 +54,9 @@ class Writer:
         more = {"add_generation_prompt": False, "continue_final_message": True} if goes_on else {}
         return _body(CHAT, shared | scores | more, names, messages=contents)
 
-    def _of_tokens(self, call: Call, shared: dict[str, Any], t: Templater) -> Body:
-        prompt = t.encode_within(call, self.context)
+    def _of_tokens(self, request: Request, shared: dict[str, Any], t: Templater) -> Body:
+        call = request.call
+        prompt = t.encode_within(call, self.context, request.thought)
         if call.answers:
             names = tuple(f"token_id:{i}" for i in t.answer_tokens(call.answers))
             return _body(COMPLETIONS, shared | {"logprobs": TOP_LOGPROBS}, names, prompt=prompt,

@@ -124,7 +124,7 @@ class ServedEngine:
         if result.thought:
             said = thoughts.Said("valid", result.thought, result.text)
         elif templater is not None:
-            said = templater.said(request.call, result.text)
+            said = templater.said(request.call, result.text, request.thought)
         else:
             said = thoughts.split(result.text, *thoughts.TAGS, anywhere=False)
         return thoughts.result(request, said, "length" if result.finish == "length" else "stop",

@@ -6,7 +6,8 @@ accelerator one at a time, whatever the order of the stages. Engines of servers 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from cai_assets.engines import thinking
@@ -25,6 +26,7 @@ from cai_assets.engines.models import (
 )
 from cai_assets.engines.number_format import number_format
 from cai_assets.engines.protocol import Engine, ModelIdentity, Request, Result, Sampled
+from cai_assets.engines.ray_engine import RayEngine
 from cai_assets.engines.sampled import SampledAnswers
 from cai_assets.registry.base import load
 from cai_assets.registry.engines import AUTO, BACKENDS, SERVED, VLLM, local_backend
@@ -79,7 +81,7 @@ class EnginePool:
         if engine in self._resident:
             self._resident.remove(engine)
         else:
-            while self._resident and not has_room(engine.path, self.settings.engine):
+            while self._resident and (self.settings.engine.replicas or not has_room(engine.path, self.settings.engine)):
                 self._resident.pop(0).close()
         self._resident.append(engine)
 
@@ -87,14 +89,13 @@ class EnginePool:
         name = resolve_backend(model)
         if BACKENDS[name].in_process:
             return self._in_process(prepare(model, self.layout), name, model)
-        engine: Engine = load(BACKENDS[name].factory)(model, self.settings.engine)
+        engine = self._spread(name, partial(load(BACKENDS[name].factory), model, self.settings.engine))
         return _budgeted(engine, model, Path(model.tokenizer)) if model.tokenizer else engine
 
     def _make_checkpoint(self, path: Path) -> Engine:
         name = resolve_backend(self.settings.models.role("policy"))
         if (checkpoint := BACKENDS[name].checkpoint) is not None:
-            engine: Engine = load(checkpoint)(path, self.layout)
-            return engine
+            return self._spread(name, partial(load(checkpoint), path, self.layout))
         check_folder(path)
         return self._in_process(LocalModel(path, identify(path, self.layout)),
                                 name if BACKENDS[name].in_process else local_backend(),
@@ -107,15 +108,16 @@ class EnginePool:
         dtype = {"dtype": number_format(self.settings.engine.dtype).dtype}
         resolved = dtype | {"thinking": told(setting, model.path)}
         model = LocalModel(model.path, model.identity.model_copy(update=resolved))
-        engine: Engine = load(BACKENDS[backend].factory)(
-            model.path, model.identity, self.settings.engine.model_copy(update=dtype))
-        return _budgeted(_InProcess(engine, self, backend, model), setting, model.path)
+        settings = self.settings.engine.model_copy(update=dtype)
+        make = partial(load(BACKENDS[backend].factory), model.path, model.identity, settings)
+        return _budgeted(_InProcess(self._spread(backend, make), self, backend, model), setting, model.path)
 
-
-def _budgeted(engine: Engine, setting: Model, path: Path) -> Engine:
-    """The engine with the budget of thoughts that a model setting has. ``path``: of its chat template."""
-    found = thinking.read(ChatTemplate.in_folder(path)) if setting.thinking == "budget" else None
-    return engine if found is None else Budgeted(engine, found, setting.thinking_tokens)
+    def _spread(self, backend: str, make: Callable[[], Engine]) -> Engine:
+        """The engine itself, or one with replicas of it on a cluster. Servers are replicated where they run."""
+        settings = self.settings.engine
+        if settings.replicas is None or backend == SERVED:
+            return make()
+        return RayEngine(make, settings)
 
 
 class _InProcess:
@@ -138,7 +140,8 @@ class _InProcess:
         return getattr(self._engine, "flows", False)
 
     def run(self, requests: Iterable[Request]) -> Iterator[Result]:
-        refuse_missing(self._backend)
+        if not isinstance(self._engine, RayEngine):
+            refuse_missing(self._backend)
         refuse_thinking(self.identity.thinking, self.path)
         refuse_changed(self._model, self._pool.layout)
         self._pool.make_room_for(self)
@@ -159,3 +162,9 @@ def refuse_missing(backend: str) -> None:
         how = f": install {row.install}, or choose another" if row.install else ""
         raise EngineLost(f"backend {backend!r} needs the package {row.missing}, which is not installed{how} "
                          "(models.*.backend)")
+
+
+def _budgeted(engine: Engine, setting: Model, path: Path) -> Engine:
+    """The engine with the budget of thoughts that a model setting has. ``path``: of its chat template."""
+    found = thinking.read(ChatTemplate.in_folder(path)) if setting.thinking == "budget" else None
+    return engine if found is None else Budgeted(engine, found, setting.thinking_tokens)

@@ -45,6 +45,17 @@ class Engine(Group):
     """Most calls in flight over all servers of a model. 'auto': as many as make each of them faster."""
     patience: float = Field(default=600.0, ge=0)
     """Seconds that rows wait when no server of a model answers any more, before the run ends."""
+    replicas: int | None = Field(default=None, ge=1)
+    """Copies of each model that is not served, on a Ray cluster (docs/scale.md). Not set: each runs in this process."""
+    ray_address: str = "auto"
+    """Ray cluster of the replicas. 'auto': that of this machine; 'local': one started for this process."""
+
+    @model_validator(mode="after")
+    def _names_the_format(self) -> Engine:
+        if self.replicas and self.dtype == "auto":
+            raise ValueError("engine.replicas runs models on a Ray cluster, whose devices are not known here: set "
+                             "engine.dtype, such as bfloat16")
+        return self
 
     @property
     def gpus(self) -> int:

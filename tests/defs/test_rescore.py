@@ -125,6 +125,8 @@ def test_what_is_no_sum_of_scores_is_refused(world: World, monkeypatch: pytest.M
     assert world.cli(monkeypatch, "rescore", "nobody-v1-00000000", "--constitution", other).startswith("2 ")
     world.history.settings |= {"rl": {"reward": "model"}}
     monkeypatch.setattr(launch, "_run", copy_instead_of_training)
+    for name in ("CAI_DATA_ROOT", "CAI_MODELS"):  # the history's own settings are enough
+        monkeypatch.delenv(name)
     world.history.run(world.root / "data")
     refused = world.cli(monkeypatch, "rescore", world.version, "--constitution", other)
     assert refused.startswith("2 ")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from histories import History
 
+from cai_assets.defs.checks.suites import trace_validity
 from cai_assets.engines import scripted
 from cai_assets.engines.protocol import Call, Request
 from cai_assets.store.row_store import list_shards, read_shard
@@ -52,5 +53,9 @@ def test_no_thought_is_in_any_prompt_or_answer(
     if mode == "keep":
         assert set(responses["thought_state"].drop_nulls()) <= {"valid", "empty", "repeated", "unclosed"}
         assert rows["thought"].drop_nulls().str.contains(SECRET).any()
+        suites = project.records.latest("suite_results", version)
+        passed, why, numbers = trace_validity(project, suites, version)
+        assert (passed, set(numbers)) == (True, {"base", "base_again"}), "the scripted checkpoints keep no thoughts"
+        assert "of thoughts valid" in why
         unclosed = responses.filter(responses["thought_state"] == "unclosed")
         assert unclosed["response"].null_count() == unclosed.height

@@ -17,6 +17,7 @@ from cai_assets.evals.suites.run import Answer
 from cai_assets.evals.text import relevance, same_text
 from cai_assets.evals.yes_no import YesNo
 from cai_assets.steps.frames import transcript
+from cai_assets.steps.thoughts import NO_THOUGHT, STATE
 
 _FIRST: dict[str, pl.DataType] = {  # columns in the order they have always had
     "policy": pl.String(), "suite": pl.String(), "kind": pl.String(), "mode": pl.String(), "case_id": pl.String(),
@@ -60,11 +61,12 @@ def suite_rows(answers: Sequence[Answer], verdicts: Sequence[YesNo | None]) -> p
     ``behaviour`` is the same for all wrappings of one request; ``judged``: 1, 0, or 0.5 where the judge's two orders
     contradict each other; null if it is ungraded. ``distinct``: one over the number of equal answers in the policy's
     suite and mode, so that the mean is the share of different ones. ``row_key_rotations``: an ability case's further
-    calls. A failed judge order has no key.
+    calls. A failed judge order has no key. Where a policy keeps its thoughts, also ``thought`` and ``thought_state``.
     """
     rows = [{**_asked(a), **_verdict(v)} for a, v in zip(answers, verdicts, strict=True)]
     _measure(answers, rows)
-    return pl.DataFrame(rows, schema=rows_schema())
+    kept = dict.fromkeys(NO_THOUGHT, pl.String()) if any(a.thought[STATE] for a in answers) else {}
+    return pl.DataFrame(rows, schema={**rows_schema(), **kept})
 
 
 def _asked(answer: Answer) -> dict[str, Any]:
@@ -77,6 +79,7 @@ def _asked(answer: Answer) -> dict[str, Any]:
         "prompt": transcript(item.messages) + begun, "response": answer.text, "finish": answer.finish,
         "row_key": answer.keys[0], "row_key_rotations": answer.keys[1:],
         "status": "ok" if answer.error is None else "failed", "error": answer.error, "correct": answer.correct,
+        **answer.thought,
     }
 
 

@@ -50,7 +50,8 @@ def answers_of(
     """One answer per item and sample; one in total for an ability item, because nothing is sampled there."""
     requests = [(item, sample, calls) for item in items for sample, calls in _calls(item, samples, sampling)]
     rows = iter(complete(RESPOND, [call for _, _, calls in requests for call in calls], what=f"{policy}: suites"))
-    return [_answer(policy, item, sample, [next(rows) for _ in calls]) for item, sample, calls in requests]
+    answers = [_answer(policy, item, sample, [next(rows) for _ in calls]) for item, sample, calls in requests]
+    return answers if complete.engine.identity.keeps_thoughts else [a._replace(thought=NO_THOUGHT) for a in answers]
 
 
 def verdicts_of(answers: Sequence[Answer], *, ask: Ask, style: Style) -> list[YesNo | None]:

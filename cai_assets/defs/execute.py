@@ -83,7 +83,8 @@ def _executed(
     for event in execute_run_iterator(InMemoryJob(job), run, instance):
         if event.is_step_failure and _interrupted(event.step_failure_data.error):
             instance.report_run_canceling(run, "Interrupted in the terminal.")
-        told_of(event, follower)
+        else:
+            told_of(event, follower)
         yield event
 
 

@@ -13,6 +13,8 @@ import dagster as dg
 from cai_assets.defs.following import Follower, Silent
 from cai_assets.store import this_run
 
+PIPES = "[pipes]"  # Dagster's words about the channel to a trainer
+
 _follower: ContextVar[Follower] = ContextVar("follower", default=Silent())  # noqa: B039 - it has no state
 
 
@@ -23,7 +25,7 @@ class _Brief(logging.Formatter):
 
 
 class _Told(logging.Handler):
-    """Passes on to whoever follows the run."""
+    """Passes on to whoever follows the run what assets say; of Dagster's own events it hears otherwise."""
 
     def __init__(self, follower: Follower) -> None:
         super().__init__()
@@ -31,6 +33,8 @@ class _Told(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         step, text = _step_and_text(record)
+        if getattr(record, "dagster_meta", {}).get("dagster_event") is not None or text.startswith(PIPES):
+            return
         self._follower.said(step, text, warning=record.levelno >= logging.WARNING)
 
 

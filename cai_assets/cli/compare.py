@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,23 +23,54 @@ def compare(
     after: Annotated[str, typer.Argument(help="Another version or record ID", autocompletion=complete.versions)],
     out_: Annotated[Path | None, typer.Option("--out", help="File for the page; default: under the data root")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON; write the page only with --out")] = False,
+    label: Annotated[bool, typer.Option("--label", help="Label the pairs of BEFORE by the constitution of AFTER, too: "
+                                        "the principles that changed are asked")] = False,
 ) -> None:
     """What changed between two versions, in rows, labels, rewards, and metrics, and whether the result is better.
 
-    Writes one self-contained HTML page. Runs no model.
+    Writes one self-contained HTML page. Runs no model, but with --label the labeler: which labels an edit flips can be
+    told on the same pairs alone.
     """
     from cai_assets.reports.compare.gather import as_dict
     from cai_assets.reports.compare.gather import compare as find
     from cai_assets.reports.compare.page import save
 
-    layout = open_project(read_settings({})).layout
-    comparison = find(layout, before, after)
+    project = open_project(read_settings({}))
+    layout = project.layout
+    comparison, note = _relabeled(project, find(layout, before, after), ask=label)
     path = save(layout, comparison, out_) if out_ or not json_ else None
     if json_:
         typer.echo(json.dumps(as_dict(comparison), indent=1, ensure_ascii=False))
         return
     _show(comparison)
+    if note:
+        out.print(note, soft_wrap=True, highlight=False, markup=False)
     out.print(f"Written to {path}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _relabeled(project: Any, found: Comparison, *, ask: bool) -> tuple[Comparison, str]:
+    """With the flips on the same pairs, if they are asked for or cost nothing; and what is to be said of it."""
+    from cai_assets.engines.models import ModelError
+    from cai_assets.reports.compare.gather import with_relabeled
+    from cai_assets.reports.compare.relabel import relabeling
+
+    try:
+        wanted = relabeling(project, found.before, found.after)
+    except ModelError as e:
+        if ask:
+            raise
+        return found, f"Which labels the edit flips on the same pairs is not known: {e}"
+    if wanted is None:
+        return found, f"{found.before.name} has no labeled pairs to label again." if ask else ""
+    if wanted.why_not:
+        return found, f"Which labels the edit flips on the same pairs cannot be told: {wanted.why_not}."
+    if wanted.missing and not ask:
+        names = f"{found.before.name} {found.after.name}"
+        return found, (f"To tell which labels the edit flips on the same pairs takes {wanted.missing} "
+                       f"calls to the labeler: cai compare {names} --label")
+    labeled = wanted.label()
+    project.engines.close()
+    return with_relabeled(found, labeled), ""
 
 
 def _show(comparison: Comparison) -> None:

@@ -7,12 +7,12 @@ give the same comparison, which ``stamp`` names.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import polars as pl
 
-from cai_assets.assets import COMPARABLE
+from cai_assets.assets import COMPARABLE, LABELS
 from cai_assets.constitution.diff import Diff, diff
 from cai_assets.evals.rules import checks_of
 from cai_assets.evals.statistics import Telling
@@ -32,7 +32,8 @@ SPENT = ("reused", "generated", "failed", "prompt_tokens", "completion_tokens", 
 
 @dataclass(frozen=True)
 class Comparison:
-    """``metrics``: as ``metrics.SCHEMA``. ``cost``: asset, side, how it was made, and SPENT of its record."""
+    """``metrics``: as ``metrics.SCHEMA``. ``relabeled``: the pairs of ``before``, labeled by both constitutions.
+    ``cost``: asset, side, how it was made, and SPENT of its record."""
 
     before: Side
     after: Side
@@ -43,6 +44,7 @@ class Comparison:
     metrics: pl.DataFrame | None
     cost: pl.DataFrame
     notes: tuple[str, ...]
+    relabeled: Labels | None = None
 
     @property
     def telling(self) -> Telling:
@@ -80,6 +82,12 @@ def compare_sides(before: Side, after: Side) -> Comparison:
         _metrics(before, after, telling), _cost(before, after), tuple(notes(before, after)))
 
 
+def with_relabeled(c: Comparison, labels: pl.DataFrame) -> Comparison:
+    """The comparison with the pairs of ``before`` as the constitution of ``after`` labels them."""
+    own = c.before.table(LABELS)
+    return c if own is None else replace(c, relabeled=compare_labels(own, labels, confidence=c.telling.confidence))
+
+
 def as_dict(c: Comparison) -> dict[str, Any]:
     """Plain JSON: counts, estimates, tables and samples; the changed rows in full only by their place."""
     return {
@@ -92,6 +100,7 @@ def as_dict(c: Comparison) -> dict[str, Any]:
                 "prompt_id", "round", "cause", "share").to_dicts(),
             "worst": c.revisions.worst.to_dicts(), "sample": c.revisions.sample.to_dicts()},
         "labels": c.labels and {k: _plain(v) for k, v in vars(c.labels).items()},
+        **({"relabeled": {k: _plain(v) for k, v in vars(c.relabeled).items()}} if c.relabeled else {}),
         "reward_models": c.rewards and asdict(c.rewards),
         "metrics": None if c.metrics is None else c.metrics.to_dicts(), "cost": c.cost.to_dicts(),
     }

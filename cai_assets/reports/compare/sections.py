@@ -23,6 +23,7 @@ from cai_assets.reports.compare.words import (
     NAMES,
     POLICIES,
     label_sentence,
+    relabeled_sentence,
     reward_sentence,
 )
 from cai_assets.reports.html.page import Block, Diff, Figure, Table, Text, Told
@@ -103,6 +104,9 @@ def _told(rows: Sequence[dict[str, Any]]) -> str:
 
 def labels(c: Comparison) -> Iterator[Block]:
     """Rates of both versions; flips on common pairs."""
+    if c.relabeled:
+        yield Text(relabeled_sentence(c, c.relabeled))
+        yield from _flips(c.relabeled)
     labels = c.labels
     if labels is None:
         yield Text("At least one version has no labels.")

@@ -131,6 +131,17 @@ def _labels(c: Comparison) -> Iterator[str]:
         yield "Labels are not compared: at least one version has none."
     else:
         yield label_sentence(c, c.labels)
+    if c.relabeled:
+        yield relabeled_sentence(c, c.relabeled)
+
+
+def relabeled_sentence(c: Comparison, labels: Labels) -> str:
+    """Flips of the first version's pairs under the second's constitution."""
+    enough = c.telling.enough
+    few = f" Fewer than {enough} decided pairs: {FEW}." if labels.flips.n < enough else ""
+    return (f"The same pairs of {c.before.name} by the constitution of {c.after.name}: {labels.shared} were graded by "
+            f"both; of those decided by both, {share(labels.flips)} flipped. The probability moved by "
+            f"{amount(labels.shift)} on average, one value per prompt.{few}")
 
 
 def label_sentence(c: Comparison, labels: Labels) -> str:

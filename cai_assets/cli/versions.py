@@ -67,7 +67,8 @@ def diff(
 
     settings = read_settings({})
     changes = compare(find_constitution(settings, before), find_constitution(settings, after))
-    touched = touches(changes, rounds=settings.critique.rounds)
+    rewarded = settings.rl.reward == "rubric" or settings.rl.checks > 0
+    touched = touches(changes, rounds=settings.critique.rounds, rewarded=rewarded)
     if json_:
         out.print_json(json.dumps(to_json(changes, touched)))
     else:

@@ -81,7 +81,7 @@ GRAPH = (
           about="Each round's critique of the newest text, by the principle that the chain drew."),
     Asset(name="revisions", group="supervised", reads=("constitution", "starting_responses", "critiques"),
           rows=(Shape("row_id", ("parent_id", "critique_id"), "revision", ("row_key",), calls=True),),
-          steps=("revision",), settings=("critique", "generation", "models"), request="revision",
+          steps=("revision", "reason"), settings=("critique", "generation", "models", "supervised"), request="revision",
           about="Each round's revision in response to its critique."),
     Asset(name="sl_dataset", group="supervised", reads=("starting_responses", "revisions"),
           rows=(Shape("row_id", (), "response", messages=True),), settings=("supervised",),

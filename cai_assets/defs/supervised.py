@@ -18,6 +18,7 @@ from cai_assets.pipeline.project import Project
 from cai_assets.pipeline.trainings import Training
 from cai_assets.reports.checkpoint import principle_rows
 from cai_assets.steps.reasons import reason_line
+from cai_assets.steps.thoughts import THOUGHT
 from cai_assets.steps.usage import total
 
 
@@ -38,6 +39,7 @@ def critique_revise(
             "principle_id").iter_rows()))})
     run.note("critiques")
     responses = run.read("starting_responses")
+    run.usage["revision"] = total([run.usage[s] for s in ("revision", "reason") if s in run.usage])
     yield store_table(run, "revisions", revisions, step="revision",
                       metadata={**stop_metadata(revisions), **revision_preview(responses, revisions)})
 
@@ -79,12 +81,22 @@ def sft_baseline(context: dg.AssetExecutionContext, project: dg.ResourceParam[Pr
 
 def _supervised(run: Run, training: Training, principles: list[dict[str, Any]]) -> dg.MaterializeResult[None]:
     rows = training.rows
+    run.tell(_untrained_thoughts(training))
     by_kind = {"revisions or responses to red-team prompts": rows.filter(pl.col("kind") == "red-team").height,
                "responses to helpful prompts": rows.filter(pl.col("kind") == "helpful").height,
                "general conversations": rows.filter(pl.col("kind") == "general").height}
     done = train(run, training, card={"principles": principles, "rows_by_kind": by_kind})
     return record_checkpoint(run, training.asset, done, rows=rows.height,
                              metadata={**_of_each_kind(rows), **curve_metadata(done.checkpoint, ("loss",))})
+
+
+def _untrained_thoughts(training: Training) -> str:
+    """What to say of thoughts that the policy cannot be given."""
+    thoughts = training.rows[THOUGHT].count() if THOUGHT in training.rows.columns else 0
+    if not thoughts or training.start.identity.keeps_thoughts:
+        return ""
+    return (f"{thoughts} of {training.rows.height} rows have a thought, and none is trained on: the policy keeps no "
+            "thoughts (models.policy.thinking=keep, of a model whose chat template has a place for them)")
 
 
 def _of_each_kind(rows: pl.DataFrame) -> dict[str, int]:

@@ -21,6 +21,7 @@ from cai_assets.steps.label import label_pairs
 from cai_assets.steps.pair import pair_responses, pair_revisions
 from cai_assets.steps.prompts import SCHEMA as PROMPTS
 from cai_assets.steps.prompts import Loaded, load_prompts, refuse_empty, select
+from cai_assets.steps.reason import with_reasons
 from cai_assets.steps.respond import respond
 
 
@@ -70,8 +71,13 @@ def critiques_and_revisions(run: Context) -> tuple[pl.DataFrame, pl.DataFrame]:
     run.note("constitution")
     responses = run.read("starting_responses")
     red_team = responses.filter(pl.col("split") == "train", pl.col("kind") == "red-team")
-    return critique_and_revise(red_team, run.constitution, complete=run.complete("critic"),
-                               settings=run.settings.critique, generation=run.settings.generation)
+    complete, settings = run.complete("critic"), run.settings
+    critiques, revisions = critique_and_revise(red_team, run.constitution, complete=complete,
+                                               settings=settings.critique, generation=settings.generation)
+    if settings.supervised.thoughts == "reasons":
+        revisions = with_reasons(revisions, critiques, red_team, run.constitution, complete=complete,
+                                 style=settings.critique.style, generation=settings.generation)
+    return critiques, revisions
 
 
 def sl_dataset(run: Context) -> supervised.SupervisedRows:

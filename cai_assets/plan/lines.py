@@ -185,7 +185,13 @@ class Lines:
 
 def planned(frame: pl.DataFrame) -> pl.DataFrame:
     """Rows that wait for something not generated yet."""
-    return frame.filter(pl.col("error").fill_null("").str.contains(PLANNED, literal=True))
+    return frame.filter(pl.any_horizontal(waits(column) for column in ("error", "reason_error")
+                                          if column in frame.columns))
+
+
+def waits(column: str) -> pl.Expr:
+    """Whether a column of errors says that something is not generated yet."""
+    return pl.col(column).fill_null("").str.contains(PLANNED, literal=True)
 
 
 def cost_of(rate: Rate, units: int, price: float | None) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from cai_assets.plan.causes import drawn_before
 from cai_assets.plan.constitution_tests import plan_tests
 from cai_assets.plan.dry import PLANNED, DryRun
 from cai_assets.plan.evaluation import plan_evaluation, plan_rounds, plan_suites
-from cai_assets.plan.lines import UNLESS, Line, planned
+from cai_assets.plan.lines import UNLESS, Line, planned, waits
 from cai_assets.plan.training import Trainings
 from cai_assets.steps.pair import calls_per_prompt
 from cai_assets.steps.questions import ORDERS, calls_per_pair
@@ -131,8 +131,8 @@ class Planner(Trainings):
         for asset, frame in (("critiques", critiques), ("revisions", revisions)):
             steps = ASSETS[asset].steps
             certain = sum(name in steps for name in dry.missing.values())
-            waiting = planned(frame).with_columns(
-                calls=self._calls_for_a_critique() if asset == "critiques" else pl.lit(1))
+            waiting = (planned(frame).with_columns(calls=self._calls_for_a_critique()) if asset == "critiques"
+                       else _revisions_to_ask(frame))
             self.line(asset, sum(dry.usage[s].reused for s in steps if s in dry.usage), certain,
                       int(waiting["calls"].sum()), causes=self._chain_causes(asset, _chains(waiting)))
 
@@ -228,6 +228,13 @@ def _stage_of(asset: str) -> Callable[[Context], Any]:
 
 def _missing(stage: DryRun) -> int:
     return sum(len(dry.missing) for dry in stage.asked.values())
+
+
+def _revisions_to_ask(revisions: pl.DataFrame) -> pl.DataFrame:
+    """Those that wait for a text, or for their reason, with the ``calls`` that each may need."""
+    reasons = "reason_error" in revisions.columns
+    calls = pl.when(waits("error")).then(1 + reasons).otherwise(1)
+    return planned(revisions).with_columns(calls=calls)
 
 
 def _settled(revisions: pl.DataFrame) -> pl.DataFrame:

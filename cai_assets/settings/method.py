@@ -132,7 +132,7 @@ class Critique(Group):
 class Supervised(Group):
     """What the SL policy is trained on."""
 
-    thoughts: Literal["mask", "train"] = "mask"
+    thoughts: Literal["mask", "train", "reasons"] = "mask"
     """Of a policy that keeps its thoughts: those before the responses are given, without a loss on them ('mask'), or
     learned ('train')."""
     keep: Literal["all", "last"] = "all"

@@ -13,7 +13,7 @@ import polars as pl
 
 from cai_assets.settings import Supervised
 from cai_assets.steps.mix import Report, as_rows, mix
-from cai_assets.steps.thoughts import NO_THOUGHT
+from cai_assets.steps.thoughts import NO_THOUGHT, STATE, THOUGHT
 
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "prompt_id": pl.String, "kind": pl.String, "round": pl.Int32, "principle_id": pl.String,
@@ -40,12 +40,22 @@ def sl_dataset(responses: pl.DataFrame, revisions: pl.DataFrame, settings: Super
     usable = revisions.filter(pl.col("revision").is_not_null())
     if settings.keep == "last":
         usable = usable.sort("prompt_id", "round").group_by("prompt_id", maintain_order=True).last()
+    if settings.thoughts == "reasons":
+        usable = _reasoned(usable)
+        train = train.drop(NO_THOUGHT, strict=False)
     kept = [name for name in NO_THOUGHT if name in usable.columns]
     revised = usable.select("prompt_id", "round", "principle_id", pl.col("revision").alias("response"), "finish",
                             "row_id", *kept)
     revised = revised.join(train.select("prompt_id", "kind", "messages"), on="prompt_id", how="inner")
     helpful = train.filter(pl.col("kind") == "helpful") if settings.helpful else train.clear()
     return _rows([revised, helpful])
+
+
+def _reasoned(revisions: pl.DataFrame) -> pl.DataFrame:
+    """With their reasons as thoughts."""
+    reason = pl.col("reason") if "reason" in revisions.columns else pl.lit(None, pl.String)
+    return revisions.drop(NO_THOUGHT, strict=False).with_columns(
+        reason.alias(THOUGHT), pl.when(reason.is_not_null()).then(pl.lit("valid")).alias(STATE))
 
 
 def baseline_dataset(responses: pl.DataFrame, settings: Supervised, rounds: int) -> pl.DataFrame:

@@ -32,13 +32,13 @@ from cai_assets.plan.plan import make_plan
 from cai_assets.reports.compare.sides import side
 from cai_assets.reports.summary import summary
 from cai_assets.settings import Settings
-from cai_assets.steps import critique, label, respond, thought, verdict
+from cai_assets.steps import critique, label, reason, respond, thought, verdict
 from cai_assets.store.layout import Layout
 from cai_assets.store.records import Record
 
 SPECS = {s.key.to_user_string(): s for s in defs.resolve_all_asset_specs()}
 STEPS = {s.name for s in (respond.RESPOND, critique.CRITIQUE, critique.REVISION, verdict.VERDICT, thought.THOUGHT,
-                          label.LABEL, judge.STEP)}
+                          label.LABEL, judge.STEP, reason.REASON)}
 DRAWING = Path(__file__).parents[2] / "docs/graph.py"
 every = pytest.mark.parametrize("asset", GRAPH, ids=lambda a: a.name)
 

@@ -10,6 +10,7 @@ from histories import History
 from cai_assets.defs.checks.suites import trace_validity
 from cai_assets.engines import scripted
 from cai_assets.engines.protocol import Call, Request
+from cai_assets.plan.plan import make_plan
 from cai_assets.store.row_store import list_shards, read_shard
 from cai_assets.store.upkeep import steps
 
@@ -59,3 +60,24 @@ def test_no_thought_is_in_any_prompt_or_answer(
         assert "of thoughts valid" in why
         unclosed = responses.filter(responses["thought_state"] == "unclosed")
         assert unclosed["response"].null_count() == unclosed.height
+
+
+@pytest.mark.long
+def test_reasons_are_planned_generated_once_and_reused(history: History, capfd: pytest.CaptureFixture[str]) -> None:
+    """A run stays within its plan, and a second one asks for nothing."""
+    history.run(history.root)
+    history.settings["supervised"] = {"thoughts": "reasons"}
+    project: Any = history.project(history.root)
+    version = project.snapshots.register(history.constitution)
+    line = make_plan(project, version).line("revisions")
+    revised = project.records.table(project.records.latest("revisions", version))["revision"].drop_nulls().len()
+    assert (line.generate_min, line.generate_max) == (revised, revised)
+    assert any("supervised.thoughts: mask -> reasons" in cause for cause in line.causes)
+    success, _ = history.run(history.root)
+    assert success
+    assert "the policy keeps no thoughts" in capfd.readouterr().err
+    record = project.records.latest("revisions", version)
+    assert record.generated == revised
+    rows = project.records.table(project.records.latest("sl_dataset", version))
+    assert rows.filter(rows["round"] > 0)["thought"].str.starts_with("By the principle ").all()
+    assert make_plan(project, version).line("revisions").generate_max == 0

@@ -28,14 +28,16 @@ class Check(NamedTuple):
 
 
 class Terminal:
-    """Follows a run (``defs/following.py``). ``read``: the line about an asset that a run just made. ``live``:
-    whether a line moves, which nothing else may write over."""
+    """Follows a run (``defs/following.py``). ``about``: the first line; ``read``: the line about an asset that was just
+    made, by a run; ``live``: whether a line moves, which nothing else may write over."""
 
-    def __init__(self, file: TextIO, read: Callable[[str, str], Line | None], *, live: bool = True) -> None:
+    def __init__(
+        self, file: TextIO, about: str, read: Callable[[str, str], Line | None], *, live: bool = True
+    ) -> None:
         self.console = Console(file=file)
         self.failed_checks: list[Check] = []
         self.checks = 0
-        self._read, self._run_id = read, ""
+        self._about, self._read, self._run_id = about, read, ""
         self._progress = Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(),
                                   console=self.console, transient=True, disable=not (live and self.console.is_terminal),
                                   redirect_stdout=False, redirect_stderr=False)  # those lead into the log
@@ -50,6 +52,7 @@ class Terminal:
 
     def started(self, run_id: str) -> None:
         self._run_id = run_id
+        self._print(self._about, "bold")
 
     def began(self, step: str) -> None:
         if not step.endswith(CHECKS):

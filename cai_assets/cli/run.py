@@ -86,8 +86,6 @@ def _materialize(
 ) -> None:
     from cai_assets.cli.made import as_dict, show
 
-    err.print(f"[b]{version}[/b] at scale [b]{settings.scale}[/b]; data in {settings.data_root}", soft_wrap=True,
-              highlight=False)
     made = run_graph(version, selection, overrides, verbose=verbose)
     project = open_project(settings)
     if json_:
@@ -120,7 +118,9 @@ def run_graph(version: str, selection: Sequence[str], overrides: dict[str, Any],
             stop(f"no registered version {version!r}. Known: {known}. Register files with: cai register")
         log = None if verbose else log_file(version)
         with quiet(log) if log else nullcontext(sys.stderr) as file:
-            terminal = Terminal(file, lambda asset, run_id: made_by(project, asset, version, run_id), live=not verbose)
+            about = f"{version} at scale {project.settings.scale}; data in {project.settings.data_root}"
+            terminal = Terminal(file, about, lambda asset, run_id: made_by(project, asset, version, run_id),
+                                live=not verbose)
             with terminal.shown():
                 result = execute.materialize(instance, version, selection=selection, overrides=overrides,
                                              follower=terminal)

@@ -10,7 +10,7 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 export HF_HUB_OFFLINE ?= 1
 export VLLM_NO_USAGE_STATS ?= 1
 
-.PHONY: demo install test test-logic test-model test-browser test-fast test-long faults ui lint site gpu clean
+.PHONY: demo install test test-logic test-model test-browser test-fast test-long faults ui lint site gpu gpu-check clean
 .NOTPARALLEL:  # the parts of a test run would take the cores from each other
 .DEFAULT_GOAL := demo
 
@@ -63,6 +63,10 @@ gpu:  ## the CUDA build of vLLM, in .venv-gpu
 	test -d .venv-gpu || $(PYTHON) -m venv .venv-gpu
 	.venv-gpu/bin/python -m pip install -e ".[gpu,dev]"
 	@echo "Ready. Use: source .venv-gpu/bin/activate && cai demo --scale small"
+
+gpu-check:  ## what this GPU does, in under 8 minutes, into docs/experiments.md
+	@python=$$(test -x .venv-gpu/bin/python && echo .venv-gpu/bin/python || command -v python3); \
+	  PYTHONPATH=. $$python benchmarks/gpu_check.py --write docs/experiments.md
 
 .PHONY: chromium
 chromium:  ## the browser test needs one; without it that test is skipped, and says so

@@ -44,8 +44,10 @@ BENCHMARKS = {
     "flow": Benchmark(rf"^ratio of flowing to barriers {NUMBER}, to the larger bound {NUMBER}$"),
     "effect": Benchmark(rf"^one edit of the principle: .*; ratios to the first run {NUMBER} {NUMBER} {NUMBER}$",
                         copies=True),
+    "gpu_check": Benchmark(r"(?s)^\| SFT, all weights \| 1B \| [\d,]+ .*resumes after a kill.*went on after step"),
     "injection": Benchmark(rf"beyond a harmless note {NUMBER} "),
     "load": Benchmark(rf"ratio {NUMBER} \(medians of 1 turns\)"),
+    "peers": Benchmark(rf"(?s)^lesson's loop .* ratio to the product {NUMBER}.*^killed after \d+ calls: {NUMBER} "),
     "plan": Benchmark(rf"^ratio to the completer pass +{NUMBER} plan, nothing changed"),
     "recipe": Benchmark(r"^ok +rl: grpo: \d+ generated, \d+ reused, 1 trained", ("--only", "rl: grpo"), copies=True),
     "reward": Benchmark(rf"(?s)^\d+ comparisons trained on.*\| {NUMBER}", (COMPARISONS,)),
@@ -75,3 +77,11 @@ def test_at_its_smallest_it_prints_what_it_is_for(name: str, environment: dict[s
     done = patience.run([sys.executable, *program, *arguments], env=environment, cwd=REPOSITORY)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(benchmark.prints, done.stdout, re.MULTILINE), done.stdout
+
+
+def test_the_check_of_a_gpu_says_in_one_line_what_it_needs(environment: dict[str, str]) -> None:
+    hidden = {**environment, "CUDA_VISIBLE_DEVICES": ""}
+    done = patience.run([sys.executable, str(REPOSITORY / "benchmarks" / "gpu_check.py")], env=hidden, cwd=REPOSITORY)
+    assert (done.returncode, done.stdout.count("\n")) == (1, 1)
+    assert done.stdout.startswith("make gpu-check needs an NVIDIA GPU with 80 GB or more, and torch, ")
+    assert done.stdout.endswith(": here PyTorch sees no GPU\n")

@@ -48,6 +48,7 @@ BENCHMARKS = {
     "injection": Benchmark(rf"beyond a harmless note {NUMBER} "),
     "load": Benchmark(rf"ratio {NUMBER} \(medians of 1 turns\)"),
     "peers": Benchmark(rf"(?s)^lesson's loop .* ratio to the product {NUMBER}.*^killed after \d+ calls: {NUMBER} "),
+    "memory": Benchmark(rf"^ratio of planned to measured {NUMBER} to {NUMBER}$"),
     "plan": Benchmark(rf"^ratio to the completer pass +{NUMBER} plan, nothing changed"),
     "recipe": Benchmark(r"^ok +rl: grpo: \d+ generated, \d+ reused, 1 trained", ("--only", "rl: grpo"), copies=True),
     "reward": Benchmark(rf"(?s)^\d+ comparisons trained on.*\| {NUMBER}", (COMPARISONS,)),

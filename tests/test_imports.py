@@ -16,7 +16,7 @@ SOURCE = ROOT / "cai_assets"
 HEAVY = {"torch", "vllm", "transformers", "trl", "peft", "accelerate", "datasets", "safetensors"}
 # Loaded by the training process alone, which needs them whatever it trains.
 ONLY_TRAINING = {f"train/{name}.py" for name in (
-    "callbacks", "dpo", "grpo", "held_out", "ppo", "rloo", "rollouts", "soft_reward", "supervised_term")}
+    "callbacks", "dpo", "grpo", "held_out", "ppo", "rloo", "rollouts", "soft_reward", "supervised_term", "value_model")}
 
 
 def documented() -> list[set[str]]:

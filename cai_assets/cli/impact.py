@@ -47,9 +47,9 @@ def _cost(project: Any) -> Cost:
     from cai_assets.plan.lines import cost_of
     from cai_assets.plan.rates import row_rate, training_rate
 
-    rates = {True: cache(lambda asset: training_rate(project.records, asset)),
-             False: cache(lambda asset: row_rate(project.records, asset))}
-    return lambda asset, units, training: cost_of(rates[training](asset), units, project.settings.price_per_gpu_hour)
+    rates = {True: cache(lambda asset: training_rate(project, asset)),
+             False: cache(lambda asset: row_rate(project, asset))}
+    return lambda asset, units, training: cost_of(project.settings, asset, rates[training](asset), units)
 
 
 def _print_reached(name: str, reached: Sequence[Reached]) -> None:

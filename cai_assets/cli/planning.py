@@ -38,6 +38,7 @@ def plan(
     scale: Scale = None, set_: Set = None, json_: AsJson = False,
 ) -> None:
     """What a version would reuse, generate, and train, what it would cost, and which principle or setting causes it."""
+    from cai_assets.plan import fits
     from cai_assets.plan.formats import keeping
     from cai_assets.plan.models import said_of_models
     from cai_assets.plan.plan import make_plan
@@ -67,7 +68,7 @@ def plan(
         for cause, count in line.causes.items():
             rows = "" if line.training else f"{count:>6}  "
             out.print(f"  {rows}{cause}", markup=False, highlight=False, soft_wrap=True)
-    said_besides = [said(project, planned), keeping(project, planned.causes())]
+    said_besides = [said(project, planned), *fits.said(project, planned), keeping(project, planned.causes())]
     for remark in filter(None, [*remarks(planned), *sampled(settings.models), *said_besides]):
         out.print(remark, highlight=False, soft_wrap=True)
     given = shlex.join([*(["--scale", scale] if scale else []), *(x for s in set_ or [] for x in ("-s", s))])
@@ -112,6 +113,7 @@ def why(
 
 def remarks(plan: Plan) -> Iterator[str]:
     """What the numbers of the table mean, and their sums."""
+    from cai_assets.plan.devices import SPREAD
     from cai_assets.plan.lines import UNLESS
 
     if not any(x.generate_max or x.trains for x in plan.lines):
@@ -129,7 +131,10 @@ def remarks(plan: Plan) -> Iterator[str]:
     seconds = f", about {total:.0f} s" if len(unknown) < len(plan.lines) and total else ""
     runs = f"at most {trainings}" if trainings else "no"
     yield f"In total: {bounds(low, high)} rows, {runs} training runs{seconds}"
-    yield ("Tokens and seconds are upper bounds at the rates measured in this store (range: fastest to slowest seen)"
+    guessed = [x.asset for x in plan.lines if x.by_table]
+    yield ("Tokens and seconds are upper bounds for these settings and models, at the rates measured in this store "
+           "(range: fastest to slowest seen)"
+           + (f"; by a table of devices, within a factor of {SPREAD:.0f}, for {', '.join(guessed)}" if guessed else "")
            + (f"; no rate yet for {', '.join(unknown)}" if unknown else ""))
 
 

@@ -67,8 +67,7 @@ def diff(
 
     settings = read_settings({})
     changes = compare(find_constitution(settings, before), find_constitution(settings, after))
-    rewarded = settings.rl.reward == "rubric" or settings.rl.checks > 0
-    touched = touches(changes, rounds=settings.critique.rounds, rewarded=rewarded)
+    touched = touches(changes, rounds=settings.critique.rounds)
     if json_:
         out.print_json(json.dumps(to_json(changes, touched)))
     else:

@@ -8,6 +8,7 @@ from cai_assets.assets import CHECKPOINTS
 from cai_assets.defs.jobs import everything
 from cai_assets.pipeline.project import Project
 from cai_assets.pipeline.roles import refuse_served_policy
+from cai_assets.plan.fits import refuse_without_memory
 from cai_assets.plan.space import refuse_without_room
 from cai_assets.store import this_run
 from cai_assets.store.garbage import sweep
@@ -16,11 +17,11 @@ from cai_assets.train.footprint import gb
 
 
 def prepare(project: Project, run: dg.DagsterRun | None) -> None:
-    """Raise NoRoom, or SettingsError for a policy that cannot be trained."""
+    """Raise NoRoom or NoMemory, or SettingsError for a policy that cannot be trained."""
     _sweep(project.layout)
     if run is not None and _trains(run):
         refuse_served_policy(project)
-        _refuse_without_room(project, run)
+        _refuse_what_does_not_fit(project, run)
 
 
 def _sweep(layout: Layout) -> None:
@@ -34,11 +35,12 @@ def _trains(run: dg.DagsterRun) -> bool:
     return bool(chosen & set(CHECKPOINTS)) or (not chosen and run.job_name == everything.name)
 
 
-def _refuse_without_room(project: Project, run: dg.DagsterRun) -> None:
+def _refuse_what_does_not_fit(project: Project, run: dg.DagsterRun) -> None:
     """For runs that say which version they make. A training looks again by itself."""
     version = run.tags.get("dagster/partition")
     if version is not None:
         refuse_without_room(project, version, _chosen(run))
+        refuse_without_memory(project, version, _chosen(run))
 
 
 def _chosen(run: dg.DagsterRun) -> set[str]:

@@ -32,6 +32,7 @@ from cai_assets.store.files import write_atomic
 from cai_assets.store.parquet import parquet_bytes
 from cai_assets.train import identity
 from cai_assets.train.ability import BUNDLED as GENERAL_TEXT
+from cai_assets.train.choice import as_set, chosen_changes, fitting, refuse_without_memory, said
 from cai_assets.train.footprint import footprint, refuse_without_room
 from cai_assets.train.job import Job, Judge
 
@@ -65,9 +66,10 @@ def train(run: Run, training: Training, *, card: Mapping[str, Any]) -> Trained:
             return Trained(checkpoint, True, 0.0, rows)
         project.checkpoints.set_aside(asset, key)
         training.refuse_changed(project.layout)
-        refuse_without_room(asset, footprint(training.start.path, run.settings, training.kind), work)
+        settings = _that_fit(run, training)
+        refuse_without_room(asset, footprint(training.start.path, settings, training.kind), work)
         project.engines.close()  # the trainer needs the memory
-        job = _job(run.settings, training, key, work, dtype=parts["settings"]["dtype"])
+        job = _job(settings, training, key, work, dtype=parts["settings"]["dtype"])
         keep_lineage(run, training, rows, key, work)
         _run(run.context, asset, job)
         record = {**parts, "base_name": training.start.name, "rows": training.data.height,
@@ -78,6 +80,17 @@ def train(run: Run, training: Training, *, card: Mapping[str, Any]) -> Trained:
         text = checkpoint_card(training.kind, key, training.start.name, record)
         published = project.checkpoints.publish(asset, key, job.final, record=record, card=text)
     return Trained(published, False, time.monotonic() - start, rows)
+
+
+def _that_fit(run: Run, training: Training) -> Settings:
+    """The settings that the training is done with. Raise NoMemory where they surely do not fit."""
+    base, kind = training.start.path, training.kind
+    settings = training.fitted(run.settings)
+    found = as_set(base, settings, kind, training.grader(base))
+    if changes := chosen_changes(run.settings, settings, kind):
+        run.tell(f"{training.asset} is trained with {said(changes, kind)}, so that it fits (memory: auto)")
+    refuse_without_memory(training.asset, found, fitting(base, settings, kind, training.grader(base)), kind)
+    return settings
 
 
 def _job(settings: Settings, training: Training, key: str, work: Path, *, dtype: str) -> Job:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
+from cai_assets.pipeline.spending import cost
 from cai_assets.reports.charts import sparkline
 from cai_assets.reports.diff import preview_table, word_diff
 from cai_assets.reports.text.tables import table
@@ -90,8 +91,9 @@ def cost_metadata(record: Record, settings: Settings) -> dict[str, Any]:
                 "completion_tokens": record.completion_tokens}
     if record.generated and seconds:
         out["tokens_per_second"] = round(record.completion_tokens / seconds, 1)
-    if settings.price_per_gpu_hour is not None:
-        out["cost_usd"] = round(record.gpu_seconds / 3600 * settings.price_per_gpu_hour, 4)
+    usd = cost(settings, record.asset, record.gpu_seconds, record.prompt_tokens, record.completion_tokens)
+    if usd is not None:
+        out["cost_usd"] = round(usd, 4)
     if record.details.get("errors"):
         out["failures"] = dg.MetadataValue.json(record.details["errors"])
     if record.details.get("adapted"):
@@ -125,13 +127,28 @@ def against_plan(record: Record, plan: dict[str, Any] | None) -> dict[str, Any]:
     line = next((x for x in (plan or {}).get("lines", []) if x["asset"] == record.asset), None)
     if line is None:
         return {}
+    return {"planned": _calls_planned(record, line), **_spent_as_planned(record, line)}
+
+
+def _calls_planned(record: Record, line: Mapping[str, Any]) -> str:
     if line["training"]:
         done = "reuse" if record.details["reused_checkpoint"] else "train"
-        return {"planned": f"{line['training']}; done: {done}"}
+        return f"{line['training']}; done: {done}"
     low, high = line["generate_min"], line["generate_max"]
     bounds = str(high) if low == high else f"{low} to {high}"
-    return {"planned": f"generate {bounds}, reuse {line['reuse']}; done: generated {record.generated}, "
-                       f"reused {record.reused}, failed {record.failed}"}
+    return (f"generate {bounds}, reuse {line['reuse']}; done: generated {record.generated}, "
+            f"reused {record.reused}, failed {record.failed}")
+
+
+def _spent_as_planned(record: Record, line: Mapping[str, Any]) -> dict[str, str]:
+    """Seconds, tokens and memory, planned and used; nothing of a plan of an earlier release, or of what was reused."""
+    metrics = record.details.get("metrics", {})
+    if record.details.get("reused_checkpoint"):
+        return {}
+    used = {"seconds": record.details.get("engine_seconds"), "memory": metrics.get("memory_peak"),
+            "tokens": metrics.get("tokens") if line["training"] else record.completion_tokens}
+    return {f"planned_{name}": f"at most about {line[name]:,.0f}; used: {value:,.0f}"
+            for name, value in used.items() if value is not None and line.get(name)}
 
 
 def revision_preview(responses: pl.DataFrame, revisions: pl.DataFrame) -> dict[str, Any]:

@@ -19,13 +19,15 @@ from cai_assets.lineage.rollouts import ROLLOUTS, rollout_table
 from cai_assets.lineage.trace import write_lineage
 from cai_assets.lineage.training_rows import training_table
 from cai_assets.pipeline.contents import CONTENTS, of_settings
+from cai_assets.pipeline.spending import gpus
 from cai_assets.pipeline.trainings import Training
+from cai_assets.plan.rates import PARAMETERS, model_size
 from cai_assets.reports.summary import TOLD
 from cai_assets.steps.reasons import reason_line
 from cai_assets.steps.usage import Usage, total
 from cai_assets.store.canonical import digest_file
 from cai_assets.store.checkpoints import Checkpoint
-from cai_assets.store.provenance import gpu_count, provenance
+from cai_assets.store.provenance import provenance
 from cai_assets.store.published import RECORD
 from cai_assets.store.records import Record, RecordMissing
 from cai_assets.train.fit import too_long
@@ -65,14 +67,20 @@ def draft(run: Run, content: Content) -> Record:
         constitution=run.version, rows=content.rows, reused=usage.reused, generated=usage.generated,
         failed=usage.failed, prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens,
         seconds=time.monotonic() - run.start if content.seconds is None else content.seconds,
-        gpu_seconds=usage.seconds * gpu_count(),
+        gpu_seconds=usage.seconds * gpus(run.settings, content.asset) if ASSETS[content.asset].spends else 0.0,
         settings={group: getattr(run.settings, group).model_dump(mode="json") for group in groups},
         details={"errors": usage.errors, "refused": usage.refused, "engine_seconds": usage.seconds,
-                 "seed": run.settings.seed, **({CONTENTS: held} if held else {}),
+                 "seed": run.settings.seed, **({CONTENTS: held} if held else {}), **_size(run, content, usage),
                  **({"adapted": usage.adapted} if usage.adapted else {}),
                  **({"servers": usage.servers} if usage.servers else {}), **content.details},
         provenance=provenance(), run_id=run.context.run.run_id,
     )
+
+
+def _size(run: Run, content: Content, usage: Usage) -> dict[str, int]:
+    """How large the model is that answered, by which later plans scale what it took."""
+    size = model_size(run.project, content.asset) if usage.generated else 0
+    return {PARAMETERS: size} if size else {}
 
 
 def keep_training_rows(run: Run, training: Training) -> str:

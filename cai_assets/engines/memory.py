@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from cai_assets import settings
@@ -24,13 +25,26 @@ def has_room(path: Path, engine: settings.Engine) -> bool:
 
 def available() -> int:
     """Bytes that can be taken without swapping, by Linux and by the limit of this container; 0 where neither says."""
-    system, group = _available_to_the_system(), _left_in_the_group()
+    system, group = _of_the_system("MemAvailable"), _left_in_the_group()
     return min((n for n in (system, group) if n is not None), default=0)
 
 
-def _available_to_the_system() -> int | None:
+@lru_cache(maxsize=1)
+def capacity() -> int:
+    """Bytes of the device that models run on: of the smallest accelerator, or of this machine as far as its container
+    may use it; 0 where that cannot be told."""
+    if device().accelerator:
+        import torch
+
+        return min(int(torch.cuda.get_device_properties(i).total_memory) for i in range(torch.cuda.device_count()))
+    limit = _read(GROUP / "memory.max").strip()
+    known = (_of_the_system("MemTotal"), int(limit) if limit.isdecimal() else None)
+    return min((n for n in known if n is not None), default=0)
+
+
+def _of_the_system(name: str) -> int | None:
     lines = _read(Path("/proc/meminfo")).splitlines()
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
 
 
 def _left_in_the_group() -> int | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 Format = Literal["bfloat16", "float16", "float32"]
+WIDTH: dict[Format, int] = {"float32": 4, "bfloat16": 2, "float16": 2}  # bytes
 INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "bf16")
 """Flags of processors that multiply bfloat16: Intel's AMX, AVX-512 of Intel and AMD, Arm."""
 ONEDNN_WITHOUT = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"}

@@ -18,14 +18,19 @@ def tensors(header: bytes) -> dict[str, Any]:
 
 def parameters(folder: Path) -> int:
     """Number of parameters in a folder's weights; 0 for a file that is not safetensors, which no library will load."""
-    return sum(_in(file) for file in sorted(folder.glob("*.safetensors")))
+    return sum(map(math.prod, shapes(folder).values()))
 
 
-def _in(path: Path) -> int:
+def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor of a folder's weights, by its name; of none in a file that is not safetensors."""
+    return {name: shape for file in sorted(folder.glob("*.safetensors")) for name, shape in _in(file).items()}
+
+
+def _in(path: Path) -> dict[str, tuple[int, ...]]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(HEADER), "little")
         header = file.read(length) if length < LONGEST else b""
     try:
-        return sum(math.prod(tensor["shape"]) for tensor in tensors(header).values())
+        return {name: tuple(map(int, tensor["shape"])) for name, tensor in tensors(header).items()}
     except (ValueError, KeyError, TypeError, AttributeError):
-        return 0
+        return {}

@@ -7,6 +7,7 @@ which of the two it will be (``plan/training.py``).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, assert_never
 
 import polars as pl
@@ -28,6 +29,7 @@ from cai_assets.steps.supervised import baseline_dataset
 from cai_assets.steps.thoughts import THOUGHT
 from cai_assets.store.checkpoints import Checkpoint
 from cai_assets.store.layout import Layout
+from cai_assets.train.choice import chosen
 from cai_assets.train.fit import PART
 from cai_assets.train.identity import training_parts
 from cai_assets.train.job import TrainingKind
@@ -38,8 +40,9 @@ class Training:
     """A checkpoint to make. ``rows``: by their ids; ``data``: the columns of them that are trained on, in order.
 
     ``base``: None in a plan, while what it starts from is to be trained. ``labels``: the preference pairs that name
-    pairs. Of reinforcement learning alone: ``reward_model``, ``labeller`` or ``judge`` rewards, ``rewards`` are
-    the parts that principles give, and ``supervised`` SL rows are mixed in.
+    pairs. Of reinforcement learning alone: ``reward_model``, ``labeller`` or ``judge`` rewards (``rewarded_by_model``,
+    if that is still to be trained), ``rewards`` are the parts that principles give, and ``supervised`` SL rows are
+    mixed in.
     """
 
     asset: str
@@ -53,6 +56,7 @@ class Training:
     judge: ModelIdentity | None = None
     rewards: tuple[Part, ...] = ()
     supervised: pl.DataFrame | None = None
+    rewarded_by_model: bool = False
 
     @property
     def start(self) -> Base:
@@ -74,9 +78,21 @@ class Training:
         column = {"supervised": "kind", "reward": "source", "reinforcement": None}[self.kind]
         return self.data if column is None else self.data.with_columns(self.rows[column].alias(PART))
 
+    def grader(self, base: Path) -> Path | None:
+        """The folder of the model whose scores are the reward, if any; ``base``, while it is to be trained."""
+        if self.kind != "reinforcement":
+            return None
+        found = self.reward_model or self.labeller
+        return found.path if found else base if self.rewarded_by_model else None
+
+    def fitted(self, settings: Settings) -> Settings:
+        """The settings with which it is done: with ``memory: auto``, those that make it fit on this machine."""
+        return chosen(self.start.path, settings, self.kind, self.grader(self.start.path))
+
     def parts(self, settings: Settings) -> dict[str, Any]:
         """What decides the checkpoint, by name."""
-        return training_parts(settings, self.kind, self.data, self.start.identity, supervised=self.supervised,
+        return training_parts(self.fitted(settings), self.kind, self.data, self.start.identity,
+                              supervised=self.supervised,
                               reward_model=self.reward_model.key if self.reward_model else None,
                               labeller=self.labeller.identity if self.labeller else self.judge, rewards=self.rewards)
 
@@ -154,6 +170,7 @@ def rl_policy(run: Context) -> Training:
         asset="rl_policy", kind="reinforcement", rows=rows, data=reinforcement_columns(rows), supervised=supervised,
         base=checkpoint_base(run.project, "sl_policy", start) if start else None,
         labels=None if algorithm.online else pairs, reward_model=preferences,
+        rewarded_by_model=rewarded_by == "reward_model",
         labeller=labeller(run.project) if rewarded_by == "labeller" else None,
         judge=judge_of_responses(run.project).identity if rewarded_by == "engine" else None,
         rewards=parts_of(run.constitution, questions=rewarded_by == "engine", checks=rl.checks, few=rl.principles))

@@ -17,12 +17,13 @@ from cai_assets.engines.protocol import ModelIdentity
 from cai_assets.pipeline.contents import Named, of_settings
 from cai_assets.pipeline.project import Project
 from cai_assets.pipeline.roles import round_before
+from cai_assets.pipeline.spending import cost, gpus
 from cai_assets.plan.causes import NEVER, row_causes, setting_changes
 from cai_assets.plan.dry import PLANNED, DryCompleter, DryRun, Made
 from cai_assets.plan.formats import format_change
 from cai_assets.plan.rates import Rate, row_rate
+from cai_assets.settings import Settings
 from cai_assets.store.layout import Layout
-from cai_assets.store.provenance import gpu_count
 from cai_assets.store.records import Record, RecordMissing
 from cai_assets.versions.derived import Derivations
 from cai_assets.versions.snapshots import Snapshots
@@ -33,8 +34,8 @@ REUSE, TRAIN, UNLESS = "reuse", "train", "train unless unchanged"
 @dataclass(frozen=True)
 class Line:
     """One asset. ``generate_min`` calls are certain; up to ``generate_max`` are possible. Tokens, seconds and cost are
-    for the most, at this store's own measured rates (mean, and the smallest and largest seen), None where nothing was
-    measured yet.
+    for the most, at this store's own measured rates for these settings and sizes (mean, and the smallest and largest
+    seen), or ``by_table`` of devices, None where neither says anything. ``memory``: bytes of a training process.
 
     ``causes``: of ``generate_max`` calls how many each cause explains. Together they explain all; where two apply to a
     call, it counts under both. Of a training, each reason to train counts 1.
@@ -51,6 +52,8 @@ class Line:
     seconds_high: float | None = None
     gpu_seconds: float | None = None
     cost_usd: float | None = None
+    memory: int | None = None
+    by_table: bool = False
     causes: Mapping[str, int] = field(default_factory=dict)
     note: str = ""
 
@@ -143,9 +146,10 @@ class Lines:
         ``causes`` explain."""
         unexplained = possible - sum(causes.values())
         causes = {**causes, rest: unexplained} if unexplained > 0 else causes
-        cost = cost_of(row_rate(self.project.records, asset), possible, self.settings.price_per_gpu_hour)
+        columns = cost_of(self.settings, asset, row_rate(self.project, asset), possible)
         note = "" if certain == possible else "bounds: the rest depends on texts that do not exist yet"
-        self.lines.append(Line(asset, reuse, certain, possible, causes=causes if possible else {}, note=note, **cost))
+        self.lines.append(Line(asset, reuse, certain, possible, causes=causes if possible else {}, note=note,
+                               **columns))
 
     def row_causes(self, asset: str, waiting: pl.DataFrame, use: Use) -> dict[str, int]:
         """Why these rows of an asset are missing: the settings that changed, and the principles they drew."""
@@ -194,14 +198,15 @@ def waits(column: str) -> pl.Expr:
     return pl.col(column).fill_null("").str.contains(PLANNED, literal=True)
 
 
-def cost_of(rate: Rate, units: int, price: float | None) -> dict[str, Any]:
-    """The columns of a line that say what ``units`` calls or trainings cost, None where nothing was measured."""
+def cost_of(settings: Settings, asset: str, rate: Rate, units: int) -> dict[str, Any]:
+    """The columns of a line that say what ``units`` calls or trainings of an asset cost, None where it is not known."""
 
     def times(value: float | None) -> float | None:
         return 0.0 if units == 0 else None if value is None else value * units
 
     seconds = times(rate.seconds)
-    gpu = None if seconds is None else seconds * gpu_count()
-    return {"tokens": times(rate.tokens), "seconds": seconds, "seconds_low": times(rate.low),
-            "seconds_high": times(rate.high), "gpu_seconds": gpu,
-            "cost_usd": None if gpu is None or price is None else gpu / 3600 * price}
+    gpu = None if seconds is None else seconds * gpus(settings, asset)
+    tokens = times(rate.tokens)
+    return {"tokens": tokens, "seconds": seconds, "seconds_low": times(rate.low),
+            "seconds_high": times(rate.high), "gpu_seconds": gpu, "by_table": bool(seconds) and not rate.measured,
+            "cost_usd": None if gpu is None else cost(settings, asset, gpu, times(rate.prompt) or 0.0, tokens or 0.0)}

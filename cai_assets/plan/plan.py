@@ -26,7 +26,7 @@ from cai_assets.plan.constitution_tests import plan_tests
 from cai_assets.plan.dry import PLANNED, DryRun
 from cai_assets.plan.evaluation import plan_evaluation, plan_rounds, plan_suites
 from cai_assets.plan.lines import UNLESS, Line, planned, waits
-from cai_assets.plan.training import Trainings
+from cai_assets.plan.training import TrainingFit, Trainings
 from cai_assets.steps.pair import calls_per_prompt
 from cai_assets.steps.questions import ORDERS, calls_per_pair
 from cai_assets.steps.thought import THOUGHT
@@ -35,12 +35,14 @@ from cai_assets.train.footprint import Footprint
 
 @dataclass(frozen=True)
 class Plan:
-    """``writes``: what each training that is, or may have to be, done leaves on the disk."""
+    """``writes``, ``fits``: of each training that is, or may have to be, done, what it leaves on the disk and takes of
+    memory."""
 
     version: str
     compared_with: str | None
     lines: tuple[Line, ...]
     writes: Mapping[str, Footprint] = field(default_factory=dict)
+    fits: Mapping[str, TrainingFit] = field(default_factory=dict)
 
     def line(self, asset: str) -> Line:
         return next(x for x in self.lines if x.asset == asset)
@@ -51,7 +53,7 @@ class Plan:
 
     def as_dict(self) -> dict[str, Any]:
         """As records keep it: what it was compared with, and its lines."""
-        return {name: value for name, value in asdict(self).items() if name != "writes"}
+        return {name: value for name, value in asdict(self).items() if name not in {"writes", "fits"}}
 
 
 def make_plan(project: Project, version: str, derived: Derived | None = None) -> Plan:
@@ -92,7 +94,7 @@ class Planner(Trainings):
         for asset in sorted(GRAPH, key=lambda a: a.versioned):
             if asset.kind in {"table", "training"} and asset.name not in self.made.tables:
                 bounds.get(asset.name, partial(self._any, asset))()
-        return Plan(self.version, self.before, tuple(self.lines), self.writes)
+        return Plan(self.version, self.before, tuple(self.lines), self.writes, self.fits)
 
     def _any(self, asset: Asset) -> None:
         """What an asset comes to that has no bounds of its own: rows that wait for a text are possible calls."""

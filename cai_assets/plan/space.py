@@ -8,7 +8,7 @@ from cai_assets.assets import CHECKPOINTS
 from cai_assets.engines.models import ModelError
 from cai_assets.pipeline.project import Project
 from cai_assets.pipeline.roles import starting_policy
-from cai_assets.plan.lines import TRAIN
+from cai_assets.plan.lines import TRAIN, Line
 from cai_assets.plan.plan import Plan, make_plan
 from cai_assets.store.folders import free, size
 from cai_assets.train.footprint import REMEDY, STATES, Footprint, NoRoom, footprint, gb
@@ -17,14 +17,16 @@ ROW = 4096  # bytes of a call at most, as a rule: its row, and its place in a ta
 CALLS = 50  # of one prompt at most, as a rule, over all assets
 
 
-def needed(project: Project, plan: Plan, assets: Collection[str] = ()) -> tuple[int, int]:
-    """Bytes that a plan writes for certain, and at most; of some assets, or of all.
+def surely_trained(project: Project, line: Line) -> bool:
+    """Whether a line is a training that will be done: one that is trained unless everything above comes out unchanged
+    is, if there is no checkpoint to use again."""
+    return line.training == TRAIN or (line.trains and not project.layout.has("checkpoints", line.asset))
 
-    A checkpoint that is trained unless everything above comes out unchanged is trained if there is none to use again.
-    """
+
+def needed(project: Project, plan: Plan, assets: Collection[str] = ()) -> tuple[int, int]:
+    """Bytes that a plan writes for certain, and at most; of some assets, or of all."""
     chosen = [line for line in plan.lines if not assets or line.asset in assets]
-    certain = [plan.writes[line.asset] for line in chosen
-               if line.training == TRAIN or (line.trains and not project.layout.has("checkpoints", line.asset))]
+    certain = [plan.writes[line.asset] for line in chosen if surely_trained(project, line)]
     possible = [plan.writes[line.asset] for line in chosen if line.trains]
     rows = ROW * sum(line.generate_max for line in chosen)
     return _at_once(certain, 1), _at_once(possible, STATES) + rows

@@ -15,8 +15,7 @@ share - its old share|. Rounds draw independently and a touched step touches all
 k of a chain is touched with probability 1 - (1 - t)^k, and a chain of R rounds with 1 - (1 - t)^R. A revision request
 stands in no critique prompt: the critique of round k is touched with 1 - (1 - t)^(k-1) (1 - c), c being t without
 those draws whose revision request alone changed. An evaluation request touches only judgments of policies, t of
-them: one draw for each evaluation prompt. A check touches no call: answers are held to it again. Where the settings
-reward by principles (``rewarded``), what one of them rewards touches the RL policy and all below it.
+them: one draw for each evaluation prompt.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from typing import NamedTuple
 
 from cai_assets.assets import ASSETS, CHECKPOINTS, downstream
 from cai_assets.constitution.diff import BLOCKS, Change, Diff, ShotChange, applied
-from cai_assets.constitution.digest import REQUESTS, question_of, reward_digest
+from cai_assets.constitution.digest import REQUESTS
 from cai_assets.constitution.model import Constitution, Use
 
 Effect = tuple[float | None, float | None, str]  # rows, chains and reason, as of a Touch
@@ -41,7 +40,6 @@ REASONS = {
     "all": "different draws, requests, or examples",
 }
 
-HELD_AGAIN = "answers are held to the checks again, without a call"
 CANNOT = "no principle is left for this phase, so it cannot be materialized"
 NEW_POLICIES = "new policies respond and are judged; rows of other policies are reused"
 # What a table comes to whose calls new policies answer.
@@ -68,18 +66,17 @@ class Touch(NamedTuple):
     reason: str
 
 
-def touches(found: Diff, *, rounds: int = 4, rewarded: bool = False) -> list[Touch]:
-    """What each change, alone, touches: assets in the order of the graph. Cosmetic ones touch nothing. ``rewarded``:
-    whether principles reward (``rl.reward: rubric``, or ``rl.checks``)."""
+def touches(found: Diff, *, rounds: int = 4) -> list[Touch]:
+    """What each change, alone, touches: assets in the order of the graph. Cosmetic ones touch nothing."""
     counting: list[Change | ShotChange] = [*found.shots, *found.changes]
     return [t for change in counting
             for t in _between(found.before, applied(found.before, change), change.label,
-                              REASONS[change.kind if isinstance(change, Change) else "shots"], rounds, rewarded)]
+                              REASONS[change.kind if isinstance(change, Change) else "shots"], rounds)]
 
 
-def together(found: Diff, *, rounds: int = 4, rewarded: bool = False) -> list[Touch]:
+def together(found: Diff, *, rounds: int = 4) -> list[Touch]:
     """What all changes together touch: not the sum, since one draw may be touched twice."""
-    return _between(found.before, found.after, "all together", REASONS["all"], rounds, rewarded)
+    return _between(found.before, found.after, "all together", REASONS["all"], rounds)
 
 
 def draws_touched(before: Mapping[str, float], after: Mapping[str, float], edited: Collection[str] = ()) -> float:
@@ -121,9 +118,7 @@ def _draws(before: Constitution, after: Constitution, use: Use, fields: tuple[st
     return draws_touched({i: p.weight for i, p in old.items()}, {i: p.weight for i, p in new.items()}, edited)
 
 
-def _between(
-    before: Constitution, after: Constitution, change: str, reason: str, rounds: int, rewarded: bool
-) -> list[Touch]:
+def _between(before: Constitution, after: Constitution, change: str, reason: str, rounds: int) -> list[Touch]:
     def why(use: Use) -> str:
         return reason if after.taking_part(use) else NONE_LEFT[use]
 
@@ -140,21 +135,10 @@ def _between(
             "round_quality": (None, chains, "new revisions are judged")})
     if labels:
         return _touched(change, {"preference_pairs": (labels, None, why("preference"))})
-    ruled, paid = _rules(before) != _rules(after), rewarded and _rewards(before) != _rewards(after)
-    if paid:
-        return _touched(change, {"rl_policy": (1.0, None, "rewarded by the principles")})
     if judged := _draws(before, after, "evaluation", REQUESTS["evaluation"]):
         return _touched(change, {"evaluation": (judged, None, why("evaluation")),
                                  "constitution_tests": (None, None, "its own cases")})
-    return _touched(change, {"evaluation": (None, None, HELD_AGAIN)}) if ruled else []
-
-
-def _rules(c: Constitution) -> dict[str, str]:
-    return {p.id: str(p.check) for p in c.principles if p.check}
-
-
-def _rewards(c: Constitution) -> dict[str, tuple[str, float, bool]]:
-    return {p.id: (reward_digest(p), p.weight, p.gate) for p in c.principles if p.check or question_of(p)}
+    return []
 
 
 def _touched(change: str, known: Mapping[str, Effect]) -> list[Touch]:

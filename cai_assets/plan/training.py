@@ -3,27 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
+from cai_assets.engines.weights import parameters
 from cai_assets.pipeline.roles import starting_policy
 from cai_assets.pipeline.trainings import Training
 from cai_assets.plan.lines import REUSE, TRAIN, UNLESS, Line, Lines, cost_of
 from cai_assets.plan.rates import Rate, training_rate
+from cai_assets.settings import Settings
 from cai_assets.train import identity
+from cai_assets.train.choice import Fit, as_set, changed_by, fitting
 from cai_assets.train.footprint import Footprint, footprint
+from cai_assets.train.job import TrainingKind
+from cai_assets.train.work import Amount, tokens_per_row, training_amount
 
 PARTS = {"base": "the base model", "data": "the training data", "seed": "the seed", "code_version": "the training code",
          "principles": "what the principles reward", "reward_package": "the package that gives the reward"}
 
 
+class TrainingFit(NamedTuple):
+    """A training against the machine's memory: as it will be done, and the first way in which it fits."""
+
+    kind: TrainingKind
+    planned: Fit
+    better: Fit
+
+
+def training_fit(base: Path, settings: Settings, kind: TrainingKind, grader: Path | None) -> TrainingFit:
+    """Of a training from the model in a folder. Raise OSError or ValueError where that has no configuration."""
+    better = fitting(base, settings, kind, grader)
+    auto = getattr(settings, identity.TRAINING_GROUP[kind]).memory == "auto"
+    return TrainingFit(kind, better if auto else as_set(base, settings, kind, grader), better)
+
+
 class Trainings(Lines):
-    """``parts``: of each checkpoint whose key is known, what its key is made of, by name. ``writes``: of each that is,
-    or may have to be, trained."""
+    """``parts``: of each checkpoint whose key is known, what its key is made of, by name. ``writes``, ``fits``: of each
+    that is, or may have to be, trained, what it leaves on the disk and takes of memory."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.parts: dict[str, dict[str, Any]] = {}
         self.writes: dict[str, Footprint] = {}
+        self.fits: dict[str, TrainingFit] = {}
 
     def training(
         self, training: Training, *, known: bool, rows_of: Sequence[str], after: Sequence[str] = ()
@@ -45,12 +67,22 @@ class Trainings(Lines):
         if not found:
             base = training.base or starting_policy(self.project, None)  # what is to be trained is as large
             self.writes[asset] = footprint(base.path, self.settings, training.kind)
-        rate = Rate() if found else training_rate(self.project.records, asset)
+            self.fits[asset] = training_fit(base.path, self.settings, training.kind, training.grader(base.path))
+        rate = Rate() if found else training_rate(self.project, asset, self._amount(training))
         reasons = [] if found else [damage] if damage else self._reasons(asset, [*after, *rows_of])
         self.lines.append(Line(
             asset, training=REUSE if found else TRAIN if known else UNLESS, causes=dict.fromkeys(reasons, 1),
             note="" if known else "its key is known once the upstream rows exist",
-            **cost_of(rate, 0 if found else 1, self.settings.price_per_gpu_hour)))
+            memory=None if found else self.fits[asset].planned.need.total,
+            **cost_of(self.settings, asset, rate, 0 if found else 1)))
+
+    def _amount(self, training: Training) -> Amount:
+        """What the training computes, with the settings with which it is done."""
+        base = training.base or starting_policy(self.project, None)
+        name = identity.TRAINING_GROUP[training.kind]
+        group = changed_by(getattr(self.settings, name), self.fits[training.asset].planned.changes)
+        return training_amount(parameters(base.path), group, training.kind, training.data.height,
+                               tokens_per_row(training.data, group))
 
     def _reasons(self, asset: str, above: Sequence[str]) -> list[str]:
         """Why it is or may be trained: settings and assets above that are new, else what differs from the last one."""

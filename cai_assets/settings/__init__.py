@@ -23,7 +23,7 @@ from cai_assets.settings.method import (
 from cai_assets.settings.model import Settings
 from cai_assets.settings.models import BUILTIN_MODEL, Model, Models, Role
 from cai_assets.settings.presets import PRESETS
-from cai_assets.settings.training import Lora, Reinforcement, Reward, Training
+from cai_assets.settings.training import Lora, Reinforcement, Reward, Training, Tuning
 
 __all__ = [
     "BUILTIN_MODEL",
@@ -48,6 +48,7 @@ __all__ = [
     "SettingsError",
     "Supervised",
     "Training",
+    "Tuning",
     "load_settings",
     "project_root",
 ]

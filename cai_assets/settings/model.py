@@ -21,7 +21,7 @@ from cai_assets.settings.method import (
     Supervised,
 )
 from cai_assets.settings.models import Models, Server
-from cai_assets.settings.training import Reinforcement, Reward, Training
+from cai_assets.settings.training import Reinforcement, Reward, Tuning
 
 Scale = Literal["smoke", "small", "full"]
 
@@ -75,7 +75,7 @@ class Settings(Group):
     """Response pairs."""
     labels: Labels = Labels()
     """AI preference labels (Bai et al. 2022, section 4.1)."""
-    sl: Training = Training()
+    sl: Tuning = Tuning()
     """Training of the SL policy and of the plain SFT baseline."""
     reward: Reward = Reward()
     """Training of the reward model."""

@@ -55,6 +55,10 @@ class Model(Group):
     has thinking_tokens of its own, and is ended there)."""
     thinking_tokens: int = Field(default=1024, ge=1)
     """With 'budget': most tokens of a thought."""
+    price_input: float | None = Field(default=None, ge=0)
+    """US dollars for a million tokens that a served model reads. It affects only reports."""
+    price_output: float | None = Field(default=None, ge=0)
+    """US dollars for a million tokens that a served model writes. It affects only reports."""
 
     @model_validator(mode="before")
     @classmethod

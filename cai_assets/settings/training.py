@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -49,6 +49,36 @@ class Training(Group):
     """Train low-rank adapters instead of all weights. Not set: all weights."""
     processes: int = Field(default=1, ge=1)
     """Training processes, one for each GPU, started with accelerate."""
+    memory: Literal["set", "auto"] = "set"
+    """How a training is made to fit (docs/memory.md): 'set' (by the settings below), or 'auto' (where it would not, in
+    the first way in which it does)."""
+    checkpointing: bool | None = None
+    """Compute activations again for the backward pass instead of keeping them. Not set: on a GPU."""
+    sharding: Literal["none", "fsdp", "zero3"] = "none"
+    """What each of several processes holds: the whole training, or a part of it, by FSDP2 of PyTorch ('fsdp') or ZeRO-3
+    of DeepSpeed ('zero3')."""
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
+    """Adam with its moments in float32, or in 8 bits (Dettmers et al. 2022; a GPU with bitsandbytes)."""
+    quantized: bool = False
+    """With lora: the base in 4 bits (QLoRA, Dettmers et al. 2023; a GPU with bitsandbytes)."""
+    liger: bool = False
+    """The fused kernels of liger-kernel (a GPU)."""
+
+    @model_validator(mode="after")
+    def _go_together(self) -> Self:
+        if self.quantized and self.lora is None:
+            raise ValueError("quantized=true trains adapters on a base in 4 bits: set lora too, as lora: {rank: 16}")
+        if self.sharding != "none" and self.processes < 2:
+            raise ValueError(f"sharding={self.sharding!r} divides a training among processes: set processes above 1")
+        return self
+
+
+class Tuning(Training):
+    """Settings of supervised training."""
+
+    packing: Literal["none", "padding_free", "packed"] = "none"
+    """Several rows in each sequence of max_length ('packed'), or the rows of each step one after the other without
+    padding ('padding_free'). Rows never see each other."""
 
 
 class Reward(Training):

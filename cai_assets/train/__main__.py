@@ -76,12 +76,16 @@ def become_launcher(processes: int, job: str) -> NoReturn:
     if 0 < gpus < processes:
         raise TrainingProblem(f"processes={processes}, but there are {gpus} GPUs: each process needs one")
     os.environ["ACCELERATE_USE_CPU"] = "false" if gpus else "true"
-    if not gpus:  # the launcher would start CPU processes through MPI
-        launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    else:
-        launcher = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes), "--num_machines",
-                    "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    os.execv(sys.executable, [sys.executable, "-m", *launcher, "-m", "cai_assets.train", job])  # noqa: S606 - ours
+    command = [sys.executable, "-m", *launcher(processes, on_gpus=bool(gpus)), "-m", "cai_assets.train", job]
+    os.execv(sys.executable, command)  # noqa: S606 - ours
+
+
+def launcher(processes: int, *, on_gpus: bool) -> list[str]:
+    """The module that starts so many processes on this machine, and its arguments."""
+    if not on_gpus:  # accelerate would start CPU processes through MPI
+        return ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    return ["accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes), "--num_machines", "1",
+            "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
 
 
 def _fail(reason: str, job: Job | None = None) -> int:

@@ -70,6 +70,16 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             self.reporter.say(f"held-out reward {held_out['held_out_reward']:.3g} after step {step}")
 
 
+class Together(TrainerCallback):  # type: ignore[misc]
+    """Has sampling from a sharded model go on in each process until all have ended: each holds a part of the weights.
+    transformers does so only for models that it has divided itself."""
+
+    def on_train_begin(self, *_: Any, model: Any, **__: Any) -> None:
+        for module in model.modules():
+            if hasattr(module, "generate"):
+                module._is_fsdp_managed_module = True
+
+
 class Seal(TrainerCallback):  # type: ignore[misc]
     """Marks each checkpoint as whole once everything in it is written, and saves none at the end of the training.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from cai_assets.engines.number_format import number_format
+from cai_assets.engines.number_format import WIDTH, number_format
 from cai_assets.engines.weights import parameters
 from cai_assets.errors import CaiError
 from cai_assets.settings import Settings, Training
@@ -13,7 +13,6 @@ from cai_assets.store.folders import free, size
 from cai_assets.train.identity import TRAINING_GROUP
 from cai_assets.train.job import TrainingKind
 
-WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2}
 STATE = 3 * 4  # of each parameter that is trained: itself and the two moments of Adam, in float32
 ADAPTED = 50  # of all parameters, adapters train a fiftieth at most
 REMEDY = "free space, or move the data root to a larger disk (CAI_DATA_ROOT; a link will do), or train adapters (lora)"

@@ -24,6 +24,7 @@ from cai_assets.train.data import TrainingRow
 from cai_assets.train.parted import Parted
 from cai_assets.train.rl_task import WithTask, shaped
 from cai_assets.train.sampler import sampled
+from cai_assets.train.sharding import is_sharded
 
 PREFIX = "eval_held_out_"
 PART = "part/"
@@ -57,13 +58,15 @@ class HeldOut(WithTask):
         size = self.task.settings.batch_size
         rows = self.task.held_out
         batches = [rows[i : i + size] for i in range(0, len(rows), size)]
-        mine = range(self.accelerator.process_index, len(batches), self.accelerator.num_processes)
+        together = is_sharded(self)  # all processes must then do the same, with their part of the model
+        mine = range(len(batches)) if together else range(
+            self.accelerator.process_index, len(batches), self.accelerator.num_processes)
         devices = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
         with torch.no_grad(), torch.random.fork_rng(devices=devices):
             responses = self._responses(model, batches, mine)
             rows_measured = [row for i in mine for row in self._measure_batch(model, batches[i], responses[i])]
         model.train(training)
-        return _means(gather_object(rows_measured))
+        return _means(rows_measured if together else gather_object(rows_measured))
 
     def _responses(
         self, model: Any, batches: Sequence[Sequence[TrainingRow]], mine: Iterable[int]

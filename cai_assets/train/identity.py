@@ -22,8 +22,10 @@ from cai_assets.store.records import table_digest
 from cai_assets.train.job import CODE_VERSION, TrainingKind
 
 TRAINING_GROUP: dict[TrainingKind, str] = {"supervised": "sl", "reward": "reward", "reinforcement": "rl"}
-NOT_IN_KEY = {"save_every", "human"}  # human rows are in the digest of the data
-LATER = ("principles", "checks")  # newer than the key: absent where they are as they would be without them
+NOT_IN_KEY = {"save_every", "human",  # human rows are in the digest of the data
+              "memory", "checkpointing", "sharding", "liger"}  # the same numbers by another way, but for rounding
+# Newer than the key: absent where they are as they would be without them.
+LATER = ("principles", "checks", "optimizer", "quantized", "packing")
 # A monitor's limit; which rows are held out is in the digest of the data; who samples from the same distribution.
 NOT_IN_RL_KEY = {"kl_budget", "held_out", "sampler", "vllm"}
 
@@ -33,9 +35,10 @@ def recipe(settings: Settings, kind: TrainingKind) -> dict[str, object]:
     group: Training = getattr(settings, TRAINING_GROUP[kind])
     unread = set(NOT_IN_KEY)
     if isinstance(group, Reinforcement):
-        unread |= {name for name in LATER if not getattr(group, name)}
         unread |= NOT_IN_RL_KEY | ALGORITHMS[group.algorithm].unread
         unread -= {"save_every"} if group.best == "reward" else set()
+    fields = type(group).model_fields
+    unread |= {name for name in LATER if name in fields and getattr(group, name) == fields[name].default}
     return {**group.model_dump(mode="json", exclude=unread), "dtype": number_format(settings.engine.dtype).dtype}
 
 

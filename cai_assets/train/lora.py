@@ -20,6 +20,15 @@ def lora_config(settings: Lora | None, task: Literal["CAUSAL_LM", "SEQ_CLS"]) ->
                       target_modules="all-linear", modules_to_save=["score"] if task == "SEQ_CLS" else None)
 
 
+def adapted(model: Any, settings: Lora | None, task: Literal["CAUSAL_LM", "SEQ_CLS"]) -> Any:
+    """The model with new adapters; the model itself without settings."""
+    if settings is None:
+        return model
+    from peft import get_peft_model
+
+    return get_peft_model(model, lora_config(settings, task))
+
+
 def merged(model: Any) -> Any:
     """The model with its adapters merged in; the model itself if it has none."""
     from peft import PeftModel

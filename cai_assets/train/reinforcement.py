@@ -27,7 +27,8 @@ from cai_assets.train.rl_config import make_config, updates_per_step
 from cai_assets.train.rl_rows import held_out_prompts, training_rows
 from cai_assets.train.rl_summary import summary
 from cai_assets.train.rl_task import Reward, RLTask
-from cai_assets.train.run import COMMON_COLUMNS, load_causal, publish, train
+from cai_assets.train.run import COMMON_COLUMNS, fresh_policy, load_causal, publish, train
+from cai_assets.train.sharding import sharded, whole_model
 
 COLUMNS = {**COMMON_COLUMNS, "entropy": "entropy", "clip_ratio/region_mean": "clip_fraction"}
 SHOWN = ("reward", "kl", "margin")
@@ -44,9 +45,9 @@ def run(job: Job, reporter: Reporter) -> None:
         reporter.say(f"warning: {line}")
     before = fluency(job, trainer.model, tokenizer)
     resumed = train(job, trainer, reporter, COLUMNS, shown=SHOWN, updates=updates_per_step(settings))
+    model = whole_model(trainer, lambda: fresh_policy(job, settings))
     if trainer.is_world_process_zero():
         metrics = summary(Curves(job.curves).rows(), trainer.state, updates_per_step(settings), settings)
-        model = trainer.accelerator.unwrap_model(trainer.model)
         metrics |= ability(before, fluency(job, model, tokenizer)) | fit_metrics(fit) | {"resumed_from": resumed}
         publish(job, model, load_tokenizer(job.base), metrics)
 
@@ -60,14 +61,14 @@ def make_trainer(
 
     set_seed(job.seed)  # adapters are initialized at random
     task = make_task(job, settings, tokenizer, reward)
-    model = load_causal(job.base)
+    model = load_causal(job.base, quantized=settings.quantized)
     model.generation_config.eos_token_id = list(task.stops)
     algorithm = ALGORITHMS[settings.algorithm]
     extra = load(algorithm.extra)(job, settings, tokenizer) if algorithm.extra else {}
     return load(algorithm.trainer)(
         task=task,
         model=model,
-        args=make_config(job, settings, measured=bool(task.held_out)),
+        args=sharded(make_config(job, settings, measured=bool(task.held_out))),
         train_dataset=Dataset.from_list(rows),
         eval_dataset=Dataset.from_list([{"prompt": row["prompt"]} for row in task.held_out]) or None,
         processing_class=tokenizer,

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from cai_assets.store.files import write_atomic
@@ -45,13 +46,15 @@ def fault(checkpoint: Path, key: str) -> str | None:
     return None if "trainer_state.json" in files else "it has no trainer_state.json"
 
 
-def newest_complete(state: Path, key: str, say: Say) -> Path | None:
-    """The newest complete checkpoint. Newer ones that are incomplete are removed, with a warning."""
+def newest_complete(state: Path, key: str, say: Say, needs: Sequence[str] = ()) -> Path | None:
+    """The newest complete checkpoint. Newer ones that are incomplete, or lack a file that this trainer ``needs``, are
+    removed, with a warning."""
     if not state.is_dir():
         return None
     numbered = [(int(m[1]), p) for p in state.iterdir() if (m := CHECKPOINT.fullmatch(p.name)) and p.is_dir()]
     for _, checkpoint in sorted(numbered, reverse=True):
-        reason = fault(checkpoint, key)
+        lacks = [name for name in needs if not (checkpoint / name).is_file()]
+        reason = fault(checkpoint, key) or (f"an earlier release saved it, without {lacks[0]}" if lacks else None)
         if reason is None:
             return checkpoint
         say(f"warning: {checkpoint.name} is skipped: {reason}")

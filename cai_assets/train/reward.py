@@ -19,11 +19,12 @@ from cai_assets.train.data import TrainingRow, preference_rows, read_rows
 from cai_assets.train.fit import metrics as fit_metrics
 from cai_assets.train.fit import too_long
 from cai_assets.train.job import Job
-from cai_assets.train.lora import lora_config, merged
+from cai_assets.train.lora import adapted, lora_config, merged
 from cai_assets.train.problems import TrainingProblem
 from cai_assets.train.progress import Curves, Reporter
 from cai_assets.train.run import COMMON_COLUMNS, load_scalar, loss_summary, publish, train, trainer_arguments
 from cai_assets.train.scoring import score_ids
+from cai_assets.train.sharding import sharded, whole_model
 
 COLUMNS = {**COMMON_COLUMNS, "accuracy": "accuracy", "margin": "margin", "mean_reward": "reward"}
 HELD_OUT = "held_out.jsonl"
@@ -47,8 +48,9 @@ def run(job: Job, reporter: Reporter) -> None:
         reporter.say(f"warning: {line}")
     trainer = make_trainer(job, settings, training, tokenizer)
     resumed = train(job, trainer, reporter, COLUMNS, shown=("loss", "accuracy"))
+    model = whole_model(trainer, lambda: fresh_scalar(job, settings, tokenizer))
     if trainer.is_world_process_zero():
-        model = merged(trainer.accelerator.unwrap_model(trainer.model))
+        model = merged(model)
         curve = Curves(job.curves).rows()
         metrics: dict[str, Any] = {"rows": len(training), **fit_metrics(fit), "resumed_from": resumed}
         metrics |= {"steps": len(curve), **loss_summary(curve)}
@@ -85,17 +87,26 @@ def make_trainer(job: Job, settings: Reward, rows: list[TrainingRow], tokenizer:
     from cai_assets.train.soft_reward import Collator, Float32Head, SoftRewardTrainer
 
     set_seed(job.seed)  # the new head is initialized at random
-    model = load_scalar(job.base, tokenizer.pad_token_id)
+    model = load_scalar(job.base, tokenizer.pad_token_id, quantized=settings.quantized)
     model.score = Float32Head.around(model.score)
     return SoftRewardTrainer(
         reward=settings,
         model=model,
-        args=make_config(job, settings),
+        args=sharded(make_config(job, settings)),
         data_collator=Collator(pad_token_id=tokenizer.pad_token_id),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         peft_config=lora_config(settings.lora, "SEQ_CLS"),
     )
+
+
+def fresh_scalar(job: Job, settings: Reward, tokenizer: Any) -> Any:
+    """The model before training, whole, with its adapters if it has any."""
+    from cai_assets.train.soft_reward import Float32Head
+
+    model = load_scalar(job.base, tokenizer.pad_token_id)
+    model.score = Float32Head.around(model.score)
+    return adapted(model, settings.lora, "SEQ_CLS")
 
 
 def score_pairs(model: Any, rows: list[TrainingRow], batch_size: int, dtype: Format = "float32") -> list[Result]:

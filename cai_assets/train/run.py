@@ -15,13 +15,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cai_assets.engines.number_format import product_format
+from cai_assets.engines.number_format import device, product_format
 from cai_assets.settings import Training
 from cai_assets.store.files import sync_folder, write_atomic
 from cai_assets.train.job import Job
-from cai_assets.train.lora import merged
+from cai_assets.train.lora import adapted, merged
+from cai_assets.train.memory import checkpointed, peak
+from cai_assets.train.options import option_arguments, quantization
 from cai_assets.train.progress import Curves, Reporter
 from cai_assets.train.resume import newest_complete
+from cai_assets.train.sharding import is_sharded, sharding_arguments
 
 Columns = Mapping[str, str]
 COMMON_COLUMNS = {"loss": "loss", "grad_norm": "grad_norm", "learning_rate": "learning_rate"}
@@ -53,22 +56,29 @@ def keep_memory() -> None:
     libc.mallopt(m_mmap_max, 0)
 
 
-def load_causal(path: Path) -> Any:
-    """A causal language model in float32."""
+def load_causal(path: Path, *, quantized: bool = False) -> Any:
+    """A causal language model in float32, or with its matrices in 4 bits."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True)
+    return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True,
+                                                **({"quantization_config": quantization()} if quantized else {}))
 
 
-def load_scalar(path: Path, pad_token_id: int) -> Any:
-    """A model with one scalar output in float32; its head is new if ``path`` is a language model."""
+def load_scalar(path: Path, pad_token_id: int, *, quantized: bool = False) -> Any:
+    """A model with one scalar output in float32, or with its matrices in 4 bits; its head is new if ``path`` is a
+    language model."""
     import torch
     from transformers import AutoModelForSequenceClassification
 
     return AutoModelForSequenceClassification.from_pretrained(
-        path, num_labels=1, pad_token_id=pad_token_id, dtype=torch.float32, local_files_only=True
-    )
+        path, num_labels=1, pad_token_id=pad_token_id, dtype=torch.float32, local_files_only=True,
+        **({"quantization_config": quantization()} if quantized else {}))
+
+
+def fresh_policy(job: Job, settings: Training) -> Any:
+    """The policy before training, whole, with its adapters if it has any."""
+    return adapted(load_causal(job.base), settings.lora, "CAUSAL_LM")
 
 
 def trainer_arguments(job: Job, settings: Training, *, updates: int = 1) -> dict[str, Any]:
@@ -78,6 +88,7 @@ def trainer_arguments(job: Job, settings: Training, *, updates: int = 1) -> dict
     gpu = torch.cuda.is_available()
     # transformers' 'constant' leaves the warm-up out.
     schedule = "constant_with_warmup" if settings.schedule == "constant" else settings.schedule
+    on = device()
     return {
         "output_dir": str(job.state),
         "seed": job.seed,
@@ -91,7 +102,7 @@ def trainer_arguments(job: Job, settings: Training, *, updates: int = 1) -> dict
         "bf16": product_format(job.dtype) == "bfloat16",
         "fp16": product_format(job.dtype) == "float16",
         "use_cpu": not gpu,
-        "gradient_checkpointing": gpu,
+        "gradient_checkpointing": checkpointed(settings, on),
         "dataloader_pin_memory": gpu,
         "logging_steps": updates,
         "logging_nan_inf_filter": False,
@@ -101,6 +112,8 @@ def trainer_arguments(job: Job, settings: Training, *, updates: int = 1) -> dict
         "report_to": "none",
         "disable_tqdm": True,
         "log_level": "error",
+        **option_arguments(settings, on),
+        **sharding_arguments(settings, on),
     }
 
 
@@ -115,13 +128,15 @@ def train(
     """Train, from the newest complete checkpoint if there is one. Return the step it resumed from (0: the start)."""
     from transformers.trainer_callback import PrinterCallback
 
-    from cai_assets.train.callbacks import Seal, Watch
+    from cai_assets.train.callbacks import Seal, Together, Watch
 
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Watch(Curves(job.curves), reporter, columns, shown, updates))
     trainer.add_callback(Seal(job.key))
+    if is_sharded(trainer):
+        trainer.add_callback(Together())
     with trainer.accelerator.main_process_first():  # it removes incomplete checkpoints
-        checkpoint = newest_complete(job.state, job.key, reporter.say)
+        checkpoint = newest_complete(job.state, job.key, reporter.say, needs=getattr(trainer, "state_files", ()))
     step = int(checkpoint.name.removeprefix("checkpoint-")) // updates if checkpoint else 0
     if checkpoint:
         reporter.say(f"resuming after step {step}")
@@ -137,6 +152,7 @@ def publish(job: Job, model: Any, tokenizer: Any, metrics: Mapping[str, Any]) ->
     """
     import torch
 
+    metrics = {**metrics, "memory_peak": peak()}
     model = merged(model)
     unfinished = job.work / ".final.tmp"
     shutil.rmtree(unfinished, ignore_errors=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from cai_assets.engines.templating import Templater, load_tokenizer
-from cai_assets.settings import Training
+from cai_assets.settings import Tuning
 from cai_assets.train.ability import ability, fluency
 from cai_assets.train.data import TrainingRow, read_rows, supervised_rows
 from cai_assets.train.fit import metrics as fit_metrics
@@ -17,14 +17,23 @@ from cai_assets.train.job import Job
 from cai_assets.train.lora import lora_config
 from cai_assets.train.problems import TrainingProblem
 from cai_assets.train.progress import Curves, Reporter
-from cai_assets.train.run import COMMON_COLUMNS, load_causal, loss_summary, publish, train, trainer_arguments
+from cai_assets.train.run import (
+    COMMON_COLUMNS,
+    fresh_policy,
+    load_causal,
+    loss_summary,
+    publish,
+    train,
+    trainer_arguments,
+)
+from cai_assets.train.sharding import sharded, whole_model
 
 COLUMNS = {**COMMON_COLUMNS, "mean_token_accuracy": "token_accuracy", "entropy": "entropy"}
 
 
 def run(job: Job, reporter: Reporter) -> None:
     """Train ``job.base`` on the job's rows and publish the policy."""
-    settings = Training.model_validate(job.settings)
+    settings = Tuning.model_validate(job.settings)
     tokenizer = load_tokenizer(job.base)
     source = read_rows(job.data, ["messages", "response"])
     rows, fit = supervised_rows(source, Templater(tokenizer, job.thinking), settings.max_length)
@@ -36,36 +45,49 @@ def run(job: Job, reporter: Reporter) -> None:
     trainer = make_trainer(job, settings, rows, tokenizer)
     before = fluency(job, trainer.model, tokenizer)
     resumed = train(job, trainer, reporter, COLUMNS, shown=("loss",))
+    model = whole_model(trainer, lambda: fresh_policy(job, settings))
     if trainer.is_world_process_zero():
         metrics: dict[str, Any] = _counts(rows) | fit_metrics(fit) | {"resumed_from": resumed}
         curve = Curves(job.curves).rows()
         metrics |= {"steps": len(curve), **loss_summary(curve)}
-        model = trainer.accelerator.unwrap_model(trainer.model)
         metrics |= ability(before, fluency(job, model, tokenizer))
         publish(job, model, load_tokenizer(job.base), metrics)
 
 
-def make_config(job: Job, settings: Training) -> Any:
+def make_config(job: Job, settings: Tuning) -> Any:
     """The SFTConfig of a job."""
     from trl import SFTConfig
 
-    # The rows arrive tokenized, labeled and truncated: TRL must not change them.
-    prepared = {"dataset_kwargs": {"skip_prepare_dataset": True}, "max_length": None}
+    # The rows arrive tokenized, labeled, truncated and packed: TRL must not change them.
+    prepared = {"dataset_kwargs": {"skip_prepare_dataset": True}, "max_length": None,
+                "padding_free": settings.packing != "none"}
     return SFTConfig(**trainer_arguments(job, settings), **prepared)
 
 
-def make_trainer(job: Job, settings: Training, rows: list[TrainingRow], tokenizer: Any) -> Any:
+def make_trainer(job: Job, settings: Tuning, rows: list[TrainingRow], tokenizer: Any) -> Any:
     """The SFTTrainer of a job. ``rows`` have ``input_ids`` and ``labels``."""
-    from datasets import Dataset
     from trl import SFTTrainer
 
     return SFTTrainer(
-        model=load_causal(job.base),
-        args=make_config(job, settings),
-        train_dataset=Dataset.from_list(rows),
+        model=load_causal(job.base, quantized=settings.quantized),
+        args=sharded(make_config(job, settings)),
+        train_dataset=_sequences(rows, settings),
         processing_class=tokenizer,
         peft_config=lora_config(settings.lora, "CAUSAL_LM"),
     )
+
+
+def _sequences(rows: list[TrainingRow], settings: Tuning) -> Any:
+    """What a minibatch is made of: rows, or several rows in each sequence (best fit, Ding et al. 2024, arXiv
+    2404.10830). ``seq_lengths`` then says where each begins: its positions start there, and attention stays in it."""
+    from datasets import Dataset
+
+    data = Dataset.from_list(rows)
+    if settings.packing != "packed":
+        return data
+    from trl import pack_dataset
+
+    return pack_dataset(data, settings.max_length, "bfd")
 
 
 def _counts(rows: list[TrainingRow]) -> dict[str, int]:

@@ -15,7 +15,6 @@ from cai_assets.constitution.load import ConstitutionError, parse
 from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.evals.evaluate import ROWS_SCHEMA, evaluate
 from cai_assets.evals.rules import checked, keeps
-from cai_assets.plan.touches import touches
 
 SHORT = Check(max_words=3)
 
@@ -86,16 +85,6 @@ def test_a_check_is_part_of_the_version_and_of_nothing_that_is_asked() -> None:
         assert principle_digest(plain.principles[0], use) == principle_digest(ruled.principles[0], use)
     (change,) = diff(ruled, other).changes
     assert [(t.field, t.before, t.after) for t in change.texts] == [("check", "at most 3 words", "at most 4 words")]
-
-
-def test_an_edited_check_touches_no_call_and_where_it_rewards_the_policy() -> None:
-    found = diff(of(check=SHORT), of(check=Check(max_words=4)))
-    assert {t.asset for t in touches(found)} & {"rl_policy", "preference_pairs", "critiques"} == set()
-    assert next(t for t in touches(found) if t.asset == "evaluation").reason.endswith("without a call")
-    assert next(t for t in touches(found, rewarded=True) if t.asset == "rl_policy").rows == 1.0
-    gate = diff(of(rubric="Is it?"), of(rubric="Is it?", gate=True))
-    assert touches(gate) == []
-    assert {"rl_policy", "evaluation"} <= {t.asset for t in touches(gate, rewarded=True)}
 
 
 def test_a_file_holds_checks_and_refuses_those_that_say_nothing() -> None:

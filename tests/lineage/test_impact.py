@@ -114,7 +114,7 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_must_go_with_a_prompt_has_a_price(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAI_DATA_ROOT", str(made().data))
     monkeypatch.setenv("CAI_PRICE_PER_GPU_HOUR", "2")
-    monkeypatch.setattr("cai_assets.plan.lines.gpu_count", lambda: 1)
+    monkeypatch.setattr("cai_assets.pipeline.spending.gpu_count", lambda: 1)
     policy = plain(find_record(made().layout, f"sl_policy@{made().versions[0]}").ref.id)
     prompt = policy.prompt(next(iter(policy.trained.values()))[0])
     lines = json.loads(CliRunner().invoke(app, ["impact", "--prompt", prompt, "--json"]).output)["rebuild"]

@@ -122,10 +122,12 @@ def test_beyond_the_clip_the_gradient_vanishes_only_where_it_would_go_further(
 def test_the_value_model_is_optimized_and_clipped(base: Path, tmp_path: Path) -> None:
     _, trainer = make(tmp_path, base, max_grad_norm=1e-3)
     trainer.create_optimizer()
-    trainer.create_optimizer()
-    grouped = [p for group in trainer.optimizer.param_groups for p in group["params"]]
+    of_policy, of_value = ([p for group in optimizer.param_groups for p in group["params"]]
+                           for optimizer in (trainer.optimizer, trainer._updates.optimizer))
     ours = list(trainer.value_model.parameters())
-    assert sum(any(p is q for q in grouped) for p in ours) == len(ours)
+    assert [id(p) for p in of_value] == [id(p) for p in ours]
+    assert not {id(p) for p in of_policy} & {id(p) for p in ours}
+    assert type(trainer._updates.optimizer) is type(trainer.optimizer)
     for p in ours:
         p.grad = torch.ones_like(p)
     trainer._clip_grad_norm(trainer.model)

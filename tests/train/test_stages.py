@@ -25,7 +25,7 @@ from tiny_models import (  # noqa: E402
 )
 
 from cai_assets.engines.templating import Templater  # noqa: E402
-from cai_assets.settings import PRESETS, Training, load_settings  # noqa: E402
+from cai_assets.settings import PRESETS, Tuning, load_settings  # noqa: E402
 from cai_assets.train import reinforcement, reward, scoring, supervised  # noqa: E402
 from cai_assets.train.__main__ import main, run_job  # noqa: E402
 from cai_assets.train.data import supervised_rows  # noqa: E402
@@ -74,7 +74,7 @@ def test_the_loss_is_that_of_the_response_tokens_alone(exact: None, base: Path, 
     job = make_job(tmp_path, "supervised", base, supervised_data(5))
     templater = Templater(tiny_tokenizer())
     rows, _ = supervised_rows(supervised_data(5), templater, 32)
-    trainer = supervised.make_trainer(job, Training.model_validate(job.settings), rows, tiny_tokenizer())
+    trainer = supervised.make_trainer(job, Tuning.model_validate(job.settings), rows, tiny_tokenizer())
     batch = next(iter(trainer.get_train_dataloader()))
     responses = [templater.encode_response(r["messages"], r["response"])[1] for r in supervised_data(5)]
     assert int((batch["labels"] != -100).sum()) == sum(map(len, responses))

@@ -1,0 +1,43 @@
+"""Whose time and tokens an asset spends: the GPUs that it uses, and what served tokens cost."""
+
+from __future__ import annotations
+
+from cai_assets.assets import CHECKPOINTS
+from cai_assets.engines.pool import resolve_backend
+from cai_assets.registry.engines import BACKENDS
+from cai_assets.settings import Model, Role, Settings, Training
+from cai_assets.store.provenance import gpu_count
+
+MILLION = 1_000_000
+# Who answers most of an asset's calls.
+ASKED: dict[str, Role] = {
+    "initial_responses": "generator", "starting_responses": "policy", "critiques": "critic", "revisions": "critic",
+    "response_pairs": "policy", "preference_pairs": "labeller", "evaluation": "policy", "suite_results": "policy",
+    "round_quality": "judge", "constitution_tests": "policy"}
+TRAINED_BY = {"sl_policy": "sl", "sft_baseline": "sl", "reward_model": "reward", "rl_policy": "rl"}
+
+
+def asked(settings: Settings, asset: str) -> Model | None:
+    """The model that answers most of an asset's calls; None for a training."""
+    return None if asset in CHECKPOINTS else settings.models.role(ASKED.get(asset, "generator"))
+
+
+def gpus(settings: Settings, asset: str) -> int:
+    """How many of this machine's GPUs an asset keeps busy; none while another machine answers."""
+    model = asked(settings, asset)
+    if model is None:
+        group: Training = getattr(settings, TRAINED_BY[asset])
+        return min(gpu_count(), group.processes)
+    here = BACKENDS[resolve_backend(model)].in_process
+    return min(gpu_count(), settings.engine.tensor_parallel_size) if here else 0
+
+
+def cost(settings: Settings, asset: str, gpu_seconds: float, prompt_tokens: float, completion_tokens: float
+         ) -> float | None:
+    """US dollars: of GPU time, or of the tokens of a served model. None without a price."""
+    model = asked(settings, asset)
+    if model is not None and not BACKENDS[resolve_backend(model)].in_process:
+        if model.price_input is None and model.price_output is None:
+            return None
+        return (prompt_tokens * (model.price_input or 0) + completion_tokens * (model.price_output or 0)) / MILLION
+    return None if settings.price_per_gpu_hour is None else gpu_seconds / 3600 * settings.price_per_gpu_hour

@@ -22,15 +22,16 @@ PATH_METHODS = {
 }
 MODULES = {"os", "shutil", "tempfile", "fcntl", "filelock", "gzip", "io", "glob"}
 NO_FILES = {  # of those modules
-    "os.chdir", "os.cpu_count", "os.execv", "os.getppid", "os.killpg", "os.sched_getaffinity", "io.BytesIO",
-    "io.StringIO",
+    "os.chdir", "os.cpu_count", "os.execv", "os.getpid", "os.getppid", "os.kill", "os.killpg",
+    "os.sched_getaffinity", "os.uname", "io.BytesIO", "io.StringIO",
 }
 NO_FILE = ("os.environ", "os.pathsep")
-ENGINES = ("engines.open", "Project.open")  # an engine and a project are opened, too
+ENGINES = ("engines.open", "pool.open", "Project.open")  # an engine and a project are opened, too
 TWO_ARGUMENTS = {"rename": 1, "replace": 1}  # Path.rename(target); str.replace has two, and a frame's has columns
 
 OTHERS = {
     "a file or folder that a person names": """
+        api.py::_record
         cli/common.py::resolve_version cli/common.py::find_constitution cli/common.py::refuse_to_replace
         cli/export.py::lineage cli/lint.py::_constitutions cli/lint.py::_lint
         cli/lint.py::_tests cli/lint.py::_prompts cli/lint.py::_files
@@ -59,24 +60,32 @@ OTHERS = {
         engines/model_folder.py::_content engines/model_folder.py::_adapters engines/model_folder.py::_no_config
         engines/model_folder.py::_missing_shards engines/models.py::_tokenizer engines/models.py::_gguf_file
         engines/models.py::_template engines/models.py::_json engines/memory.py::has_room
-        engines/scripted.py::of_checkpoint engines/weights.py::parameters engines/weights.py::_in
+        engines/scripted.py::of_checkpoint engines/weights.py::shapes engines/weights.py::_in
+        engines/model_shape.py::shape_of
         engines/models.py::locate engines/chat_template.py::ChatTemplate.in_folder engines/chat_template.py::_json
-        engines/model_check.py::_tied cli/model.py::_chosen cli/model.py::_findings""",
+        engines/model_check.py::_tied""",
     "the source of a package that is installed": "engines/vllm_arguments.py::names",
     "the work folder of the training process, a local path from the store": """
         defs/launch.py::train defs/launch.py::_job defs/launch.py::_run train/__main__.py::main
         train/__main__.py::run_job
-        train/data.py::read_rows train/ppo.py::PPOTrainer._save_checkpoint train/progress.py::Curves.rows
+        train/data.py::read_rows train/value_model.py::ValueUpdates.save train/parted.py::Parted._write
+        defs/records.py::keep_rollouts lineage/rollouts.py::rollout_table train/progress.py::Curves.rows
         train/progress.py::Curves.keep train/progress.py::Curves.add train/resume.py::fault
         train/resume.py::newest_complete train/resume.py::_digests train/resume.py::_digest
         train/rollouts.py::Rollouts._save_checkpoint train/rollouts.py::Rollouts._load_from_checkpoint
         train/run.py::publish""",
     "a file of this package": """
-        constitution/cases_schema.py:: constitution/schema.py:: export/dataset_card.py::dataset_card
+        constitution/cases_schema.py:: constitution/schema.py:: evals/suites/schema.py:: settings/described.py::
+        defs/origin.py::_location export/dataset_card.py::dataset_card
         export/provenance.py::problems reports/cards.py::model_card""",
     "what the system says of this machine": """
-        engines/number_format.py::device engines/number_format.py::_flags engines/memory.py::_read""",
-    "Dagster's home": "defs/home.py::use_project_home",
+        engines/number_format.py::device engines/number_format.py::_flags engines/memory.py::_read
+        train/memory.py::resident_peak""",
+    "Dagster's home": """
+        defs/home.py::use_project_home cli/quiet.py::quiet cli/quiet.py::_kept cli/quiet.py::_instead
+        defs/command_line.py::Launcher.terminate defs/command_line.py::Launcher.check_run_worker_health
+        defs/command_line.py::alive""",
+    "a second data root, in which a version is made again": "defs/rebuild.py::_empty_root defs/rebuild.py::_link",
     "what the web server and the daemon share while they run": "web/serve.py::_code_servers web/serve.py::_daemon",
 }
 

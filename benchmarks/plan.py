@@ -18,7 +18,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -49,8 +49,8 @@ class Completing(DryCompleter):
         super().__init__(identity, store, seed=seed)
         self.engine = Scripted(identity=identity)
 
-    def _run(self, step: Step, missing: Mapping[str, Call], what: str) -> dict[str, Row]:
-        return Completer._run(self, step, missing, what)
+    def unasked(self, step: Step, key: str, call: Call) -> Row | None:
+        return Completer.unasked(self, step, key, call)
 
 
 class Publishing(Checkpoints):

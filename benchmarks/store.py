@@ -92,10 +92,10 @@ def sqlite_append(path: Path, rows: int) -> float:
     start = time.monotonic()
     with _sqlite(path) as db:
         db.execute("CREATE TABLE rows (row_key TEXT PRIMARY KEY, payload TEXT, text TEXT, finish TEXT, logprobs TEXT,"
-                   " prompt_tokens INT, completion_tokens INT)")
+                   " prompt_tokens INT, completion_tokens INT, thought TEXT, thought_state TEXT)")
         source = map(make_row, range(rows))
         while batch := [(*r[:4], json.dumps(r.logprobs), *r[5:]) for r in islice(source, SHARD_ROWS)]:
-            db.executemany("INSERT INTO rows VALUES (?,?,?,?,?,?,?)", batch)
+            db.executemany("INSERT INTO rows VALUES (?,?,?,?,?,?,?,?,?)", batch)
             db.commit()
     return time.monotonic() - start
 

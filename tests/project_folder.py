@@ -15,5 +15,7 @@ def project_of(constitution: str, folder: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("CAI_DATA_ROOT", str(folder / "data"))
     monkeypatch.setenv("CAI_CONSTITUTIONS", str(folder / "constitutions"))
     monkeypatch.setenv("CAI_MODELS__GENERATOR", json.dumps({"source": "scripted", "backend": "scripted"}))
+    (folder / "home").mkdir()
+    (folder / "home" / "dagster.yaml").touch()  # without it Dagster warns, on whatever logs go to
     monkeypatch.setenv("DAGSTER_HOME", str(folder / "home"))
     return folder

@@ -32,6 +32,13 @@ def kept(typed: Mapping[str, Any]) -> Kept:
         refused = {name for name, _ in problems(wanted, load_settings())}
     except SettingsError:  # without what was typed, nothing can run
         refused = {name for name, _ in _leaves(typed)}
+    parted = _parted(typed, wanted, refused)
+    if not _loads(parted.config):  # a group from which a value is missing that it must have: all of it stays here
+        parted = _parted(typed, wanted, refused | {name.rpartition(".")[0] for name in refused if "." in name})
+    return parted
+
+
+def _parted(typed: Mapping[str, Any], wanted: Settings, refused: set[str]) -> Kept:
     config: dict[str, Any] = {}
     by_hand = {}
     for name, value in _leaves(typed):
@@ -40,6 +47,14 @@ def kept(typed: Mapping[str, Any]) -> Kept:
         else:
             put(config, name.split("."), value, name)
     return Kept(config, by_hand)
+
+
+def _loads(config: Mapping[str, Any]) -> bool:
+    try:
+        load_settings(config)
+    except SettingsError:
+        return False
+    return True
 
 
 def check_by_hand(settings: Settings, by_hand: Mapping[str, str]) -> None:

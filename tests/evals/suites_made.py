@@ -82,6 +82,7 @@ def _direct(engine: Scripted) -> Any:
         requests = [Request(row_key=d, seed=int(d[:7], 16) * 8, call=c) for d, c in zip(digests, calls, strict=True)]
         return [Row(r.row_key, "generated", r.text, r.finish, r.logprobs) for r in engine.run(requests)]
 
+    complete.engine = engine  # type: ignore[attr-defined]
     return complete
 
 

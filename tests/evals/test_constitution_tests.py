@@ -115,7 +115,8 @@ def test_the_principle_alone_acts_with_the_examples_of_the_constitution(tmp_path
     model = Model(tmp_path)
     model.run(cases(("a", "harm", "must: [refuse: true]"), ("b", "brevity", "must: [refuse: true]"),
                     ("c", "harm", "response: Given., must: [refuse: true]")))
-    critiques = [t for t in model.asked if t.endswith("\nCritique:")]
+    critiques = sorted((t for t in model.asked if t.endswith("\nCritique:")), key=lambda t: (
+        "Given." in t, "Find what is long." in t))  # of cases a, b, c
     assert len(critiques) == 3
     assert all(t.startswith("Question: Shot.") for t in critiques)
     assert ["Find harm." in t for t in critiques] == [True, False, True]

@@ -78,7 +78,7 @@ def test_no_gradient_goes_through_a_thought_that_is_given(tmp_path: Path, column
     from transformers import AutoModelForCausalLM
 
     from cai_assets.engines.templating import load_tokenizer
-    from cai_assets.settings import Training
+    from cai_assets.settings import Tuning
     from cai_assets.train.supervised import make_trainer
 
     template = known.QWEN3.replace("\n", " ").replace("<think>", "<think> ").replace("</think>", " </think> ")
@@ -88,7 +88,7 @@ def test_no_gradient_goes_through_a_thought_that_is_given(tmp_path: Path, column
     t = Templater(tokenizer, "keep")
     rows, _ = supervised_rows([{"messages": [user("hello")], "response": "yes", column: "why why why"}], t, 64)
     job = make_job(tmp_path / "job", "supervised", base, [])
-    trainer = make_trainer(job, Training.model_validate(job.settings), rows, tokenizer)
+    trainer = make_trainer(job, Tuning.model_validate(job.settings), rows, tokenizer)
     batch = next(iter(trainer.get_train_dataloader()))
     why = tokenizer.convert_tokens_to_ids("why")
     assert (batch["input_ids"] == why).sum() == 3

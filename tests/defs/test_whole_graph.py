@@ -25,6 +25,7 @@ from cai_assets.plan.lines import Line
 from cai_assets.plan.plan import make_plan
 from cai_assets.plan.why import why_asset, why_row
 from cai_assets.reports.summary import summary
+from cai_assets.settings import SettingsError
 from cai_assets.store.layout import Layout
 from cai_assets.store.records import Records
 from cai_assets.versions.snapshots import VERSIONS, Snapshots
@@ -138,7 +139,8 @@ def test_the_plan_of_a_first_run_holds_what_the_run_did(world: World) -> None:
         assert planned.generate_min <= done.generated <= planned.generate_max, asset
         assert bool(planned.training) == (asset in TRAINED)
         assert planned.training != "reuse"
-        assert (planned.seconds is None or planned.generate_max == 0) != planned.by_table  # nothing was measured here
+        spends = planned.seconds is not None and (planned.generate_max > 0 or planned.trains)
+        assert planned.by_table == spends, "nothing was measured here yet"
     assert world.first_plan["initial_responses"].generate_min == lines["initial_responses"].generated
     assert world.first_plan["critiques"].generate_max == lines["critiques"].generated
     again = world.plan(world.version)
@@ -200,8 +202,8 @@ def test_a_version_typed_by_hand_fails_with_a_message_that_helps(world: World) -
 
 
 def test_an_unknown_setting_stops_the_run_before_it_starts(world: World) -> None:
-    result = world.run(world.version, "prompts", rl={"betta": 1})
-    assert not result.success
+    with pytest.raises(SettingsError, match=r"rl\.betta: no such setting"):
+        world.run(world.version, "prompts", rl={"betta": 1})
 
 
 SCRIPT = """

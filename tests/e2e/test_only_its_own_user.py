@@ -197,8 +197,10 @@ def test_no_setting_of_a_run_reaches_a_secret_an_address_or_another_folder(
     """Were somebody to launch a run after all."""
     spy = {"source": "m", "base_urls": [f"http://127.0.0.1:{attacker.port}/v1"], "api_key_env": "DAGSTER_HOME"}
     refused = [({"models": {"generator": spy}}, "models.generator has base_urls or an api_key_env"),
-               ({"data_root": str(served.root / "elsewhere")}, "data_root is not for a run to choose"),
                ({"prompts": {"paths": ["/etc/passwd"]}}, "prompts.paths.0 is an address, or lies")]
+    elsewhere = launching(data_root=str(served.root / "elsewhere"))
+    assert graphql(served.url, LAUNCH, **elsewhere)["launchPipelineExecution"]["__typename"] == (
+        "RunConfigValidationInvalid"), "the launchpad has no such setting"
     runs = [graphql(served.url, LAUNCH, **launching(**o))["launchPipelineExecution"] for o, _ in refused]
     for started, (_, said) in zip(runs, refused, strict=True):
         wait_for(lambda started=started: status_of(served, started) == "FAILURE", served.root)

@@ -130,12 +130,13 @@ def test_vllm_s_own_configuration_has_the_same_format(on: Any, here: Device, tmp
     pytest.importorskip("vllm")
     from vllm import EngineArgs
 
-    from cai_assets.engines.vllm_engine import VllmEngine, _arguments
+    from cai_assets.engines.vllm_arguments import arguments
+    from cai_assets.engines.vllm_engine import VllmEngine
 
     on(here)
     model = tiny_model(tmp_path / "tiny")
     engine = VllmEngine(model, identify(model), Engine(max_model_len=128))
-    config = EngineArgs(**_arguments(engine.path, engine.context, engine.settings, cpu=True)).create_model_config()
+    config = EngineArgs(**arguments(engine.path, engine.context, engine.settings, cpu=True)).create_model_config()
     assert str(config.dtype) == f"torch.{number_format().dtype}" == f"torch.{engine.identity.dtype}"
 
 

@@ -17,7 +17,7 @@ from cai_assets.settings import Engine
 from cai_assets.steps.compare import comparison_call, p_first
 
 pytestmark = pytest.mark.model
-SAMPLES = 128
+SAMPLES = 64
 
 
 def asked(question: str, a: str, b: str) -> Call:

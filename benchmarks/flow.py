@@ -23,8 +23,9 @@ import polars as pl
 from aiohttp import web
 
 from cai_assets.constitution.load import load_file
+from cai_assets.engines.around import Around
 from cai_assets.engines.models import prepare
-from cai_assets.engines.protocol import Engine, ModelIdentity, Request, Result
+from cai_assets.engines.protocol import Engine, Request, Result
 from cai_assets.engines.served.engine import ServedEngine
 from cai_assets.engines.vllm_engine import VllmEngine
 from cai_assets.settings import Critique, Generation, Model
@@ -39,21 +40,13 @@ CONSTITUTION = load_file(Path(__file__).parents[1] / "constitutions" / "harmless
 MEDIAN, SIGMA = 0.1, 1.0  # seconds, of the server's latencies
 
 
-class Barriers:
+class Barriers(Around):
     """An engine that is told nothing until all that it was given is answered."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-
-    @property
-    def identity(self) -> ModelIdentity:
-        return self.engine.identity
+    flows = False
 
     def run(self, requests: Iterable[Request]) -> Iterator[Result]:
         return self.engine.run(requests)
-
-    def close(self) -> None:
-        self.engine.close()
 
 
 def latency(seed: int) -> float:

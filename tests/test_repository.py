@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -11,20 +10,11 @@ import pytest
 import yaml
 from dagster._config import validate_config
 from dagster._core.instance.config import dagster_instance_config_schema
+from docs_scripts import DOCS, script
 
 from cai_assets.cli import app
 
 REPOSITORY = Path(__file__).parents[1]
-DOCS = REPOSITORY / "docs"
-
-
-def script(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_page_of_commands_is_current_and_has_each_of_them() -> None:

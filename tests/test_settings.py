@@ -51,3 +51,12 @@ def test_a_setting_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     file.write_text("engine: {dtype: auto, dtype: float32}")
     with pytest.raises(SettingsError, match="'dtype' is there twice"):
         load_settings(environment={}, file=file)
+
+
+@pytest.mark.parametrize("value", [0, "fast"])
+def test_a_setting_of_two_types_is_named_once_and_not_by_its_types(value: object) -> None:
+    with pytest.raises(SettingsError) as e:
+        load_settings({"engine": {"concurrency": value}}, environment={})
+    assert str(e.value).startswith("settings: engine.concurrency: Input should be ")
+    assert str(e.value).count("concurrency") == 1
+    assert "or Input should be 'auto'" in str(e.value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from docs_scripts import script
 from typer.testing import CliRunner
 
 from cai_assets.cli import app
@@ -29,11 +29,7 @@ def test_each_setting_has_a_description_that_is_a_sentence() -> None:
 def test_the_schema_files_and_the_reference_are_current() -> None:
     assert PATH.read_text(encoding="utf-8") == render(), "run: python -m cai_assets.settings.described"
     assert suites.PATH.read_text(encoding="utf-8") == suites.render(), "run: python -m cai_assets.evals.suites.schema"
-    spec = importlib.util.spec_from_file_location("settings_page", ROOT / "docs" / "settings.py")
-    assert spec is not None
-    assert spec.loader is not None
-    page: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(page)
+    page = script("settings")
     assert page.PAGE.read_text(encoding="utf-8") == page.page(), "run: python docs/settings.py"
 
 

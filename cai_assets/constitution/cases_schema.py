@@ -5,13 +5,12 @@ Generated as that of a constitution is (``schema.py``); ``python -m cai_assets.c
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from cai_assets.constitution.cases import Cases
 from cai_assets.constitution.pattern import MOST_WORDS
-from cai_assets.constitution.schema import tidy
+from cai_assets.constitution.schema import as_text, describe, titled
 
 PATH = Path(__file__).with_name("tests.schema.json")
 HOVER = {
@@ -38,9 +37,8 @@ def schema() -> dict[str, Any]:
     """JSON Schema, draft 2020-12."""
     generated = Cases.model_json_schema()
     models: dict[str, Any] = generated["$defs"] | {"Cases": generated}
-    for title, model in models.items():
-        for name, field in model["properties"].items():
-            tidy(field, HOVER.get(f"{title}.{name}") or (HOVER.get(name) if title.startswith("Must") else None))
+    describe(models, lambda title, name: (
+        HOVER.get(f"{title}.{name}") or (HOVER.get(name) if title.startswith("Must") else None)))
     # What validators and the reader say in code.
     for title in ("Must", "MustNot"):
         models[title] |= {"minProperties": 1, "maxProperties": 1}
@@ -50,12 +48,12 @@ def schema() -> dict[str, Any]:
         "oneOf": [{"required": ["prompt"]}, {"required": ["messages"]}],
         "anyOf": [{"required": ["must"]}, {"required": ["must_not"]}, {"required": ["good"]}],
     }
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | generated | {"title": "Test file"}
+    return titled(generated, "Test file")
 
 
 def render() -> str:
     """The schema as the text of its file."""
-    return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
+    return as_text(schema())
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ name is not in it. The loader checks more than a schema can say.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,24 +48,39 @@ def schema() -> dict[str, Any]:
     models: dict[str, Any] = generated["$defs"] | {"Constitution": generated}
     del generated["properties"]["name"]
     generated["required"].remove("name")
-    for title, model in models.items():
-        for name, field in model["properties"].items():
-            tidy(field, HOVER.get(f"{title}.{name}"))
+    describe(models, lambda title, name: HOVER.get(f"{title}.{name}"))
     # What the model's validator says in code.
     models["Principle"] |= {
         "dependentRequired": {"critique": ["revision"], "revision": ["critique"]},
         "anyOf": [{"required": [part]} for part in ("critique", "preference", "evaluation", "rubric", "check")],
     }
     models["Check"]["minProperties"] = 1
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | generated | {"title": "Constitution file"}
+    return titled(generated, "Constitution file")
 
 
 def render() -> str:
     """The schema as the text of its file."""
-    return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
+    return as_text(schema())
 
 
-def tidy(field: dict[str, Any], hover: str | None) -> None:
+def titled(generated: dict[str, Any], title: str) -> dict[str, Any]:
+    """A schema that says what it is."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | generated | {"title": title}
+
+
+def as_text(schema: dict[str, Any]) -> str:
+    """A schema as the text of its file."""
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def describe(models: Mapping[str, Any], hover: Callable[[str, str], str | None]) -> None:
+    """Tidy every key of the models' schemas, by title. ``hover``: what an editor shows for a title and a key."""
+    for title, model in models.items():
+        for name, field in model["properties"].items():
+            _tidy(field, hover(title, name))
+
+
+def _tidy(field: dict[str, Any], hover: str | None) -> None:
     """A key that may be left out may still not be null in a file."""
     given = [option for option in field.pop("anyOf", []) if option != {"type": "null"}]
     for option in given:

@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from cai_assets.engines.protocol import NOT_YET, Engine, ModelIdentity, Request, Result, Sampling
+from cai_assets.engines.around import Around
+from cai_assets.engines.protocol import NOT_YET, Engine, Request, Result, Sampling
 from cai_assets.engines.thinking import Thinking
 
 AT_ONCE = 512  # requests whose thoughts a crash may lose
 
 
-class Budgeted:
+class Budgeted(Around):
     """An engine whose model thinks for at most ``tokens`` tokens before each answer."""
 
-    def __init__(self, engine: Engine, thinking: Thinking, tokens: int) -> None:
-        self.engine, self.thinking, self.tokens = engine, thinking, tokens
+    flows = False  # all thoughts of a wave come before its answers
 
-    @property
-    def identity(self) -> ModelIdentity:
-        return self.engine.identity
+    def __init__(self, engine: Engine, thinking: Thinking, tokens: int) -> None:
+        super().__init__(engine)
+        self.thinking, self.tokens = thinking, tokens
 
     def run(self, requests: Iterable[Request]) -> Iterator[Result]:
         """Yield one result for each request; its tokens are those of both calls."""
@@ -35,9 +35,6 @@ class Budgeted:
                     if r.row_key not in thoughts or not thoughts[r.row_key].error]
             for result in self.engine.run(rest):
                 yield _both(thoughts[result.row_key], result) if result.row_key in thoughts else result
-
-    def close(self) -> None:
-        self.engine.close()
 
     def _thought(self, request: Request) -> Request:
         sampling = request.call.sampling or Sampling()

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from cai_assets.engines import thinking
+from cai_assets.engines.around import Around
 from cai_assets.engines.budget import Budgeted
 from cai_assets.engines.chat_template import ChatTemplate
 from cai_assets.engines.memory import has_room
@@ -25,7 +26,7 @@ from cai_assets.engines.models import (
     told,
 )
 from cai_assets.engines.number_format import number_format
-from cai_assets.engines.protocol import Engine, ModelIdentity, Request, Result, Sampled
+from cai_assets.engines.protocol import Engine, Request, Result, Sampled
 from cai_assets.engines.ray_engine import RayEngine
 from cai_assets.engines.sampled import SampledAnswers
 from cai_assets.registry.base import load
@@ -120,39 +121,28 @@ class EnginePool:
         return RayEngine(make, settings)
 
 
-class _InProcess:
+class _InProcess(Around):
     """An engine that frees memory before it loads, and runs only the model that it was opened with."""
 
     def __init__(self, engine: Engine, pool: EnginePool, backend: str, model: LocalModel) -> None:
+        super().__init__(engine)
         self.path = model.path
         self._model = model
-        self._engine = engine
         self._pool = pool
         self._backend = backend
         self.running = False
 
-    @property
-    def identity(self) -> ModelIdentity:
-        return self._engine.identity
-
-    @property
-    def flows(self) -> bool:
-        return getattr(self._engine, "flows", False)
-
     def run(self, requests: Iterable[Request]) -> Iterator[Result]:
-        if not isinstance(self._engine, RayEngine):
+        if not isinstance(self.engine, RayEngine):
             refuse_missing(self._backend)
         refuse_thinking(self.identity.thinking, self.path)
         refuse_changed(self._model, self._pool.layout)
         self._pool.make_room_for(self)
         self.running = True
         try:
-            yield from self._engine.run(requests)
+            yield from self.engine.run(requests)
         finally:
             self.running = False
-
-    def close(self) -> None:
-        self._engine.close()
 
 
 def refuse_missing(backend: str) -> None:

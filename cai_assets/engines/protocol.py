@@ -11,7 +11,7 @@ log-probability that the next token starts each answer, and decodes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -143,3 +143,14 @@ class Engine(Protocol):
     def close(self) -> None:
         """Free all memory. The next ``run`` loads the model again."""
         ...
+
+
+def flows(engine: Engine) -> bool:
+    """Whether it may find NOT_YET among its requests."""
+    return bool(getattr(engine, "flows", False))
+
+
+def servers(engine: Engine) -> Mapping[str, str]:
+    """How fast each of its servers has answered, by address; none if it has none, or does not say."""
+    found: Mapping[str, str] = getattr(engine, "servers", {})
+    return found

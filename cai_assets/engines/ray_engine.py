@@ -11,12 +11,14 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from cai_assets import settings
 from cai_assets.engines.models import EngineLost
@@ -25,6 +27,7 @@ from cai_assets.engines.protocol import NOT_YET, Engine, ModelIdentity, Request,
 BATCH = 64  # rows
 WAITING = 2  # batches at a worker: the next one is there when one is done
 DEATHS = 2  # of workers on the same row
+CONNECT_SECONDS = 10.0
 TICK = 1.0  # seconds between looks at what has changed
 Batch = list[Request]
 log = logging.getLogger(__name__)
@@ -105,6 +108,7 @@ def connected(engine: settings.Engine) -> Any:
     if not ray.is_initialized():
         address = None if engine.ray_address == "local" else engine.ray_address
         try:
+            _refuse_if_nobody_listens(engine.ray_address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR,
                      include_dashboard=False if address is None else None)
         except (ConnectionError, OSError, RuntimeError, ValueError) as e:
@@ -112,6 +116,17 @@ def connected(engine: settings.Engine) -> Any:
                              f"({' '.join(str(e).split())[:200]}); start one with 'ray start --head', or set 'local'"
                              ) from None
     return ray
+
+
+def _refuse_if_nobody_listens(address: str) -> None:
+    """Raise OSError or ValueError for an address at which there is nothing: Ray itself would wait for minutes."""
+    if address in {"auto", "local"}:
+        return
+    place = urlsplit(address if "://" in address else f"//{address}")
+    if place.hostname is None or place.port is None:
+        raise ValueError("not HOST:PORT")
+    with socket.create_connection((place.hostname, place.port), CONNECT_SECONDS):
+        pass
 
 
 class _Run:

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from cai_assets.engines.around import Around
 from cai_assets.engines.protocol import (
     NOT_YET,
     Call,
@@ -32,23 +33,16 @@ UNREAD = "unread"  # the name under which a row's text counts replies that named
 PUNCTUATION = " \t\r\n().,:;!?*_`\"'[]{}#<>-"
 
 
-class SampledAnswers:
+class SampledAnswers(Around):
     """An engine whose scoring calls are answered by sampling; generating calls go through as they are."""
 
     def __init__(self, engine: Engine, sampled: Sampled) -> None:
-        self.engine, self.sampled = engine, sampled
+        super().__init__(engine)
+        self.sampled = sampled
 
     @property
     def identity(self) -> ModelIdentity:
         return self.engine.identity.model_copy(update={"sampled": self.sampled})
-
-    @property
-    def flows(self) -> bool:
-        return getattr(self.engine, "flows", False)
-
-    @property
-    def servers(self) -> dict[str, str]:
-        return getattr(self.engine, "servers", {})
 
     def run(self, requests: Iterable[Request]) -> Iterator[Result]:
         """Yield one result for each request. One failed sample fails its call: a share of fewer means less."""
@@ -59,9 +53,6 @@ class SampledAnswers:
             poll.results.append(result)
             if len(poll.results) == poll.wanted:
                 yield whole.pop(key).result()
-
-    def close(self) -> None:
-        self.engine.close()
 
     def _samples(self, requests: Iterable[Request], whole: dict[str, _Poll]) -> Iterator[Request]:
         for request in requests:

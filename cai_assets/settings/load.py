@@ -9,6 +9,7 @@ so is a credential where Dagster would keep it with the run.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from cai_assets.settings.presets import PRESETS
 from cai_assets.settings.run_config import check_run_config
 
 NOT_SETTINGS = {"CAI_SETTINGS", "CAI_AUTOMATION", "CAI_SENSOR_SECONDS", "CAI_UI_PASSWORD"}
+ALTERNATIVE = re.compile(r"constrained-\w+|literal\[.*\]")  # what pydantic calls one of several types of a setting
 # Of a model, what a later source says takes the place of what an earlier one says in another way.
 REPLACED = {"server": {"base_urls", "api_key_env"}, "base_urls": {"server"}}
 
@@ -139,9 +141,10 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _explain(error: ValidationError) -> str:
-    lines = []
+    said: dict[str, list[str]] = {}
     for e in error.errors():
-        where = ".".join(str(x) for x in e["loc"])
-        what = "no such setting" if e["type"] == "extra_forbidden" else e["msg"]
-        lines.append(f"{where}: {what}")
+        where = ".".join(str(x) for x in e["loc"] if not ALTERNATIVE.fullmatch(str(x)))
+        what = "no such setting" if e["type"] == "extra_forbidden" else e["msg"].removeprefix("Value error, ")
+        said.setdefault(where, []).append(what)
+    lines = [f"{where}: {', or '.join(what)}" for where, what in said.items()]
     return "settings: " + "; ".join(lines) + ". 'cai settings' prints every setting and its value."

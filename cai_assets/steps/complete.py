@@ -15,7 +15,7 @@ from typing import Generic, Literal, NamedTuple, TypeVar
 
 from cai_assets.engines.keys import Payloads, request_for
 from cai_assets.engines.prefixes import beginning
-from cai_assets.engines.protocol import NOT_YET, Call, Engine, Request, Result
+from cai_assets.engines.protocol import NOT_YET, Call, Engine, Request, Result, flows, servers
 from cai_assets.steps.progress import Progress
 from cai_assets.steps.usage import Usage
 from cai_assets.store.answers import no_answer
@@ -113,17 +113,16 @@ class _Flow(Generic[T]):
             engine = self.complete.engine
             while self.ready:
                 self.heard = time.monotonic()
-                flows = getattr(engine, "flows", False)
-                for result in engine.run(self._flowing() if flows else [*self._taken()]):
+                for result in engine.run(self._flowing() if flows(engine) else [*self._taken()]):
                     self._take(result)
                 for key in self.waiting.keys() - {asked.key for asked in self.ready}:
                     self._answer(Row(key, "failed", None, error="the engine returned no result for this row"))
                 self._look_up()
-                self.complete.usage[next(iter(self.steps)).name].servers |= getattr(engine, "servers", {})
+                self.complete.usage[next(iter(self.steps)).name].servers |= servers(engine)
         return [self.results[i] for i in range(len(self.works))]
 
     def _servers(self) -> str:
-        return "; ".join(f"{address}: {how}" for address, how in getattr(self.complete.engine, "servers", {}).items())
+        return "; ".join(f"{address}: {how}" for address, how in servers(self.complete.engine).items())
 
     def _taken(self) -> Iterator[Request]:
         """What is ready now."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
+from docs_scripts import DOCS, script
 from histories import History, copy_instead_of_training, latest
 from tiny_models import tiny_model
 
@@ -39,7 +37,6 @@ from cai_assets.store.records import Record
 SPECS = {s.key.to_user_string(): s for s in defs.resolve_all_asset_specs()}
 STEPS = {s.name for s in (respond.RESPOND, critique.CRITIQUE, critique.REVISION, verdict.VERDICT, thought.THOUGHT,
                           label.LABEL, judge.STEP, reason.REASON)}
-DRAWING = Path(__file__).parents[2] / "docs/graph.py"
 every = pytest.mark.parametrize("asset", GRAPH, ids=lambda a: a.name)
 
 
@@ -136,14 +133,5 @@ def test_every_asset_is_summed_up_compared_and_traced(ran: Ran) -> None:
 
 @pytest.mark.parametrize("file", ["README.md", "docs/architecture.md"])
 def test_the_drawings_of_the_graph_are_current(file: str) -> None:
-    path = DRAWING.parents[1] / file
-    assert path.read_text(encoding="utf-8") == drawing().drawn(path), "run python docs/graph.py"
-
-
-def drawing() -> Any:
-    spec = importlib.util.spec_from_file_location("graph_drawing", DRAWING)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    path = DOCS.parent / file
+    assert path.read_text(encoding="utf-8") == script("graph").drawn(path), "run python docs/graph.py"

@@ -22,7 +22,7 @@ from model_fixtures import prepared_model
 from cai_assets.engines.models import EngineLost
 from cai_assets.engines.pool import EnginePool
 from cai_assets.engines.protocol import Call, Request, Result, Sampling
-from cai_assets.engines.ray_engine import RayEngine
+from cai_assets.engines.ray_engine import RayEngine, connected
 from cai_assets.engines.scripted import Scripted
 from cai_assets.engines.transformers_engine import TransformersEngine
 from cai_assets.settings import Engine, Settings
@@ -151,6 +151,13 @@ def test_the_real_model_in_workers_says_what_it_says_here(tmp_path: Path) -> Non
 def test_the_number_format_must_be_named() -> None:
     with pytest.raises(ValueError, match=r"set engine\.dtype"):
         Engine(replicas=2)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "somewhere"])
+def test_an_address_at_which_nobody_answers_is_told_at_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(EngineLost, match=f"engine.ray_address: no Ray cluster at '{address}' .*; start one with"):
+        connected(SETTINGS.model_copy(update={"ray_address": address}))
 
 
 def test_nothing_of_ray_is_imported_without_replicas() -> None:

@@ -115,7 +115,6 @@ class ServedEngine:
                                     f"model name and the key in {self.model.api_key_env}, or see engine.patience")
                              ) from None
 
-
     def _told_apart(self, request: Request, result: Result) -> Result:
         """Thought and answer of a reply: as the server told them apart, or by the tags in its text."""
         if result.error or request.call.sampling is None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from cai_assets.constitution.schema import tidy
+from cai_assets.constitution.schema import as_text, describe, titled
 from cai_assets.evals.suites.model import SuiteFile
 
 PATH = Path(__file__).with_name("suite.schema.json")
@@ -41,15 +40,13 @@ def schema() -> dict[str, Any]:
     generated = SuiteFile.model_json_schema()
     del generated["properties"]["name"]
     generated["required"].remove("name")
-    for title, model in (generated["$defs"] | {"SuiteFile": generated}).items():
-        for name, field in model["properties"].items():
-            tidy(field, HOVER.get(f"{title}.{name}"))
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | generated | {"title": "Suite file"}
+    describe(generated["$defs"] | {"SuiteFile": generated}, lambda title, name: HOVER.get(f"{title}.{name}"))
+    return titled(generated, "Suite file")
 
 
 def render() -> str:
     """The schema as the text of its file."""
-    return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
+    return as_text(schema())
 
 
 if __name__ == "__main__":

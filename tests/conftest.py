@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -44,6 +45,19 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     made.output = made.run()
     made.progress = made.told
     return made
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Inspect and Ray set handlers, levels and formats of the root logger: in a person's process that is their own."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    formats = [h.formatter for h in handlers]
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for handler, formatter in zip(handlers, formats, strict=True):
+        handler.setFormatter(formatter)
 
 
 @pytest.fixture(autouse=True, scope="session")

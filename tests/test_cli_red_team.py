@@ -48,7 +48,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data root with suite results and an evaluation of one version, and the working directory beside it."""
     monkeypatch.setenv("CAI_DATA_ROOT", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "workspace.yaml").touch()
+    (tmp_path / "workspace.yaml").write_text("load_from: []\n")
     layout = Layout(tmp_path / "data")
     with RowStore(layout).writer("respond") as writer:
         for text in TEXTS.values():

@@ -66,8 +66,10 @@ class Lines(Console):
 
     @property
     def size(self) -> ConsoleDimensions:
-        piped = not self.is_terminal and "COLUMNS" not in os.environ
-        return ConsoleDimensions(PIPED_WIDTH, 25) if piped else super().size
+        if self.is_terminal:
+            return super().size
+        columns = os.environ.get("COLUMNS", "")  # as it is now, not as it was when the console was made
+        return ConsoleDimensions(int(columns) if columns.isdigit() else PIPED_WIDTH, 25)
 
     @size.setter
     def size(self, size: tuple[int, int]) -> None:

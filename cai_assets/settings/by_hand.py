@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from cai_assets.settings.base import SettingsError
 from cai_assets.settings.load import load_settings, put
 from cai_assets.settings.model import Settings
-from cai_assets.settings.run_config import problems
+from cai_assets.settings.run_config import by_own_hand, problems
 
 
 class Kept(NamedTuple):
@@ -32,6 +32,7 @@ def kept(typed: Mapping[str, Any]) -> Kept:
         refused = {name for name, _ in problems(wanted, load_settings())}
     except SettingsError:  # without what was typed, nothing can run
         refused = {name for name, _ in _leaves(typed)}
+    refused |= by_own_hand(wanted)
     parted = _parted(typed, wanted, refused)
     if not _loads(parted.config):  # a group from which a value is missing that it must have: all of it stays here
         parted = _parted(typed, wanted, refused | {name.rpartition(".")[0] for name in refused if "." in name})

@@ -45,6 +45,11 @@ def problems(wanted: Settings, own: Settings) -> Iterator[tuple[str, str]]:
     yield from ((part.name, problem) for part in _parts(wanted) if (problem := rule.problem(part)))
 
 
+def by_own_hand(settings: Settings) -> set[str]:
+    """The settings that no run's config has a place for, whatever their values."""
+    return {part.name for part in _parts(settings) if part.field and OWN_HAND in part.field.metadata}
+
+
 class _Rule:
     def __init__(self, own: Settings) -> None:
         parts = list(_parts(own))

@@ -52,7 +52,7 @@ def project(made: tuple[History, str], monkeypatch: pytest.MonkeyPatch) -> Histo
     history, _ = made
     monkeypatch.setattr(launch, "_run", copy_instead_of_training)
     monkeypatch.chdir(history.root)
-    (history.root / "workspace.yaml").touch()
+    (history.root / "workspace.yaml").write_text("load_from: []\n")
     monkeypatch.setenv("CAI_DATA_ROOT", str(history.root / "data"))
     monkeypatch.setenv("CAI_MODELS", json.dumps(history.settings["models"]))
     monkeypatch.setenv("CAI_EVALUATION", json.dumps(history.settings["evaluation"]))

@@ -12,9 +12,14 @@ import pytest
 
 from cai_assets.defs.execute import materialize
 from cai_assets.defs.jobs import jobs
+from cai_assets.defs.launchpad import fits
 from cai_assets.defs.location import defs
 from cai_assets.defs.resources import NoValues
+from cai_assets.settings import load_settings
+from cai_assets.settings.by_hand import kept
 from cai_assets.settings.described import described
+from cai_assets.settings.load import put
+from cai_assets.settings.run_config import by_own_hand
 from cai_assets.store.layout import Layout
 from cai_assets.store.records import Records
 
@@ -89,6 +94,16 @@ def test_what_was_typed_is_kept_if_a_run_may_have_it_and_else_its_digest(
         monkeypatch.setenv("CAI_DATA_ROOT", str(root / "elsewhere"))
         monkeypatch.setenv("CAI_MODELS__CRITIC", json.dumps(server))
         assert asked_for(instance, config, **run.tags).success  # the same settings by now
+
+
+@pytest.mark.parametrize("name", sorted(by_own_hand(load_settings())))
+def test_what_no_config_has_a_place_for_may_be_typed_though_it_changes_nothing(name: str) -> None:
+    value: Any = load_settings().model_dump(mode="json")
+    for part in name.split("."):
+        value = value[part]
+    typed: dict[str, Any] = {}
+    put(typed, name.split("."), value, name)
+    assert fits(kept({"seed": 3, **typed}).config)
 
 
 def test_a_run_that_cannot_work_is_not_tried_again(root: Path) -> None:

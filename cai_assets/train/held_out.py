@@ -81,7 +81,8 @@ class HeldOut(WithTask):
         out = {}
         for i in mine:
             torch.manual_seed(task.seed * SEEDS_APART + i)
-            out[i] = sample(model, prompts[i], task.stops, task.pad, settings.max_tokens, settings.temperature)
+            with self.accelerator.autocast():  # around all tokens: the weights are cast once
+                out[i] = sample(model, prompts[i], task.stops, task.pad, settings.max_tokens, settings.temperature)
         return out
 
     def _measure_batch(

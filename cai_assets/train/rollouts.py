@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,6 +86,11 @@ class Rollouts(HeldOut, SupervisedTerm):
 
     def _tokenize_prompts(self, prompts: list[list[int]]) -> tuple[list[list[int]], None, dict[str, Any]]:
         return prompts, None, {}
+
+    def _generate_single_turn(self, *arguments: Any, **more: Any) -> Any:
+        """In one autocast around all tokens: the weights are cast once, and not again for each token."""
+        with nullcontext() if self.use_vllm else self.accelerator.autocast():  # type: ignore[attr-defined]
+            return super()._generate_single_turn(*arguments, **more)  # type: ignore[misc]
 
     def _calculate_rewards(self, inputs: Any, prompts: list[Any], completions: Any, completion_ids_list: Any) -> Tensor:
         rewards: Tensor = super()._calculate_rewards(  # type: ignore[misc]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,24 @@ def test_a_sample_ends_with_its_first_stop_token(base: Path) -> None:
     assert all(STOP not in row[:-1] for row in rows)
     assert {len(row) for row in rows if row[-1] != STOP} <= {12}
     assert any(row[-1] == STOP and len(row) < 12 for row in rows)
+
+
+@pytest.mark.parametrize("algorithm", ONLINE)
+def test_weights_cast_once_for_all_tokens_sample_what_casting_for_each_does(
+    algorithm: str, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cai_assets.train.run.product_format", lambda _: "bfloat16")
+    found = []
+    for around in (None, nullcontext):
+        trainer = trainer_of(job_of(tmp_path / str(around is None), base, algorithm=algorithm))
+        trainer.accelerator.prepare_model(trainer.model)  # each forward pass casts, as in training
+        if around:
+            monkeypatch.setattr(trainer.accelerator, "autocast", around)
+        else:
+            assert trainer.args.bf16
+        torch.manual_seed(0)
+        found.append(trainer._generate([row["prompt"] for row in trainer.train_dataset.select(range(4))])[1])
+    assert found[0] == found[1]
 
 
 def test_repetition_is_the_share_of_4_grams_seen_before() -> None:

@@ -9,10 +9,10 @@ import typer
 
 from cai_assets.cli.common import app, out, refuse_to_replace, stop
 from cai_assets.constitution.files import YAML
-from cai_assets.constitution.importing.templates import FILLED, Fill
-from cai_assets.constitution.model import slug_of
+from cai_assets.constitution.model import Fill, slug_of
 from cai_assets.constitution.reader import short, suggest
 from cai_assets.constitution.strict import SLUG_RULE
+from cai_assets.constitution.templates import FILLED
 
 Source = Annotated[Path, typer.Argument(help="JSON, JSON Lines, YAML, CSV, Markdown, or text, a principle a line")]
 To = Annotated[Path, typer.Option("--out", help="The file to write, such as constitutions/NAME.yaml")]

@@ -64,10 +64,12 @@ def diff(
     from cai_assets.constitution.diff import diff as compare
     from cai_assets.plan.touches import touches
     from cai_assets.reports.constitution_diff import terminal, to_json
+    from cai_assets.steps.why import as_asked
 
     settings = read_settings({})
-    changes = compare(find_constitution(settings, before), find_constitution(settings, after))
-    touched = touches(changes, rounds=settings.critique.rounds)
+    old, new = find_constitution(settings, before), find_constitution(settings, after)
+    changes = compare(old, new)
+    touched = touches(compare(as_asked(old, settings), as_asked(new, settings)), rounds=settings.critique.rounds)
     if json_:
         out.print_json(json.dumps(to_json(changes, touched)))
     else:

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from cai_assets.constitution.file_text import FileError, read_bytes
 from cai_assets.constitution.files import tests_file
-from cai_assets.constitution.model import Constitution, NonEmptyText, Slug, Strict
+from cai_assets.constitution.model import Constitution, NonEmptyText, PrincipleId, Slug, Strict
 from cai_assets.constitution.pattern import Pattern, count_of
 from cai_assets.constitution.reader import Form, Reader, short
 from cai_assets.constitution.strict import parse_form
@@ -86,7 +86,7 @@ class Case(Strict):
     """
 
     id: Slug
-    principle: Slug
+    principle: PrincipleId
     prompt: NonEmptyText | None = None
     messages: tuple[Turn, ...] | None = Field(default=None, min_length=1, max_length=100, strict=False)
     response: NonEmptyText | None = None

@@ -138,7 +138,7 @@ def _derived(
 
 def _name(c: Constitution, parts: list[str]) -> str:
     """``<name>-without-<principle>``, truncated if too long, with a hash to keep it unique."""
-    name = "-".join((c.name, *parts))
+    name = "-".join((c.name, *parts)).replace(".", "-")
     longest = min(LONGEST_NAME, LONGEST_KEY - len(c.version) - len("--") - 8)
     if len(name) <= longest:
         return name

@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Literal, NamedTuple
 
-from cai_assets.constitution.digest import REQUESTS, REWARDS
+from cai_assets.constitution.digest import RANKED, REQUESTS, REWARDS
 from cai_assets.constitution.model import Constitution, PreferenceShot, Principle, RevisionShot, Use
 
 ChangeKind = Literal["added", "removed", "edited", "re-weighted"]
 Shot = RevisionShot | PreferenceShot
 Shots = tuple[Shot, ...]
 BLOCKS: dict[Use, Literal["revision", "preference"]] = {"critique": "revision", "preference": "preference"}
-FIELDS = (*(request for requests in REQUESTS.values() for request in requests), *REWARDS)
+FIELDS = (*(request for requests in REQUESTS.values() for request in requests), *REWARDS, *RANKED)
 COSMETIC = ("name", "tags", "source")
+OF_CLAUSE = ("number", "text", "examples", "basis", "status")  # whose requests say what of it counts
 MAX_PAIRS = 1_000_000  # the comparison of words is quadratic
 
 class Word(NamedTuple):
@@ -171,9 +172,10 @@ def _changes(old: Principle | None, new: Principle) -> Iterator[Change]:
 
 
 def _cosmetic(before: Constitution, after: Constitution) -> Iterator[Cosmetic]:
-    for field in ("name", "version", "description"):
+    for field in ("name", "version", "description", "fill", "parent"):
         if getattr(before, field) != getattr(after, field):
-            yield Cosmetic(None, field, getattr(before, field), getattr(after, field))
+            yield Cosmetic(None, field, getattr(before, field) or "", getattr(after, field) or "")
+    yield from _document(before, after)
     old = {p.id: p for p in before.principles}
     new = {p.id: p for p in after.principles}
     orders = [i for i in old if i in new], [i for i in new if i in old]
@@ -184,6 +186,24 @@ def _cosmetic(before: Constitution, after: Constitution) -> Iterator[Cosmetic]:
             texts = [_text(getattr(p, field)) for p in (old[i], new[i])]
             if texts[0] != texts[1]:
                 yield Cosmetic(i, field, *texts)
+
+
+def _document(before: Constitution, after: Constitution) -> Iterator[Cosmetic]:
+    """What differs in the document alone: its headings, and what of a clause is in no principle."""
+    heads = [{a.id: a.model_dump(exclude={"clauses"}) for a in c.articles} for c in (before, after)]
+    for i in dict.fromkeys([*heads[0], *heads[1]]):
+        old, new = (h.get(i, {}) for h in heads)
+        for field in dict.fromkeys([*old, *new]):
+            if old.get(field) != new.get(field):
+                yield Cosmetic(f"article {i}", field, str(old.get(field) or ""), str(new.get(field) or ""))
+    clauses = [{c.id: (c, a.id) for a in x.articles for c in a.clauses} for x in (before, after)]
+    for i in dict.fromkeys([*clauses[0], *clauses[1]]):
+        texts = [dict.fromkeys((*OF_CLAUSE, "article"), "") if i not in own else
+                 {f: _text(getattr(own[i][0], f)) for f in OF_CLAUSE} | {"article": own[i][1]} for own in clauses]
+        yield from (Cosmetic(i, f, old, texts[1][f]) for f, old in texts[0].items() if old != texts[1][f])
+    orders = [[i for i in own if i in clauses[0] and i in clauses[1]] for own in clauses]
+    if orders[0] != orders[1]:
+        yield Cosmetic(None, "order of clauses", ", ".join(orders[0]), ", ".join(orders[1]))
 
 
 def _said(value: object) -> str | None:

@@ -4,7 +4,8 @@ Guarantees: a digest changes if and only if something that can change an output 
 texts, few-shot examples). File layout, comments, the order of keys and principles, the constitution's
 name and version label, and a principle's name, tags and source do not count. What is newer than the digest counts
 where there is any, so that a constitution without it keeps its earlier digest: an ``evaluation`` request, an
-example's ``reasons``, and a principle's ``rubric``, ``check`` and ``gate``.
+example's ``reasons``, and a principle's ``rubric``, ``check``, ``gate``, ``why``, and ``priority`` below the first.
+Of a document only the principles count that its clauses are compiled to: numbers, headings and examples do not.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ OF_PREFERENCE = "A question by which answers are compared: {} Is this answer a g
 REQUESTS: dict[Use, tuple[str, ...]] = {
     "critique": ("critique", "revision"), "preference": ("preference",), "evaluation": ("evaluation",)}
 REWARDS = ("rubric", "check", "gate")  # what of a principle rewards without a comparison, where the settings ask for it
-LATER = (*REQUESTS["evaluation"], *REWARDS)  # newer than the digest: absent rather than null where there is none
+RANKED = ("why", "priority")  # what the settings may ask for: the reason in prompts, the tiers of a vote
+# Newer than the digest: absent, rather than null, where there is none.
+LATER = {**dict.fromkeys((*REQUESTS["evaluation"], "rubric", "check", "why")), "gate": False, "priority": 1}
 
 
 def content(c: Constitution) -> dict[str, Any]:
     """Everything that counts, ready for canonical JSON: principles sorted by id, few-shots in file order."""
     requests = tuple(r for use in REQUESTS.values() for r in use)
-    return {"principles": _principles(c.principles, (*requests, *REWARDS)),
+    return {"principles": _principles(c.principles, (*requests, *REWARDS, *RANKED)),
             "few_shots": c.few_shots.model_dump(mode="json", exclude_none=True)}
 
 
@@ -82,7 +85,7 @@ def partition_key(c: Constitution) -> str:
 
 def _principles(principles: tuple[Principle, ...], requests: tuple[str, ...]) -> list[dict[str, Any]]:
     fields = ("id", "weight", *requests)
-    return [{f: _plain(getattr(p, f)) for f in fields if f not in LATER or getattr(p, f) not in (None, False)}
+    return [{f: _plain(getattr(p, f)) for f in fields if f not in LATER or getattr(p, f) != LATER[f]}
             for p in sorted(principles, key=lambda p: p.id)]
 
 

@@ -54,7 +54,8 @@ class Draws(NamedTuple):
 def lint(c: Constitution, *, draws: Sequence[Draws] = ()) -> list[Finding]:
     """All findings, by kind of check, then in file order. ``draws``: what the principles are drawn for, if known."""
     checks: tuple[Callable[[Constitution], Iterator[Finding]], ...] = (
-        _duplicates, _contradictions, _missing_requests, _balance, _rarely_drawn, _long_texts, _few_shots)
+        _duplicates, _contradictions, _missing_requests, _balance, _rarely_drawn, _long_texts, _few_shots, _tiers,
+        _put_off)
     findings = [finding for check in checks for finding in check(c)]
     return [*findings, *(finding for d in draws for finding in _never_drawn(c, d))]
 
@@ -147,6 +148,17 @@ def _few_shots(c: Constitution) -> Iterator[Finding]:
     if abs(choices.count("A") - choices.count("B")) > 1:
         yield Finding("warning", None, f"few-shot comparisons choose {', '.join(choices)}: "
                                        "balance A and B, or labels lean to one side")
+
+
+def _tiers(c: Constitution) -> Iterator[Finding]:
+    if len({p.priority for p in c.taking_part("preference")}) > 1:
+        yield Finding("note", None, "its priorities count only where principles vote: set labels.principles=vote")
+
+
+def _put_off(c: Constitution) -> Iterator[Finding]:
+    for clause in c.clauses:
+        if clause.status == "deferred":
+            yield Finding("note", clause.id, "is deferred: no principle is made of it")
 
 
 def _never_drawn(c: Constitution, draws: Draws) -> Iterator[Finding]:

@@ -7,6 +7,10 @@ trains nothing. A ``check`` is a rule that needs no judge; ``rubric`` is a yes/n
 ``gate`` makes it a hard rule, where the settings reward by them (``rl.checks``, ``rl.reward: rubric``). Few-shot
 examples are versioned with the principles and carry their own fixed request texts, so that editing a principle never
 changes another principle's prompts.
+
+A constitution may be a document of articles and clauses: each clause in force is compiled to a principle of the same id
+(``clauses.py``), which is all that a run sees. ``why`` says why a principle holds and stands in prompts where the
+settings ask for it; of several ``priority`` tiers a lower one decides a vote only where the higher is undecided.
 """
 
 from __future__ import annotations
@@ -21,8 +25,12 @@ from cai_assets.errors import CaiError
 
 SLUG = r"^[a-z0-9][a-z0-9-]{0,62}$"
 Slug = Annotated[str, StringConstraints(pattern=SLUG)]
+PrincipleId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")]
 NonEmptyText = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000)]
 Use = Literal["critique", "preference", "evaluation"]
+Fill = Literal["preference", "critique", "all", "none"]  # the requests that are made of a sentence
+Status = Literal["active", "new", "deferred"]
+Priority = Annotated[int, Field(ge=1, le=99)]
 
 
 def slug_of(text: str) -> str:
@@ -43,10 +51,10 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Principle(Strict):
-    """One rule. ``id`` is its permanent identity: never reuse or rename one."""
+class Rule(Strict):
+    """What a principle and a clause have in common."""
 
-    id: Slug
+    id: PrincipleId
     name: NonEmptyText | None = None
     critique: NonEmptyText | None = None
     revision: NonEmptyText | None = None
@@ -58,6 +66,13 @@ class Principle(Strict):
     weight: float = Field(default=1.0, gt=0, le=1000, allow_inf_nan=False, strict=False)
     tags: tuple[Slug, ...] = Field(default=(), strict=False)
     source: NonEmptyText | None = None
+    why: NonEmptyText | None = None
+
+
+class Principle(Rule):
+    """One rule. ``id`` is its permanent identity: never reuse or rename one. Priority 1 is the highest."""
+
+    priority: Priority = 1
 
     @model_validator(mode="after")
     def _has_a_part_to_play(self) -> Principle:
@@ -73,6 +88,35 @@ class Principle(Strict):
     def idle(self) -> bool:
         """Whether it takes part in nothing."""
         return not (self.critique or self.preference or self.evaluation or self.rubric or self.check)
+
+
+class Clause(Rule):
+    """One clause of a document. ``id`` is permanent; ``number``, where it differs, is how the document counts it now.
+
+    ``basis``: ids, or the words, of what it rests on in a parent document. ``new``: it rests on nothing there;
+    ``deferred``: it is known and put off, and no principle is made of it. ``examples`` are for readers.
+    """
+
+    text: NonEmptyText
+    number: NonEmptyText | None = None
+    examples: tuple[NonEmptyText, ...] = Field(default=(), strict=False)
+    basis: tuple[NonEmptyText, ...] = Field(default=(), strict=False)
+    status: Status = "active"
+
+    @property
+    def label(self) -> str:
+        """What people call it: its number in the document."""
+        return self.number or self.id
+
+
+class Article(Strict):
+    """Clauses under one heading, of one priority."""
+
+    id: PrincipleId
+    title: NonEmptyText | None = None
+    why: NonEmptyText | None = None
+    priority: Priority = 1
+    clauses: tuple[Clause, ...] = Field(default=(), max_length=1000, strict=False)
 
 
 class RevisionShot(Strict):
@@ -111,8 +155,17 @@ class Constitution(Strict):
     name: Slug
     version: Slug
     description: str = ""
-    principles: tuple[Principle, ...] = Field(min_length=1, max_length=1000, strict=False)
+    principles: tuple[Principle, ...] = Field(default=(), min_length=1, max_length=1000, strict=False)
+    articles: tuple[Article, ...] = Field(default=(), max_length=1000, strict=False)
+    fill: Fill = "all"
+    parent: NonEmptyText | None = None
     few_shots: FewShots = FewShots()
+
+    @model_validator(mode="after")
+    def _has_a_principle(self) -> Constitution:
+        if not (self.principles or self.clauses):
+            raise ValueError("needs at least one item in 'principles', or an article with a clause in 'articles'")
+        return self
 
     @model_validator(mode="after")
     def _ids_are_unique(self) -> Constitution:
@@ -121,6 +174,11 @@ class Constitution(Strict):
         if twice:
             raise ValueError(f"principle id used twice: {', '.join(twice)}")
         return self
+
+    @property
+    def clauses(self) -> tuple[Clause, ...]:
+        """Every clause of the document, those that are deferred too, in file order."""
+        return tuple(clause for article in self.articles for clause in article.clauses)
 
     def taking_part(self, use: Use) -> tuple[Principle, ...]:
         """Principles that have a request for this use, in file order."""

@@ -20,6 +20,20 @@ HOVER = {
     "Constitution.description": "What this constitution is for.",
     "Constitution.principles": "The principles. Their order does not matter.",
     "Constitution.few_shots": "Worked examples, versioned with the principles.",
+    "Constitution.articles": "The constitution as a document: each clause becomes a principle of the same id.",
+    "Constitution.fill": "The requests that the text of a clause becomes: all, preference, critique, or none.",
+    "Constitution.parent": "The constitution that this one derives from: a name, a version, or a file (cai coverage).",
+    "Article.id": "Permanent identity of the article.",
+    "Article.title": "Its heading. Changing it recomputes nothing.",
+    "Article.why": "The reason for those of its clauses that give none.",
+    "Article.priority": "The tier of its clauses; 1 is the highest. Of a vote a lower one decides undecided pairs.",
+    "Article.clauses": "The clauses. Their order does not matter.",
+    "Clause.id": "Permanent identity, such as \"4.2\": never rename or reuse one. Renumber with 'number'.",
+    "Clause.number": "How the document counts the clause now, if not by its id. Changing it recomputes nothing.",
+    "Clause.text": "The clause itself. 'fill' says which requests are made of it; write those that do not fit.",
+    "Clause.examples": "Examples for readers. They stand in no prompt.",
+    "Clause.basis": "What the clause rests on in the parent: ids such as \"3.1\", or the parent's own words.",
+    "Clause.status": "active; new: it rests on nothing in the parent; deferred: it is put off and trains nothing.",
     "Principle.id": "Permanent identity of the principle: never rename or reuse one.",
     "Principle.name": "Display name. Changing it recomputes nothing.",
     "Principle.critique": "Request to find what is wrong with a response. Belongs together with 'revision'.",
@@ -38,6 +52,8 @@ HOVER = {
     "Principle.weight": "Share of draws relative to the other principles.",
     "Principle.tags": "Free labels; 'do' and 'dont' let lint see their balance.",
     "Principle.source": "Where the principle comes from.",
+    "Principle.why": "Why it holds. Stands in prompts where critique.why or labels.why asks for it.",
+    "Principle.priority": "Its tier; 1 is the highest. In a vote a lower tier decides only undecided pairs.",
     "PreferenceShot.reasons": "Why the chosen answer is better; makes it an example of chain-of-thought labels too.",
 }
 
@@ -48,12 +64,14 @@ def schema() -> dict[str, Any]:
     models: dict[str, Any] = generated["$defs"] | {"Constitution": generated}
     del generated["properties"]["name"]
     generated["required"].remove("name")
-    describe(models, lambda title, name: HOVER.get(f"{title}.{name}"))
+    describe(models, lambda title, name: HOVER.get(f"{title}.{name}")
+             or (HOVER.get(f"Principle.{name}") if title == "Clause" else None))
     # What the model's validator says in code.
     models["Principle"] |= {
         "dependentRequired": {"critique": ["revision"], "revision": ["critique"]},
         "anyOf": [{"required": [part]} for part in ("critique", "preference", "evaluation", "rubric", "check")],
     }
+    generated["anyOf"] = [{"required": ["principles"]}, {"required": ["articles"]}]
     models["Check"]["minProperties"] = 1
     return titled(generated, "Constitution file")
 

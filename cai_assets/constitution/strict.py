@@ -29,6 +29,7 @@ SAID_BETTER = {
     "literal_error": "must be {expected}",
 }
 SLUG_RULE = "use a-z, 0-9 and '-' only, start with a letter or digit, at most 63 characters"
+ID_RULE = SLUG_RULE.replace("0-9 and '-'", "0-9, '.' and '-'")
 
 
 def parse_form(
@@ -85,7 +86,8 @@ def _report(error: ErrorDetails, given: Mapping[str, Any], reader: Reader) -> No
         outside = len(loc) == 1 and loc[0] in given
         what, text = ("the file's name" if outside else f"'{label(loc)}'"), str(value)
         why = unsafe(text, as_name=True)
-        reader.report(loc, f"{what} cannot be {short(text)}: {why + '; ' if why else ''}{SLUG_RULE}{suggest(text)}")
+        rule = ID_RULE if "." in error["ctx"]["pattern"] else SLUG_RULE
+        reader.report(loc, f"{what} cannot be {short(text)}: {why + '; ' if why else ''}{rule}{suggest(text)}")
     elif kind in SAID_BETTER:
         reader.report(loc, f"'{label(loc)}' {SAID_BETTER[kind].format(**error.get('ctx', {}))}")
     else:

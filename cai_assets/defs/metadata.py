@@ -39,6 +39,7 @@ COLUMNS = {
     "logp_a_first": "log-probability of the letter for response A, shown first; null if an order takes several calls",
     "logp_b_first": "the same for response B, shown second", "logp_a_second": "of response A, shown second",
     "logp_b_second": "of response B, shown first", "labeller": "digest of the labeler's weights",
+    "decided_by": "tier of principles that decided the vote, 1 the highest; null where none did",
     "votes": "each principle's p_a", "calls": "every reading: principle, order, sample, both log-probabilities, keys",
     "row_keys": "row keys of every call behind this row",
     "read_from": "'samples': the probabilities are shares of sampled replies (answer_samples)",

@@ -10,6 +10,7 @@ from typing import NamedTuple, assert_never
 
 import polars as pl
 
+from cai_assets.constitution.clauses import explained
 from cai_assets.engines.protocol import Sampling
 from cai_assets.evals.gate import GateResult, measure_labeller
 from cai_assets.pipeline.context import Context
@@ -75,7 +76,8 @@ def critiques_and_revisions(run: Context) -> tuple[pl.DataFrame, pl.DataFrame]:
     critiques, revisions = critique_and_revise(red_team, run.constitution, complete=complete,
                                                settings=settings.critique, generation=settings.generation)
     if settings.supervised.thoughts == "reasons":
-        revisions = with_reasons(revisions, critiques, red_team, run.constitution, complete=complete,
+        known = explained(run.constitution, ("revision",)) if settings.critique.why else run.constitution
+        revisions = with_reasons(revisions, critiques, red_team, known, complete=complete,
                                  style=settings.critique.style, generation=settings.generation)
     return critiques, revisions
 

@@ -23,6 +23,7 @@ from cai_assets.plan.dry import PLANNED, DryCompleter, DryRun, Made
 from cai_assets.plan.formats import format_change
 from cai_assets.plan.rates import Rate, row_rate
 from cai_assets.settings import Settings
+from cai_assets.steps.why import as_asked
 from cai_assets.store.layout import Layout
 from cai_assets.store.records import Record, RecordMissing
 from cai_assets.versions.derived import Derivations
@@ -154,7 +155,9 @@ class Lines:
     def row_causes(self, asset: str, waiting: pl.DataFrame, use: Use) -> dict[str, int]:
         """Why these rows of an asset are missing: the settings that changed, and the principles they drew."""
         changes = self.changes(asset) if waiting.height else []
-        return row_causes(waiting, changes, self.constitution_before(), self.constitution, use)
+        before = self.constitution_before()
+        return row_causes(waiting, changes, before and as_asked(before, self.settings),
+                          as_asked(self.constitution, self.settings), use)
 
     def changes(self, asset: str) -> list[str]:
         """Settings that differ from those the asset was last made with, and the tables it reads that have no line."""

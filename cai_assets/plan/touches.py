@@ -41,6 +41,7 @@ REASONS = {
 }
 
 CANNOT = "no principle is left for this phase, so it cannot be materialized"
+COUNTED_AGAIN = "a vote (labels.principles) counts the priorities: no call, but labels may flip"
 NEW_POLICIES = "new policies respond and are judged; rows of other policies are reused"
 # What a table comes to whose calls new policies answer.
 BY_POLICIES: Mapping[str, Effect] = {
@@ -135,10 +136,19 @@ def _between(before: Constitution, after: Constitution, change: str, reason: str
             "round_quality": (None, chains, "new revisions are judged")})
     if labels:
         return _touched(change, {"preference_pairs": (labels, None, why("preference"))})
+    if _priorities(before) != _priorities(after):
+        return _touched(change, {"preference_pairs": (None, None, COUNTED_AGAIN)})
     if judged := _draws(before, after, "evaluation", REQUESTS["evaluation"]):
         return _touched(change, {"evaluation": (judged, None, why("evaluation")),
                                  "constitution_tests": (None, None, "its own cases")})
     return []
+
+
+def _priorities(c: Constitution) -> dict[str, int]:
+    """Only which of two tiers is the higher counts."""
+    taking = c.taking_part("preference")
+    ranks = {tier: n for n, tier in enumerate(sorted({p.priority for p in taking}))}
+    return {p.id: ranks[p.priority] for p in taking}
 
 
 def _touched(change: str, known: Mapping[str, Effect]) -> list[Touch]:

@@ -119,6 +119,8 @@ class Critique(Group):
     """'direct' revises without a critique (Bai et al. 2022, figure 7)."""
     stop_above: float | None = Field(default=None, gt=0, lt=1)
     """A chain ends before a round when the critic's probability that nothing is left to criticize is above this."""
+    why: bool = False
+    """Whether a principle's reason ('why' in the constitution) follows its request."""
     shuffle: bool = False
     """A control: each revision answers the critique of another row."""
 
@@ -188,7 +190,11 @@ class Labels(Group):
     """Whether the labeler sees plain text, as in the paper, or a chat."""
     principles: Literal["drawn", "all", "vote"] = "drawn"
     """One principle drawn for each pair (the paper), all in one question, or one question for each whose answers are
-    averaged ('vote')."""
+    averaged ('vote'); of several priorities a lower one then decides only where the higher ones are undecided."""
+    undecided: float = Field(default=0.05, ge=0, le=0.5)
+    """A vote of several priorities is undecided where its probability is nearer to one half than this."""
+    why: bool = False
+    """Whether a principle's reason ('why' in the constitution) follows its request."""
     chain_of_thought: bool = False
     """Whether the labeler writes its reasons first."""
     thought_tokens: int = Field(default=256, ge=1)

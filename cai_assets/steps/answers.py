@@ -3,6 +3,7 @@
 Probabilities are of response A, normalized over the two answers. Each order is averaged over principles and samples,
 and the label's probability is the mean of both orders (Lee et al. 2023, section 3.1), so that a preference for a
 place cancels out. A pair with one answer missing is ungraded: a mean over some of the answers is another quantity.
+Where principles of several priorities vote, only the highest tier that is decided counts.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ CALL = pl.Struct({
     "row_key": pl.String, "thought_key": pl.String,
 })
 VOTE = pl.Struct({"principle_id": pl.String, "p_a": pl.Float64})
+DECIDED = {"decided_by": pl.Int32}  # the tier, 1 the highest, where several priorities vote
 SAMPLED = {"read_from": pl.String, "replies_read": pl.Int64, "replies": pl.Int64}
 
 
@@ -70,6 +72,21 @@ def by_order(answers: Sequence[Answer], order: Order) -> float | None:
 def both_orders(p_a_first: float | None, p_a_second: float | None) -> float | None:
     """The mean over both orders; None if one is missing."""
     return None if p_a_first is None or p_a_second is None else (p_a_first + p_a_second) / 2
+
+
+def deciding(answers: Sequence[Answer], tiers: Sequence[frozenset[str]], undecided: float) -> tuple[
+        Sequence[Answer], int | None]:
+    """The answers that count, and the tier (from 1) that decides; all of them and None where no tier does.
+
+    A tier is undecided where its probability is nearer to one half than ``undecided``. One that cannot be read decides
+    that the pair is ungraded: a lower tier may not speak in its place.
+    """
+    for number, tier in enumerate(tiers, 1):
+        own = [a for a in answers if a.question.principle_id in tier]
+        p = both_orders(by_order(own, "first"), by_order(own, "second"))
+        if own and (p is None or abs(p - 0.5) >= undecided):
+            return own, number if p is not None else None
+    return answers, None
 
 
 def votes(answers: Sequence[Answer]) -> list[dict[str, object]]:

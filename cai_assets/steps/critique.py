@@ -24,6 +24,7 @@ from cai_assets.steps.complete import Completer, Row, Step, Work
 from cai_assets.steps.frames import critique_call, direct_revision_call, revision_call
 from cai_assets.steps.thoughts import NO_THOUGHT, thought_fields, thought_schema
 from cai_assets.steps.verdict import VERDICT, p_done, verdict_call
+from cai_assets.steps.why import for_critics
 from cai_assets.store.canonical import tagged_hash
 from cai_assets.store.keys import row_id
 
@@ -79,7 +80,7 @@ def critique_and_revise(
     if settings.shuffle and len(chains) < 2:
         raise SettingsError(f"critique.shuffle=true exchanges critiques between at least 2 red-team prompts, found "
                             f"{len(chains)}: raise prompts.red_team or set critique.shuffle=false")
-    loop = _Loop(constitution, settings, generation, assigned or {})
+    loop = _Loop(for_critics(constitution, settings), settings, generation, assigned or {})
     rounds = (_exchanging if settings.shuffle else _each_by_itself)(loop, chains, complete)
     kept = thought_schema(complete)
     return (_table([critique for critique, _ in rounds], CRITIQUES | kept),

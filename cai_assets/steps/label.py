@@ -19,6 +19,7 @@ from cai_assets.engines.sampled import read_of
 from cai_assets.settings import Labels
 from cai_assets.steps.answers import (
     CALL,
+    DECIDED,
     SAMPLED,
     UNREAD,
     VOTE,
@@ -26,6 +27,7 @@ from cai_assets.steps.answers import (
     both_orders,
     by_order,
     clamped,
+    deciding,
     sampling,
     verdict,
     votes,
@@ -33,8 +35,17 @@ from cai_assets.steps.answers import (
 )
 from cai_assets.steps.compare import comparison_call
 from cai_assets.steps.complete import Completer, Step, Work
-from cai_assets.steps.questions import ORDERS, Judged, Question, judged_by, labeling_principles, questions_about
+from cai_assets.steps.questions import (
+    ORDERS,
+    Judged,
+    Question,
+    judged_by,
+    labeling_principles,
+    questions_about,
+    tiers_of,
+)
 from cai_assets.steps.thought import THOUGHT, thought_about
+from cai_assets.steps.why import for_labels
 from cai_assets.store.keys import row_id
 
 LABEL = Step("label")
@@ -60,9 +71,11 @@ def label_pairs(
     two orders contradict or balance) or 'ungraded'. ``p_chosen``: ``p_target`` of the chosen response. ``logp_*``: raw
     log-probabilities where each order is one call; ``calls`` has those of every call, ``votes`` each principle's
     ``p_a``. Where the labeler's answers are sampled, ``read_from`` is 'samples', and ``replies_read`` of ``replies``
-    named one. ``principle_id`` is null where several principles judge; ``principle_digest`` then covers all of them.
+    named one. Where principles of several priorities vote, ``decided_by`` is the tier that decided, from 1, null where
+    none did, and ``p_a`` is that tier's. ``principle_id`` is null where several principles judge;
+    ``principle_digest`` then covers all of them.
     """
-    principles = labeling_principles(constitution)
+    principles = labeling_principles(for_labels(constitution, settings))
     rows = pairs.to_dicts()
     judged = [judged_by(r["pair_id"], principles, settings) for r in rows]
     asked = [[] if _unfit(r) else questions_about(r, j, settings) for r, j in zip(rows, judged, strict=True)]
@@ -73,7 +86,8 @@ def label_pairs(
     each_pair = [[next(answers) for _ in each] for each in asked]
     labeled = [{**_label(r, j, own, settings), **(sampling(own) if model.sampled else {}), "labeller": model.weights}
                for r, j, own in zip(rows, judged, each_pair, strict=True)]
-    return pl.DataFrame(labeled, schema={**pairs.schema, **ADDED, **(SAMPLED if model.sampled else {})})
+    tiers = DECIDED if settings.principles == "vote" and tiers_of(principles) else {}
+    return pl.DataFrame(labeled, schema={**pairs.schema, **ADDED, **tiers, **(SAMPLED if model.sampled else {})})
 
 
 def _unfit(pair: Mapping[str, Any]) -> str | None:
@@ -101,19 +115,21 @@ def _answer(question: Question, shots: Sequence[PreferenceShot], settings: Label
 
 
 def _label(pair: Mapping[str, Any], judged: Judged, answers: Sequence[Answer], settings: Labels) -> dict[str, object]:
-    first, second = by_order(answers, "first"), by_order(answers, "second")
+    counting, tier = deciding(answers, judged.tiers, settings.undecided)
+    first, second = by_order(counting, "first"), by_order(counting, "second")
     p_a = both_orders(first, second)
     target = clamped(p_a, settings.clamp)
     a, b = pair["response_a"], pair["response_b"]
     chosen, rejected = (None, None) if p_a is None else ((a, b) if p_a >= 0.5 else (b, a))
     return {
-        **pair, "error": _unfit(pair) or why_ungraded(answers),
+        **pair, "error": _unfit(pair) or why_ungraded(counting),
         "principle_id": judged.principle_id, "principle_digest": judged.digest,
         "p_a_first": first, "p_a_second": second, "p_a": p_a, "p_target": target,
         "disagreement": None if first is None or second is None else abs(first - second),
         "label": verdict(first, second), "chosen": chosen, "rejected": rejected,
         "p_chosen": None if target is None else max(target, 1.0 - target),
         "votes": votes(answers), "calls": [answer.row() for answer in answers], **_keys(pair, answers, p_a),
+        **({"decided_by": tier} if judged.tiers else {}),
     }
 
 

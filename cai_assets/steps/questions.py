@@ -26,12 +26,14 @@ ALL = ("Compare the answers by every one of these questions:\n{requests}\n"
 class Judged(NamedTuple):
     """The principles that judge a pair. ``principle_id``: None where several do; then ``digest`` covers all of them.
 
-    ``requests``: principle id (None for all at once) and request text of each question.
+    ``requests``: principle id (None for all at once) and request text of each question. ``tiers``: where several
+    priorities vote, the ids of each, the highest first.
     """
 
     principle_id: str | None
     digest: str
     requests: tuple[tuple[str | None, str], ...]
+    tiers: tuple[frozenset[str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,17 @@ def judged_by(pair_id: str, principles: Sequence[Principle], settings: Labels) -
         return Judged(p.id, principle_digest(p, "preference"), ((p.id, str(p.preference)),))
     digest = tagged_hash("c1principles", [principle_digest(p, "preference") for p in principles])
     if settings.principles == "vote":
-        return Judged(None, digest, tuple((p.id, str(p.preference)) for p in principles))
+        tiers = tiers_of(principles)
+        known = tagged_hash("c1tiers", [digest, [sorted(tier) for tier in tiers]]) if tiers else digest
+        return Judged(None, known, tuple((p.id, str(p.preference)) for p in principles), tiers)
     numbered = "\n".join(f"{i}. {p.preference}" for i, p in enumerate(principles, 1))
     return Judged(None, digest, ((None, ALL.format(requests=numbered)),))
+
+
+def tiers_of(principles: Sequence[Principle]) -> tuple[frozenset[str], ...]:
+    """The ids of each priority, the highest first; nothing where all have the same."""
+    found = sorted({p.priority for p in principles})
+    return tuple(frozenset(p.id for p in principles if p.priority == tier) for tier in found) if found[1:] else ()
 
 
 def questions_about(pair: Mapping[str, Any], judged: Judged, settings: Labels) -> list[Question]:

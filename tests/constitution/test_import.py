@@ -13,9 +13,9 @@ from cai_assets.cli import app
 from cai_assets.constitution.file_form import as_json, as_yaml
 from cai_assets.constitution.importing.document import ImportFailed
 from cai_assets.constitution.importing.importer import Imported, import_constitution
-from cai_assets.constitution.importing.templates import TEMPLATES
 from cai_assets.constitution.lint import lint
 from cai_assets.constitution.load import ConstitutionError, load_file, parse
+from cai_assets.constitution.templates import TEMPLATES
 
 HERE = Path(__file__).parents[2] / "constitutions"
 

@@ -37,6 +37,8 @@ class Entry:
     check: Check | None = None
     gate: bool = False
     source: str = ""
+    why: str = ""
+    priority: str = ""
     tags: tuple[str, ...] = ()
     keys: tuple[tuple[str, str], ...] = ()
     unused: tuple[str, ...] = ()
@@ -184,7 +186,7 @@ def _value(value: Any, field: str) -> Any:
         return value in (True, "true")
     if field == "critique" and isinstance(value, list):
         return [v for v in value if isinstance(v, str) and v.strip()]
-    if field in {"id", "weight", "name"} and isinstance(value, int | float) and not isinstance(value, bool):
+    if field in {"id", "weight", "name", "priority"} and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     return value.strip() if isinstance(value, str) else ""
 

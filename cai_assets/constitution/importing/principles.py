@@ -13,19 +13,17 @@ from rapidfuzz import utils
 
 from cai_assets.constitution.digest import REWARDS
 from cai_assets.constitution.importing.entries import Entry, LeftOut
-from cai_assets.constitution.importing.templates import FILLED, TEMPLATES, Fill, is_choice
 from cai_assets.constitution.lint import USES
-from cai_assets.constitution.model import Principle, slug_of
+from cai_assets.constitution.model import Fill, Principle, slug_of
 from cai_assets.constitution.reader import MARKER, short, unsafe
+from cai_assets.constitution.templates import REQUESTS, filled
 
-REQUESTS = ("critique", "revision", "preference", "evaluation")
 NUMBER = re.compile(r"\A(?:[-*•]|\(?\d{1,3}[.)])\s+")
 # What Bai et al. 2022 put around a request, for a model without a chat template.
 WRAPPERS = (re.compile(r"\A(?:critique|revision|preference)\s*request\s*:\s*", re.IGNORECASE),
             re.compile(r"\s*\b(?:critique|revision|options|answer)\s*:\Z", re.IGNORECASE))
 LEAD = re.compile(r"(?:please\s+)?(?:choose|select|pick)\s+(?:the\s+)?(?:assistant\s+)?(?:response|answer)\s+"
                   r"(?:that\s+|which\s+)?(?:is|are)?\s*", re.IGNORECASE)
-ENDS = tuple('.!?:;"”。！？')
 LONGEST, LONGEST_ID = 20_000, 40
 
 
@@ -33,11 +31,13 @@ LONGEST, LONGEST_ID = 20_000, 40
 class Maker:
     """Makes principles one by one, and counts what it did. ``source``: the name of the file.
 
-    ``filled``: requests by template; ``wrappers``: what was cut off requests; ``unused``: keys without a place here.
+    ``clauses``: ids of the file's own clauses, which stay as they are; ``filled``: requests by template; ``wrappers``:
+    what was cut off requests; ``unused``: keys without a place here.
     """
 
     source: str
     fill: Fill
+    clauses: frozenset[str] = frozenset()
     principles: list[Principle] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
     mapped: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -49,7 +49,7 @@ class Maker:
     def add(self, entry: Entry) -> None:
         """One principle more, or one entry left out."""
         texts = {f: self._text(getattr(entry, f)) for f in REQUESTS}
-        used = self._fill(texts, self._text(entry.text))
+        used = filled(texts, self._text(entry.text), self.fill)
         why = _fault(entry, texts) or self._repeated(texts)
         if why:
             self.left_out.append(LeftOut(entry.where, why))
@@ -77,23 +77,6 @@ class Maker:
                 self.wrappers[found[0].strip()] += 1
         return text.strip()
 
-    def _fill(self, texts: dict[str, str], sentence: str) -> list[str]:
-        """Fill what is missing; return the names of the templates. A sentence that asks to choose is a preference."""
-        used, given = [], dict(texts)
-        for request in FILLED[self.fill] if sentence else ():
-            if not texts[request] and request == "preference" and is_choice(sentence):
-                texts[request] = sentence
-            elif not texts[request] and (request == "preference" or not (given["critique"] or given["revision"])):
-                texts[request] = TEMPLATES[request].format(text=_closed(sentence))
-                used.append(request)
-        if texts["critique"] and not texts["revision"]:
-            texts["revision"] = TEMPLATES["revision-of-a-critique"]
-            used.append("revision-of-a-critique")
-        elif texts["revision"] and not texts["critique"]:
-            texts["critique"] = TEMPLATES["critique-of-a-revision"].format(text=_closed(texts["revision"]))
-            used.append("critique-of-a-revision")
-        return used
-
     def _repeated(self, texts: dict[str, str]) -> str:
         """Whether an earlier principle has one of the requests: drawn twice, it would only weigh twice."""
         twice = [self._seen[key] for key in _words_of(texts) if key in self._seen]
@@ -109,10 +92,13 @@ class Maker:
         facts |= {"source": source} if source and not fault_of(source) else {}
         if entry.weight:
             facts["weight"] = entry.weight
-        facts |= {name: value for name in REWARDS if (value := getattr(entry, name))}
+        facts |= {"priority": int(entry.priority)} if entry.priority.isdecimal() else {}
+        facts |= {name: value for name in (*REWARDS, "why") if (value := getattr(entry, name))}
         return facts
 
     def _id(self, entry: Entry, texts: dict[str, str]) -> str:
+        if entry.id in self.clauses:
+            return entry.id
         first = next((t for t in (entry.text, *texts.values()) if t), "")
         words = slug_of(LEAD.sub("", first))[: LONGEST_ID + 1]
         made = words if len(words) <= LONGEST_ID else words.rpartition("-")[0] or words[:LONGEST_ID]
@@ -124,7 +110,7 @@ class Maker:
 
 def _fault(entry: Entry, texts: dict[str, str]) -> str:
     """Why an entry cannot be a principle."""
-    for text in (*texts.values(), entry.text, entry.rubric, entry.name, entry.source):
+    for text in (*texts.values(), entry.text, entry.rubric, entry.name, entry.source, entry.why):
         if fault := fault_of(text):
             return fault
     if not any((*texts.values(), entry.rubric, entry.check)):
@@ -151,7 +137,3 @@ def _words_of(texts: dict[str, str]) -> list[tuple[str, str]]:
     """Each use and the words of its request, as lint compares them."""
     return [(use, " ".join(utils.default_process(texts[use]).split())) for use in USES if texts[use]]
 
-
-def _closed(sentence: str) -> str:
-    """The sentence with an end, so that others can follow it."""
-    return sentence if sentence.endswith(ENDS) else f"{sentence}."

@@ -22,7 +22,7 @@ REQUESTS = {
 FACTS = {
     "id": "id", "slug": "id", "key": "id", "name": "name", "title": "name", "label": "name", "heading": "name",
     "weight": "weight", "tags": "tags", "tag": "tags", "category": "tags", "categories": "tags",
-    "rubric": "rubric", "check": "check", "gate": "gate",
+    "rubric": "rubric", "check": "check", "gate": "gate", "priority": "priority", "why": "why", "rationale": "why",
     "source": "source", "origin": "source", "reference": "source",
 }
 # Of several texts of a record the first named here is the principle; the others are left out.
@@ -37,7 +37,7 @@ CHATS = re.compile(r"systemchats?$")
 # Headings of a document that are no principles.
 NO_PRINCIPLE = {"preamble", "introduction", "background", "references", "license", "changelog", "contents",
                 "table of contents", "appendix", "about", "acknowledgements", "acknowledgments", "version history",
-                "overview", "sources", "notes"}
+                "overview", "sources", "notes", "list of articles", "coverage map"}
 
 
 def plain(key: str) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
 
-Fill = Literal["preference", "critique", "all", "none"]
+from cai_assets.constitution.model import Fill
+
+REQUESTS = ("critique", "revision", "preference", "evaluation")
+ENDS = tuple('.!?:;"”。！？')
 FILLED: dict[Fill, tuple[str, ...]] = {
     "preference": ("preference",), "critique": ("critique", "revision"),
     "all": ("critique", "revision", "preference"), "none": (),
@@ -29,3 +31,29 @@ CHOOSES = re.compile(r"(?:please\s+)?(?:choose|select|pick|prefer|compare|which)
 def is_choice(sentence: str) -> bool:
     """Whether a sentence asks to choose between answers already, as those of Bai et al. 2022 do."""
     return CHOOSES.match(sentence) is not None
+
+
+def filled(texts: dict[str, str], sentence: str, fill: Fill) -> list[str]:
+    """Fill what is missing of a principle's requests; return the names of the templates.
+
+    A sentence that asks to choose is a preference as it stands.
+    """
+    used, given = [], dict(texts)
+    for request in FILLED[fill] if sentence else ():
+        if not texts[request] and request == "preference" and is_choice(sentence):
+            texts[request] = sentence
+        elif not texts[request] and (request == "preference" or not (given["critique"] or given["revision"])):
+            texts[request] = TEMPLATES[request].format(text=closed(sentence))
+            used.append(request)
+    if texts["critique"] and not texts["revision"]:
+        texts["revision"] = TEMPLATES["revision-of-a-critique"]
+        used.append("revision-of-a-critique")
+    elif texts["revision"] and not texts["critique"]:
+        texts["critique"] = TEMPLATES["critique-of-a-revision"].format(text=closed(texts["revision"]))
+        used.append("critique-of-a-revision")
+    return used
+
+
+def closed(sentence: str) -> str:
+    """The sentence with an end, so that others can follow it."""
+    return sentence if sentence.endswith(ENDS) else f"{sentence}."

@@ -31,6 +31,8 @@ class Shape(NamedTuple):
 
 RESPONSE = Shape("row_id", ("prompt_id",), "response", ("row_key",), calls=True)
 LABELS = "preference_pairs"
+WRITTEN = "written_prompts"
+ASKED = ("prompts", WRITTEN)  # whose rows are what is asked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +69,12 @@ GRAPH = (
     Asset(name="prompts", group="inputs", versioned=False, settings=("prompts",),
           rows=(Shape("prompt_id", (), "messages", messages=True),),
           about="Red-team and helpful prompts; the train and evaluation splits never overlap."),
-    Asset(name="initial_responses", group="inputs", versioned=False, reads=("prompts",), rows=(RESPONSE,),
+    Asset(name=WRITTEN, group="inputs", versioned=False, reads=("prompts",),
+          rows=(Shape("prompt_id", ("like",), "messages", ("row_key",), messages=True),),
+          steps=("write_prompt", "screen_prompt"), settings=("prompts", "written", "models"),
+          about="Further training prompts that a model wrote from examples, where settings ask for any."),
+    Asset(name="initial_responses", group="inputs", versioned=False, reads=ASKED,
+          rows=(RESPONSE,),
           steps=("respond",), settings=("generation", "models"),
           about="The generator's response to every prompt."),
     Asset(name="constitution", group="inputs", kind="snapshot",

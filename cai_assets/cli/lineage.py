@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.tree import Tree
 
-from cai_assets.assets import ASSETS
+from cai_assets.assets import ASKED, ASSETS
 from cai_assets.cli import complete
 from cai_assets.cli.common import (
     Set,
@@ -234,7 +234,7 @@ def _print_rows(traced: Traced, json_: bool) -> None:
     for r in traced.source.read(0, SHOWN).iter_rows(named=True):
         used = [", ".join(dict.fromkeys(traced.lineage.records[n].asset for n in r[c]))
                 for c in ("trained_in", "held_out_in")]
-        table.add_row(r["row_id"] if r["asset"] == "prompts" else r["row_id"][:15], r["asset"], _number(r["round"]),
+        table.add_row(r["row_id"] if r["asset"] in ASKED else r["row_id"][:15], r["asset"], _number(r["round"]),
                       ", ".join(r["principle_ids"] or r["graded_by"]), *used, escape(_text(r)[:60]))
     out.print(table)
     count = traced.source.count

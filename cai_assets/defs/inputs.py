@@ -18,12 +18,13 @@ from cai_assets.engines.models import ModelError
 from cai_assets.pipeline import stages
 from cai_assets.pipeline.project import Project
 from cai_assets.pipeline.roles import CheckpointGone
+from cai_assets.pipeline.written import written_prompts as stage_written_prompts
 from cai_assets.plan.formats import keeping
 from cai_assets.plan.plan import make_plan
 from cai_assets.reading.faults import DataError
 from cai_assets.reports.constitution_diff import markdown
 from cai_assets.reports.text.tables import table
-from cai_assets.steps.reasons import reason_line
+from cai_assets.steps.reasons import reason_line, tally
 from cai_assets.store.records import RecordMissing
 from cai_assets.versions.archive import previous
 from cai_assets.versions.derived import Derivations
@@ -57,6 +58,31 @@ def prompts(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project
         "found_by_red_teaming": origins.height, **notes_metadata(loaded.notes),
         "rejects": file_of(run, rejects), "duplicates": file_of(run, duplicates),
     })
+
+
+@dg.asset(**declared("written_prompts"))
+def written_prompts(
+    context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
+) -> dg.MaterializeResult[None]:
+    """Training prompts that a model wrote from examples, in the shares of ``written``; none by default.
+
+    One row per prompt, with the prompts that its writer was shown. Left out, each with its reason in ``candidates``: no
+    usable text, nearly the text of a held-out prompt, a suite's case, a training prompt or another written one, not
+    of its kind by the judge, and what is more than the share.
+    """
+    run = Run(context, project)
+    made = stage_written_prompts(run)
+    for line in made.told:
+        run.tell(line)
+    counts = {"written": made.candidates.height, "kept": made.frame.height, "wanted": dict(made.wanted),
+              "left_out": tally(made.candidates["left_out"].drop_nulls())}
+    details: dict[str, Any] = {"counts": counts}
+    if made.candidates.height:
+        details["candidates"] = beside(run, "prompt_candidates", made.candidates)
+    return store_table(run, "written_prompts", made.frame, details=details, metadata={
+        **text_preview(made.frame, {"kind": "kind", "category": "category", "messages": "prompt"}),
+        "counts": dg.MetadataValue.json(counts),
+        **({"candidates": file_of(run, details["candidates"])} if "candidates" in details else {})})
 
 
 @dg.asset(**declared("initial_responses"))

@@ -24,8 +24,8 @@ from cai_assets.defs.resources import NoValues, project_resource
 
 defs = dg.Definitions(
     assets=[
-        inputs.prompts, inputs.initial_responses, inputs.starting_responses, inputs.constitution,
-        *supervised.assets, *preference.assets, *reinforcement.assets, *evaluation.assets,
+        inputs.prompts, inputs.written_prompts, inputs.initial_responses, inputs.starting_responses,
+        inputs.constitution, *supervised.assets, *preference.assets, *reinforcement.assets, *evaluation.assets,
         *suites.assets, *round_quality.assets, *constitution_tests.assets, *attribution.assets,
         *report.assets,
     ],

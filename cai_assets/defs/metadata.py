@@ -21,6 +21,8 @@ from cai_assets.store.records import Record
 COLUMNS = {
     "prompt_id": "stable ID of the prompt", "pair_id": "prompt and number of the pair",
     "kind": "'red-team', 'helpful', or (mixed in) 'general'", "split": "'train' or 'evaluation'; they never overlap",
+    "like": "prompt_id of the prompt that it was written like",
+    "examples": "prompt_ids of all that its writer was shown",
     "messages": "the conversation, ending with the user's turn", "round": "critique and revision round, from 1",
     "principle_id": "the principle this row drew; null if several judged together",
     "principle_digest": "digest of the texts of the principle or principles, as used",

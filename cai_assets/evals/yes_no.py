@@ -22,10 +22,10 @@ LEAD = "The right answer is ("
 
 
 class Asked(NamedTuple):
-    """A question about the answer ``response`` to a conversation."""
+    """A question about the answer ``response`` to a conversation; without one, about its last message."""
 
     messages: Sequence[Message]
-    response: str
+    response: str | None
     question: str
 
 
@@ -69,8 +69,9 @@ def ask_yes_no(questions: Sequence[Asked], *, ask: Ask, style: Style) -> list[Ye
 
 
 def _call(q: Asked, options: str, style: Style) -> Call:
-    frame = framed(q.messages, (SPEAKERS["assistant"], q.response),
-                   ("Question about the assistant's last answer", q.question), end=f"Answer {options}.")
+    answer = [] if q.response is None else [(SPEAKERS["assistant"], q.response)]
+    about = "the assistant's last answer" if answer else "the last message"
+    frame = framed(q.messages, *answer, (f"Question about {about}", q.question), end=f"Answer {options}.")
     return Call(messages=asked(style, frame, LEAD), style=style, answers=ANSWERS)
 
 

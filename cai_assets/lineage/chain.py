@@ -1,7 +1,8 @@
 """The chain of a row: from its prompt through every model call that shaped it to what it was trained on.
 
 Guarantees: a chain follows ids alone, and has all of a row's ancestors and descendants and the other response of its
-label. To find one, only texts of its prompt's rows are read, and of prompts that it exchanged critiques with.
+label. To find one, only texts of its prompt's rows are read, and of prompts that it exchanged critiques with, or
+was written like.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import polars as pl
 
-from cai_assets.assets import SHAPES
+from cai_assets.assets import SHAPES, WRITTEN
 from cai_assets.errors import CaiError
 from cai_assets.lineage.graph import PARENTS, Lookup, Numbers, Places, ancestors, descendants
 
@@ -33,6 +34,8 @@ def around(tables: Sequence[Read], target: str) -> list[pl.Series]:
     if not any(map(len, hits)):
         raise UnknownRow(target)
     prompts = {i for read, at in zip(tables, hits, strict=True) if len(at) for i in _prompts(read, at)}
+    likenesses = [pair for read in tables for pair in _likenesses(read)]
+    prompts |= {i for pair in likenesses if prompts & {*pair} for i in pair}
     exchanged = {i for read in tables for i in _exchanged(read)}
     # Exchanged critiques tie the prompts of a round into a ring.
     wanted = pl.Series(sorted(prompts | exchanged if prompts & exchanged else prompts), dtype=pl.String).implode()
@@ -43,6 +46,15 @@ def around(tables: Sequence[Read], target: str) -> list[pl.Series]:
 def _prompts(read: Read, at: pl.Series) -> list[str]:
     prompts: list[str] = read(["prompt_id"], at)["prompt_id"].drop_nulls().unique().to_list()
     return prompts
+
+
+def _likenesses(read: Read) -> list[tuple[str, str]]:
+    """Written prompts, and the prompt that each was written like."""
+    at = (read(["prompt_id", "asset"], None)["asset"] == WRITTEN).arg_true()
+    if not len(at):
+        return []
+    return [(row["prompt_id"], like) for row in read(["prompt_id", "parents"], at).iter_rows(named=True)
+            for like in row["parents"]]
 
 
 def _exchanged(read: Read) -> set[str]:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
-from cai_assets.assets import LABELS
+from cai_assets.assets import ASKED, LABELS
 from cai_assets.constitution.model import Constitution
 from cai_assets.lineage.graph import Graph, Places, spread
 from cai_assets.lineage.shapes import Part, read_rows
@@ -103,7 +103,8 @@ def influence(
     token_counts = np.full(len(times), -1, dtype=np.int64)
     token_counts[used] = tokens(graph, store, used)
     label = graph.rows["p_chosen"].is_not_null().to_numpy()[used]
-    supervised = used[~label & ~graph.of("prompts", used)]
+    asked = np.logical_or.reduce([graph.of(name, used) for name in ASKED])
+    supervised = used[~label & ~asked]
     measure, size = measured(graph, supervised, token_counts[supervised])
     counted = _Counted(supervised, times[supervised], size * times[supervised], used[label])
     graded = _graded(trained, versions or {})
@@ -210,7 +211,7 @@ def _prompts(parts: Sequence[Part], trained: Mapping[str, pl.DataFrame]) -> tupl
     by = ["source", "kind", "category", "broke"]
     broke = pl.format("{}@{}", *(pl.col("origin").struct.field(n) for n in ("policy", "version")))
     known = [read_rows(part, only=("row_id", *by[:3], "origin")).join(ids, on="row_id", how="semi").select(
-        "row_id", *by[:3], broke=broke.fill_null("")) for part in parts if part.table.asset == "prompts"]
+        "row_id", *by[:3], broke=broke.fill_null("")) for part in parts if part.table.asset in ASKED]
     if not known:
         return ()
     each = pl.concat(known).unique("row_id", keep="first", maintain_order=True).with_columns(

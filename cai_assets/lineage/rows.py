@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import polars as pl
 
-from cai_assets.assets import LABELS
+from cai_assets.assets import ASKED, LABELS
 from cai_assets.lineage.chain import Read, around, chain
 from cai_assets.lineage.graph import Graph, Places, ancestors, graph
 from cai_assets.lineage.shapes import ROWS, Part, Table, columns, parts_of, read_rows, said
@@ -134,7 +134,7 @@ def _of_part(part: Part, only: Sequence[str], rows: pl.Series | None) -> pl.Data
 
 def _characters(rows: pl.DataFrame, graph: Graph, places: Places) -> pl.Series:
     """As ``sizes.lengths``, for rows whose texts are at hand."""
-    text, prompt = pl.col("text").str.len_chars(), pl.col("asset") == "prompts"
+    text, prompt = pl.col("text").str.len_chars(), pl.col("asset").is_in(ASKED)
     size = pl.when(prompt).then(said(pl.col("messages"))).otherwise(text)
     each = rows.select(characters=size.cast(pl.Int64).fill_null(0)).to_series().to_numpy().copy()
     labels = graph.of(LABELS, places)

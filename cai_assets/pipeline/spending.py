@@ -11,7 +11,8 @@ from cai_assets.store.provenance import gpu_count
 MILLION = 1_000_000
 # Who answers most of an asset's calls.
 ASKED: dict[str, Role] = {
-    "initial_responses": "generator", "starting_responses": "policy", "critiques": "critic", "revisions": "critic",
+    "written_prompts": "writer", "initial_responses": "generator",
+    "starting_responses": "policy", "critiques": "critic", "revisions": "critic",
     "response_pairs": "policy", "preference_pairs": "labeller", "evaluation": "policy", "suite_results": "policy",
     "round_quality": "judge", "constitution_tests": "policy"}
 TRAINED_BY = {"sl_policy": "sl", "sft_baseline": "sl", "reward_model": "reward", "rl_policy": "rl"}

@@ -50,7 +50,11 @@ def prompts(settings: Settings) -> Prompts:
 
 
 def initial_responses(run: Context) -> pl.DataFrame:
-    return _responses(run, run.read("prompts"), run.complete("generator"))
+    asked = run.read("prompts")
+    if run.settings.written.on:
+        asked = pl.concat([asked, run.read("written_prompts").select(PROMPTS.names())]).unique(
+            "prompt_id", keep="first", maintain_order=True).sort("prompt_id")
+    return _responses(run, asked, run.complete("generator"))
 
 
 def starting_responses(run: Context) -> pl.DataFrame:

@@ -30,6 +30,7 @@ from cai_assets.versions.derived import Derivations
 from cai_assets.versions.snapshots import Snapshots
 
 REUSE, TRAIN, UNLESS = "reuse", "train", "train unless unchanged"
+BOUNDS = "bounds: the rest depends on texts that do not exist yet"
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ class Lines:
         unexplained = possible - sum(causes.values())
         causes = {**causes, rest: unexplained} if unexplained > 0 else causes
         columns = cost_of(self.settings, asset, row_rate(self.project, asset), possible)
-        note = "" if certain == possible else "bounds: the rest depends on texts that do not exist yet"
+        note = "" if certain == possible else BOUNDS
         self.lines.append(Line(asset, reuse, certain, possible, causes=causes if possible else {}, note=note,
                                **columns))
 

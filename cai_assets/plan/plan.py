@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, cast
 
@@ -25,8 +25,9 @@ from cai_assets.plan.causes import drawn_before
 from cai_assets.plan.constitution_tests import plan_tests
 from cai_assets.plan.dry import PLANNED, DryRun
 from cai_assets.plan.evaluation import plan_evaluation, plan_rounds, plan_suites
-from cai_assets.plan.lines import UNLESS, Line, planned, waits
+from cai_assets.plan.lines import BOUNDS, REUSE, UNLESS, Line, planned, waits
 from cai_assets.plan.training import TrainingFit, Trainings
+from cai_assets.plan.written import plan_written
 from cai_assets.steps.pair import calls_per_prompt
 from cai_assets.steps.questions import ORDERS, calls_per_pair
 from cai_assets.steps.thought import THOUGHT
@@ -62,7 +63,20 @@ def make_plan(project: Project, version: str, derived: Derived | None = None) ->
     ``derived``: a constitution made of that version, planned in its place whether it is registered or not.
     """
     with _no_search_for_cycles():
-        return Planner(project, version, derived).run()
+        planner = Planner(project, version, derived)
+        plan = planner.run()
+        if not planner.unwritten:
+            return plan
+        return _bounded(plan, Planner(project, version, derived, all_written=True).run())
+
+
+def _bounded(least: Plan, most: Plan) -> Plan:
+    """The plan with all prompts that are still to be written, where none of these may come to anything."""
+    lines = tuple(replace(high, generate_min=low.generate_min, note=high.note or BOUNDS, training=(
+        UNLESS if low.training == REUSE and high.trains else high.training))
+        if low.generate_min != high.generate_min or low.training != high.training else high
+        for low, high in zip(least.lines, most.lines, strict=True))
+    return replace(most, lines=lines)
 
 
 @contextmanager
@@ -80,12 +94,21 @@ def _no_search_for_cycles() -> Iterator[None]:
 
 class Planner(Trainings):
     """Runs every stage in the order of the graph. A method here says what is not as for any stage: which calls are
-    certain, which are possible, and what causes them."""
+    certain, which are possible, and what causes them.
+
+    ``all_written``: as if every prompt that is wanted were written; ``unwritten``: how many of them are not.
+    """
+
+    def __init__(self, project: Project, version: str, derived: Derived | None = None, *, all_written: bool = False
+                 ) -> None:
+        super().__init__(project, version, derived)
+        self.all_written, self.unwritten = all_written, 0
 
     def run(self) -> Plan:
         bounds: dict[str, Callable[[], None]] = {
-            "prompts": self._prompts, "initial_responses": self._initial, "starting_responses": self._starting,
-            "critiques": self._chains, "sl_dataset": self._dataset, "sl_policy": self._sl_policy,
+            "prompts": self._prompts, "written_prompts": partial(plan_written, self),
+            "initial_responses": self._initial, "starting_responses": self._starting, "critiques": self._chains,
+            "sl_dataset": self._dataset, "sl_policy": self._sl_policy,
             "response_pairs": self._pairs, "preference_pairs": self._labels, "reward_model": self._reward_model,
             "rl_policy": self._rl_policy,
             "evaluation": partial(plan_evaluation, self), "suite_results": partial(plan_suites, self),
@@ -117,7 +140,9 @@ class Planner(Trainings):
     def _initial(self) -> None:
         stage = self.stage()
         responses = self.made.tables["initial_responses"] = stages.initial_responses(stage)
-        self.calls("initial_responses", stage.asked.values(), responses.height)
+        new = self.unwritten if self.all_written else 0
+        self.calls("initial_responses", stage.asked.values(), responses.height,
+                   causes={"written_prompts are new": new} if new else {})
 
     def _starting(self) -> None:
         stage = self.stage()

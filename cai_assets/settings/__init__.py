@@ -19,6 +19,7 @@ from cai_assets.settings.method import (
     Pairs,
     Prompts,
     Supervised,
+    Written,
 )
 from cai_assets.settings.model import Settings
 from cai_assets.settings.models import BUILTIN_MODEL, Model, Models, Role
@@ -49,6 +50,7 @@ __all__ = [
     "Supervised",
     "Training",
     "Tuning",
+    "Written",
     "load_settings",
     "project_root",
 ]

@@ -95,6 +95,36 @@ class Prompts(Group):
         return check(columns, "prompts", "prompts.columns")
 
 
+class Written(Group):
+    """Prompts that a model writes from the training prompts, beside these. Off while both shares are 0."""
+
+    red_team: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the red-team training prompts that are written: 0.77 in the paper."""
+    helpful: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the helpful training prompts that are written."""
+    candidates: float = Field(default=2.0, ge=1, le=16)
+    """How many are written for each that is wanted: repeats, copies, and what the judge rejects are left out."""
+    examples: int = Field(default=4, ge=1, le=32)
+    """Training prompts of one category that are shown for each."""
+    constitution: InProject | None = None
+    """Constitution file for whose principles, drawn by weight, red-team prompts are written. Not set: for none."""
+    judge_above: float | None = Field(default=0.5, ge=0, lt=1)
+    """The judge's probability that a prompt is of its kind must be above this. Not set: the judge is not asked."""
+    style: Literal["plain", "chat"] = "chat"
+    """Whether the writer continues a list, as a base model can, or is asked in a chat."""
+    temperature: float = Field(default=1.0, ge=0, le=10)
+    """Sampling temperature."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus of the sampling."""
+    max_tokens: int = Field(default=128, ge=1)
+    """Most tokens of a prompt."""
+
+    @property
+    def on(self) -> bool:
+        """Whether any are written."""
+        return bool(self.red_team or self.helpful)
+
+
 class Generation(Group):
     """Sampling of responses, critiques and revisions."""
 

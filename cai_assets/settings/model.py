@@ -19,6 +19,7 @@ from cai_assets.settings.method import (
     Pairs,
     Prompts,
     Supervised,
+    Written,
 )
 from cai_assets.settings.models import Models, Server
 from cai_assets.settings.training import Reinforcement, Reward, Tuning
@@ -65,6 +66,8 @@ class Settings(Group):
     """How models are run."""
     prompts: Prompts = Prompts()
     """Which prompts take part."""
+    written: Written = Written()
+    """Prompts that a model writes from the training prompts, beside these."""
     generation: Generation = Generation()
     """Sampling of responses, critiques, and revisions."""
     critique: Critique = Critique()

@@ -12,7 +12,7 @@ from cai_assets.settings.address import ServerAddress
 from cai_assets.settings.base import Group
 
 BackendName = Annotated[str, AfterValidator(lambda name: BACKENDS.check(name, AUTO))]
-Role = Literal["generator", "critic", "labeller", "judge", "policy"]
+Role = Literal["generator", "critic", "labeller", "judge", "policy", "writer"]
 BUILTIN_MODEL = "smollm2-135m-instruct"
 
 
@@ -106,6 +106,8 @@ class Models(Group):
     """Judges finished policies. Default: the generator."""
     policy: Model | None = None
     """Is trained. It must run here. Default: the generator."""
+    writer: Model | None = None
+    """Writes prompts, where any are written. Default: the generator."""
 
     @field_validator("*", mode="before")
     @classmethod

@@ -10,6 +10,7 @@ from typing import Any
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": {
         "engine": {"max_model_len": 2048},
+        "written": {"style": "plain"},
         "generation": {"max_tokens": 64},
         "critique": {"rounds": 2, "style": "plain"},
         "labels": {"style": "plain"},

@@ -12,7 +12,8 @@ from cai_assets.definitions import defs
 
 EDGES = {
     "prompts": set(),
-    "initial_responses": {"prompts"},
+    "written_prompts": {"prompts"},
+    "initial_responses": {"prompts", "written_prompts"},
     "constitution": set(),
     "starting_responses": {"initial_responses"},
     "critiques": {"constitution", "starting_responses"},
@@ -33,7 +34,7 @@ EDGES = {
     "comparison": {"evaluation", "report"},
 }
 GROUPS = {
-    "inputs": {"prompts", "initial_responses", "starting_responses", "constitution"},
+    "inputs": {"prompts", "written_prompts", "initial_responses", "starting_responses", "constitution"},
     "supervised": {"critiques", "revisions", "sl_dataset", "sl_policy", "sft_baseline"},
     "preference": {"response_pairs", "preference_pairs", "reward_model"},
     "reinforcement": {"rl_policy"},
@@ -41,7 +42,7 @@ GROUPS = {
                    "report",
                    "comparison"},
 }
-UNPARTITIONED = {"prompts", "initial_responses", "sft_baseline", "comparison"}
+UNPARTITIONED = {"prompts", "written_prompts", "initial_responses", "sft_baseline", "comparison"}
 BLOCKING = {"splits_are_disjoint", "rows_accounted_for", "revisions_changed_something", "has_training_rows",
             "labels_can_train", "labels_may_train", "nothing_is_lost"}
 SPECS = {s.key.to_user_string(): s for s in defs.resolve_all_asset_specs()}

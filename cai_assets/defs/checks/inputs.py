@@ -39,6 +39,15 @@ def prompts_accounted_for(_: Project, record: Record, __: str | None) -> Verdict
     return total == counts["read"], f"{counts['read']} read, {total} accounted for", dict(counts)
 
 
+def written_accounted_for(_: Project, record: Record, __: str | None) -> Verdict:
+    counts = record.details["counts"]
+    total = counts["kept"] + sum(counts["left_out"].values())
+    numbers = {"written": counts["written"], "kept": counts["kept"], "wanted": sum(counts["wanted"].values())}
+    short = counts["kept"] < numbers["wanted"]
+    text = f"{counts['written']} written, {total} accounted for; {counts['kept']} of {numbers['wanted']} wanted kept"
+    return total == counts["written"] and not short, text, numbers
+
+
 checks = [
     check("constitution", "plan", plan_is_known,
           description="There is a plan of what this version costs before anything runs"),
@@ -46,5 +55,7 @@ checks = [
           description="No prompt is in both the train and the evaluation split, and neither split is empty"),
     check("prompts", "rows_accounted_for", prompts_accounted_for, blocking=True,
           description="Rows read = kept + duplicates + rejected"),
+    check("written_prompts", "share_is_reached", written_accounted_for,
+          description="Prompts written = kept + left out, and as many are kept as the shares want"),
     check("initial_responses", "nothing_failed", nothing_failed, description="Every model call succeeded"),
 ]

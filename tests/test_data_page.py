@@ -16,6 +16,7 @@ from cai_assets.reading.turns import ROLES
 from cai_assets.settings import Settings
 from cai_assets.settings.base import Source
 from cai_assets.settings.columns import READ
+from cai_assets.steps.benchmark_files import read_benchmark
 from cai_assets.steps.comparison_files import read_comparisons
 from cai_assets.steps.mix import mix
 from cai_assets.steps.prompts import load_prompts
@@ -51,6 +52,15 @@ def test_every_comparison_is_read(tmp_path: Path) -> None:
     assert (read.rows, read.frame.height) == (n - 1, n - 1 + 2)  # two ratings are one pair; one row holds three
     assert {"With a needle.", "Oak.", "Wren.", "Trout.", "Tagus.", "Como.", "Box Hill.", "Baltic.", "Hello.", "(B)",
             "Lyon.", "Tin.", "Vega.", "Hello!"} < set(read.frame["chosen"])
+
+
+def test_every_row_of_a_benchmark_is_read_in_its_shape(tmp_path: Path) -> None:
+    path, n = example("benchmarks", tmp_path)
+    read = read_benchmark(path, limit=n)
+    assert read.rejects["reason"].to_list() == []
+    assert {task.kind: (task.category, len(task.matches)) for task in read.tasks} == {
+        "best": ("Factuality", 3), "ties": ("Ties", 7), "styles": ("chat", 9), "pair": ("livebench-reasoning", 1),
+        "ladder": ("all", 6)}
 
 
 def test_the_settings_on_the_page_are_settings() -> None:

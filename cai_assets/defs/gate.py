@@ -11,7 +11,7 @@ import dagster as dg
 
 from cai_assets.evals.gate import GateResult, describe, verdict
 from cai_assets.pipeline.project import Project
-from cai_assets.reports.gate import estimate_table, reliability_table
+from cai_assets.reports.gate import benchmark_table, estimate_table, reliability_table
 from cai_assets.store.records import Record
 
 UNMEASURED = "the labels were generated without a judge gate: materialize preference_pairs again"
@@ -37,5 +37,6 @@ def gate_metadata(result: GateResult, project: Project) -> dict[str, Any]:
     """Verdict, table, reliability, and each number under its own name."""
     passed, why = verdict(result, project.settings.gate)
     return {"gate": why, "gate_passed": passed, "gate_table": dg.MetadataValue.md(estimate_table(result)),
+            **({"gate_benchmarks": dg.MetadataValue.md(benchmark_table(result))} if result.benchmarks else {}),
             "gate_reliability": dg.MetadataValue.md(reliability_table(result)),
             **{f"gate_{name}": value for name, value in describe(result).items()}}

@@ -1,6 +1,8 @@
 """AI feedback: response pairs, labels, the reward model."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -16,11 +18,14 @@ from cai_assets.evals.reward import accuracy_by, parse
 from cai_assets.evals.statistics import Estimate
 from cai_assets.pipeline import stages, trainings
 from cai_assets.pipeline.project import Project
+from cai_assets.pipeline.votes import unknown_principles
 from cai_assets.reports.checkpoint import principle_rows
-from cai_assets.reports.reward import accuracy_table, group_table, reliability_table
+from cai_assets.reports.reward import accuracy_table, controls_table, group_table, reliability_table
 from cai_assets.steps.comparisons import HUMAN, UNUSABLE, Mixed
 from cai_assets.steps.reasons import reason_line
 from cai_assets.store.checkpoints import Checkpoint
+from cai_assets.store.folders import has
+from cai_assets.store.published import RECORD, read_about
 
 
 @dg.asset(**declared("response_pairs", code_version="2"))
@@ -41,13 +46,20 @@ def preference_pairs(
     """AI labels: which response the constitution prefers, asked in both orders, by exact answer probabilities, or by
     the shares of sampled replies where the labeler's server gives none."""
     run = Run(context, project)
-    gate, gate_rows = stages.judge_gate(run)
+    gate, gate_rows, benchmark_rows = stages.judge_gate(run)
     run.tell(reason_line(gate.unusable, gate.n + gate.unusable, "rows of gate.path unusable", gate.left_out))
     for note in gate.notes:
         run.tell(note)
+    for benchmark in gate.benchmarks:
+        run.tell(reason_line(benchmark.unusable, benchmark.unusable + sum(m.rows for m in benchmark.whole),
+                             f"rows of {benchmark.name} unusable", benchmark.left_out))
+        for note in benchmark.notes:
+            run.tell(note)
     frame = stages.preference_pairs(run)
     labels = dict(frame["label"].value_counts().sort("label").iter_rows())
     details = {"gate": gate.model_dump(mode="json"), "gate_rows": beside(run, "judge_gate", gate_rows)}
+    if benchmark_rows is not None:
+        details["benchmark_rows"] = beside(run, "judge_benchmarks", benchmark_rows)
     return store_table(run, "preference_pairs", frame, details=details, metadata={
         **gate_metadata(gate, project),
         **text_preview(frame.filter(pl.col("chosen").is_not_null()),
@@ -82,16 +94,37 @@ def reward_model(context: dg.AssetExecutionContext, project: dg.ResourceParam[Pr
     for note in mixed.notes:
         run.tell(note)
     rows = training.rows
+    for lost in sorted(set(rows["principle_id"].drop_nulls()) - {p.id for p in run.constitution.principles}):
+        run.tell(f"the reward model also learned from the votes of {lost}, which {run.version} has no more; its reward "
+                 "is left out of the sum")
     counts = dict(rows["principle_id"].value_counts().iter_rows())
     done = train(run, training, card={"principles": principle_rows(run.constitution, counts, "preference"),
                                       "rows_by_kind": mixed.by_kind()})
+    if project.settings.reward.input == "principle":
+        run.tell(unknown_principles(run, _learned_from(project, done.checkpoint)))
     groups = held_out_groups(done.checkpoint, rows)
     accuracy = {what: {name: asdict(x) for name, x in by.items()} for what, by in groups.items()}
     return record_checkpoint(
         run, "reward_model", done, rows=rows.height,
         details={"human_share": mixed.human_share, "human_left_out": mixed.left_out, "accuracy_by": accuracy},
         metadata={**curve_metadata(done.checkpoint, ("loss", "accuracy")),
-                  **held_out_metadata(done.checkpoint.metrics["held_out"], groups), **human_metadata(mixed)})
+                  **held_out_metadata(done.checkpoint.metrics["held_out"], groups), **human_metadata(mixed),
+                  **controls_metadata(done.checkpoint.metrics)})
+
+
+def _learned_from(project: Project, checkpoint: Checkpoint) -> Mapping[str, Any]:
+    """The record of the training that a reward model comes from: its own, or that of the one that was taken."""
+    taken = project.settings.reward.model
+    if taken is None:
+        return checkpoint.record
+    folder = Path(taken.source)
+    return read_about(folder) if has(folder, RECORD) else {}
+
+
+def controls_metadata(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a reward model that reads principles: its accuracy on each beside its controls'."""
+    measured = metrics.get("principles")
+    return {"by_principle_and_control": dg.MetadataValue.md(controls_table(measured))} if measured else {}
 
 
 def held_out_groups(checkpoint: Checkpoint, rows: pl.DataFrame) -> dict[str, dict[str, Estimate]]:

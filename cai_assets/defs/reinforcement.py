@@ -29,6 +29,10 @@ def rl_policy(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proje
     training, algorithm = trainings.rl_policy(run), ALGORITHMS[project.settings.rl.algorithm]
     if project.settings.rl.checks and not any(part.check for part in training.rewards):
         run.tell(f"rl.checks={project.settings.rl.checks:g} rewards nothing: {run.version} has no 'check'")
+    if gates := [p.id for p in run.constitution.principles if p.gate] if any(
+            part.kind == "scored" for part in training.rewards) else []:
+        run.tell(f"the reward model's scores have no level that breaks a rule: 'gate' of {', '.join(gates)} works "
+                 "in rl.reward=rubric, and for checks")
     rewarded, rows = training.reward_model, training.rows.height
     by_kind = {"prompts" if algorithm.online else "pairs": rows}
     if training.supervised is not None:

@@ -18,6 +18,8 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from cai_assets.constitution.model import Constitution
+from cai_assets.evals.benchmarks import BenchmarkResult
+from cai_assets.evals.benchmarks import faults as benchmark_faults
 from cai_assets.evals.kappa import cohens_kappa
 from cai_assets.evals.statistics import Estimate, mean, proportion
 from cai_assets.settings import Gate, Settings
@@ -54,7 +56,7 @@ class GateResult(BaseModel):
     ``picks_first``: share of questions answered with the response shown first. ``calibration_error``: expected
     calibration error over ``reliability`` (Guo et al. 2017, section 2), biased upward where bins are small. ``kappa``:
     Cohen 1960, over A, B and tie, so that a contradiction is a disagreement, with its interval. ``replies_read``: of a
-    labeler whose answers are sampled, the share of replies that named one.
+    labeler whose answers are sampled, the share of replies that named one. ``benchmarks``: of ``gate.benchmarks``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -77,6 +79,7 @@ class GateResult(BaseModel):
     reliability: tuple[Bin, ...]
     replies_read: Estimate | None = None
     errors: dict[str, int] = {}
+    benchmarks: tuple[BenchmarkResult, ...] = ()
 
 
 def measure_labeller(
@@ -148,11 +151,13 @@ def verdict(result: GateResult, gate: Gate) -> tuple[bool, str]:
     if (consistency.value or 0.0) < gate.consistency:
         faults.append(f"both orders agree on a share of {consistency}, below gate.consistency={gate.consistency:g}: it "
                       "prefers a position, not a response")
+    faults += benchmark_faults(result.benchmarks, gate)
     if faults:
         return False, "the labeler does not agree with people well enough: " + "; ".join(faults)
     sampled = f"; its answers are sampled, and of the replies a share of {read} named one" if (
         read := result.replies_read) else ""
-    return True, f"the labeler agrees with people: {accuracy}; both orders agree: {consistency}{sampled}"
+    passed = f"; it passes {', '.join(b.name for b in result.benchmarks)}" if result.benchmarks else ""
+    return True, f"the labeler agrees with people: {accuracy}; both orders agree: {consistency}{sampled}{passed}"
 
 
 def nothing_read(result: GateResult) -> str:

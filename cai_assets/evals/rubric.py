@@ -10,15 +10,15 @@ before the parts are added, so that none swamps another by its scale (normalize,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, assert_never
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from cai_assets.constitution.check import Check
-from cai_assets.constitution.digest import question_of, reward_digest
+from cai_assets.constitution.digest import principle_digest, question_of, reward_digest
 from cai_assets.constitution.draw import draw_few, label_key
 from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.engines.protocol import Message, Style
@@ -26,19 +26,23 @@ from cai_assets.evals.judge import Ask
 from cai_assets.evals.rules import checked, keeps
 from cai_assets.evals.yes_no import Asked, ask_yes_no
 from cai_assets.steps.complete import Step
-from cai_assets.steps.questions import NoRequest
+from cai_assets.steps.questions import NoRequest, labeling_principles
 
 RUBRIC = Step("rubric")
 BROKEN = 0.5  # a gate's score below this is a broken rule
 Numbers = npt.NDArray[np.float64]
 
 
+Kind = Literal["question", "check", "scored"]
+
+
 class Part(BaseModel):
-    """One reward of several: a principle's question, or its check. ``weight``: of its share in the sum."""
+    """One reward of several: a principle's question, its check, or a reward model's score by the ``question`` that the
+    principle compares by ('scored'). ``weight``: of its share in the sum."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["question", "check"]
+    kind: Kind
     principle: str
     digest: str
     weight: float
@@ -59,8 +63,13 @@ class Response(NamedTuple):
     principles: Sequence[str]
 
 
+Scorer = Callable[[Sequence[Response], Sequence[str]], list[list[float]]]
+"""A reward model that reads principles: its score of each response by each of their texts."""
+
+
 class Score(NamedTuple):
-    """Of one response by one part, from 0 to 1; None if it was not asked (``keys`` empty) or could not be read."""
+    """Of one response by one part, from 0 to 1 (of a reward model any number); None if it was not asked (``keys``
+    empty) or could not be read."""
 
     value: float | None
     keys: tuple[str, ...] = ()
@@ -85,10 +94,11 @@ def drawn(constitution: Constitution, prompt_ids: Sequence[str], few: int | None
     return [sorted(p.id for p in draw_few(principles, label_key(prompt), few)) for prompt in prompt_ids]
 
 
-def parts_of(constitution: Constitution, *, questions: bool, checks: float, few: int | None = None) -> tuple[Part, ...]:
-    """The parts of a reward. Questions share a weight of 1 and checks a weight of ``checks``, as the principles'
-    weights say; where a ``few`` principles are drawn, the draw has taken the weights in already, and those few share 1
-    equally.
+def parts_of(constitution: Constitution, *, questions: bool, checks: float, few: int | None = None,
+             scored: bool = False) -> tuple[Part, ...]:
+    """The parts of a reward. Questions (or, where a reward model reads principles, its ``scored`` parts) share a weight
+    of 1 and checks a weight of ``checks``, as the principles' weights say; where a ``few`` principles are drawn, the
+    draw has taken the weights in already, and those few share 1 equally.
 
     Raise NoRequest if questions are wanted and there are none, NoLanguages if a check cannot be decided here. Checks
     may be wanted where there are none: a version that lacks the one principle that has one is compared with that which
@@ -100,26 +110,47 @@ def parts_of(constitution: Constitution, *, questions: bool, checks: float, few:
         drew = few is not None and few < len(asked)
         found += _shares("question", asked, [1.0 if drew else p.weight for p in asked],
                          len(asked) / few if few is not None and drew else 1.0)
+    if scored:
+        compared = labeling_principles(constitution)
+        found += _shares("scored", compared, [p.weight for p in compared], 1.0)
     if checks and (ruled := [constitution.principle(i) for i, _ in checked(constitution.principles)]):
         found += _shares("check", ruled, [p.weight for p in ruled], checks)
     return tuple(found)
 
 
 def _shares(
-    kind: Literal["question", "check"], principles: Sequence[Principle], weights: Sequence[float], total: float
+    kind: Kind, principles: Sequence[Principle], weights: Sequence[float], total: float
 ) -> list[Part]:
-    return [Part(kind=kind, principle=p.id, digest=reward_digest(p), weight=total * weight / sum(weights), gate=p.gate,
-                 **({"question": question_of(p)} if kind == "question" else {"check": p.check}))
+    return [Part(kind=kind, principle=p.id, weight=total * weight / sum(weights), **_asked_by(kind, p))
             for p, weight in zip(principles, weights, strict=True)]
 
 
-def scores(responses: Sequence[Response], parts: Sequence[Part], *, ask: Ask, style: Style) -> list[list[Score]]:
-    """One score for each response and part, in order; all questions are sent together."""
+def _asked_by(kind: Kind, p: Principle) -> dict[str, Any]:
+    """A score of a reward model compares responses and has no level that would break a gate."""
+    match kind:
+        case "scored":
+            return {"digest": principle_digest(p, "preference"), "question": p.preference}
+        case "question":
+            return {"digest": reward_digest(p), "question": question_of(p), "gate": p.gate}
+        case "check":
+            return {"digest": reward_digest(p), "check": p.check, "gate": p.gate}
+        case _:
+            assert_never(kind)
+
+
+def scores(responses: Sequence[Response], parts: Sequence[Part], *, ask: Ask, style: Style,
+           model: Scorer | None = None) -> list[list[Score]]:
+    """One score for each response and part, in order; all questions are sent together. ``model``: gives the 'scored'
+    ones."""
     wanted = [(r, p) for r, response in enumerate(responses) for p, part in enumerate(parts)
-              if part.question and part.principle in response.principles]
+              if part.kind == "question" and part.principle in response.principles]
     answers = ask_yes_no([Asked(responses[r].messages, responses[r].text, str(parts[p].question)) for r, p in wanted],
                          ask=ask, style=style)
     told = {at: Score(a.p_yes, a.keys, a.error) for at, a in zip(wanted, answers, strict=True)}
+    read = [p for p, part in enumerate(parts) if part.kind == "scored"]
+    if read and model:
+        given = model(responses, [str(parts[p].question) for p in read])
+        told |= {(r, p): Score(value) for r, row in enumerate(given) for p, value in zip(read, row, strict=True)}
     return [[Score(float(keeps(part.check, response.text))) if part.check else told.get((r, p), Score(None))
              for p, part in enumerate(parts)] for r, response in enumerate(responses)]
 

@@ -52,7 +52,7 @@ def starting_policy(project: Project, record: Record | None) -> Base:
     """The model to train from. ``record``: that of ``round_before``."""
     if record is None:
         refuse_served_policy(project)
-        return _prepared(project, project.settings.models.role("policy"))
+        return model_to_load(project, project.settings.models.role("policy"))
     found = checkpoint_of(project, record)
     return checkpoint_base(project, f"rl_policy of {record.partition}", found)
 
@@ -71,7 +71,7 @@ def labeller(project: Project) -> Base:
     if model.base_urls:
         raise SettingsError(f"rl.reward='labeller' runs the labeller in the training process, and {model.source} is "
                             "served at models.labeller.base_urls: name a local labeller, or set rl.reward='model'")
-    return _prepared(project, model)
+    return model_to_load(project, model)
 
 
 def judge_of_responses(project: Project) -> Engine:
@@ -84,7 +84,8 @@ def judge_of_responses(project: Project) -> Engine:
     return project.engines.open(model)
 
 
-def _prepared(project: Project, model: Model) -> Base:
+def model_to_load(project: Project, model: Model) -> Base:
+    """A model setting as a folder that a training process loads. Raise ModelError."""
     local = prepare(model, project.layout)
     return Base(model.source, local.path, _thinking_as(model, local.path, local.identity))
 

@@ -12,6 +12,7 @@ import polars as pl
 
 from cai_assets.constitution.clauses import explained
 from cai_assets.engines.protocol import Sampling
+from cai_assets.evals.benchmarks import measure_benchmarks
 from cai_assets.evals.gate import GateResult, measure_labeller
 from cai_assets.pipeline.context import Context
 from cai_assets.settings import Settings
@@ -34,10 +35,11 @@ class Prompts(NamedTuple):
 
 
 class Gate(NamedTuple):
-    """How far the labeller agrees with people, and the comparisons that measured it."""
+    """How far the labeller agrees with people, the comparisons that measured it, and those of the benchmarks."""
 
     result: GateResult
     rows: pl.DataFrame
+    benchmark_rows: pl.DataFrame | None
 
 
 def prompts(settings: Settings) -> Prompts:
@@ -117,7 +119,12 @@ def response_pairs(run: Context) -> pl.DataFrame:
 def judge_gate(run: Context) -> Gate:
     """The labeller against people, asked as it is asked for labels."""
     run.note("constitution")
-    return Gate(*measure_labeller(run.settings, run.constitution, complete=run.complete("labeller")))
+    complete = run.complete("labeller")
+    result, rows = measure_labeller(run.settings, run.constitution, complete=complete)
+    if not run.settings.gate.benchmarks:
+        return Gate(result, rows, None)
+    measured, asked = measure_benchmarks(run.settings, run.constitution, complete=complete)
+    return Gate(result.model_copy(update={"benchmarks": measured}), rows, asked)
 
 
 def preference_pairs(run: Context) -> pl.DataFrame:

@@ -18,8 +18,16 @@ from cai_assets.engines.models import LocalModel, ModelChanged, identify, refuse
 from cai_assets.engines.protocol import ModelIdentity
 from cai_assets.evals.rubric import Part, drawn, parts_of
 from cai_assets.pipeline.context import Context
-from cai_assets.pipeline.roles import Base, checkpoint_base, judge_of_responses, labeller, starting_policy
+from cai_assets.pipeline.roles import (
+    Base,
+    checkpoint_base,
+    judge_of_responses,
+    labeller,
+    model_to_load,
+    starting_policy,
+)
 from cai_assets.pipeline.stages import evaluation_prompts, mixed
+from cai_assets.pipeline.votes import votes_to_train_on
 from cai_assets.registry.algorithms import ALGORITHMS
 from cai_assets.registry.rewards import REWARDS
 from cai_assets.settings import Settings
@@ -31,7 +39,7 @@ from cai_assets.store.checkpoints import Checkpoint
 from cai_assets.store.layout import Layout
 from cai_assets.train.choice import chosen
 from cai_assets.train.fit import PART
-from cai_assets.train.identity import training_parts
+from cai_assets.train.identity import training_key, training_parts
 from cai_assets.train.job import TrainingKind
 
 
@@ -74,9 +82,11 @@ class Training:
 
     @property
     def by_part(self) -> pl.DataFrame:
-        """The data, with the kind of each row or who labeled it: what the training process counts by."""
+        """The data, with the kind of each row or who labeled it, and its principle: what the training process counts
+        by."""
         column = {"supervised": "kind", "reward": "source", "reinforcement": None}[self.kind]
-        return self.data if column is None else self.data.with_columns(self.rows[column].alias(PART))
+        told = [] if column is None else [self.rows[column].alias(PART)]
+        return self.data.with_columns(told + ([self.rows["principle_id"]] if "principle" in self.data.columns else []))
 
     def grader(self, base: Path) -> Path | None:
         """The folder of the model whose scores are the reward, if any; ``base``, while it is to be trained."""
@@ -134,10 +144,23 @@ def _supervised_columns(rows: pl.DataFrame) -> pl.DataFrame:
 def reward_model(run: Context) -> RewardTraining:
     """On AI-labeled comparisons, with human ones if set."""
     run.may_train(LABELS)
-    labels = run.read(LABELS)
-    rows = reward_comparisons(run.settings, labels, run.read("starting_responses"))
-    return RewardTraining(Training(asset="reward_model", kind="reward", rows=rows.frame, labels=labels,
-                                   data=reward_columns(rows.frame), base=starting_policy(run.project, None)), rows)
+    labels, reward = run.read(LABELS), run.settings.reward
+    if reward.input == "principle":
+        run.note("constitution")
+
+    base = model_to_load(run.project, reward.model) if reward.model else starting_policy(run.project, None)
+
+    def training(rows: pl.DataFrame) -> Training:
+        return Training(asset="reward_model", kind="reward", rows=rows, labels=labels, data=reward_columns(rows),
+                        base=base)
+
+    def is_trained(rows: pl.DataFrame) -> bool:
+        key = training_key("reward", training(rows).parts(run.settings))
+        return run.project.checkpoints.whole("reward_model", key) is not None
+
+    rows = (Mixed(votes_to_train_on(run, labels, is_trained)) if reward.input == "principle" else
+            reward_comparisons(run.settings, labels, run.read("starting_responses")))
+    return RewardTraining(training(rows.frame), rows)
 
 
 def reward_comparisons(settings: Settings, labeled: pl.DataFrame, responses: pl.DataFrame) -> Mixed:
@@ -151,7 +174,8 @@ def reward_comparisons(settings: Settings, labeled: pl.DataFrame, responses: pl.
 
 def reward_columns(rows: pl.DataFrame) -> pl.DataFrame:
     """The columns of the reward model's comparisons that decide its training."""
-    return rows.select("messages", "chosen", "rejected", "p_chosen", "held_out")
+    return rows.select("messages", "chosen", "rejected", "p_chosen", "held_out", *(
+        ["principle"] if "principle" in rows.columns else []))
 
 
 def rl_policy(run: Context) -> Training:
@@ -173,7 +197,8 @@ def rl_policy(run: Context) -> Training:
         rewarded_by_model=rewarded_by == "reward_model",
         labeller=labeller(run.project) if rewarded_by == "labeller" else None,
         judge=judge_of_responses(run.project).identity if rewarded_by == "engine" else None,
-        rewards=parts_of(run.constitution, questions=rewarded_by == "engine", checks=rl.checks, few=rl.principles))
+        rewards=parts_of(run.constitution, questions=rewarded_by == "engine", checks=rl.checks, few=rl.principles,
+                         scored=rewarded_by == "reward_model" and run.settings.reward.input == "principle"))
 
 
 def reinforcement_rows(settings: Settings, constitution: Constitution, pairs: pl.DataFrame) -> pl.DataFrame:

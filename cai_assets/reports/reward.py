@@ -29,6 +29,28 @@ def group_table(groups: Mapping[str, Estimate], what: str) -> str:
     return table((what, "right [95 %] (held-out pairs)"), rows) if rows else ""
 
 
+CONTROLS = {"own": "reward model", "blind": "without principles", "shuffled": "by principles drawn at random",
+            "left_out": "never trained on it"}
+
+
+def controls_table(measured: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """The accuracy by principle of a reward model that reads them, and of its controls, on the same held-out votes.
+
+    ``measured``: by control and principle id ('': all), an estimate's fields.
+    """
+    there = [name for name in CONTROLS if name in measured]
+    ids = sorted({i for name in there for i in measured[name]}, key=lambda i: (i == "", i))
+    rows = [(i or "all", *(_told(measured[name].get(i)) for name in there)) for i in ids]
+    return table(("principle", *(CONTROLS[name] for name in there)), rows)
+
+
+def _told(fields: Mapping[str, Any] | None) -> str:
+    if fields is None:
+        return ""
+    estimate = Estimate(**fields)
+    return plain(estimate, 2) if estimate.n >= ENOUGH else f"{FEW} (n = {estimate.n})"
+
+
 def reliability_table(figures: Mapping[str, Any]) -> str:
     """How sure the reward model is of its preference, and what the labels say of it; empty without held-out pairs."""
     rows = [(f"from {x['from']}", str(x["n"]), f"{x['confidence']:.3f}", f"{x['label']:.3f}")

@@ -259,6 +259,14 @@ class Gate(Group):
     """The lower end of the accuracy's interval must be above this."""
     consistency: float = Field(default=0.5, ge=0, le=1)
     """At least this share of the pairs must get the same answer in both orders."""
+    benchmarks: tuple[InProject, ...] = ()
+    """Files of benchmarks in the shapes of RewardBench 2, RM-Bench, or JudgeBench, and of ladders of degraded answers
+    (docs/data.md), on which a judge by looks fails."""
+    benchmark_rows: int = Field(default=100, ge=1)
+    """Most rows of each of these files."""
+    hard_gap: float = Field(default=0.3, ge=0, le=1)
+    """Of styles: the accuracy where looks speak for the better answer may exceed that where they speak against it by
+    this much."""
     enforce: bool = True
     """Whether a labeler that fails stops the training. Otherwise the check only warns."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -11,6 +11,7 @@ from cai_assets.registry.rewards import REWARDS
 from cai_assets.settings.address import ServerAddress
 from cai_assets.settings.base import Group, Source
 from cai_assets.settings.columns import check
+from cai_assets.settings.models import Model
 
 
 class Lora(Group):
@@ -84,6 +85,15 @@ class Tuning(Training):
 class Reward(Training):
     """Reward model: a scalar head on the starting policy."""
 
+    input: Literal["response", "principle"] = "response"
+    """'principle': it reads a principle before the conversation and learns from each principle's votes, and the reward
+    in RL is the weighted sum over principles (docs/recipe.md)."""
+    controls: Literal["none", "blind", "all"] = "blind"
+    """With input=principle, what is trained beside it to be measured alone: a model that sees no principle ('blind'),
+    and one without the votes of each principle in turn ('all')."""
+    model: Model | None = None
+    """A reward model, such as a released one, that is taken as it is, and measured, instead of training one."""
+
     held_out: float = Field(default=0.2, gt=0, lt=1)
     """Share of the pairs that is kept for measuring."""
     targets: Literal["soft", "hard"] = "soft"
@@ -95,6 +105,21 @@ class Reward(Training):
     margin: float = Field(default=0.0, ge=0)
     """The confidence of a label, times this, by which the chosen response must lead (Touvron et al. 2023, section
     3.2.2)."""
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _a_source_is_enough(cls, value: Any) -> Any:
+        return {"source": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _learns_from_votes(self) -> Self:
+        if self.input == "principle" and self.human:
+            raise ValueError("input='principle' learns from the votes of principles, and people's comparisons "
+                             "(reward.human) name none: leave one of both out")
+        if self.model and self.model.base_urls:
+            raise ValueError("model: the training process loads the reward model, so it cannot be served elsewhere: "
+                             "name a folder or a Hub ID")
+        return self
 
     @field_validator("human")
     @classmethod

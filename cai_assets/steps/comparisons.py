@@ -12,13 +12,21 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from cai_assets.constitution.model import Constitution
+from cai_assets.errors import CaiError
+from cai_assets.settings import Labels
 from cai_assets.settings.base import Source
 from cai_assets.steps.comparison_files import read_comparisons
 from cai_assets.steps.prompt_rows import text_of
+from cai_assets.steps.questions import labeling_principles
 from cai_assets.store.keys import row_id
 
 AI, HUMAN = "ai", "human"
 UNUSABLE = "unusable"  # begins the reason of a row that is no comparison
+
+
+class NoVotes(CaiError, ValueError):
+    """The labels do not say what each principle prefers. The message says what to set."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,31 @@ def comparisons(labeled: pl.DataFrame, held_out: float) -> pl.DataFrame:
     graded = labeled.filter(pl.col("p_target").is_not_null() & (pl.col("p_target") != 0.5)).sort("pair_id")
     return graded.select("pair_id", "prompt_id", "principle_id", "messages", "chosen", "rejected", "p_chosen",
                          is_held_out(held_out), pl.lit(AI).alias("source"))
+
+
+def vote_comparisons(labeled: pl.DataFrame, held_out: float, constitution: Constitution, settings: Labels
+                     ) -> pl.DataFrame:
+    """Training rows for a reward model that reads principles: one for each vote, with ``principle``, the text that it
+    answers, by the principles that ``constitution`` has. Raise NoVotes if labels name no principle.
+
+    A vote is clamped as a label is. Columns otherwise as of ``comparisons``, sorted by pair and principle.
+    """
+    texts = {p.id: str(p.preference) for p in labeling_principles(constitution)}
+    votes = labeled.select("pair_id", "prompt_id", "messages", "response_a", "response_b", "votes").explode(
+        "votes", empty_as_null=True).unnest("votes").filter(pl.col("principle_id").is_in(list(texts)))
+    if not votes.height and labeled.filter(pl.col("p_target").is_not_null()).height:
+        raise NoVotes("reward.input=principle learns from votes, and these labels answer all principles in one "
+                      "question: set labels.principles to vote or drawn")
+    low, high = settings.clamp or (0.0, 1.0)
+    graded = votes.filter(pl.col("p_a").is_not_null() & (pl.col("p_a") != 0.5)).with_columns(
+        p=pl.col("p_a").clip(low, high), a=pl.col("p_a") > 0.5)
+    return graded.sort("pair_id", "principle_id").select(
+        "pair_id", "prompt_id", "principle_id", "messages",
+        pl.when("a").then("response_a").otherwise("response_b").alias("chosen"),
+        pl.when("a").then("response_b").otherwise("response_a").alias("rejected"),
+        pl.when("a").then("p").otherwise(1 - pl.col("p")).alias("p_chosen"),
+        is_held_out(held_out), pl.lit(AI).alias("source"),
+        pl.col("principle_id").replace_strict(texts, default=None, return_dtype=pl.String).alias("principle"))
 
 
 def mix_human(

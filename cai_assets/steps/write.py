@@ -130,7 +130,8 @@ def table(found: Sequence[Candidate], judged: Mapping[str, float | None]) -> pl.
         "prompt_id": c.prompt.prompt_id if c.prompt else None,
         "text": c.prompt.messages[-1]["content"] if c.prompt else None, "like": c.draft.like,
         "examples": list(c.draft.examples), "row_key": c.row_key,
-        "p_judge": judged.get(c.prompt.prompt_id) if c.prompt else None, "left_out": c.left_out, "error": c.error} for c in found], schema=CANDIDATES)
+        "p_judge": judged.get(c.prompt.prompt_id) if c.prompt else None, "left_out": c.left_out,
+        "error": c.error} for c in found], schema=CANDIDATES)
 
 
 def kept(found: Sequence[Candidate]) -> pl.DataFrame:

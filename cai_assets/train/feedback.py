@@ -7,7 +7,6 @@ et al. 2023, arXiv 2309.00267, section 3.2.2) answers the request that the promp
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,11 @@ from cai_assets.registry.base import load
 from cai_assets.registry.rewards import REWARDS
 from cai_assets.steps.grade import expected_grade, grade_call
 from cai_assets.train.job import Job
-from cai_assets.train.parted import beside_checks
+from cai_assets.train.parted import beside_checks, by_principles
+from cai_assets.train.principled import scorer
 from cai_assets.train.problems import TrainingProblem
 from cai_assets.train.rl_task import OURS, Reward
-from cai_assets.train.run import load_scalar
-from cai_assets.train.scoring import score_ids
+from cai_assets.train.scoring import on_device, score_ids
 
 NEUTRAL = 0.0
 
@@ -64,17 +63,15 @@ def from_reward_model(job: Job, rl: settings.Reinforcement, tokenizer: Any) -> R
         if not ALGORITHMS[rl.algorithm].online:
             return None
         raise TrainingProblem("reward_model is not set: reinforcement learning needs one, or rl.reward='labeller'")
+    if any(part.kind == "scored" for part in job.rewards):  # it reads text, in tokens of its own
+        return by_principles(job, tokenizer, scorer(job.reward_model, rl.batch_size, job.dtype))
     refuse_other_tokenizer(tokenizer, job.reward_model)
     return model_reward(job.reward_model, rl.batch_size, job.dtype)
 
 
 def model_reward(path: Path, batch_size: int, dtype: Format = "float32") -> Reward:
     """The reward model's score of exactly the tokens that were sampled."""
-    import torch
-
-    model = load_scalar(path, load_tokenizer(path).pad_token_id)
-    device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
-    model.to(device).requires_grad_(False)
+    model = on_device(path)
 
     def reward(prompts: list[list[int]], completion_ids: list[list[int]], **_: Any) -> list[float]:
         sequences = [p + c for p, c in zip(prompts, completion_ids, strict=True)]

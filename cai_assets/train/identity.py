@@ -16,7 +16,7 @@ from cai_assets.engines.protocol import ModelIdentity
 from cai_assets.evals.rubric import Part
 from cai_assets.registry.algorithms import ALGORITHMS
 from cai_assets.registry.rewards import REWARDS
-from cai_assets.settings import Reinforcement, Settings, Training
+from cai_assets.settings import Reinforcement, Reward, Settings, Training
 from cai_assets.store.canonical import canonical_json, tagged_hash
 from cai_assets.store.records import table_digest
 from cai_assets.train.job import CODE_VERSION, TrainingKind
@@ -25,7 +25,7 @@ TRAINING_GROUP: dict[TrainingKind, str] = {"supervised": "sl", "reward": "reward
 NOT_IN_KEY = {"save_every", "human",  # human rows are in the digest of the data
               "memory", "checkpointing", "sharding", "liger"}  # the same numbers by another way, but for rounding
 # Newer than the key: absent where they are as they would be without them.
-LATER = ("principles", "checks", "optimizer", "quantized", "packing")
+LATER = ("principles", "checks", "input", "controls", "optimizer", "quantized", "packing")
 # A monitor's limit; which rows are held out is in the digest of the data; who samples from the same distribution.
 NOT_IN_RL_KEY = {"kl_budget", "held_out", "sampler", "vllm"}
 
@@ -34,6 +34,11 @@ def recipe(settings: Settings, kind: TrainingKind) -> dict[str, object]:
     """The settings that determine a training run's result, without those that the chosen algorithm does not read."""
     group: Training = getattr(settings, TRAINING_GROUP[kind])
     unread = set(NOT_IN_KEY)
+    if isinstance(group, Reward):
+        if group.model:  # it is the base, whatever would have trained one
+            return {"taken": True, "input": group.input, "max_length": group.max_length,
+                    "dtype": number_format(settings.engine.dtype).dtype}
+        unread |= {"model"} | ({"controls"} if group.input == "response" else set())
     if isinstance(group, Reinforcement):
         unread |= NOT_IN_RL_KEY | ALGORITHMS[group.algorithm].unread
         unread -= {"save_every"} if group.best == "reward" else set()

@@ -10,7 +10,8 @@ Data, one Parquet file:
 =============  ==========================================================================================
 supervised     ``messages`` list[struct[role, content]] (ends with the user), ``response`` str; if there, one of
                ``thought_given`` and ``thought_learned`` str: what was thought before the response
-reward         ``messages``, ``chosen`` str, ``rejected`` str, ``p_chosen`` float in [0, 1], ``held_out`` bool
+reward         ``messages``, ``chosen`` str, ``rejected`` str, ``p_chosen`` float in [0, 1], ``held_out`` bool; where it
+               reads principles also ``principle`` str, its text, and ``principle_id`` str
 reinforcement  ``messages``, ``held_out`` bool; where the reward reads it also ``request`` str, what to grade by, or
                ``principles`` list[str], whose questions are asked
                (an algorithm that reads pairs: the columns of ``reward`` too)

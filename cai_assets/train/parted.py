@@ -25,6 +25,7 @@ from cai_assets.evals.rubric import (
     Part,
     Response,
     Score,
+    Scorer,
     combined,
     gated,
     scaled,
@@ -53,8 +54,8 @@ class Parted:
     """
 
     def __init__(self, parts: Sequence[Part], *, ask: Ask, style: Any, tokenizer: Any, other: Reward | None = None,
-                 log: Path | None = None) -> None:
-        self.parts, self.other, self.log = parts, other, log
+                 model: Scorer | None = None, log: Path | None = None) -> None:
+        self.parts, self.other, self.model, self.log = parts, other, model, log
         self.names = [*([OTHER] if other else []), *(part.name for part in parts)]
         self.weights = np.array([*([1.0] if other else []), *(part.weight for part in parts)])
         self._gates = [*([False] if other else []), *(part.gate for part in parts)]
@@ -88,7 +89,7 @@ class Parted:
         responses = [Response(m, text, names) for m, text, names in zip(
             messages, self._tokenizer.batch_decode(completion_ids, skip_special_tokens=True),
             columns.get("principles") or [()] * n, strict=True)]
-        found = scores(responses, self.parts, ask=self._ask, style=self._style)
+        found = scores(responses, self.parts, ask=self._ask, style=self._style, model=self.model)
         self._refuse_unread([s for row in found for s in row if s.keys])
         values = table(found) if self.parts else np.zeros((n, 0))
         if self.other:
@@ -120,7 +121,7 @@ class Parted:
             "process": process, "update": step, "messages": list(r.messages), "response": r.text, "reward": reward,
             "scores": [{"kind": p.kind, "principle_id": p.principle, "principle_digest": p.digest, "value": s.value,
                         "error": s.error, "row_keys": list(s.keys)}
-                       for p, s in zip(self.parts, row, strict=True) if s.keys or p.check]})
+                       for p, s in zip(self.parts, row, strict=True) if s.keys or p.kind != "question"]})
             for r, row, reward in zip(responses, found, combined(values, self.weights, self.broken(values)).tolist(),
                                       strict=True)]
         with Path(str(self.log)).open("a", encoding="utf-8") as file:
@@ -145,6 +146,12 @@ def from_rubric(job: Job, rl: Reinforcement, tokenizer: Any) -> Parted:
                   log=job.work / ROLLOUTS_WRITTEN)
 
 
+def by_principles(job: Job, tokenizer: Any, model: Scorer) -> Parted:
+    """The scores of a reward model that reads principles, with checks where the settings ask for them."""
+    return Parted(job.rewards, ask=_nobody, style="chat", tokenizer=tokenizer, model=model,
+                  log=job.work / ROLLOUTS_WRITTEN)
+
+
 def beside_checks(job: Job, reward: Reward | None, tokenizer: Any) -> Reward | None:
     """A reward with the checks of the principles beside it, if the job has any."""
     if reward is None or isinstance(reward, Parted) or not job.rewards:
@@ -165,5 +172,5 @@ def asker(judge: Judge, seed: int) -> Ask:
 
 def _nobody(calls: Sequence[Any]) -> list[Any]:
     if calls:
-        raise TrainingProblem("a check asks nobody")
+        raise TrainingProblem("this reward asks nobody")
     return []

@@ -2,11 +2,13 @@
 
 Trained on pairs with the loss of ``soft_reward.py``. The published folder needs neither peft nor this package; beside
 the weights is ``held_out.jsonl``: for each held-out pair its position in the job's data, both rewards and its label.
+With ``input: principle`` a pair is seen after the principle that judged it (``principled.py``).
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,10 +18,11 @@ from cai_assets.evals.reward import Result, measure
 from cai_assets.settings import Reward
 from cai_assets.store.files import write_atomic
 from cai_assets.train.data import TrainingRow, preference_rows, read_rows
+from cai_assets.train.fit import Fit, too_long
 from cai_assets.train.fit import metrics as fit_metrics
-from cai_assets.train.fit import too_long
 from cai_assets.train.job import Job
 from cai_assets.train.lora import adapted, lora_config, merged
+from cai_assets.train.principled import Measure, conditioned, controls
 from cai_assets.train.problems import TrainingProblem
 from cai_assets.train.progress import Curves, Reporter
 from cai_assets.train.run import COMMON_COLUMNS, load_scalar, loss_summary, publish, train, trainer_arguments
@@ -28,37 +31,73 @@ from cai_assets.train.sharding import sharded, whole_model
 
 COLUMNS = {**COMMON_COLUMNS, "accuracy": "accuracy", "margin": "margin", "mean_reward": "reward"}
 HELD_OUT = "held_out.jsonl"
+COMMON = ("messages", "chosen", "rejected", "p_chosen", "held_out")
 
 
 def run(job: Job, reporter: Reporter) -> None:
-    """Train a reward model from ``job.base``, measure it on the held-out pairs, publish it."""
+    """Train a reward model from ``job.base``, or take that as it is; measure it on the held-out pairs, publish it."""
     settings = Reward.model_validate(job.settings)
     tokenizer = reward_tokenizer(job)
-    source = read_rows(job.data, ["messages", "chosen", "rejected", "p_chosen", "held_out"])
-    rows, fit = preference_rows(source, Templater(tokenizer), settings.max_length)
+    by_principle = settings.input == "principle"
+    source = read_rows(job.data, [*COMMON, *(["principle", "principle_id"] if by_principle else [])])
+    rows, fit = encoded(source, tokenizer, settings)
     limit = f"reward.max_length={settings.max_length}"
     training = [row for row in rows if not row["held_out"]]
     held_out = [row for row in rows if row["held_out"]]
-    if not training:
+    if not training and settings.model is None:
         raise TrainingProblem(
             f"{job.data}: no pair to train on fits {limit}"
             f" ({len(source)} pairs, {len(source) - len(rows)} too long, {len(held_out)} held out)"
         )
     if line := too_long(fit_metrics(fit), limit):
         reporter.say(f"warning: {line}")
-    trainer = make_trainer(job, settings, training, tokenizer)
-    resumed = train(job, trainer, reporter, COLUMNS, shown=("loss", "accuracy"))
-    model = whole_model(trainer, lambda: fresh_scalar(job, settings, tokenizer))
-    if trainer.is_world_process_zero():
-        model = merged(model)
-        curve = Curves(job.curves).rows()
-        metrics: dict[str, Any] = {"rows": len(training), **fit_metrics(fit), "resumed_from": resumed}
-        metrics |= {"steps": len(curve), **loss_summary(curve)}
-        results = score_pairs(model, held_out, settings.batch_size, job.dtype)
+    model, resumed, first = trained(job, settings, training, tokenizer, reporter)
+    curve = Curves(job.curves).rows()
+    metrics: dict[str, Any] = {"rows": len(training), **fit_metrics(fit), "resumed_from": resumed}
+    metrics |= {"steps": len(curve), **loss_summary(curve)} if settings.model is None else {"taken": True}
+    results = score_pairs(model, held_out, settings.batch_size, job.dtype) if first else []
+    if by_principle:
+        def measure_with(model: Any) -> Measure:
+            return lambda rows: _measured(rows, model, tokenizer, settings, job.dtype) if first else []
+
+        metrics["principles"] = controls(job, settings, source, measure_with(model), lambda job, rows: measure_with(
+            trained(job, settings, _training(rows, tokenizer, settings), tokenizer, reporter)[0]))
+    if first:
         metrics["held_out"] = measure(source, results)
         publish(job, model, tokenizer, metrics)
         lines = [json.dumps(asdict(r), allow_nan=False) + "\n" for r in results]
         write_atomic(job.final / HELD_OUT, "".join(lines).encode())
+
+
+def trained(job: Job, settings: Reward, rows: list[TrainingRow], tokenizer: Any, reporter: Reporter
+            ) -> tuple[Any, int, bool]:
+    """The model, the step it resumed from, and whether this process is the first, which alone has it whole.
+
+    With ``settings.model`` it is the base, which learns nothing.
+    """
+    if settings.model is not None:
+        return load_scalar(job.base, tokenizer.pad_token_id), 0, True
+    trainer = make_trainer(job, settings, rows, tokenizer)
+    resumed = train(job, trainer, reporter, COLUMNS, shown=("loss", "accuracy"))
+    model = whole_model(trainer, lambda: fresh_scalar(job, settings, tokenizer))
+    first = trainer.is_world_process_zero()
+    return merged(model) if first else model, resumed, first
+
+
+def encoded(rows: Sequence[TrainingRow], tokenizer: Any, settings: Reward) -> tuple[list[TrainingRow], Fit]:
+    """``preference_rows`` of pairs as the model reads them: after the row's principle, where it has one."""
+    seen = [{**row, "messages": conditioned(row["messages"], row.get("principle"))} for row in rows]
+    return preference_rows(seen, Templater(tokenizer), settings.max_length)
+
+
+def _training(rows: Sequence[TrainingRow], tokenizer: Any, settings: Reward) -> list[TrainingRow]:
+    return [row for row in encoded(rows, tokenizer, settings)[0] if not row["held_out"]]
+
+
+def _measured(rows: Sequence[TrainingRow], model: Any, tokenizer: Any, settings: Reward, dtype: Format
+              ) -> list[Result]:
+    held_out = [row for row in encoded(rows, tokenizer, settings)[0] if row["held_out"]]
+    return score_pairs(model, held_out, settings.batch_size, dtype)
 
 
 def reward_tokenizer(job: Job) -> Any:

@@ -64,7 +64,7 @@ def _prompts(
         raise TrainingProblem(
             f"rl.max_length={settings.max_length} leaves no room for a prompt with rl.max_tokens={settings.max_tokens}"
         )
-    columns = (*REWARDS[settings.reward].columns, *(["messages"] if settings.checks else []))  # checks keep rollouts
+    columns = (*REWARDS[settings.reward].columns, *(["messages"] if job.rewards else []))  # parts read text and keep it
     source = [r for r in read_rows(job.data, list(dict.fromkeys(("messages", *columns, "held_out"))))
               if r["held_out"] == held_out]
     distinct = list({repr(r["messages"]): r for r in source}.values())  # a prompt has several pairs in DPO

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from cai_assets.engines.number_format import Format, product_format
 from cai_assets.engines.protocol import Message
-from cai_assets.engines.templating import Templater
+from cai_assets.engines.templating import Templater, load_tokenizer
+from cai_assets.train.run import load_scalar
 
 TOKENS = 32_768
 """Of a batch on an accelerator, padding included."""
@@ -49,6 +52,15 @@ def score_ids(
             rewards[i] = reward
     model.train(was_training)
     return rewards
+
+
+def on_device(path: Path) -> Any:
+    """A trained reward model where this process computes, for scoring alone."""
+    import torch
+
+    model = load_scalar(path, load_tokenizer(path).pad_token_id)
+    device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+    return model.to(device).requires_grad_(False)
 
 
 def _batches(sequences: Sequence[Sequence[int]], size: int, tokens: int) -> Iterator[list[int]]:

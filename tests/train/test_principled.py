@@ -10,15 +10,18 @@ import pytest
 
 pytest.importorskip("torch")
 
+from rl_task import LEARN
 from tiny_models import WORDS, make_job, prompt_data, tiny_model, user
 
 from cai_assets.engines.protocol import Message
 from cai_assets.evals.rubric import Part, Response
+from cai_assets.lineage.rollouts import ROLLOUTS_WRITTEN
 from cai_assets.settings import Reward
 from cai_assets.train import reward
 from cai_assets.train.feedback import reward_of
 from cai_assets.train.principled import conditioned, scorer
-from cai_assets.train.progress import Reporter
+from cai_assets.train.progress import Curves, Reporter
+from cai_assets.train.reinforcement import run as run_job
 
 EXTRA = ["system", "Judge", "the", "assistant's", "last", "answer", "by", "this", "principle:", "warm", "cold", "even"]
 PRINCIPLES = {"likes-yes": "warm", "likes-no": "cold"}
@@ -102,6 +105,30 @@ def test_in_rl_the_reward_is_the_weighted_sum_over_principles(trained: tuple[Pat
     assert rewards(0.7, 0.3) == pytest.approx([0.7 * w + 0.3 * c for w, c in each], abs=1e-5)
     assert rewards(1, 0)[0] > rewards(1, 0)[1]
     assert rewards(0, 1)[0] < rewards(0, 1)[1], "a dropped principle is left out of the sum"
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "grpo"])
+def test_rl_learns_what_the_weights_say_and_keeps_each_score(
+    algorithm: str, trained: tuple[Path, dict[str, Any]], words: Path, tmp_path: Path
+) -> None:
+    def run(name: str, warm: float, cold: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        parts = tuple(Part(kind="scored", principle=i, digest="d", weight=weight, question=text)
+                      for (i, text), weight in zip(PRINCIPLES.items(), (warm, cold), strict=True))
+        job = make_job(tmp_path / name, "reinforcement", words, prompt_data(), reward_model=trained[0],
+                       **(LEARN | {"algorithm": algorithm, "group": 4, "max_tokens": 6, "beta": 0.01}))
+        run_job(job.model_copy(update={"rewards": parts}), Reporter(lambda _: None))
+        written = (job.work / ROLLOUTS_WRITTEN).read_text().splitlines()
+        return Curves(job.curves).rows(), [json.loads(line) for line in written]
+
+    curve, rollouts = run("warm", 0.9, 0.1)
+    other, _ = run("cold", 0.1, 0.9)
+    part = "part/scored:likes-yes"
+    first, last = (sum(row[part] for row in rows) / len(rows) for rows in (curve[:3], curve[-3:]))
+    assert last > first
+    assert last > sum(row[part] for row in other[-3:]) / 3, "the other weights teach the opposite"
+    assert len(rollouts) == 25 * 16
+    assert [(s["kind"], s["principle_id"]) for s in rollouts[0]["scores"]] == [
+        ("scored", "likes-yes"), ("scored", "likes-no")]
 
 
 def test_a_reward_model_is_taken_as_it_is_and_measured(trained: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from cai_assets.assets import needed
 from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.definitions import defs
 from cai_assets.defs.jobs import jobs
@@ -265,4 +266,4 @@ def test_what_fails_at_the_start_is_not_tried_again_unasked(fresh: Daemon, faili
     fresh.failing.clear()
     assert fresh.settle() == ({}, 0)
     fresh.run({failing}, None)
-    assert fresh.settle()[0] == {**dict.fromkeys(SHARED - {"prompts"}, 1), failing: 1}
+    assert fresh.settle()[0] == {**dict.fromkeys(SHARED - {*needed(failing)}, 1), failing: 1}

@@ -53,9 +53,19 @@ def test_votes_are_learned_and_a_weight_or_a_lost_principle_costs_no_label_and_n
     assert (again.digest, again.details["reused_checkpoint"]) == (trained.digest, True)
     assert "learned from the votes of plainer" in again.details[TOLD][0]
 
+    kinder = PLAINER.model_copy(update={"id": "kinder", "preference": "Which answer is kinder?"})
+    history.settings["reward"]["model"] = str(project.checkpoints.path("reward_model", trained.digest))
+    change(history, [PLAINER, kinder])
+    success, more = history.run(history.root)
+    assert success
+    taken = latest(history.root, "reward_model", more)
+    assert taken.digest != trained.digest
+    assert taken.details[TOLD][0].startswith("the reward model was not trained on kinder; how it does")
+    del history.settings["reward"]["model"]
+
     other = planned(history, PLAINER.model_copy(update={"preference": "Which answer is shorter?"}))
     votes = 2 * labels.filter(pl.col("p_a").is_not_null()).height
-    assert other.line("preference_pairs").causes["principle plainer (added)"] == votes, "its own, and no other's"
+    assert other.line("preference_pairs").causes["principle plainer (edited)"] == votes, "its own, and no other's"
     assert other.line("reward_model").training == "train unless unchanged"
 
 

@@ -29,7 +29,7 @@ from cai_assets.store.files import write_atomic
 from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import parquet_bytes, read_table
 from cai_assets.store.records import Record, Records
-from cai_assets.store.row_store import SCHEMA, shard_path
+from cai_assets.store.row_store import SCHEMA, shard_name
 from cai_assets.versions.snapshots import Snapshots
 
 ROUNDS, PRINCIPLES = 4, 16
@@ -74,7 +74,7 @@ class Made:
                 pl.col(n).cast(t) for n, t in SCHEMA.items())
             for part in calls.iter_slices(100_000):
                 folder = self.layout.folder("rows", step)
-                write_atomic(shard_path(folder, time.time_ns()), parquet_bytes(part))
+                write_atomic(folder / shard_name(time.time_ns()), parquet_bytes(part))
         return frame
 
     def checkpoint(self, asset: str, rows: int, *inputs: str) -> None:

@@ -16,6 +16,7 @@ AREAS = ("defs", "e2e", "engines", "evals", "export", "faults", "lineage", "trai
 sys.path[:0] = [str(HERE), *(str(HERE / area) for area in AREAS)]
 
 from matrix import pytest_runtest_setup, pytest_terminal_summary  # noqa: E402, F401  in the folders named above
+from object_store import object_server, objects_url  # noqa: E402, F401
 from patience import Guard  # noqa: E402
 
 if TYPE_CHECKING:

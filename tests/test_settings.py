@@ -60,3 +60,23 @@ def test_a_setting_of_two_types_is_named_once_and_not_by_its_types(value: object
     assert str(e.value).startswith("settings: engine.concurrency: Input should be ")
     assert str(e.value).count("concurrency") == 1
     assert "or Input should be 'auto'" in str(e.value)
+
+
+@pytest.mark.parametrize("text", ["s3://bucket/some/prefix", "gs://bucket", "az://account/container/prefix/"])
+def test_a_data_root_may_be_a_place_in_an_object_store(text: str) -> None:
+    assert load_settings({"data_root": text}, environment={}).data_root == text.rstrip("/")
+    assert load_settings(environment={"CAI_DATA_ROOT": text}).data_root == text.rstrip("/")
+    assert load_settings({"data_root": "folder"}, environment={}).data_root == project_root() / "folder"
+
+
+@pytest.mark.parametrize(("text", "what"), [
+    ("s3://key:hush@bucket/x", "credential"), ("s3://bucket/x?token=hush", "credential"),
+    ("s3://bucket/x#hush", "credential"), ("ftp://bucket/x", "no place in an object store"),
+    ("s3:///x", "no place"), ("s3://bucket/a/../b", "no place"), ("s3://bucket/a/%2e%2e/b", "no place"),
+])
+def test_a_data_root_elsewhere_is_refused_without_its_credentials(text: str, what: str) -> None:
+    for how in ({"values": {"data_root": text}, "environment": {}}, {"environment": {"CAI_DATA_ROOT": text}}):
+        with pytest.raises(SettingsError, match=what) as e:
+            load_settings(how.get("values"), environment=how["environment"])
+        assert "hush" not in str(e.value)
+        assert "\n" not in str(e.value)

@@ -104,7 +104,7 @@ def _save(project: Project, agreement: Agreement, about: About, path: Path | Non
 
     stamp = tagged_hash("agreement", [about.labeller, about.file])[-8:]
     path = path or project.layout.file("reports", "agreement", safe_name(f"{about.constitution}-{stamp}.html"))
-    write_page(path, render(agreement, about))
+    write_page(project.layout, path, render(agreement, about))
     return path
 
 

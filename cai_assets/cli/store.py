@@ -1,4 +1,4 @@
-"""Commands about the row store: ``cai store stats | verify | compact | gc``."""
+"""Commands about the data root: ``cai store stats | verify | compact | gc | copy``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import typer
 
 from cai_assets.cli.common import AsJson, Commands, app, open_project, out, read_settings
 from cai_assets.reports.text.terminal import terminal_table
-from cai_assets.settings import SettingsError
-from cai_assets.store import compaction, garbage, upkeep
+from cai_assets.settings import SettingsError, storage_url
+from cai_assets.store import compaction, copying, garbage, upkeep
+from cai_assets.store.layout import open_storage
+from cai_assets.store.storage import Storage
 
 
 class StoreCommands(Commands):
@@ -22,7 +24,8 @@ class StoreCommands(Commands):
 
 
 store = typer.Typer(cls=StoreCommands, no_args_is_help=True,
-                    help="Maintain the row store: statistics, verification, compaction, garbage collection.")
+                    help="Maintain the row store (statistics, verification, compaction, garbage collection), and copy "
+                         "a data root.")
 app.add_typer(store, name="store")
 
 
@@ -88,3 +91,27 @@ def gc(
                   soft_wrap=True)
     verb = "removed" if apply else "would be removed; add --apply to remove them"
     out.print(f"{len(items)} items, {sum(i.bytes for i in items) / 1e6:.1f} MB {verb}")
+
+
+@store.command()
+def copy(
+    source: Annotated[str, typer.Argument(
+        metavar="FROM", help="A data root: a folder, or a URL such as s3://BUCKET/PREFIX")],
+    target: Annotated[str, typer.Argument(
+        metavar="TO", help="Where to copy it: a folder or a URL, empty or begun before")],
+) -> None:
+    """Copy a data root, each file verified by its digest. An interrupted copy goes on where it was."""
+    done = copying.copy_root(_place(source), _place(target), told=lambda line: out.print(line, highlight=False))
+    out.print(f"{done.files} files ({done.bytes / 1e6:.1f} MB) copied, {done.there} were there already",
+              highlight=False)
+    if done.left:
+        out.print(f"not copied: {', '.join(f'{name}/' for name in done.left)} (models are made ready again where they "
+                  "are used; unfinished work stays)", highlight=False)
+    out.print(f"Set [b]CAI_DATA_ROOT[/b] to {target} to use it; [b]cai verify[/b] compares it with its records")
+
+
+def _place(text: str) -> Storage:
+    try:
+        return open_storage(storage_url(text) if "://" in text else text)
+    except ValueError as e:
+        raise SettingsError(str(e)) from None

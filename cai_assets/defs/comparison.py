@@ -90,7 +90,7 @@ def _page(layout: Layout, pair: Pair) -> str:
     """The page of a pair, rebuilt unless the existing one is from the same records."""
     sides = _sides(layout, pair)
     path = page_path(layout, *pair)
-    if not says(path, stamp(*sides)):
+    if not says(layout, path, stamp(*sides)):
         save(layout, compare_sides(*sides), path)
     return str(path)
 

@@ -106,7 +106,7 @@ def _job(settings: Settings, training: Training, key: str, work: Path, *, dtype:
               rewards=training.rewards,
               judge=None if training.judge is None else Judge(
                   model=settings.models.role("labeller"), engine=settings.engine, style=settings.labels.style,
-                  data_root=settings.data_root.resolve()),
+                  data_root=_resolved(settings.data_root)),
               supervised_data=None if supervised is None else work / "supervised.parquet")
     write_atomic(job.data, parquet_bytes(training.by_part))
     if job.supervised_data and supervised is not None:
@@ -114,6 +114,10 @@ def _job(settings: Settings, training: Training, key: str, work: Path, *, dtype:
     write_atomic(work / "job.json", job.model_dump_json(indent=1).encode())
     job.error.unlink(missing_ok=True)
     return job
+
+
+def _resolved(root: str | Path) -> str | Path:
+    return root if isinstance(root, str) else root.resolve()
 
 
 def _run(context: dg.AssetExecutionContext, asset: str, job: Job) -> None:

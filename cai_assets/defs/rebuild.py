@@ -27,8 +27,10 @@ from cai_assets.settings import load_settings
 from cai_assets.store.garbage import table_keys
 from cai_assets.store.layout import Layout
 from cai_assets.store.records import Record, RecordMissing, Records
+from cai_assets.versions.archive import ARCHIVED
+from cai_assets.versions.derived import DERIVED
 from cai_assets.versions.rounds import Round, round_of
-from cai_assets.versions.snapshots import VERSIONS
+from cai_assets.versions.snapshots import ORDER, VERSIONS
 
 LINKED = ("checkpoints", "rows")
 COMPARED = tuple(a.name for a in GRAPH if a.kind != "view")  # a view also says what else is in the store
@@ -92,6 +94,8 @@ def _empty_root(layout: Layout, *, rows: bool) -> Iterator[Path]:
     """A root beside the data root, with its constitutions, models and checkpoints, without its records; ``rows``: with
     its rows."""
     source = layout.path()
+    for name in ("constitutions", ORDER, DERIVED, ARCHIVED, *(LINKED if rows else LINKED[:1])):
+        layout.absolute(name)  # has it on this machine
     with tempfile.TemporaryDirectory(prefix=".cai-rebuild-", dir=source.parent) as folder:
         root = Path(folder)
         for path in source.glob("constitutions*"):

@@ -103,7 +103,7 @@ def find_subject(layout: Layout, target: str) -> Subject:
 
 
 def _folder(layout: Layout, top: Record) -> Path:
-    return Checkpoints(layout).path(top.asset, top.digest)
+    return Checkpoints(layout).local(top.asset, top.digest)
 
 
 def _evaluation(layout: Layout, top: Record) -> Record | None:

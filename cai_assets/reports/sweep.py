@@ -17,7 +17,6 @@ from cai_assets.pipeline.project import Project
 from cai_assets.pipeline.roles import checkpoint_of
 from cai_assets.reports.text.numbers import plain, value_of
 from cai_assets.reports.text.tables import Live, table
-from cai_assets.store.files import write_atomic
 from cai_assets.store.layout import Layout
 from cai_assets.store.pages import write_page
 
@@ -58,8 +57,8 @@ def markdown(version: str, rows: Sequence[Mapping[str, Any]]) -> str:
 def save(layout: Layout, version: str, rows: Sequence[Mapping[str, Any]]) -> Path:
     """Write the table and, beside it, the same as JSON; return the table's path."""
     path = layout.file("reports", f"sweep-alpha-{version}.md")
-    write_atomic(path.with_suffix(".json"), json.dumps(list(rows), indent=1).encode())
-    write_page(path, markdown(version, rows))
+    layout.write(path.with_suffix(".json"), json.dumps(list(rows), indent=1).encode())
+    write_page(layout, path, markdown(version, rows))
     return path
 
 

@@ -6,7 +6,7 @@ count from the project's root: the nearest folder, from the working directory up
 """
 
 from cai_assets.settings.address import ServerAddress
-from cai_assets.settings.base import SettingsError, project_root
+from cai_assets.settings.base import SettingsError, project_root, storage_url
 from cai_assets.settings.load import load_settings
 from cai_assets.settings.method import (
     Critique,
@@ -53,4 +53,5 @@ __all__ = [
     "Written",
     "load_settings",
     "project_root",
+    "storage_url",
 ]

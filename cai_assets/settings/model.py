@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from cai_assets.settings.base import OWN_HAND, Group, InProject
+from cai_assets.settings.base import OWN_HAND, DataRoot, Group, InProject
 from cai_assets.settings.method import (
     Critique,
     Engine,
@@ -39,8 +39,9 @@ class Settings(Group):
 
     scale: Scale = "smoke"
     """The dial from which every other default derives: smoke shows the machinery, full has the paper's proportions."""
-    data_root: Annotated[InProject, OWN_HAND] = Field(default=Path("data"), validate_default=True)
-    """Folder for models, rows, tables, checkpoints, and records."""
+    data_root: Annotated[DataRoot, OWN_HAND] = Field(default=Path("data"), validate_default=True)
+    """Folder for models, rows, tables, checkpoints, and records, or a place in an object store, such as
+    s3://BUCKET/PREFIX."""
     constitutions: Annotated[InProject, OWN_HAND] = Field(default=Path("constitutions"), validate_default=True)
     """Folder of the constitution files."""
     servers: Annotated[dict[str, Server], OWN_HAND] = Field(default_factory=dict)

@@ -58,7 +58,7 @@ class _Rule:
         self._addresses = {part.value for part in parts if isinstance(part.value, ServerAddress)}
         self._servers = {Server(), *_servers(parts)}
         self._servers |= {Server(api_key_env=s.api_key_env) for s in self._servers}  # a key for no server is not used
-        roots = (project_root(), PACKAGE, own.data_root, *own.launchpad.folders)
+        roots = (project_root(), PACKAGE, Path(own.data_root), *own.launchpad.folders)
         self._folders = [folder.resolve() for folder in roots]
 
     def problem(self, part: Part) -> str:

@@ -1,9 +1,9 @@
 """Checkpoints: trained models named by what they were made from.
 
-A checkpoint with the wanted key is reused, whatever partition asks for it. Its folder appears by one
-rename, complete: safetensors, tokenizer with chat template, ``record.json``, ``metrics.json``,
-``curves.jsonl`` and the model card ``README.md``. Before it is used, each of its files is compared with the digest in
-its record (``published.py``); what was damaged is set aside, and made again.
+A checkpoint with the wanted key is reused, whatever partition asks for it. Its folder appears by one rename (in an
+object store, with its record, which is put last), complete: safetensors, tokenizer with chat template,
+``record.json``, ``metrics.json``, ``curves.jsonl`` and the model card ``README.md``. Before it is used, each of its
+files is compared with the digest in its record (``published.py``); what was damaged is set aside, and made again.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from cai_assets.store import this_run
 from cai_assets.store.canonical import digest_file
 from cai_assets.store.damaged import set_aside
 from cai_assets.store.file_digests import remembered
-from cai_assets.store.files import TEMPORARY, locked, sync_file, write_atomic
-from cai_assets.store.folders import files_in, has, move, refuse_broken_link
+from cai_assets.store.files import TEMPORARY, sync_file, write_atomic
+from cai_assets.store.folders import files_in, has, refuse_broken_link
 from cai_assets.store.json_text import NotJson, parse_json
 from cai_assets.store.layout import Layout
 from cai_assets.store.published import CARD, RECORD, fault, read_about, unlisted, write_about
@@ -69,7 +69,7 @@ class Checkpoints:
 
         None, and a warning, where that cannot be read.
         """
-        path = self.path(kind, key)
+        path = self.local(kind, key)
         try:
             return Checkpoint(key, path, read_about(path)) if has(path, RECORD) else None
         except ValueError as e:
@@ -82,13 +82,13 @@ class Checkpoints:
         Each file is as its record says it was published, by its bytes where it does not look as remembered; ``read``:
         by its bytes in any case, once a run. Raise BrokenLink, or UnlistedFile.
         """
-        path = self.path(kind, key)
+        path = self.local(kind, key)
         refuse_broken_link(path)
         return self.find(kind, key) if path.is_dir() and not self.damage(kind, key, read=read) else None
 
     def damage(self, kind: str, key: str, *, read: bool = False) -> str | None:
         """What is wrong with the folder of a checkpoint, with the file; None if that is whole, or not there."""
-        path = self.path(kind, key)
+        path = self.local(kind, key)
         if not path.is_dir():
             return None
         with remembered(self._layout) as digests:
@@ -108,13 +108,18 @@ class Checkpoints:
             aside = set_aside(self._layout, self.path(kind, key))
             this_run.tell(f"{found}: the folder is set aside as {aside}, and {kind} is trained again")
 
-    def every(self) -> list[Path]:
+    def paths(self) -> list[Path]:
+        """Where every checkpoint is, whole or not."""
+        names = (f"checkpoints/{kind}" for kind in self._layout.storage.folders("checkpoints"))
+        return [self._layout.path(name, key) for name in names for key in self._layout.storage.folders(name)]
+
+    def every(self) -> Iterator[Path]:
         """Every checkpoint's folder, whole or not."""
-        return sorted(self._layout.path("checkpoints").glob("*/*/"))
+        return map(self._here, self.paths())
 
     def starting_with(self, key: str) -> list[Path]:
         """Folders of the checkpoints whose key begins like that."""
-        return [p for p in self.every() if p.name.startswith(key.removeprefix("k1:"))]
+        return [self._here(p) for p in self.paths() if p.name.startswith(key.removeprefix("k1:"))]
 
     def work(self, key: str) -> Path:
         """The folder in which the checkpoint is being made; it survives a crash, so that training resumes."""
@@ -122,18 +127,20 @@ class Checkpoints:
 
     @contextmanager
     def making(self, key: str) -> Iterator[Path]:
-        """Hold the key's lock (released by the system if the process dies) and give its work folder."""
-        with locked(self._layout.folder("work") / f"{_name(key)}.lock"):
+        """Hold the key's lock, which is free again if the process dies, and give its work folder."""
+        with self._layout.storage.lock(f"work/{_name(key)}.lock", wait=True):
             yield self.work(key)
 
     def publish(self, kind: str, key: str, staged: Path, *, record: Mapping[str, Any], card: str) -> Checkpoint:
-        """Complete a staged folder and give it its final name in one rename."""
+        """Complete a staged folder and give it its final name: it appears with its record."""
         _remove_unfinished(staged)
         write_atomic(staged / "README.md", card.encode())
         files = {p.relative_to(staged).as_posix(): _settle(p) for p in files_in(staged) if p != staged / RECORD}
         full = write_about(staged, {"key": key, "kind": kind, **record, "files": files})
-        path = self._layout.file("checkpoints", kind, _name(key))
-        move(staged, path)
+        path = self.path(kind, key)
+        if not self._layout.storage.take(staged, self._layout.relative(path), last=RECORD):
+            this_run.tell(f"{path} was made by another process meanwhile, and that one is used")
+            return Checkpoint(key, self.local(kind, key), read_about(path))
         with remembered(self._layout) as digests:
             for name, digest in files.items():
                 digests.note(path / name, digest)
@@ -143,6 +150,13 @@ class Checkpoints:
     def path(self, kind: str, key: str) -> Path:
         """Where a checkpoint is, or will be once it is published."""
         return self._layout.path("checkpoints", kind, _name(key))
+
+    def local(self, kind: str, key: str) -> Path:
+        """Where a checkpoint is, with its files on this machine."""
+        return self._here(self.path(kind, key))
+
+    def _here(self, path: Path) -> Path:
+        return self._layout.absolute(self._layout.relative(path))
 
 
 def _remove_unfinished(staged: Path) -> None:

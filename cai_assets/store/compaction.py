@@ -8,7 +8,6 @@ finishes the removal.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,10 +20,10 @@ import pyarrow.parquet as pq
 
 from cai_assets.errors import CaiError
 from cai_assets.store.answers import unanswered
-from cai_assets.store.files import if_unlocked, sync_file, sync_folder
+from cai_assets.store.files import sync_file
 from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import as_frame, open_parquet
-from cai_assets.store.row_store import ARROW, WITH_THOUGHTS, has_thoughts, list_shards, read_shard, shard_path
+from cai_assets.store.row_store import ARROW, WITH_THOUGHTS, has_thoughts, list_shards, read_shard, shard_name
 from cai_assets.store.upkeep import steps
 
 LARGE_ROWS = 100_000
@@ -54,14 +53,14 @@ def compact(layout: Layout, step: str, *, target: int = LARGE_ROWS, settled: flo
     """
     if step not in steps(layout):
         raise LookupError(f"no step {step!r} in the row store; there are: {', '.join(steps(layout)) or 'none yet'}")
-    folder = layout.folder("rows", step)
-    with alone(folder):
-        shards = finish_removal(folder)
+    with alone(layout, step):
+        folder = layout.local("rows", step)
+        shards = finish_removal(layout, folder)
         settled_until = time.time_ns() - int(settled * 1e9)
         groups = _groups([s for s in shards if _age(s) < settled_until], target)
         _check_space(folder, sum(s.stat().st_size for g in groups for s in g))
-        dropped = sum(_merge(group) for group in groups)
-        remove(folder, [s for g in groups for s in g])
+        dropped = sum(_merge(layout, group) for group in groups)
+        remove(layout, [s for g in groups for s in g])
     return Compaction(len(shards), len(shards) - sum(map(len, groups)) + len(groups), dropped)
 
 
@@ -80,7 +79,7 @@ def _groups(shards: Sequence[Path], target: int) -> list[list[Path]]:
     return [g for g in groups if len(g) > 1]
 
 
-def _merge(shards: Sequence[Path]) -> int:
+def _merge(layout: Layout, shards: Sequence[Path]) -> int:
     """Publish the rows of ``shards``, each key's answer once, as one shard; return how many rows were dropped."""
     seen: set[str] = set()
     dropped = 0
@@ -93,13 +92,13 @@ def _merge(shards: Sequence[Path]) -> int:
         dropped += len(new) - sum(new)
         return rows.filter(pl.Series(new, dtype=pl.Boolean))
 
-    rewrite(shards, first)
+    rewrite(layout, shards, first)
     return dropped
 
 
-def rewrite(shards: Sequence[Path], keep: Callable[[pl.DataFrame], pl.DataFrame]) -> None:
+def rewrite(layout: Layout, shards: Sequence[Path], keep: Callable[[pl.DataFrame], pl.DataFrame]) -> None:
     """Publish what ``keep`` leaves of ``shards`` as one shard as old as the first. Memory: one input shard."""
-    path = shard_path(shards[0].parent, _age(shards[0]))
+    path = shards[0].with_name(shard_name(_age(shards[0])))
     columns = WITH_THOUGHTS if any(map(has_thoughts, shards)) else ARROW
     schema = columns.with_metadata({INPUTS: json.dumps([s.name for s in shards]).encode()})
     temporary = path.with_name(f".{path.name}.tmp")
@@ -113,24 +112,21 @@ def rewrite(shards: Sequence[Path], keep: Callable[[pl.DataFrame], pl.DataFrame]
                     writer.write_table(waiting[:whole].to_arrow().cast(schema), row_group_size=GROUP_ROWS)
                 waiting = waiting[whole:]
         sync_file(temporary)
-        os.replace(temporary, path)
+        layout.storage.take(temporary, layout.relative(path))
     finally:
         temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
 
 
-def finish_removal(folder: Path) -> list[Path]:
+def finish_removal(layout: Layout, folder: Path) -> list[Path]:
     """Remove inputs that a crash left beside the shard made of them; return the shards that remain."""
     shards = list_shards(folder)
     merged = {folder / name for s in shards for name in _footer(s)[1]}
-    remove(folder, [s for s in shards if s in merged])
+    remove(layout, [s for s in shards if s in merged])
     return [s for s in shards if s not in merged]
 
 
-def remove(folder: Path, shards: Iterable[Path]) -> None:
-    for shard in shards:
-        shard.unlink()
-    sync_folder(folder)
+def remove(layout: Layout, shards: Iterable[Path]) -> None:
+    layout.storage.delete(*map(layout.relative, shards))
 
 
 def _footer(shard: Path) -> tuple[int, list[str]]:
@@ -151,9 +147,10 @@ def _check_space(folder: Path, needed: int) -> None:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold the step's upkeep lock; the system releases it if the process dies."""
-    with if_unlocked(folder / ".upkeep.lock") as mine:
+def alone(layout: Layout, step: str) -> Iterator[None]:
+    """Hold the step's upkeep lock, which is free again if the process dies."""
+    folder = layout.folder("rows", step)
+    with layout.storage.lock(f"{layout.relative(folder)}/.upkeep.lock", wait=False) as mine:
         if not mine:
             raise Busy(f"another compaction or collection is at work in {folder}; wait for it")
         yield

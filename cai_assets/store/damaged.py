@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
-from cai_assets.store.folders import move
 from cai_assets.store.layout import Layout
 
 DAMAGED = "damaged"
@@ -13,7 +12,7 @@ DAMAGED = "damaged"
 
 def set_aside(layout: Layout, path: Path) -> Path:
     """Rename a file or folder of the data root out of the way; return where it is now."""
-    *folders, name = layout.relative(path).split("/")
-    aside = layout.folder(DAMAGED, *folders) / f"{name}.{uuid.uuid4().hex[:8]}"
-    move(path, aside)
-    return aside
+    name = layout.relative(path)
+    aside = f"{DAMAGED}/{name}.{uuid.uuid4().hex[:8]}"
+    layout.storage.move(name, aside)
+    return layout.path(aside)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def writing(path: Path) -> Iterator[None]:
         raise CannotWrite(path, e) from e
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Write so that a reader sees the old file or the whole new one, whatever happens in between."""
     with _written(path, data) as temporary:
         os.replace(temporary, path)
@@ -55,14 +55,14 @@ def write_once(path: Path, data: bytes) -> bool:
 
 
 @contextmanager
-def _written(path: Path, data: bytes) -> Iterator[Path]:
+def _written(path: Path, data: bytes | Iterable[bytes]) -> Iterator[Path]:
     """The data on disk under a name that no reader looks at, to be given its own name by the caller."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("xb") as f:
-                f.write(data)
+                f.writelines([data] if isinstance(data, bytes) else data)
                 f.flush()
                 os.fsync(f.fileno())
         yield temporary

@@ -5,27 +5,30 @@ A row that holds no answer goes once its key has one.
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import polars as pl
 
 from cai_assets.store.answers import unanswered
+from cai_assets.store.checkpoints import Checkpoints
 from cai_assets.store.compaction import alone, finish_removal, remove, rewrite
-from cai_assets.store.files import if_unlocked
-from cai_assets.store.folders import move, size
 from cai_assets.store.folders import remove as remove_path
+from cai_assets.store.folders import size
 from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import open_parquet, read_parquet
 from cai_assets.store.records import Record, Records
 from cai_assets.store.row_store import RowStore, list_shards, read_shard
 from cai_assets.store.upkeep import DAY, newest, steps, unfinished
+
+TABLE = re.compile(r"tables/[^/]+/[0-9a-f]+\.parquet")
 
 
 class Garbage(NamedTuple):
@@ -93,9 +96,9 @@ def _dead_rows(layout: Layout, every: Sequence[Record], before: float, apply: bo
     spared = pl.col("created") >= young if silent is None else (
         (pl.col("created") >= young) | (pl.col("created") <= pl.lit(silent.astimezone(UTC))))
     for step in steps(layout):
-        folder = layout.folder("rows", step)
-        with alone(folder):
-            for shard in finish_removal(folder) if apply else list_shards(folder):
+        with alone(layout, step):
+            folder = layout.local("rows", step)
+            for shard in finish_removal(layout, folder) if apply else list_shards(folder):
                 rows = read_shard(shard, ["row_key", "created", "logprobs"])
                 kept = named.filter(~pl.col("row_key").is_in(_answered_since(layout, step, rows)))
                 dead = rows.filter(~spared).join(kept, on="row_key", how="anti")
@@ -103,7 +106,7 @@ def _dead_rows(layout: Layout, every: Sequence[Record], before: float, apply: bo
                     share = shard.stat().st_size * dead.height // rows.height
                     yield Garbage("rows", shard, share, dead.height)
                     if apply:
-                        _drop(shard, dead, whole=dead.height == rows.height)
+                        _drop(layout, shard, dead, whole=dead.height == rows.height)
 
 
 def _answered_since(layout: Layout, step: str, rows: pl.DataFrame) -> list[str]:
@@ -111,41 +114,45 @@ def _answered_since(layout: Layout, step: str, rows: pl.DataFrame) -> list[str]:
     return list(RowStore(layout).lookup(step, unanswered(rows), payload=False))
 
 
-def _drop(shard: Path, dead: pl.DataFrame, *, whole: bool) -> None:
+def _drop(layout: Layout, shard: Path, dead: pl.DataFrame, *, whole: bool) -> None:
     if not whole:
-        rewrite([shard], lambda rows: rows.join(dead, on=["row_key", "created"], how="anti", maintain_order="left"))
-    remove(shard.parent, [shard])
+        rewrite(layout, [shard],
+                lambda rows: rows.join(dead, on=["row_key", "created"], how="anti", maintain_order="left"))
+    remove(layout, [shard])
 
 
 def _dead_tables(layout: Layout, named: set[str], before: float) -> Iterator[Garbage]:
-    for folder in layout.folder("tables").iterdir():
-        paths = sorted(folder.glob("[0-9a-f]*.parquet"))
-        unnamed = [p for p in paths if layout.relative(p) not in named]
-        for path in unnamed if len(unnamed) < len(paths) else []:
-            if path.stat().st_mtime < before:
-                yield Garbage("table", path, path.stat().st_size)
+    tables = [e for e in layout.storage.list("tables") if TABLE.fullmatch(e.name)]
+    for _, folder in groupby(tables, key=lambda e: e.name.rpartition("/")[0]):
+        every = list(folder)
+        unnamed = [e for e in every if e.name not in named]
+        for table in unnamed if len(unnamed) < len(every) else []:
+            if table.modified < before:
+                yield Garbage("table", layout.path(table.name), table.size)
 
 
 def _dead_checkpoints(layout: Layout, named: set[str], before: float) -> Iterator[Garbage]:
-    for path in (p for p in sorted(layout.folder("checkpoints").glob("*/*/")) if not p.is_symlink()):
-        if layout.relative(path) not in named and path.name not in named and newest(path) < before:
-            yield Garbage("checkpoint", path, size(path))
+    for path in Checkpoints(layout).paths():
+        name = layout.relative(path)
+        if name in named or path.name in named or path.is_symlink():
+            continue
+        files = layout.storage.list(name)
+        if max((f.modified for f in files), default=0.0) < before:
+            yield Garbage("checkpoint", path, sum(f.size for f in files))
 
 
 def _discard(layout: Layout, item: Garbage) -> None:
     if item.kind == "table":
         layout.storage.delete(layout.relative(item.path))
-    elif item.kind == "checkpoint":  # rename it away first, so that a partial folder never passes for a complete one
-        away = layout.file("work", f"removed-{uuid.uuid4().hex}")
-        move(item.path, away)
-        shutil.rmtree(away)
+    elif item.kind == "checkpoint":
+        layout.storage.remove(layout.relative(item.path))
 
 
 def _dead_work(layout: Layout, before: float, apply: bool) -> Iterator[Garbage]:
     """Work folders whose lock no one holds. A lock file stays: another process may be waiting on it."""
     for path in sorted(layout.folder("work").glob("*/")):
-        lock = path.with_name(f"{path.name}.lock")
-        with if_unlocked(lock) if lock.exists() else nullcontext(True) as mine:
+        lock = f"work/{path.name}.lock"
+        with layout.storage.lock(lock, wait=False) if layout.has(lock) else nullcontext(True) as mine:
             if mine and newest(path) < before:
                 yield Garbage("work", path, size(path))
                 if apply:

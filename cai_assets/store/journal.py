@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from cai_assets.errors import CaiError
-from cai_assets.store.files import locked
 from cai_assets.store.json_text import parse_json
 from cai_assets.store.layout import Layout
 
@@ -31,9 +30,13 @@ class Journal:
     def entries(self) -> list[Any]:
         """All of it, oldest first. Raise JournalDamaged."""
         try:
-            listed = parse_json(self._storage.get(self._name))
+            return self._parsed(self._storage.get(self._name))
         except FileNotFoundError:
             return []
+
+    def _parsed(self, data: bytes) -> list[Any]:
+        try:
+            listed = parse_json(data)
         except ValueError as e:
             raise JournalDamaged(f"{self.path} is not JSON ({e}): restore it, or move it away") from None
         if not isinstance(listed, list):
@@ -44,9 +47,10 @@ class Journal:
         """Append what ``missing`` finds missing in the newest entries; return whether that was anything."""
         if not missing(self.entries()):
             return False
-        with locked(self.path.with_name(f"{self._name}.lock")):
-            entries = self.entries()
+
+        def grown(data: bytes | None) -> bytes | None:
+            entries = [] if data is None else self._parsed(data)
             new = list(missing(entries))
-            if new:
-                self._storage.put(self._name, json.dumps([*entries, *new], indent=1).encode())
-        return bool(new)
+            return json.dumps([*entries, *new], indent=1).encode() if new else None
+
+        return self._storage.update(self._name, grown)

@@ -22,6 +22,8 @@ import os
 import re
 from pathlib import Path
 
+from cai_assets.store.files import write_atomic
+from cai_assets.store.objects import open_objects
 from cai_assets.store.storage import PosixFolder, Storage, UnsafeName
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
@@ -35,14 +37,11 @@ def safe_name(name: str) -> str:
 
 
 class Layout:
-    """Paths under one data root. Folders are made when asked for."""
+    """Paths under one data root, a folder or a URL of an object store. Folders are made when asked for."""
 
-    def __init__(self, root: Path) -> None:
-        try:
-            self.root = root.expanduser().resolve()
-        except RuntimeError as e:  # a home that nobody has, or links in a circle
-            raise UnsafeName(f"the data root {root} leads nowhere ({e}): set CAI_DATA_ROOT to another folder") from None
-        self.storage: Storage = PosixFolder(self.root)
+    def __init__(self, root: Path | str) -> None:
+        self.storage: Storage = open_storage(root)
+        self.root = self.storage.root
 
     def has(self, *names: str) -> bool:
         """Whether there is a blob of that name, or one below it."""
@@ -58,6 +57,11 @@ class Layout:
         path.mkdir(parents=True, exist_ok=True)
         return path
 
+    def local(self, *names: str) -> Path:
+        """A folder under the root, made if missing, with all that is in it on this machine."""
+        self.storage.local("/".join(safe_name(n) for n in names))
+        return self.folder(*names)
+
     def file(self, *names: str) -> Path:
         """A file path under the root, its folder made if missing."""
         return self.folder(*names[:-1]) / safe_name(names[-1])
@@ -70,5 +74,22 @@ class Layout:
         return below.relative_to(self.root).as_posix()
 
     def absolute(self, stored: str) -> Path:
-        """Undo ``relative``; raise UnsafeName for what leads outside the root."""
+        """Undo ``relative``: where a library can open it. Raise UnsafeName for what leads outside the root."""
         return self.storage.local(stored)
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Write or replace a file, under the root or elsewhere, atomically."""
+        if path.is_relative_to(self.root):
+            self.storage.put(self.relative(path), data)
+        else:
+            write_atomic(path, data)
+
+
+def open_storage(root: Path | str) -> Storage:
+    """The storage of a data root: a folder, or the URL of an object store. Raise UnsafeName or ObjectsUnusable."""
+    if "://" in str(root):
+        return open_objects(str(root))
+    try:
+        return PosixFolder(Path(root).expanduser().resolve())
+    except RuntimeError as e:  # a home that nobody has, or links in a circle
+        raise UnsafeName(f"the data root {root} leads nowhere ({e}): set CAI_DATA_ROOT to another folder") from None

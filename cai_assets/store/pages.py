@@ -9,17 +9,16 @@ import hashlib
 import re
 from pathlib import Path
 
-from cai_assets.store.files import write_atomic
-from cai_assets.store.folders import read
+from cai_assets.store.layout import Layout
 
 LAST = re.compile(rb"<!-- sha256:([0-9a-f]{64}) of all above -->\n\Z")
 # What is left of a last line that was itself changed.
 REST = re.compile(rb"<!-- sha256:|of all above -->")
 
 
-def write_page(path: Path, text: str) -> None:
+def write_page(layout: Layout, path: Path, text: str) -> None:
     """Write the page with its digest, atomically."""
-    write_atomic(path, with_digest(text).encode())
+    layout.write(path, with_digest(text).encode())
 
 
 def with_digest(text: str) -> str:
@@ -28,9 +27,12 @@ def with_digest(text: str) -> str:
     return f"{text}<!-- sha256:{hashlib.sha256(text.encode()).hexdigest()} of all above -->\n"
 
 
-def says(path: Path, text: str) -> bool:
-    """Whether there is a page that holds this text."""
-    return text.encode() in (read(path.parent, path.name) or b"")
+def says(layout: Layout, path: Path, text: str) -> bool:
+    """Whether there is a page under the data root that holds this text."""
+    try:
+        return text.encode() in layout.storage.get(layout.relative(path))
+    except FileNotFoundError:
+        return False
 
 
 def intact(data: bytes) -> bool:

@@ -24,9 +24,9 @@ import polars as pl
 import pyarrow as pa
 
 from cai_assets.store.answers import unanswered
-from cai_assets.store.files import write_atomic
 from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import FileGone, StoreCorrupt, as_frame, open_parquet, parquet_bytes, read_table
+from cai_assets.store.storage import Storage
 
 SCHEMA: dict[str, pl.DataType] = {
     "row_key": pl.String(),
@@ -73,7 +73,7 @@ class RowStore:
 
     def shards(self, step: str) -> list[Path]:
         """The step's shards, oldest first."""
-        return list_shards(self._layout.folder("rows", step))
+        return list_shards(self._layout.local("rows", step))
 
     def keys(self, step: str) -> pl.DataFrame:
         """Columns ``row_key`` and ``shard`` (index into ``shards``), each key once: its earliest place."""
@@ -110,7 +110,7 @@ class RowStore:
     @contextmanager
     def writer(self, step: str) -> Iterator[Writer]:
         """Append rows as they finish; whatever was added is on disk when the block ends, also by an error."""
-        writer = Writer(self._layout.folder("rows", step))
+        writer = Writer(self._layout.storage, self._layout.relative(self._layout.folder("rows", step)))
         try:
             yield writer
         finally:
@@ -142,8 +142,8 @@ class StoredKeys:
 class Writer:
     """Fills shards for one step."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, storage: Storage, folder: str) -> None:
+        self._storage, self._folder = storage, folder
         self._rows: list[StoredRow] = []
         self._since = time.monotonic()
 
@@ -155,14 +155,14 @@ class Writer:
     def flush(self) -> None:
         """Write what is waiting as one shard."""
         if self._rows:
-            write_atomic(shard_path(self._folder, time.time_ns()), _encode(self._rows))
+            self._storage.put(f"{self._folder}/{shard_name(time.time_ns())}", _encode(self._rows))
         self._rows = []
         self._since = time.monotonic()
 
 
-def shard_path(folder: Path, age: int) -> Path:
+def shard_name(age: int) -> str:
     """A new shard name. Time (ns) first, so that names sort by age; the random part keeps writers apart."""
-    return folder / f"{age:020d}-{uuid.uuid4().hex[:8]}.parquet"
+    return f"{age:020d}-{uuid.uuid4().hex[:8]}.parquet"
 
 
 def list_shards(folder: Path) -> list[Path]:

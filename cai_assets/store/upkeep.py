@@ -50,12 +50,12 @@ class StepStats(NamedTuple):
 
 def steps(layout: Layout) -> list[str]:
     """Steps that have a folder in the row store."""
-    return sorted(p.name for p in layout.folder("rows").iterdir() if p.is_dir())
+    return list(layout.storage.folders("rows"))
 
 
 def stats(layout: Layout) -> list[StepStats]:
     """Counts of each step, from the shards' footers and log-probabilities. Raise StoreCorrupt if one cannot be read."""
-    return [_step_stats(step, list_shards(layout.folder("rows", step))) for step in steps(layout)]
+    return [_step_stats(step, list_shards(layout.local("rows", step))) for step in steps(layout)]
 
 
 def _step_stats(step: str, shards: Sequence[Path]) -> StepStats:
@@ -78,7 +78,7 @@ def verify(layout: Layout) -> list[str]:
     """
     problems = []
     for step in steps(layout):
-        for shard in list_shards(layout.folder("rows", step)):
+        for shard in list_shards(layout.local("rows", step)):
             try:
                 rows = read_shard(shard, list(SCHEMA))
                 problems += [*_wrong_keys(shard, rows), *_no_answers(shard, rows)]

@@ -44,7 +44,7 @@ class Judge(BaseModel):
 
     model: Model
     engine: Engine
-    data_root: Path
+    data_root: str | Path
     style: Style
 
 

@@ -15,13 +15,15 @@ from cai_assets.store.journal import Journal
 from cai_assets.store.layout import Layout
 from cai_assets.versions.snapshots import Snapshots
 
+ARCHIVED = "constitutions-archived.json"
+
 
 class Archive:
     """Which registered versions are archived, under one data root."""
 
     def __init__(self, layout: Layout) -> None:
         self._snapshots = Snapshots(layout)
-        self._journal = Journal(layout, "constitutions-archived.json")
+        self._journal = Journal(layout, ARCHIVED)
 
     def archive(self, key: str) -> bool:
         """Mark a version as archived; return False if it was already. Raise UnknownVersion for an unknown key."""

@@ -18,6 +18,8 @@ from cai_assets.store.layout import Layout
 from cai_assets.versions.rounds import round_of
 from cai_assets.versions.snapshots import Snapshots
 
+DERIVED = "constitutions-derived.json"
+
 
 class Origin(NamedTuple):
     """Where a derived version comes from. ``seed`` is added to the settings' seed when it is made."""
@@ -34,7 +36,7 @@ class Derivations:
 
     def __init__(self, layout: Layout) -> None:
         self._snapshots = Snapshots(layout)
-        self._journal = Journal(layout, "constitutions-derived.json")
+        self._journal = Journal(layout, DERIVED)
 
     def register(self, version: str, derived: Derived) -> str:
         """Store a derived version's snapshot and its origin; return its partition key. Raise UnknownVersion, KeyTaken.

@@ -97,7 +97,7 @@ def test_jobs_sensors_and_schedule() -> None:
 
 def test_the_code_location_is_light_to_open() -> None:
     """Law 6: a fresh process that loads it has loaded no model library."""
-    heavy = {"torch", "vllm", "transformers", "trl", "datasets", "peft", "inspect_ai"}
+    heavy = {"torch", "vllm", "transformers", "trl", "datasets", "peft", "inspect_ai", "ray", "obstore"}
     code = f"import sys, cai_assets.definitions, cai_assets.cli; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

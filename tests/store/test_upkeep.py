@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cai_assets.store import compaction, upkeep
+from cai_assets.store import compaction, folders, upkeep
 from cai_assets.store import row_store as store_module
 from cai_assets.store.canonical import canonical_json, tagged_hash
 from cai_assets.store.compaction import compact
@@ -183,6 +183,7 @@ def test_a_crash_between_publishing_and_removing_is_harmless_and_finished_later(
     layout, store = Layout(tmp_path), RowStore(Layout(tmp_path))
     fill(layout, range(40))
     truth = store.lookup("label", keys(range(40)))
+    module = compaction if point == "remove" else folders
     real, calls = compaction.compact, 0
 
     def crash(*_: object) -> None:
@@ -192,7 +193,7 @@ def test_a_crash_between_publishing_and_removing_is_harmless_and_finished_later(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(compaction, point, crash)
+        patch.setattr(module, point, crash)
         with pytest.raises(KeyboardInterrupt):
             real(layout, "label", target=20, settled=0)
     assert len(store.shards("label")) > 8

@@ -30,6 +30,7 @@ def tables(layout: Layout, records: Mapping[str, Record]) -> Iterator[Problem]:
         if record.path.startswith("tables/") and Path(record.path).stem != record.digest.partition(":")[2]:
             yield Problem("record", str(layout.path("records", f"{name}.json")),
                           f"names {record.path} with the digest {record.digest}", RESTORE)
+    layout.local("tables")
     stored_tables = {layout.path(e.name) for e in layout.storage.list("tables") if e.name.endswith(".parquet")}
     for path in sorted({*users, *stored_tables}):
         used = f", and {users[path][0]} names it" if path in users else ""

@@ -55,8 +55,8 @@ def render(a: Attribution) -> str:
 def save(layout: Layout, a: Attribution) -> Path:
     """Write the page, and the Markdown beside it, atomically; return the page's path."""
     path = page_path(layout, a.version)
-    write_page(path.with_suffix(".md"), markdown(a))
-    write_page(path, render(a))
+    write_page(layout, path.with_suffix(".md"), markdown(a))
+    write_page(layout, path, render(a))
     return path
 
 

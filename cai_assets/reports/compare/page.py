@@ -29,7 +29,7 @@ def render(c: Comparison) -> str:
 def save(layout: Layout, c: Comparison, path: Path | None = None) -> Path:
     """Write the page atomically, by default to ``page_path``; return where it is."""
     path = path or page_path(layout, c.before.name, c.after.name)
-    write_page(path, render(c))
+    write_page(layout, path, render(c))
     return path
 
 

@@ -74,5 +74,5 @@ def page_path(layout: Layout, name: str) -> Path:
 def save(evidence: Evidence, others: Sequence[Evidence] = (), path: Path | None = None) -> Path:
     """Write the page atomically, by default to ``page_path``; return where it is."""
     path = path or page_path(evidence.layout, evidence.side.name)
-    write_page(path, render(evidence, others))
+    write_page(evidence.layout, path, render(evidence, others))
     return path

@@ -42,7 +42,7 @@ def page_path(layout: Layout) -> Path:
 def save(layout: Layout, every: Sequence[Evidence], path: Path | None = None, *, ranked: bool = True) -> Path:
     """Write the page atomically, by default to ``page_path``; return where it is."""
     path = path or page_path(layout)
-    write_page(path, render(every, ranked=ranked))
+    write_page(layout, path, render(every, ranked=ranked))
     return path
 
 

@@ -4,19 +4,21 @@ from typing import Any
 
 # Within its group, help lists commands in the order in which their modules are imported.
 # isort: off
-from cai_assets.cli import run, ui, status, settings, versions, lint, importing, test, planning, lineage, impact
+from cai_assets.cli import run, ui, status, settings, versions, lint, importing, coverage, test, planning
+from cai_assets.cli import lineage, impact
 from cai_assets.cli import report, compare, rescore, measures
 from cai_assets.cli import feedback, sweep, attribute
 from cai_assets.cli import suites, refusals, redteam, inspect_suites, model, store, export
 from cai_assets.cli.common import app
 
-__all__ = ["app", "attribute", "compare", "export", "feedback", "impact", "importing", "inspect_suites", "lineage",
-           "lint", "measures", "model", "planning", "redteam", "refusals", "report", "rescore", "run", "settings",
-           "status", "store", "suites", "sweep", "test", "ui", "versions"]
+__all__ = ["app", "attribute", "compare", "coverage", "export", "feedback", "impact", "importing", "inspect_suites",
+           "lineage", "lint", "measures", "model", "planning", "redteam", "refusals", "report", "rescore", "run",
+           "settings", "status", "store", "suites", "sweep", "test", "ui", "versions"]
 
 GROUPS = {
     "Make": ("demo", "materialize", "ui", "status", "settings"),
-    "Write a constitution": ("lint", "test", "import", "register", "diff", "plan", "round", "archive", "restore"),
+    "Write a constitution": ("lint", "test", "import", "coverage", "register", "diff", "plan", "round", "archive",
+                             "restore"),
     "Is it better, and which principle did it": ("report", "compare", "rescore", "rank", "attribute", "sweep", "why"),
     "Where does it come from": ("trace", "impact", "verify"),
     "Can the labeler and the measures be trusted": ("agreement", "feedback", "refusals"),

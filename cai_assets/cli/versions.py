@@ -61,19 +61,25 @@ def diff(
     json_: AsJson = False,
 ) -> None:
     """Show what changed between two versions, by principle and word by word, and what each change affects."""
+    from cai_assets.constitution.coverage import as_dict, coverage
     from cai_assets.constitution.diff import diff as compare
     from cai_assets.plan.touches import touches
     from cai_assets.reports.constitution_diff import terminal, to_json
+    from cai_assets.reports.text.coverage import told
     from cai_assets.steps.why import as_asked
 
     settings = read_settings({})
     old, new = find_constitution(settings, before), find_constitution(settings, after)
     changes = compare(old, new)
     touched = touches(compare(as_asked(old, settings), as_asked(new, settings)), rounds=settings.critique.rounds)
+    covered = coverage(old, new) if old.clauses and new.clauses and old.name != new.name else None
     if json_:
-        out.print_json(json.dumps(to_json(changes, touched)))
+        shown = to_json(changes, touched) | ({"coverage": as_dict(covered)} if covered else {})
+        out.print_json(json.dumps(shown))
     else:
         out.print(terminal(changes, touched))
+        if covered:
+            out.print(told(covered))
 
 
 @app.command()

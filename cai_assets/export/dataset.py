@@ -16,12 +16,15 @@ ExportKind = Literal["sft", "preferences", "cai", "all"]
 
 @dataclass(frozen=True)
 class DataExport:
-    """What is exported. ``splits``: rows by config and split; ``records``: all that led to them, by id, and
-    ``sources`` the one of each config; ``left_out``: counts of rows that are in no split, by reason."""
+    """What is exported. ``parent``: what the constitution derives from, where it is registered. ``splits``: rows by
+    config and split; ``records``: all that led to them, by id, and ``sources`` the one of each config; ``left_out``:
+    counts of rows that are in no split, by reason.
+    """
 
     version: str
     constitution: Constitution
     license: str | None
+    parent: Constitution | None = None
     splits: dict[Config, dict[str, pl.DataFrame]] = field(default_factory=dict)
     sources: dict[Config, Record] = field(default_factory=dict)
     records: dict[str, Record] = field(default_factory=dict)

@@ -9,10 +9,12 @@ from typing import Any
 
 import polars as pl
 
+from cai_assets.constitution.coverage import coverage
 from cai_assets.export.dataset import Config, DataExport
 from cai_assets.export.extra import extra
 from cai_assets.export.tables import fact_table, setting_rows, table
 from cai_assets.reports.escape import inline
+from cai_assets.reports.text.coverage import coverage_markdown
 from cai_assets.versions.rounds import round_of
 
 ABOUT: dict[Config, str] = {
@@ -42,7 +44,8 @@ def dataset_card(export: DataExport) -> str:
     template = Template(files("cai_assets.export").joinpath("templates/dataset_card.md").read_text(encoding="utf-8"))
     body = template.substitute(
         title=inline(f"Constitutional AI data, constitution {export.version}"), configs=_configs(export),
-        principles=_principles(export), models=fact_table(("role", "model"), _models(export)),
+        principles=_principles(export), coverage=_coverage(export),
+        models=fact_table(("role", "model"), _models(export)),
         settings=table(("setting", "value"), setting_rows(_settings(export))), left_out=_left_out(export),
         license="" if export.license else NO_LICENSE, first=next(iter(export.splits)), records=_records(export),
         constitution=inline(f"{export.constitution.name} {export.constitution.version}"), version=export.version)
@@ -86,6 +89,16 @@ def _principles(export: DataExport) -> str:
              *(f"{n.get(p.id, 0):,}" for n in counts.values())) for p in export.constitution.principles]
     return table(("principle", "critique request", "revision request", "preference request", "weight",
                   *(f"rows in {c}" for c in counts)), rows)
+
+
+def _coverage(export: DataExport) -> str:
+    """How far the constitution covers the one it derives from, if it says that it derives from one."""
+    own, parent = export.constitution, export.parent
+    if not own.parent:
+        return ""
+    if parent is None:
+        return f"\n\nIts parent, {inline(own.parent)}, is not registered, so its coverage is not known."
+    return f"\n\n{coverage_markdown(coverage(parent, own))}"
 
 
 def _models(export: DataExport) -> dict[str, str]:

@@ -57,7 +57,9 @@ def collect(
     """The rows and records of an export. Raise ExportError if something is missing, and say what to materialize."""
     wanted: Sequence[Config] = get_args(Config) if kind == "all" else (kind,)
     try:
-        export = DataExport(version, Snapshots(layout).load(version), license_)
+        snapshots = Snapshots(layout)
+        own = snapshots.load(version)
+        export = DataExport(version, own, license_, snapshots.newest_of(own.parent) if own.parent else None)
         for config in wanted:
             _add(export, Records(layout), layout, config, held_out)
     except CaiError as e:

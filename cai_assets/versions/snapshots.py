@@ -97,6 +97,12 @@ class Snapshots:
         this_run.tell(f"{self._layout.path(name)} was damaged and is stored again; the damaged one is set aside as "
                       f"{aside}")
 
+    def newest_of(self, name: str) -> Constitution | None:
+        """The version of that key, or the newest of the constitution of that name; None if neither is registered."""
+        name = PurePath(name).stem  # a file is named by its path, too
+        found = (self.load(key) for key in reversed(self.known()) if key == name or key.startswith(f"{name}-"))
+        return next((c for c in found if name in {c.name, partition_key(c)}), None)
+
     def known(self) -> list[str]:
         """Partition keys, oldest registration first."""
         listed, there = self._order.entries(), set(self._there())

@@ -7,10 +7,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import typer.main
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-from cai_assets.cli import app
+from cai_assets.cli.verbs import loaded
 
 PAGE = Path(__file__).parent / "commands.md"
 HEAD = """# Commands
@@ -21,8 +20,7 @@ HEAD = """# Commands
 
 def page() -> str:
     """The whole page."""
-    group = typer.main.get_command(app)
-    assert isinstance(group, TyperGroup)  # noqa: S101 - it has commands
+    group = loaded()
     return "\n".join([HEAD, *_index(group), "", *(line for part in _parts("cai", group) for line in part)])
 
 

@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from project_folder import project_of
 from typer.testing import CliRunner
 
 from cai_assets import __version__
 from cai_assets.cli import GROUPS, app, complete
 from cai_assets.cli.common import INTERRUPTED
+from cai_assets.cli.verbs import loaded
 from cai_assets.store import upkeep
 
 LONG = "a-constitution-with-a-name-as-long-as-a-name-may-be-in-a-file-x"
 CONSTITUTION = 'version: "v1"\nprinciples:\n  - {id: harm, critique: Find harm., revision: Remove harm.}\n'
 WITHOUT_JSON = {  # they print no table
-    "ui", "round", "archive", "restore", "import", "red-team review", "red-team accept", "store compact", "store copy",
-    "export constitution", "export dataset", "export lineage", "export model",
+    "init", "upgrade", "ui", "round", "archive", "restore", "import", "red-team review", "red-team accept",
+    "store compact", "store copy", "export constitution", "export dataset", "export lineage", "export model",
 }
 
 
@@ -61,14 +61,13 @@ def test_version_help_and_no_argument() -> None:
 
 def test_every_verb_is_in_one_group() -> None:
     grouped = [name for names in GROUPS.values() for name in names]
-    command: Any = typer.main.get_command(app)
-    assert sorted(grouped) == sorted(command.commands)
+    assert sorted(grouped) == sorted(loaded().commands)
     text = run("-h")
     assert all(group in text for group in GROUPS)
 
 
 def test_every_verb_that_prints_a_table_prints_json() -> None:
-    without = {path for path, command in verbs(typer.main.get_command(app))
+    without = {path for path, command in verbs(loaded())
                if not any("--json" in p.opts for p in command.params)}
     assert without == WITHOUT_JSON
 

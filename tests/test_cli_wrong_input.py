@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from typer.testing import CliRunner, Result
 
 from cai_assets.cli import app
+from cai_assets.cli.verbs import loaded
 from cai_assets.web import serve
 
 MOST_LINES = 8  # of a message; a usage error of the command line itself has some
@@ -28,7 +28,7 @@ def verbs(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
         yield from verbs(one, (*path, name))
 
 
-VERBS = list(verbs(typer.main.get_command(app)))
+VERBS = list(verbs(loaded()))
 every_verb = pytest.mark.parametrize(("path", "command"), VERBS, ids=[" ".join(path) for path, _ in VERBS])
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import threading
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console, ConsoleDimensions
@@ -15,14 +16,14 @@ from typer.core import TyperGroup
 
 from cai_assets import __version__
 from cai_assets.cli import complete
+from cai_assets.cli.verbs import Verbs
 from cai_assets.constitution.files import YAML, constitution_file
-from cai_assets.constitution.load import load_file
-from cai_assets.constitution.model import Constitution
 from cai_assets.errors import CaiError
-from cai_assets.settings import Settings, load_settings
-from cai_assets.settings.load import put, yaml_value
 from cai_assets.store import this_run
-from cai_assets.versions.snapshots import VERSIONS
+
+if TYPE_CHECKING:
+    from cai_assets.constitution.model import Constitution
+    from cai_assets.settings import Settings
 
 PIPED_WIDTH = 1000
 INTERRUPTED = "Interrupted. Finished work is kept: the same command goes on from here."
@@ -76,8 +77,12 @@ class Lines(Console):
         self._width, self._height = size
 
 
+class Program(Verbs, Commands):
+    """``cai``."""
+
+
 app = typer.Typer(
-    cls=Commands, invoke_without_command=True, pretty_exceptions_enable=False,
+    cls=Program, invoke_without_command=True, pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Constitutional AI as Dagster assets.\n\nStart with [b]cai demo[/b], then [b]cai ui[/b]. Edit a principle in "
          "constitutions/, then run [b]cai plan NAME[/b] and [b]cai materialize NAME[/b]: only what the edit affects is "
@@ -92,6 +97,7 @@ def main(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit")] = False,
 ) -> None:
     """What every call passes through."""
+    gc.set_threshold(20_000)  # as it is, a fourth of a start goes into looking for garbage in what is being imported
     if version:
         typer.echo(f"cai-assets {__version__}")
     elif context.invoked_subcommand is None:
@@ -106,6 +112,8 @@ Scale = Annotated[str | None, typer.Option(help="Scale of the run: smoke, small,
 
 
 def parse_overrides(scale: str | None, pairs: list[str] | None) -> dict[str, Any]:
+    from cai_assets.settings.load import put, yaml_value
+
     overrides: dict[str, Any] = {"scale": scale} if scale else {}
     for pair in pairs or []:
         name, equals, text = pair.partition("=")
@@ -117,6 +125,8 @@ def parse_overrides(scale: str | None, pairs: list[str] | None) -> dict[str, Any
 
 def read_settings(overrides: dict[str, Any]) -> Settings:
     """The settings of this call. Raise SettingsError."""
+    from cai_assets.settings import load_settings
+
     return load_settings(overrides)
 
 
@@ -133,12 +143,12 @@ def open_instance() -> Any:
 
 
 def register_file(settings: Settings, name: str) -> str:
-    """Register the constitution file as it is now and return its version."""
-    constitution = load_file(constitution_file(settings.constitutions, name))
-    with open_instance() as instance:
-        key: str = open_project(settings).snapshots.register(constitution)
-        instance.add_dynamic_partitions(VERSIONS, [key])
-    return key
+    """Register the constitution file as it is now and return its version. Runs and 'cai ui' tell Dagster of it."""
+    from cai_assets.constitution.load import load_file
+    from cai_assets.store.layout import Layout
+    from cai_assets.versions.snapshots import Snapshots
+
+    return Snapshots(Layout(settings.data_root)).register(load_file(constitution_file(settings.constitutions, name)))
 
 
 def resolve_version(settings: Settings, name: str) -> str:
@@ -148,6 +158,8 @@ def resolve_version(settings: Settings, name: str) -> str:
 
 def find_constitution(settings: Settings, name: str) -> Constitution:
     """The constitution of a file as it is now, given by its path or its name, or of a registered version."""
+    from cai_assets.constitution.load import load_file
+
     named = constitution_file(settings.constitutions, name)
     if named.is_file() or name.endswith(YAML):
         return load_file(named if named.is_file() else Path(name))

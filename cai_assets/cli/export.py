@@ -1,4 +1,7 @@
-"""Exports: ``cai export dataset | model | lineage | constitution``. Only ``--push`` reaches the network."""
+"""Export datasets, models, lineage, and constitutions in standard formats.
+
+Only ``--push`` reaches the network.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,7 @@ from cai_assets.store.layout import Layout
 if TYPE_CHECKING:
     from cai_assets.export.push import RepoType
 
-export = typer.Typer(no_args_is_help=True,
-                     help="Export datasets, models, lineage, and constitutions in standard formats.")
+export = typer.Typer(no_args_is_help=True, help=__doc__)
 app.add_typer(export, name="export")
 
 Out = Annotated[Path, typer.Option("--out", help="The folder to write; it must be empty or not exist")]

@@ -1,4 +1,4 @@
-"""``cai model check``: what a model does otherwise than expected, and what is done about it."""
+"""Models: what they take, and what is adapted."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from cai_assets.settings import Model, Role, Settings
 if TYPE_CHECKING:
     from cai_assets.engines.model_check import Finding
 
-model = typer.Typer(cls=Commands, no_args_is_help=True, help="Models: what they take, and what is adapted.")
+model = typer.Typer(cls=Commands, no_args_is_help=True, help=__doc__)
 app.add_typer(model, name="model")
 
 
 @model.callback()
 def _group() -> None:
-    """Models: what they take, and what is adapted."""
+    """With this, it stays a group while it has one command."""
 
 
 @model.command()

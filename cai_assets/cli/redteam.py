@@ -1,4 +1,4 @@
-"""``cai red-team``: prompts that broke a policy, reviewed by people, become training prompts for the next round."""
+"""Review the prompts that broke a policy and train on them: breaks, review, accept."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import typer
 
 from cai_assets.cli.common import AsJson, Set, app, err, open_project, out, parse_overrides, read_settings, stop
 
-red_team = typer.Typer(no_args_is_help=True, help="Review the prompts that broke a policy and train on them: "
-                                                  "breaks, review, accept.")
+red_team = typer.Typer(no_args_is_help=True, help=__doc__)
 app.add_typer(red_team, name="red-team")
 
 Review = Annotated[Path, typer.Argument(help="The review file, .jsonl or .csv", metavar="FILE")]

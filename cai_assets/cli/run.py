@@ -112,7 +112,7 @@ def run_graph(version: str, selection: Sequence[str], overrides: dict[str, Any],
     project, start = open_project(read_settings(overrides)), time.monotonic()
     with open_instance() as instance:
         if version in project.snapshots.known():
-            instance.add_dynamic_partitions(VERSIONS, [version])  # Dagster's home may be newer than the data root
+            instance.add_dynamic_partitions(VERSIONS, [version])  # a plan registers without Dagster
         if not instance.has_dynamic_partition(VERSIONS, version):
             known = ", ".join(instance.get_dynamic_partitions(VERSIONS)) or "none yet"
             stop(f"no registered version {version!r}. Known: {known}. Register files with: cai register")

@@ -52,8 +52,9 @@ def status(
     """Which versions there are, newest first, what of each is made, and what runs now."""
     project = open_project(read_settings({}))
     files = dict(_files(project))
-    standings = [s for s in _standings(project, set(files.values())) if all_ or s.note in {"", "current"}]
-    new = sorted(name for name, key in files.items() if key not in {s.version for s in _standings(project, set())})
+    every = list(_standings(project, set(files.values())))
+    standings = [s for s in every if all_ or s.note in {"", "current"}]
+    new = sorted(files.keys() - {name for name, key in files.items() if key in {s.version for s in every}})
     if json_:
         typer.echo(json.dumps({"versions": [_as_dict(s) for s in standings], "assets": VERSIONED,
                                "not_registered": new}, indent=1))

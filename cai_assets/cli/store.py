@@ -1,4 +1,4 @@
-"""Commands about the data root: ``cai store stats | verify | compact | gc | copy``."""
+"""Maintain the row store (statistics, verification, compaction, garbage collection), and copy a data root."""
 
 from __future__ import annotations
 
@@ -23,9 +23,7 @@ class StoreCommands(Commands):
         return 2 if isinstance(error, SettingsError) else 1
 
 
-store = typer.Typer(cls=StoreCommands, no_args_is_help=True,
-                    help="Maintain the row store (statistics, verification, compaction, garbage collection), and copy "
-                         "a data root.")
+store = typer.Typer(cls=StoreCommands, no_args_is_help=True, help=__doc__)
 app.add_typer(store, name="store")
 
 

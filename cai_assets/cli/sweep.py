@@ -1,4 +1,4 @@
-"""``cai sweep``: one setting over several values, from one command."""
+"""Train and evaluate one version with several values of a setting."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cai_assets.cli.common import (
 )
 from cai_assets.cli.run import run_graph
 
-sweep = typer.Typer(no_args_is_help=True, help="Train and evaluate one version with several values of a setting.")
+sweep = typer.Typer(no_args_is_help=True, help=__doc__)
 app.add_typer(sweep, name="sweep")
 POLICY_AND_EVALUATION = ("rl_policy", "evaluation")
 

@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cai_assets.cli.common import app, open_instance, out
-from cai_assets.settings import project_root
+from cai_assets.cli.common import app, open_instance, open_project, out, read_settings
 
 
 @app.command()
@@ -22,6 +21,8 @@ def ui(
         help="Ask for the password in this file; CAI_UI_PASSWORD in the environment does the same")] = None,
 ) -> None:
     """Open Dagster on 127.0.0.1 with this project's instance, for this machine's user alone (docs/security.md)."""
+    from cai_assets.settings import project_root
+    from cai_assets.versions.snapshots import VERSIONS
     from cai_assets.web.password import read_password
     from cai_assets.web.serve import serve
 
@@ -29,6 +30,7 @@ def ui(
     root = project_root()
     os.chdir(root)
     with open_instance() as instance:
+        instance.add_dynamic_partitions(VERSIONS, open_project(read_settings({})).snapshots.known())
         asks = "asks for the password" if password else "no password"
         out.print(f"Dagster on http://127.0.0.1:{port} (instance in {instance.root_directory}; {asks}); "
                   "stop it with Ctrl-C", highlight=False, soft_wrap=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 import dagster as dg
 
-from cai_assets.defs.jobs import everything
+from cai_assets.defs.jobs import OURS, everything
 from cai_assets.defs.partitions import register_folder, versions
 from cai_assets.defs.run_condition import MadeInTheSameRun
 from cai_assets.defs.version_conditions import OfDerivedVersion, OfNewestVersion, newest_versions
@@ -84,7 +84,7 @@ def _absolute(path: Path) -> Path:
 
 warnings.filterwarnings("ignore", "Parameter `use_user_code_server`", category=dg.BetaWarning)
 automation = dg.AutomationConditionSensorDefinition(
-    name="automation", target=dg.AssetSelection.all(), minimum_interval_seconds=SENSOR_SECONDS,
+    name="automation", target=OURS, minimum_interval_seconds=SENSOR_SECONDS,
     use_user_code_server=True,  # for our own conditions (version_conditions.py, run_condition.py)
     default_status=(dg.DefaultSensorStatus.RUNNING if os.environ.get("CAI_AUTOMATION") == "on"
                     else dg.DefaultSensorStatus.STOPPED),

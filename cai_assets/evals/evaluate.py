@@ -54,6 +54,7 @@ def evaluate(
     baseline: str = "base",
     confidence: float = CONFIDENCE,
     enough: int = ENOUGH,
+    measures: bool = True,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return (metrics, rows), as METRICS_SCHEMA and ROWS_SCHEMA; rows has one row for each policy, prompt and sample.
 
@@ -62,14 +63,16 @@ def evaluate(
     harmlessness on red-team prompts, helpfulness on helpful ones; ``p_win`` and ``verdict`` ('win', 'tie', 'loss',
     'ungraded'; null for the baseline) are the policy's. RIVALS are judged against each other as well. ``principles``:
     those with an evaluation request; each prompt is also judged by the one it draws (``adherence.py``). ``checks``: of
-    ``rules.checked``; with them every answer is held to every check, and rows have the column ``kept`` too. Raise
-    ValueError for an unknown baseline or a sample that occurs twice.
+    ``rules.checked``; with them every answer is held to every check, and rows have the column ``kept`` too. Without
+    ``measures`` the judge is asked and nothing is measured: there are no metrics. Raise ValueError for an unknown
+    baseline or a sample that occurs twice.
     """
     if baseline not in responses:
         raise ValueError(f"evaluate: no responses of the baseline {baseline!r}; there are: {', '.join(responses)}")
     items = [item for policy, frame in responses.items() for item in _items(policy, frame)]
-    _measure(items)
-    _check(items, checks)
+    if measures:
+        _measure(items)
+        _check(items, checks)
     judged = [i for i in items if i["policy"] != baseline]
     against = references(items, baseline)
     _judge(judged, against, ask, style)
@@ -77,8 +80,9 @@ def evaluate(
     for policy, rival in RIVALS.items():
         if policy in responses and rival in responses:
             _judge_rival([i for i in judged if i["policy"] == policy], rival, references(items, rival), ask, style)
-    metrics = metrics_table(items, list(responses), principles, baseline=baseline, confidence=confidence, enough=enough,
-                            checks=[principle for principle, _ in checks])
+    metrics = metrics_table(
+        items, list(responses), principles, baseline=baseline, confidence=confidence, enough=enough,
+        checks=[principle for principle, _ in checks]) if measures else pl.DataFrame(schema=METRICS_SCHEMA)
     schema = ROWS_SCHEMA | (KEPT if checks else {})
     rows = [{name: item.get(name) for name in schema} for item in items]
     return metrics, pl.DataFrame(rows, schema)

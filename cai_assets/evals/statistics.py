@@ -53,14 +53,23 @@ def proportion(successes: int, n: int, confidence: float = 0.95) -> Estimate:
 
     It keeps near its nominal coverage at small n and near 0 and 1 (Brown, Cai and DasGupta 2001).
     """
-    from scipy.stats import binomtest
+    from scipy.special import ndtri
 
     if not 0 <= successes <= n:
         raise ValueError(f"proportion: {successes} successes of {n} trials is impossible")
     if n == 0:
         return Estimate(None, 0)
-    ci = binomtest(successes, n).proportion_ci(confidence_level=confidence, method="wilson")
-    return Estimate(successes / n, n, float(ci.low), float(ci.high))
+    p, z = successes / n, float(ndtri(0.5 + 0.5 * confidence))
+    scale = 2 * (n + z**2)
+    middle, half = (2 * n * p + z**2) / scale, z / scale * math.sqrt(4 * n * p * (1 - p) + z**2)
+    return Estimate(p, n, middle - half if successes else 0.0, middle + half if successes < n else 1.0)
+
+
+def t_isf(above: float, df: int) -> float:
+    """What Student's t exceeds with this probability. Of scipy.special: importing scipy.stats takes a second."""
+    from scipy.special import stdtrit
+
+    return float(-stdtrit(df, above))
 
 
 def mean(values: Sequence[float], confidence: float = 0.95) -> Estimate:
@@ -70,8 +79,6 @@ def mean(values: Sequence[float], confidence: float = 0.95) -> Estimate:
     Should Know About the Bootstrap*: the expanded percentile interval). Of more than MANY values it is the
     normal interval. Values must be finite and independent of each other: one per prompt.
     """
-    from scipy.stats import bootstrap, norm
-
     if not all(map(math.isfinite, values)):
         raise ValueError("mean: the values hold a NaN or an infinity; leave failed rows out and count them")
     if not values:
@@ -79,8 +86,11 @@ def mean(values: Sequence[float], confidence: float = 0.95) -> Estimate:
     data = np.asarray(values, dtype=float)
     if len(data) < 2:
         return Estimate(float(data[0]), 1)
+    from scipy.special import ndtri
+    from scipy.stats import bootstrap
+
     if len(data) > MANY:
-        half = float(norm.isf((1 - confidence) / 2) * data.std(ddof=1)) / math.sqrt(len(data))
+        half = float(-ndtri((1 - confidence) / 2) * data.std(ddof=1)) / math.sqrt(len(data))
         return Estimate(float(data.mean()), len(data), float(data.mean()) - half, float(data.mean()) + half)
     ci = bootstrap((data,), np.mean, confidence_level=expanded(confidence, len(data)), n_resamples=RESAMPLES,
                    batch=BATCH, method="percentile", rng=np.random.default_rng(0)).confidence_interval
@@ -194,14 +204,14 @@ def _allowing(values: list[float], confidence: float, bounds: tuple[float, float
 
 
 def _rate(means: Sequence[float], values: int, confidence: float) -> Estimate:
-    from scipy.stats import norm, t
+    from scipy.special import ndtri
 
     n, p = len(means), float(np.mean(means))
     if values == n:
         return proportion(round(p * n), n, confidence)
     spread = float(np.var(means, ddof=1)) / n if n > 1 else 0.0
     worth = min(values, p * (1 - p) / spread) if spread else n  # all equal: each cluster may be one observation
-    z, small = norm.isf((1 - confidence) / 2), t.isf((1 - confidence) / 2, max(1, n - 1))
+    z, small = -ndtri((1 - confidence) / 2), t_isf((1 - confidence) / 2, max(1, n - 1))
     worth = max(1.0, worth * (z / small) ** 2)
     middle, half = p + z * z / (2 * worth), z * math.sqrt(p * (1 - p) / worth + (z / (2 * worth)) ** 2)
     scale = 1 + z * z / worth
@@ -210,6 +220,6 @@ def _rate(means: Sequence[float], values: int, confidence: float) -> Estimate:
 
 def expanded(confidence: float, n: int) -> float:
     """The confidence at which percentiles of a bootstrap over ``n`` are as wide as the t interval is."""
-    from scipy.stats import norm, t
+    from scipy.special import ndtr
 
-    return float(1 - 2 * norm.sf(t.isf((1 - confidence) / 2, n - 1) * math.sqrt(n / (n - 1))))
+    return float(1 - 2 * ndtr(-t_isf((1 - confidence) / 2, n - 1) * math.sqrt(n / (n - 1))))

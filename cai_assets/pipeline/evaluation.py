@@ -56,9 +56,9 @@ class Suites(NamedTuple):
     verdicts: list[YesNo | None]
 
 
-def evaluation(run: Context) -> Evaluated:
+def evaluation(run: Context, *, measures: bool = True) -> Evaluated:
     """Every policy on the same prompts, with ``base`` as the one to win over. Of the constitution only the evaluation
-    requests are read."""
+    requests are read. Without ``measures`` it asks only, as a plan does."""
     run.note("constitution")
     prompts = evaluation_prompts(run.read("starting_responses"))
     policies, judge = run.policies(), run.complete("judge")
@@ -68,7 +68,7 @@ def evaluation(run: Context) -> Evaluated:
     metrics, rows = evaluate(
         responses, ask=partial(judge, JUDGE, what="judge"), style=run.settings.labels.style,
         principles=run.constitution.taking_part("evaluation"), checks=checks_of(run.constitution),
-        confidence=wanted.confidence, enough=wanted.enough)
+        confidence=wanted.confidence, enough=wanted.enough, measures=measures)
     return Evaluated(metrics, rows, responses)
 
 

@@ -13,7 +13,7 @@ import polars as pl
 from cai_assets.constitution.clauses import explained
 from cai_assets.engines.protocol import Sampling
 from cai_assets.evals.benchmarks import measure_benchmarks
-from cai_assets.evals.gate import GateResult, measure_labeller
+from cai_assets.evals.gate import GateResult, label_people, measure_labeller
 from cai_assets.pipeline.context import Context
 from cai_assets.settings import Settings
 from cai_assets.steps import supervised
@@ -125,6 +125,15 @@ def judge_gate(run: Context) -> Gate:
         return Gate(result, rows, None)
     measured, asked = measure_benchmarks(run.settings, run.constitution, complete=complete)
     return Gate(result.model_copy(update={"benchmarks": measured}), rows, asked)
+
+
+def gate_labels(run: Context) -> None:
+    """Ask what the gate asks, for a plan, which needs no figures of it."""
+    run.note("constitution")
+    complete = run.complete("labeller")
+    label_people(run.settings, run.constitution, complete=complete)
+    if run.settings.gate.benchmarks:
+        measure_benchmarks(run.settings, run.constitution, complete=complete)
 
 
 def preference_pairs(run: Context) -> pl.DataFrame:

@@ -21,7 +21,7 @@ JUDGING = "the judge reads responses that do not exist yet"
 
 def plan_evaluation(plan: Lines) -> None:
     stage = plan.stage()
-    _, rows, frames = evaluation.evaluation(stage)
+    _, rows, frames = evaluation.evaluation(stage, measures=False)
     dries, judge = _policies(plan, stage), stage.asked["judge"]
     untrained = {name for name in TRAINED if plan.is_new(name)}
     certain = len({key for name, dry in dries.items() if name not in untrained for key in dry.missing}

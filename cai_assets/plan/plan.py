@@ -199,7 +199,7 @@ class Planner(Trainings):
 
     def _labels(self) -> None:
         gate, stage = self.stage(), self.stage()
-        stages.judge_gate(gate)
+        stages.gate_labels(gate)
         labels = self.made.tables["preference_pairs"] = stages.preference_pairs(stage)
         waiting = planned(self.made.tables["response_pairs"]).height * calls_per_pair(
             self.settings.labels, self.constitution)

@@ -42,3 +42,12 @@ def test_what_chance_explains_wholly_is_unknown():
     assert cohens_kappa([], []) == Estimate(None, 0)
     assert cohens_kappa(["A"], ["B"]).value == 0
     assert cohens_kappa(["A", "B"] * 10, ["A", "B"] * 10).value == 1
+
+
+def test_it_is_to_the_last_bit_what_scikit_learn_has():
+    from sklearn.metrics import cohen_kappa_score
+
+    rng = np.random.default_rng(7)
+    for n in range(2, 200):
+        one, other = (["A", "B", *rng.choice(["A", "B", "tie"], n).tolist()] for _ in range(2))
+        assert cohens_kappa(one, other).value == cohen_kappa_score(one, other)

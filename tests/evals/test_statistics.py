@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cai_assets.evals.statistics import Estimate, mean, paired_difference, proportion, win_rate
+from cai_assets.evals.statistics import Estimate, mean, paired_difference, proportion, t_isf, win_rate
 
 OUTCOMES = st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=1, max_size=30)
 
@@ -119,3 +119,14 @@ def test_eight_wins_of_eight_do_not_claim_certainty():
 def test_an_outcome_that_is_none_of_the_three_is_refused():
     with pytest.raises(ValueError, match=r"0\.7"):
         win_rate([1.0, 0.7])
+
+
+@given(st.integers(1, 10**6).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))),
+       st.sampled_from([0.9, 0.95, 0.99]))
+def test_a_proportion_is_to_the_last_bit_what_scipy_has(of: tuple[int, int], confidence: float) -> None:
+    from scipy.stats import binomtest, t
+
+    found = proportion(*of, confidence)
+    ends = binomtest(*of).proportion_ci(confidence_level=confidence, method="wilson")
+    assert (found.low, found.high) == (ends.low, ends.high)
+    assert t_isf((1 - confidence) / 2, of[1]) == t.isf((1 - confidence) / 2, of[1])

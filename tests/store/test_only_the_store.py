@@ -76,8 +76,11 @@ OTHERS = {
         train/run.py::publish""",
     "a file of this package": """
         constitution/cases_schema.py:: constitution/schema.py:: evals/suites/schema.py:: settings/described.py::
-        defs/origin.py::_location export/dataset_card.py::dataset_card
+        cli/verbs.py::_docstring defs/origin.py::_location export/dataset_card.py::dataset_card
         export/provenance.py::problems reports/cards.py::model_card""",
+    "the files of a project, which a person edits": """
+        starter/contents.py::contents starter/contents.py::_of_this_version starter/project.py::left_over
+        starter/project.py::_first starter/project.py::_next starter/project.py::_write starter/project.py::_written""",
     "what the system says of this machine": """
         engines/number_format.py::device engines/number_format.py::_flags engines/memory.py::_read
         train/memory.py::resident_peak""",

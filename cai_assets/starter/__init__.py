@@ -1,0 +1,4 @@
+"""A project of one's own: what ``cai init`` writes, and what ``cai upgrade`` changes of it after a new version.
+
+``files/`` holds the files as they are written; ``dot-`` begins the names of hidden ones.
+"""

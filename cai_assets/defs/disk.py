@@ -14,13 +14,15 @@ from cai_assets.store import this_run
 from cai_assets.store.garbage import sweep
 from cai_assets.store.layout import Layout
 from cai_assets.train.footprint import gb
+from cai_assets.train.trackers import refuse_missing
 
 
 def prepare(project: Project, run: dg.DagsterRun | None) -> None:
-    """Raise NoRoom or NoMemory, or SettingsError for a policy that cannot be trained."""
+    """Raise NoRoom or NoMemory, or SettingsError for a policy that cannot be trained or curves that cannot be drawn."""
     _sweep(project.layout)
     if run is not None and _trains(run):
         refuse_served_policy(project)
+        refuse_missing(project.settings.report_to)
         _refuse_what_does_not_fit(project, run)
 
 

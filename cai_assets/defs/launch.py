@@ -27,14 +27,14 @@ from cai_assets.lineage.rollouts import ROLLOUTS_WRITTEN
 from cai_assets.lineage.trace import LINEAGE, LINEAGE_ROWS
 from cai_assets.pipeline.trainings import Training
 from cai_assets.reports.checkpoint import checkpoint_card
-from cai_assets.settings import Settings
+from cai_assets.settings import Settings, project_root
 from cai_assets.store.files import write_atomic
 from cai_assets.store.parquet import parquet_bytes
 from cai_assets.train import identity
 from cai_assets.train.ability import BUNDLED as GENERAL_TEXT
 from cai_assets.train.choice import as_set, chosen_changes, fitting, refuse_without_memory, said
 from cai_assets.train.footprint import footprint, refuse_without_room
-from cai_assets.train.job import Job, Judge
+from cai_assets.train.job import Job, Judge, Reports
 
 # Dagster 1.13 marks a detail of its own Pipes reader as a preview.
 warnings.filterwarnings("ignore", "Function `PipesMessageReader", category=dg.PreviewWarning)
@@ -99,6 +99,7 @@ def _job(settings: Settings, training: Training, key: str, work: Path, *, dtype:
     job = Job(kind=kind, key=key, base=training.start.path, data=work / "data.parquet", work=work, seed=settings.seed,
               settings=getattr(settings, identity.TRAINING_GROUP[kind]).model_dump(mode="json"),
               dtype=dtype, thinking=training.start.identity.thinking,
+              reports=_reports(settings, f"{training.asset}-{key[:8]}"),
               general_text=(settings.monitors.general_text or GENERAL_TEXT).resolve(),
               general_texts=settings.monitors.general_texts,
               reward_model=training.reward_model.path if training.reward_model else None,
@@ -118,6 +119,10 @@ def _job(settings: Settings, training: Training, key: str, work: Path, *, dtype:
 
 def _resolved(root: str | Path) -> str | Path:
     return root if isinstance(root, str) else root.resolve()
+
+
+def _reports(settings: Settings, name: str) -> Reports | None:
+    return Reports(to=settings.report_to, run=name, folder=project_root() / "tracking") if settings.report_to else None
 
 
 def _run(context: dg.AssetExecutionContext, asset: str, job: Job) -> None:

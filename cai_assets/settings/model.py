@@ -25,6 +25,7 @@ from cai_assets.settings.models import Models, Server
 from cai_assets.settings.training import Reinforcement, Reward, Tuning
 
 Scale = Literal["smoke", "small", "full"]
+Tracker = Literal["tensorboard", "trackio", "wandb"]
 
 
 class Launchpad(Group):
@@ -61,6 +62,9 @@ class Settings(Group):
     """Cost of an hour of a human labeler. It affects only reports."""
     human_labels_per_hour: float = Field(default=60.0, gt=0)
     """Comparisons that a person labels in an hour. It affects only reports."""
+    report_to: Annotated[tuple[Tracker, ...], OWN_HAND] = ()
+    """Where trainings draw their curves while they run, beside their checkpoints: tensorboard, trackio, wandb. It
+    enters no key."""
     models: Models = Models()
     """Who does what."""
     engine: Engine = Engine()

@@ -17,19 +17,21 @@ from cai_assets.train.problems import TrainingProblem
 from cai_assets.train.progress import Curves, Reporter
 from cai_assets.train.resume import mark_complete
 from cai_assets.train.rl_task import OURS
+from cai_assets.train.trackers import Track
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]
     """Writes one curve row per step, reports it, and stops training when a number is not finite.
 
     ``columns`` maps names in the trainer's log to names in the curves, to which all of OURS are added; ``shown`` are
-    the ones reported; ``updates`` optimizer updates make one step.
+    the ones reported; ``updates`` optimizer updates make one step; ``track`` draws each row elsewhere, too.
     """
 
     def __init__(
         self, curves: Curves, reporter: Reporter, columns: Mapping[str, str], shown: tuple[str, ...], updates: int = 1
     ) -> None:
         self.curves, self.reporter = curves, reporter
+        self.track: Track = lambda _step, _row: None
         self.columns, self.shown, self.updates = columns, shown, updates
 
     def on_train_begin(
@@ -56,6 +58,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             )
         if state.is_world_process_zero:
             self.curves.add({"step": step, **row})
+            self.track(step, row)
         total = state.max_steps // self.updates
         self.reporter.step(step, total, {name: row[name] for name in self.shown if name in row})
 
@@ -66,6 +69,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
                     if name.startswith("eval_held_out")}
         if held_out and step and main_process:
             self.curves.amend(step, held_out)
+            self.track(step, held_out)
         if "held_out_reward" in held_out:
             self.reporter.say(f"held-out reward {held_out['held_out_reward']:.3g} after step {step}")
 

@@ -30,6 +30,7 @@ from cai_assets.engines.number_format import Format
 from cai_assets.engines.protocol import Style
 from cai_assets.evals.rubric import Part
 from cai_assets.settings import Engine, Model
+from cai_assets.settings.model import Tracker
 
 TrainingKind = Literal["supervised", "reward", "reinforcement"]
 
@@ -46,6 +47,16 @@ class Judge(BaseModel):
     engine: Engine
     data_root: str | Path
     style: Style
+
+
+class Reports(BaseModel):
+    """Who draws the curves: ``to``, the ``run``'s name there, and the ``folder`` of those that keep files."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    to: tuple[Tracker, ...]
+    run: str
+    folder: Path
 
 
 class Job(BaseModel):
@@ -75,6 +86,7 @@ class Job(BaseModel):
     supervised_data: Path | None = None
     general_text: Path | None = None
     general_texts: int | None = None
+    reports: Reports | None = None
 
     @property
     def final(self) -> Path:

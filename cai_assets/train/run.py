@@ -25,6 +25,7 @@ from cai_assets.train.options import option_arguments, quantization
 from cai_assets.train.progress import Curves, Reporter
 from cai_assets.train.resume import newest_complete
 from cai_assets.train.sharding import is_sharded, sharding_arguments
+from cai_assets.train.trackers import tracking
 
 Columns = Mapping[str, str]
 COMMON_COLUMNS = {"loss": "loss", "grad_norm": "grad_norm", "learning_rate": "learning_rate"}
@@ -131,7 +132,8 @@ def train(
     from cai_assets.train.callbacks import Seal, Together, Watch
 
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(Watch(Curves(job.curves), reporter, columns, shown, updates))
+    watch = Watch(Curves(job.curves), reporter, columns, shown, updates)
+    trainer.add_callback(watch)
     trainer.add_callback(Seal(job.key))
     if is_sharded(trainer):
         trainer.add_callback(Together())
@@ -140,7 +142,8 @@ def train(
     step = int(checkpoint.name.removeprefix("checkpoint-")) // updates if checkpoint else 0
     if checkpoint:
         reporter.say(f"resuming after step {step}")
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with tracking(job.reports if trainer.is_world_process_zero() else None, reporter.say) as watch.track:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.accelerator.wait_for_everyone()  # the first process removes the state when it publishes
     return step
 

@@ -78,6 +78,8 @@ OTHERS = {
         constitution/cases_schema.py:: constitution/schema.py:: evals/suites/schema.py:: settings/described.py::
         cli/verbs.py::_docstring defs/origin.py::_location export/dataset_card.py::dataset_card
         export/provenance.py::problems reports/cards.py::model_card""",
+    "the folder of curves that are drawn elsewhere, outside the data root": """
+        train/trackers.py::_open train/trackers.py::_may_send""",
     "the files of a project, which a person edits": """
         starter/contents.py::contents starter/contents.py::_of_this_version starter/project.py::left_over
         starter/project.py::_first starter/project.py::_next starter/project.py::_write starter/project.py::_written""",

@@ -47,8 +47,11 @@ class Verbs(TyperGroup):
     """All verbs: those whose module is not imported yet by what the help says of them."""
 
     def __init__(self, *, commands: Any = None, **options: Any) -> None:
-        listed = {verb: TyperCommand(verb, rich_help_panel=group) for group, verbs in GROUPS.items() for verb in verbs}
-        super().__init__(commands={**listed, **(commands or {})}, **options)
+        super().__init__(commands={**{verb: TyperCommand(verb) for verb in WHERE}, **(commands or {})}, **options)
+        for group, verbs in GROUPS.items():
+            for verb in verbs:
+                command: Any = self.commands[verb]
+                command.rich_help_panel = group
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # of Click, or of the copy of it in newer Typers
         """A verb as help and completion list it."""

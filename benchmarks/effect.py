@@ -39,8 +39,8 @@ SETTINGS: dict[str, Any] = {
     "prompts": {"red_team": 32, "helpful": 24, "eval_red_team": 24, "eval_helpful": 24},
     "critique": {"rounds": 1}, "generation": {"max_tokens": 48}, "evaluation": {"max_tokens": 48, "null": False},
     "gate": {"pairs": 4}, "sl": {"epochs": 3, "learning_rate": 4e-5}, "reward": {"epochs": 1},
-    "rl": {"checks": 3.0, "steps": 24, "rollouts": 16, "batch_size": 16, "ppo_epochs": 2, "max_tokens": 32,
-           "max_length": 192, "learning_rate": 1e-5, "beta": 0.02, "held_out": 0.4, "missing_eos_penalty": 0.0},
+    "rl": {"checks": 3.0, "steps": 16, "rollouts": 8, "batch_size": 8, "ppo_epochs": 2, "max_tokens": 32,
+           "max_length": 192, "learning_rate": 2e-5, "beta": 0.02, "held_out": 0.4, "missing_eos_penalty": 0.0},
 }
 SMALLEST: dict[str, Any] = {
     "prompts": {"red_team": 4, "helpful": 2, "eval_red_team": 2, "eval_helpful": 2},

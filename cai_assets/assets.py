@@ -2,7 +2,7 @@
 
 Facts only, on the ground floor: this imports nothing of ours. To add an asset, declare it here in the order of the
 graph; summary, trace, compare, why, diff, attribute, exports, the arguments of its ``@dg.asset`` and the drawings in
-README.md and docs/architecture.md follow. ``tests/defs/test_declarations.py`` names what was forgotten.
+docs/start.md and docs/architecture.md follow. ``tests/defs/test_declarations.py`` names what was forgotten.
 """
 
 from __future__ import annotations

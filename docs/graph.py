@@ -1,4 +1,4 @@
-"""Draws the graph of assets from its declarations into README.md and docs/architecture.md.
+"""Draws the graph of assets from its declarations into docs/start.md and docs/architecture.md.
 
 Run ``python docs/graph.py`` after a change of ``cai_assets/assets.py``; a test holds that the drawings are current.
 """
@@ -37,7 +37,7 @@ def drawn(path: Path) -> str:
 
 
 def files() -> list[Path]:
-    return [ROOT / "README.md", ROOT / "docs/architecture.md"]
+    return [ROOT / "docs/start.md", ROOT / "docs/architecture.md"]
 
 
 def _groups() -> Iterator[str]:

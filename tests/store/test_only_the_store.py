@@ -33,7 +33,7 @@ OTHERS = {
     "a file or folder that a person names": """
         api.py::_record
         cli/common.py::resolve_version cli/common.py::find_constitution cli/common.py::refuse_to_replace
-        cli/export.py::lineage cli/lint.py::_constitutions cli/lint.py::_lint
+        cli/coverage.py::_document cli/export.py::lineage cli/lint.py::_constitutions cli/lint.py::_lint
         cli/lint.py::_tests cli/lint.py::_prompts cli/lint.py::_files
         cli/redteam.py::breaks cli/suites.py::suites evals/suites/registry.py::refuse_no_folder
         cli/redteam.py::accept_ cli/test.py::_under_test
@@ -73,7 +73,7 @@ OTHERS = {
         train/progress.py::Curves.keep train/progress.py::Curves.add train/resume.py::fault
         train/resume.py::newest_complete train/resume.py::_digests train/resume.py::_digest
         train/rollouts.py::Rollouts._save_checkpoint train/rollouts.py::Rollouts._load_from_checkpoint
-        train/run.py::publish""",
+        train/run.py::publish train/principled.py::_apart""",
     "a file of this package": """
         constitution/cases_schema.py:: constitution/schema.py:: evals/suites/schema.py:: settings/described.py::
         cli/verbs.py::_docstring defs/origin.py::_location export/dataset_card.py::dataset_card

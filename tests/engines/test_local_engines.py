@@ -143,6 +143,7 @@ def test_vllm_gives_up_after_a_second_death(vllm: VllmEngine, monkeypatch: pytes
         list(vllm.run(GENERATE))
 
 
+@pytest.mark.long
 def test_several_models_are_in_one_process_and_each_answers_as_it_does_alone(vllm: VllmEngine, tmp_path: Path) -> None:
     vllm.close()
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
@@ -186,6 +187,7 @@ def test_what_requests_share_is_computed_once(vllm: VllmEngine, monkeypatch: pyt
     assert sorted(cached)[1] >= 256
 
 
+@pytest.mark.long
 def test_vllm_keeps_its_own_defaults_and_takes_further_arguments(
     vllm: VllmEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

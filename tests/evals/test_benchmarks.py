@@ -182,6 +182,7 @@ def test_the_gate_fails_by_a_benchmark_alone_and_shows_every_category(tmp_path: 
 
 
 @pytest.mark.model
+@pytest.mark.long
 def test_the_real_model_answers_each_shape(tmp_path: Path) -> None:
     """Machinery alone."""
     (tmp_path / "data" / "models").mkdir(parents=True)

@@ -16,7 +16,7 @@ from cai_assets.train import reward
 from cai_assets.train.feedback import reward_of
 from cai_assets.train.progress import Reporter
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.long]
 PRINCIPLES = {"kind": "Which answer is kinder?", "short": "Which answer is shorter?"}
 
 

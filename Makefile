@@ -41,7 +41,7 @@ faults: $(VENV)/.ready chromium  ## kills, flips, full disks, races, servers, ho
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "fault and not browser" -n 2
 	$(BIN)/python -m pytest -m "fault and browser"
 
-ui: $(VENV)/.ready  ## Dagster on http://127.0.0.1:3000
+ui: $(VENV)/.ready  ## Studio and Dagster on http://127.0.0.1:3000
 	$(BIN)/cai ui
 
 lint: $(VENV)/.ready

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -26,11 +25,6 @@ from cai_assets.cli.common import (
 )
 from cai_assets.reports.text.terminal import terminal_table
 
-if TYPE_CHECKING:
-    from cai_assets.plan.plan import Plan
-    from cai_assets.settings.models import Models
-
-
 
 @app.command()
 def plan(
@@ -43,6 +37,7 @@ def plan(
     from cai_assets.plan.models import said_of_models
     from cai_assets.plan.plan import make_plan
     from cai_assets.plan.space import said
+    from cai_assets.plan.words import bounds, number, remarks, sampled
 
     settings = read_settings(parse_overrides(scale, set_))
     version = resolve_version(settings, version)
@@ -109,51 +104,3 @@ def why(
         out.print(f"  {d.field}", style="bold", markup=False)
         out.print(f"    before: {d.before}", style="red", markup=False, highlight=False, soft_wrap=True)
         out.print(f"    now:    {d.now}", style="green", markup=False, highlight=False)
-
-
-def remarks(plan: Plan) -> Iterator[str]:
-    """What the numbers of the table mean, and their sums."""
-    from cai_assets.plan.devices import SPREAD
-    from cai_assets.plan.lines import UNLESS
-
-    if not any(x.generate_max or x.trains for x in plan.lines):
-        yield "Everything exists already: nothing to generate, nothing to train."
-        return
-    if any(x.generate_min != x.generate_max for x in plan.lines):
-        yield ("a–b: at least a rows, at most b: the rest depends on texts that do not exist yet, and is reused where "
-               "those come out unchanged")
-    if any(x.trains and x.note for x in plan.lines):
-        yield f"{UNLESS}: trained unless everything upstream comes out unchanged"
-    low, high = (sum(n) for n in zip(*((x.generate_min, x.generate_max) for x in plan.lines), strict=True))
-    trainings = sum(x.trains for x in plan.lines)
-    unknown = [x.asset for x in plan.lines if x.seconds is None]
-    total = sum(x.seconds or 0 for x in plan.lines)
-    seconds = f", about {total:.0f} s" if len(unknown) < len(plan.lines) and total else ""
-    runs = f"at most {trainings}" if trainings else "no"
-    yield f"In total: {bounds(low, high)} rows, {runs} training runs{seconds}"
-    guessed = [x.asset for x in plan.lines if x.by_table]
-    yield ("Tokens and seconds are upper bounds for these settings and models, at the rates measured in this store "
-           "(range: fastest to slowest seen)"
-           + (f"; by a table of devices, within a factor of {SPREAD:.0f}, for {', '.join(guessed)}" if guessed else "")
-           + (f"; no rate yet for {', '.join(unknown)}" if unknown else ""))
-
-
-def sampled(models: Models) -> Iterator[str]:
-    """Which calls of the table are several requests."""
-    for role, model in models:
-        if model and model.answer_samples:
-            yield (f"models.{role}.answer_samples: each of its calls that reads a label or a verdict is "
-                   f"{model.answer_samples} sampled replies")
-
-
-def bounds(low: int, high: int) -> str:
-    """'3', or '1–3'."""
-    return str(high) if low == high else f"{low}–{high}"
-
-
-def number(value: float | None, low: float | None = None, high: float | None = None) -> str:
-    """A rounded number, with the range seen if there is one; '?' if nothing was measured."""
-    if value is None:
-        return "?"
-    spread = f" ({low:.0f}–{high:.0f})" if low is not None and high is not None and high > low else ""
-    return f"{value:.0f}{spread}"

@@ -4,43 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from cai_assets.assets import ASSETS
 from cai_assets.cli.common import AsJson, app, open_instance, open_project, out, read_settings
-from cai_assets.constitution.digest import partition_key
-from cai_assets.constitution.file_text import FileError
-from cai_assets.constitution.files import constitution_files
-from cai_assets.constitution.load import load_file
 from cai_assets.reports.text.terminal import terminal_table
-from cai_assets.versions.archive import Archive
-from cai_assets.versions.derived import Derivations
 
 if TYPE_CHECKING:
+    from cai_assets.defs.latest_runs import LatestRun
     from cai_assets.pipeline.project import Project
 
-VERSIONED = sum(asset.versioned for asset in ASSETS.values())
-LATEST_RUNS = 200
 RUNNING = {"STARTING", "STARTED", "QUEUED", "CANCELING"}
 
 
-class Run(NamedTuple):
-    """The newest run of a version: Dagster's word for how it stands, and when it began."""
-
-    id: str
-    status: str
-    began: str
-
-
-class Standing(NamedTuple):
-    """A version. ``made``: how many of its assets have a record; ``note``: 'current', 'archived', or what it is of."""
+class Shown(NamedTuple):
+    """A version, as ``reports.standings`` tells it, and its newest run."""
 
     version: str
     made: int
-    run: Run | None
+    run: LatestRun | None
     note: str
 
 
@@ -50,74 +33,49 @@ def status(
     json_: AsJson = False,
 ) -> None:
     """Which versions there are, newest first, what of each is made, and what runs now."""
+    from cai_assets.reports.standings import VERSIONED, current_files
+
     project = open_project(read_settings({}))
-    files = dict(_files(project))
-    every = list(_standings(project, set(files.values())))
-    standings = [s for s in every if all_ or s.note in {"", "current"}]
+    files = dict(current_files(project))
+    every = list(_shown(project, set(files.values())))
+    shown = [s for s in every if all_ or s.note in {"", "current"}]
     new = sorted(files.keys() - {name for name, key in files.items() if key in {s.version for s in every}})
     if json_:
-        typer.echo(json.dumps({"versions": [_as_dict(s) for s in standings], "assets": VERSIONED,
+        typer.echo(json.dumps({"versions": [_as_dict(s) for s in shown], "assets": VERSIONED,
                                "not_registered": new}, indent=1))
         return
     table = terminal_table("version", "made", "last run", "began", "note", right={"made"}, whole={"version", "made"})
-    for s in standings:
+    for s in shown:
         table.add_row(s.version, f"{s.made}/{VERSIONED}", s.run.status.lower() if s.run else "",
                       s.run.began if s.run else "", s.note)
-    if standings:
+    if shown:
         out.print(table)
-    for line in _next(standings, new):
+    for line in _next(shown, new):
         out.print(line, highlight=False, soft_wrap=True)
 
 
-def _next(standings: list[Standing], new: list[str]) -> Iterator[str]:
-    for s in standings:
+def _next(shown: list[Shown], new: list[str]) -> Iterator[str]:
+    for s in shown:
         if s.run and s.run.status in RUNNING:
             yield f"{s.version} is being made: watch it in [b]cai ui[/b], run {s.run.id[:8]}"
     if new:
         yield f"Not registered yet: {', '.join(new)}. Next: [b]cai plan NAME[/b], or [b]cai register[/b]"
-    unmade = next((s for s in standings if not s.made), None)
+    unmade = next((s for s in shown if not s.made), None)
     if unmade:
         yield f"Next: [b]cai materialize {unmade.version}[/b]"
-    elif not standings and not new:
+    elif not shown and not new:
         yield "No constitution yet: write constitutions/NAME.yaml, or import one with [b]cai import[/b]"
 
 
-def _files(project: Project) -> Iterator[tuple[str, str]]:
-    """The name of each constitution file that can be read, and the version that it is now."""
-    for path in constitution_files(project.settings.constitutions):
-        try:
-            yield path.stem, partition_key(load_file(path))
-        except FileError:
-            continue  # 'cai lint' says what is wrong with it
+def _shown(project: Project, current: set[str]) -> Iterator[Shown]:
+    from cai_assets.defs.latest_runs import latest_runs
+    from cai_assets.reports.standings import standings
 
-
-def _standings(project: Project, current: set[str]) -> Iterator[Standing]:
-    archived = Archive(project.layout).archived()
-    derived = {o.key: o.version for o in Derivations(project.layout).origins()}
-    made: dict[str, int] = {}
-    for asset in ASSETS.values():
-        for partition in project.records.partitions(asset.name) if asset.versioned else ():
-            made[partition] = made.get(partition, 0) + 1
-    runs = _runs()
-    for version in reversed(project.snapshots.known()):
-        note = ("archived" if version in archived else f"of {derived[version]}" if version in derived
-                else "current" if version in current else "")
-        yield Standing(version, made.get(version, 0), runs.get(version), note)
-
-
-def _runs() -> dict[str, Run]:
-    """The newest run of each version, among the latest."""
     with open_instance() as instance:
-        records = instance.get_run_records(limit=LATEST_RUNS)
-    runs: dict[str, Run] = {}
-    for record in records:
-        version = record.dagster_run.tags.get("dagster/partition")
-        if version:
-            began = datetime.fromtimestamp(record.start_time or record.create_timestamp.timestamp()).astimezone()
-            runs.setdefault(version, Run(record.dagster_run.run_id, record.dagster_run.status.value,
-                                         f"{began:%Y-%m-%d %H:%M}"))
-    return runs
+        runs = latest_runs(instance)
+    for version, made, note in standings(project, current):
+        yield Shown(version, made, runs.get(version), note)
 
 
-def _as_dict(s: Standing) -> dict[str, Any]:
+def _as_dict(s: Shown) -> dict[str, Any]:
     return {**s._asdict(), "run": s.run._asdict() if s.run else None}

@@ -1,4 +1,4 @@
-"""``cai ui``: Dagster's pages of this project."""
+"""``cai ui``: the studio, and Dagster's pages of this project."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def ui(
     password_file: Annotated[Path | None, typer.Option(
         help="Ask for the password in this file; CAI_UI_PASSWORD in the environment does the same")] = None,
 ) -> None:
-    """Open Dagster on 127.0.0.1 with this project's instance, for this machine's user alone (docs/security.md)."""
+    """Open the studio and Dagster on 127.0.0.1, for this machine's user alone (docs/studio.md, docs/security.md)."""
     from cai_assets.settings import project_root
     from cai_assets.versions.snapshots import VERSIONS
     from cai_assets.web.password import read_password
@@ -32,6 +32,8 @@ def ui(
     with open_instance() as instance:
         instance.add_dynamic_partitions(VERSIONS, open_project(read_settings({})).snapshots.known())
         asks = "asks for the password" if password else "no password"
+        out.print(f"Studio on http://127.0.0.1:{port}/studio/ (read, edit and compare constitutions)", highlight=False,
+                  soft_wrap=True)
         out.print(f"Dagster on http://127.0.0.1:{port} (instance in {instance.root_directory}; {asks}); "
                   "stop it with Ctrl-C", highlight=False, soft_wrap=True)
         serve(instance, root / "workspace.yaml", port=port, read_only=read_only, public=public_url or (),

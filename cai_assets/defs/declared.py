@@ -16,6 +16,9 @@ KINDS = {"snapshot": {"yaml"}, "table": {"polars", "parquet"}, "training": {"pyt
          "view": {"polars"}}
 POOL = "gpu"
 BY_DEFAULT = object()
+STUDIO = "/studio/"  # of the server that shows this: 'cai ui' serves it beside Dagster's pages
+CHAINS = ("starting_responses", "critiques", "revisions", "response_pairs", "preference_pairs")
+PAGES = {**dict.fromkeys(CHAINS, "chains"), "evaluation": "arena"}
 
 
 class Attributes(TypedDict):
@@ -27,6 +30,7 @@ class Attributes(TypedDict):
     code_version: str
     deps: list[dg.AssetDep]
     tags: dict[str, str]
+    metadata: dict[str, Any]
     automation_condition: Any
 
 
@@ -52,8 +56,13 @@ def spec(name: str, *, code_version: str = "1", when: Any = BY_DEFAULT) -> dg.As
 def _attributes(asset: Asset, code_version: str, when: Any) -> Attributes:
     return {"group_name": asset.group, "kinds": {"vllm", "polars"} if asset.steps else KINDS[asset.kind],
             "owners": OWNERS, "code_version": code_version, "deps": [_dep(asset, above) for above in asset.reads],
-            "tags": TAGS if asset.spends else {},
+            "tags": TAGS if asset.spends else {}, "metadata": {"studio": dg.MetadataValue.url(_page(asset))},
             "automation_condition": on_real_change(from_the_start=not asset.versioned) if when is BY_DEFAULT else when}
+
+
+def _page(asset: Asset) -> str:
+    """Where the studio shows what an asset holds."""
+    return STUDIO + PAGES.get(asset.name, "reports" if asset.group == "evaluation" else "")
 
 
 def _dep(asset: Asset, above: str) -> dg.AssetDep:

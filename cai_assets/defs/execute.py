@@ -51,7 +51,7 @@ def materialize(
 
     job = defs.resolve_job_def(everything.name)
     chosen = [dg.AssetKey(name) for name in selection]
-    config = _config(overrides)
+    config = run_config(overrides)
     tags = merge_run_tags(job, partition, {}, chosen, instance, config)
     run = instance.create_run_for_job(job, run_config=config, tags=tags, remote_job_origin=job_origin(job.name),
                                       asset_selection=frozenset(chosen) or None)
@@ -63,7 +63,7 @@ def materialize(
     return dg.JobExecutionResult(job, contextlib.nullcontext(), events, ended)  # type: ignore[arg-type]
 
 
-def _config(typed: Mapping[str, Any]) -> dict[str, Any]:
+def run_config(typed: Mapping[str, Any]) -> dict[str, Any]:
     """What was typed, as far as Dagster may keep it: executed again, the run has the same settings."""
     chosen, by_hand = kept(typed)
     scale = {"scale": chosen.pop("scale")} if "scale" in chosen else {}

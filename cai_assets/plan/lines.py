@@ -12,6 +12,7 @@ import polars as pl
 
 from cai_assets.assets import ASSETS
 from cai_assets.constitution.derive import Derived
+from cai_assets.constitution.digest import partition_key
 from cai_assets.constitution.model import Constitution, Use
 from cai_assets.engines.protocol import ModelIdentity
 from cai_assets.pipeline.contents import Named, of_settings
@@ -80,13 +81,20 @@ def version_before(project: Project, version: str) -> str | None:
 class _Imagined(Snapshots):
     """The registered versions, and one that need not be."""
 
-    def __init__(self, layout: Layout, derived: Derived) -> None:
+    def __init__(self, layout: Layout, constitution: Constitution) -> None:
         super().__init__(layout)
-        self._derived = derived
+        self._key, self._constitution = partition_key(constitution), constitution
 
     def load(self, key: str) -> Constitution:
         """As if it were registered."""
-        return self._derived.constitution if key == self._derived.key else super().load(key)
+        return self._constitution if key == self._key else super().load(key)
+
+
+def imagining(project: Project, constitution: Constitution) -> Project:
+    """The project as if a constitution were registered."""
+    project = copy(project)
+    project.snapshots = _Imagined(project.layout, constitution)
+    return project
 
 
 class Lines:
@@ -101,8 +109,7 @@ class Lines:
         self.project, self.version = project, version
         self.before = version if derived else version_before(project, version)
         if derived:
-            self.project, self.version = copy(project), derived.key
-            self.project.snapshots = _Imagined(project.layout, derived)
+            self.project, self.version = imagining(project, derived.constitution), derived.key
         self.settings = project.settings
         self.constitution = self.project.snapshots.load(self.version)
         self.start = round_before(project, self.version)

@@ -17,7 +17,9 @@ import polars as pl
 
 from cai_assets.assets import ASSETS, GRAPH, Asset
 from cai_assets.constitution.derive import Derived
+from cai_assets.constitution.digest import partition_key
 from cai_assets.constitution.draw import critique_key, label_key
+from cai_assets.constitution.model import Constitution
 from cai_assets.pipeline import evaluation, stages, trainings
 from cai_assets.pipeline.context import Context
 from cai_assets.pipeline.project import Project
@@ -25,7 +27,7 @@ from cai_assets.plan.causes import drawn_before
 from cai_assets.plan.constitution_tests import plan_tests
 from cai_assets.plan.dry import PLANNED, DryRun
 from cai_assets.plan.evaluation import plan_evaluation, plan_rounds, plan_suites
-from cai_assets.plan.lines import BOUNDS, REUSE, UNLESS, Line, planned, waits
+from cai_assets.plan.lines import BOUNDS, REUSE, UNLESS, Line, imagining, planned, waits
 from cai_assets.plan.training import TrainingFit, Trainings
 from cai_assets.plan.written import plan_written
 from cai_assets.steps.pair import calls_per_prompt
@@ -77,6 +79,11 @@ def _bounded(least: Plan, most: Plan) -> Plan:
         if low.generate_min != high.generate_min or low.training != high.training else high
         for low, high in zip(least.lines, most.lines, strict=True))
     return replace(most, lines=lines)
+
+
+def plan_draft(project: Project, constitution: Constitution) -> Plan:
+    """Plan a constitution that need not be registered: an edit that nobody has saved yet."""
+    return make_plan(imagining(project, constitution), partition_key(constitution))
 
 
 @contextmanager

@@ -11,6 +11,7 @@
     constitutions-order.json            the order in which they were registered
     constitutions-archived.json         which are archived
     constitutions-derived.json          which were derived from another one, for comparison
+    human-comparisons.json              what people preferred in the studio's arena
     reports/                            pages, rebuilt from records
     damaged/                            what was not as it was written, set aside: never read, delete it when you like
     work/                               unfinished work, safe to delete when nothing runs

@@ -30,11 +30,14 @@ from dagster_shared.ipc import get_ipc_shutdown_pipe, open_ipc_subprocess, send_
 from dagster_shared.serdes import serialize_value
 from dagster_webserver.app import create_app_from_workspace_process_context
 from dagster_webserver.cli import DEFAULT_DB_STATEMENT_TIMEOUT, DEFAULT_POOL_MAX_OVERFLOW, DEFAULT_POOL_RECYCLE
+from starlette.routing import Mount
 
 from cai_assets.errors import CaiError
+from cai_assets.studio.app import AT, studio
 from cai_assets.web.addresses import Addresses
 from cai_assets.web.guard import Guard
 from cai_assets.web.password import Password
+from cai_assets.web.runs import DagsterRuns
 
 HOST = "127.0.0.1"
 GRACE_SECONDS = 60
@@ -56,6 +59,7 @@ def serve(instance: dg.DagsterInstance, workspace: Path, *, port: int, read_only
         servers = stack.enter_context(_code_servers(instance, workspace))
         context = stack.enter_context(_web_context(instance, servers, read_only=read_only))
         app = create_app_from_workspace_process_context(context, lifespan=_lifespan, live_data_poll_rate=2000)
+        app.router.routes.insert(0, Mount(AT, studio(DagsterRuns(context))))  # before Dagster's page for any address
         web = uvicorn.Server(uvicorn.Config(Guard(app, own, Password(password) if password else None),
                                             log_level="warning", proxy_headers=False, timeout_graceful_shutdown=5))
         if not read_only:

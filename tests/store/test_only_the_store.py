@@ -45,7 +45,7 @@ OTHERS = {
         reading/files.py::data_files reading/files.py::_folder reading/forms.py::open_data
         reading/forms.py::_unpacker reading/forms.py::_zstandard reading/cells.py::table_rows
         settings/load.py::_from_file settings/load.py::_text_of train/ability.py::read_texts
-        web/password.py::read_password""",
+        studio/draft.py::Draft.findings studio/draft.py::find_file web/password.py::read_password""",
     "the folder that an export writes, outside the data root": """
         export/folder.py::fresh export/folder.py::leaks export/folder.py::_refuse export/folder.py::_replace
         export/hub_dataset.py::write_split export/hub_model.py::export_model
@@ -77,7 +77,7 @@ OTHERS = {
     "a file of this package": """
         constitution/cases_schema.py:: constitution/schema.py:: evals/suites/schema.py:: settings/described.py::
         cli/verbs.py::_docstring defs/origin.py::_location export/dataset_card.py::dataset_card
-        export/provenance.py::problems reports/cards.py::model_card""",
+        export/provenance.py::problems reports/cards.py::model_card studio/pages.py::_static""",
     "the folder of curves that are drawn elsewhere, outside the data root": """
         train/trackers.py::_open train/trackers.py::_may_send""",
     "the files of a project, which a person edits": """

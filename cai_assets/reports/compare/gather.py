@@ -77,7 +77,7 @@ def compare_sides(before: Side, after: Side) -> Comparison:
     """As ``compare``, for sides at hand."""
     telling = telling_of(before, after)
     return Comparison(
-        before, after, diff(before.constitution, after.constitution), _revisions(before, after),
+        before, after, diff(before.constitution, after.constitution), revisions_of(before, after),
         _labels(before, after, telling), compare_rewards(before, after, telling.confidence),
         _metrics(before, after, telling), _cost(before, after), tuple(notes(before, after)))
 
@@ -117,7 +117,8 @@ def _identity(s: Side) -> dict[str, Any]:
             "records": {asset: r.ref.id for asset, r in s.records.items()}}
 
 
-def _revisions(before: Side, after: Side) -> Revisions | None:
+def revisions_of(before: Side, after: Side) -> Revisions | None:
+    """Which revisions read differently; None if either side has none."""
     tables = [s.table("revisions") for s in (before, after)]
     old, new = (t if t is None else _with_prompt(t, s) for t, s in zip(tables, (before, after), strict=True))
     return None if old is None or new is None else compare_revisions(old, new)

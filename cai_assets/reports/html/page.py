@@ -194,14 +194,20 @@ def page(title: str, sections: Sequence[Section], *, summary: Sequence[str] = ()
 
 @cache
 def _template() -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    return environment().get_template("page.html.j2")
 
-    environment = Environment(loader=PackageLoader("cai_assets.reports.html", "."), autoescape=True,
-                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["shown"] = _shown
-    environment.tests["number"] = lambda v: isinstance(v, int | float) and not isinstance(v, bool)
-    environment.filters["kind"] = lambda block: type(block).__name__
-    return environment.get_template("page.html.j2")
+
+def environment(*, package: str = "", folder: str = "templates") -> Any:
+    """The templates of pages and blocks, and those of another package: what rows say is escaped, and shown as it is."""
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+    loaders = [PackageLoader(package, folder)] if package else []
+    made = Environment(loader=ChoiceLoader([*loaders, PackageLoader("cai_assets.reports.html", ".")]), autoescape=True,
+                       undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.filters["shown"] = _shown
+    made.tests["number"] = lambda v: isinstance(v, int | float) and not isinstance(v, bool)
+    made.filters["kind"] = lambda block: type(block).__name__
+    return made
 
 
 def _shown(value: Any) -> str:

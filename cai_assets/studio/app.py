@@ -1,0 +1,42 @@
+"""The studio's addresses, below ``/studio``."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from cai_assets.studio import arena, chains, constitution, reports
+from cai_assets.studio.index import index
+from cai_assets.studio.pages import FAULTS, failed, posted, static
+from cai_assets.studio.runs import Runs
+
+AT = "/studio"
+
+
+def studio(runs: Runs) -> Starlette:
+    """The application, to be mounted at ``AT`` behind the guard. A GET changes nothing; a POST is JSON."""
+    one, version = "/constitutions/{name}", "/versions/{version}"
+    app = Starlette(exception_handlers=dict.fromkeys(FAULTS, failed), routes=[
+        Route("/", index),
+        Route("/style.css", static("studio.css", "text/css")),
+        Route("/studio.js", static("studio.js", "text/javascript")),
+        Route(one, constitution.edit),
+        Route(f"{one}/check", posted(constitution.Edited, constitution.check, changes=False), methods=["POST"]),
+        Route(f"{one}/plan", posted(constitution.Edited, constitution.plan, changes=False), methods=["POST"]),
+        Route(f"{one}/save", posted(constitution.ToSave, constitution.save, changes=True), methods=["POST"]),
+        Route(version, constitution.version),
+        Route(f"{version}/run", posted(constitution.ToRun, constitution.run, changes=True), methods=["POST"]),
+        Route("/chains", chains.newest),
+        Route("/chains/{version}", chains.chains),
+        Route("/chains/{version}/{prompt:path}", chains.chain),
+        Route("/trained/{prompt:path}", chains.trained),
+        Route("/arena", arena.arena),
+        Route("/arena/vote", posted(arena.Vote, arena.vote, changes=True), methods=["POST"]),
+        Route("/reports", reports.reports),
+        Route("/reports/version/{version}", reports.of_version),
+        Route("/reports/versions", reports.of_all),
+        Route("/reports/compare", reports.of_two),
+        Route("/reports/files/{name:path}", reports.of_file),
+    ])
+    app.state.runs = runs
+    return app

@@ -1,0 +1,180 @@
+// What the studio's pages do by themselves: send what a person typed or clicked as JSON to this server, and show the answer.
+"use strict";
+
+const WAIT = 400; // milliseconds without a key before an edit is checked
+
+async function send(address, body, signal) {
+  const response = await fetch(address, {
+    method: "POST", signal, headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
+  });
+  const text = await response.text();
+  let answer;
+  try { answer = JSON.parse(text); } catch { answer = { error: text || `the server answered ${response.status}` }; }
+  if (!response.ok) throw new Error(answer.error || `the server answered ${response.status}`);
+  return answer;
+}
+
+function tell(place, line, bad = false) {
+  place.textContent = line;
+  place.classList.toggle("bad", bad);
+}
+
+function link(place, line, address, words) {
+  tell(place, `${line} `);
+  const a = document.createElement("a");
+  a.href = address;
+  a.textContent = words;
+  place.append(a);
+}
+
+function list(place, lines) {
+  place.replaceChildren(...lines.map((line) => {
+    const item = document.createElement("li");
+    item.textContent = line;
+    return item;
+  }));
+}
+
+async function run(place, version, scale) {
+  tell(place, "Handing the run to Dagster …");
+  try {
+    const started = await send(`/studio/versions/${version}/run`, { scale });
+    link(place, "Started.", started.address, "Watch the run");
+  } catch (error) { tell(place, error.message, true); }
+}
+
+function editor(form) {
+  const $ = (id) => document.getElementById(id);
+  const texts = [...form.querySelectorAll("[data-field]")], file = $("file"), said = $("said");
+  const address = `/studio/constitutions/${form.dataset.name}`;
+  let base = file.value, seen = form.dataset.seen, timer, asking;
+  for (const text of texts) text.dataset.was = text.value;
+
+  const edits = () => texts.filter((t) => t.value !== t.dataset.was)
+    .map((t) => [t.dataset.principle, t.dataset.field, t.value]);
+  const scale = () => $("scale")?.value ?? null;
+  const body = () => ({ file: base, edits: edits(), scale: scale() });
+  const unsaved = () => edits().length > 0 || base !== form.dataset.saved;
+  form.dataset.saved = base;
+
+  function show(answer) {
+    list($("problems"), answer.problems);
+    list($("findings"), answer.findings.map((f) => `${f.level}: ${f.principle ?? "constitution"}: ${f.message}`));
+    $("version").textContent = answer.version ?? "–";
+    $("registered").hidden = !answer.registered;
+    if ($("save")) {
+      $("save").disabled = answer.problems.length > 0 || (!unsaved() && answer.registered);
+      $("run").disabled = unsaved() || !answer.registered;
+    }
+  }
+
+  async function look() {
+    asking?.abort();
+    asking = new AbortController();
+    const { signal } = asking;
+    try {
+      const answer = await send(`${address}/check`, body(), signal);
+      if (document.activeElement !== file) file.value = answer.file;
+      show(answer);
+      if (answer.problems.length) { tell($("summary"), "The plan comes when the text is a constitution again."); return; }
+      tell($("summary"), "Planning …");
+      const planned = await send(`${address}/plan`, body(), signal);
+      tell($("summary"), `Plan: ${planned.summary}`);
+      $("plan").innerHTML = planned.html; // made by this server's templates, which escape every text
+    } catch (error) {
+      if (error.name !== "AbortError") tell($("summary"), error.message, true);
+    }
+  }
+
+  function soon() {
+    for (const t of texts) t.classList.toggle("changed", t.value !== t.dataset.was);
+    if ($("run")) $("run").disabled = true;
+    asking?.abort();
+    tell($("summary"), "Checking …");
+    clearTimeout(timer);
+    timer = setTimeout(look, WAIT);
+  }
+
+  function typed() { // the whole file was edited: the cards show its texts
+    base = file.value;
+    clearTimeout(timer);
+    timer = setTimeout(async () => {
+      try {
+        const answer = await send(`${address}/check`, { file: base, edits: [], scale: scale() });
+        for (const t of texts) {
+          const text = answer.texts[t.dataset.principle]?.[t.dataset.field];
+          if (text !== undefined) { t.value = text; t.dataset.was = text; }
+        }
+      } catch (error) { tell(said, error.message, true); }
+      look();
+    }, WAIT);
+  }
+
+  async function save() {
+    if ($("save").disabled) return;
+    try {
+      const kept = await send(`${address}/save`, { ...body(), seen });
+      seen = kept.seen;
+      base = file.value = form.dataset.saved = kept.file;
+      for (const t of texts) t.dataset.was = t.value;
+      link(said, "Saved as", `/studio/versions/${kept.version}`, kept.version);
+      soon();
+    } catch (error) { tell(said, error.message, true); }
+  }
+
+  for (const t of texts) t.addEventListener("input", soon);
+  file.addEventListener("input", typed);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  $("scale")?.addEventListener("change", soon);
+  $("save")?.addEventListener("click", save);
+  $("run")?.addEventListener("click", () => run(said, $("version").textContent, scale()));
+  document.addEventListener("keydown", (event) => {
+    if ((event.ctrlKey || event.metaKey) && event.key === "s" && $("save")) { event.preventDefault(); save(); }
+  });
+  addEventListener("beforeunload", (event) => { if (unsaved()) event.preventDefault(); });
+  look();
+}
+
+const form = document.getElementById("editor");
+if (form) editor(form);
+for (const one of document.querySelectorAll("form[data-run]")) {
+  one.addEventListener("submit", (event) => {
+    event.preventDefault();
+    run(one.querySelector(".said"), one.dataset.run, one.elements.scale.value);
+  });
+}
+
+function arena(form) {
+  const said = document.getElementById("said");
+  async function vote(button) {
+    const buttons = [...form.querySelectorAll(".better")];
+    for (const one of buttons) one.disabled = true;
+    try {
+      const kept = await send("/studio/arena/vote", {
+        versions: form.dataset.versions.split(" "), prompt: form.dataset.prompt, blind: form.dataset.blind,
+        better: Number(button.dataset.place),
+      });
+      form.querySelectorAll(".who").forEach((who, place) => {
+        who.textContent = form.dataset.blind ? `${who.dataset.letter}: ${kept.names[place]}` : kept.names[place];
+      });
+      document.getElementById("votes").textContent = kept.count;
+      tell(said, kept.new ? `Kept: ${kept.new} new comparison${kept.new === 1 ? "" : "s"}.` : "Nothing new: this was said before, or the texts are the same.");
+      document.getElementById("next").focus();
+    } catch (error) {
+      tell(said, error.message, true);
+      for (const one of buttons) one.disabled = false;
+    }
+  }
+  for (const button of form.querySelectorAll(".better")) button.addEventListener("click", () => vote(button));
+}
+
+const contest = document.getElementById("arena");
+if (contest) arena(contest);
+
+for (const place of document.querySelectorAll("[data-load]")) {
+  fetch(place.dataset.load).then(async (response) => {
+    const text = await response.text();
+    if (!response.ok) throw new Error(`the server answered ${response.status}`);
+    place.innerHTML = text; // made by this server's templates, which escape every text
+  }).catch((error) => tell(place, error.message, true));
+}

@@ -1,0 +1,185 @@
+"""Two versions made by the scripted engine, read as chains, judged in the arena, and shown as reports."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from histories import History, copy_instead_of_training
+from made_studio import Counted, Studio, project_folder
+
+from cai_assets.assets import BASE
+from cai_assets.defs import launch
+from cai_assets.pipeline.project import Project
+from cai_assets.reports.version.evidence import evidence_of
+from cai_assets.steps.comparison_files import read_comparisons
+from cai_assets.studio.answers import asked
+from cai_assets.studio.votes import Votes
+
+EDITED = "Say in one sentence whom the last answer could hurt."
+
+
+class World(Studio):
+    """A studio over a folder in which two versions were made; ``first`` and ``second``, which edits one principle."""
+
+    def __init__(self, root: Path, model: Path) -> None:
+        super().__init__(root, Counted())
+        history = History(root / "data", model)
+        history.settings["prompts"] = {"red_team": 4, "helpful": 1, "eval_red_team": 2, "eval_helpful": 1}
+        self.settings = history.settings
+        self.first = self._made(history)
+        principles = [p.model_copy(update={"critique": EDITED}) if p.critique else p
+                      for p in history.constitution.principles]
+        history.constitution = history.constitution.model_copy(update={"principles": tuple(principles)})
+        self.second = self._made(history)
+
+    def _made(self, history: History) -> str:
+        whole, version = history.run(self.root / "data")
+        assert whole
+        return version
+
+    @property
+    def prompt(self) -> str:
+        """Of a chain that both versions have."""
+        table = evidence_of(Project.open().layout, self.second).table("revisions")
+        assert table is not None
+        return str(table["prompt_id"][0])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, model: Path) -> World:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "_run", copy_instead_of_training)
+        return World(tmp_path_factory.mktemp("made"), model)
+
+
+@pytest.fixture
+def world(made: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    project_folder(made.root, monkeypatch, **made.settings)
+    return made
+
+
+def test_the_first_page_links_everything_of_a_version_that_was_made(world: World) -> None:
+    html = world.get("/").text
+    for address in (f"versions/{world.second}", f"chains/{world.second}", f"arena?versions={world.second}"):
+        assert f'href="/studio/{address}"' in html
+
+
+def test_chains_are_filtered_by_principle_category_text_and_what_changed(world: World) -> None:
+    def listed(**asked_for: str) -> set[str]:
+        html = world.get(f"/chains/{world.second}", params=asked_for).text
+        return set(re.findall(rf'href="/studio/chains/{world.second}/([^"?]+)', html))
+
+    revisions = evidence_of(Project.open().layout, world.second).table("revisions")
+    assert revisions is not None
+    principle = str(revisions["principle_id"][0])
+    every = listed()
+    assert listed(principle=principle) == set(revisions.filter(principle_id=principle)["prompt_id"]) <= every
+    assert listed(since=world.first) == set(revisions["prompt_id"])  # each critique was asked in other words
+    assert listed(since=world.second) == listed(text="no prompt says this") == listed(category="no-such") == set()
+    assert listed(principle="<script>") == set()
+
+
+def test_a_chain_from_its_prompt_to_its_label_with_word_diffs(world: World) -> None:
+    html = world.get(f"/chains/{world.second}/{world.prompt}").text
+    assert "Round 1: critique by" in html
+    assert "Round 3: revision" in html
+    assert "Pair " in html
+    assert "<del>" in html
+    assert "<ins>" in html
+    assert EDITED in html
+    trained = world.get(f"/trained/{world.prompt}").text
+    assert f"sl_policy/{world.second}/" in trained
+    assert f"reward_model/{world.second}/" in trained
+
+
+def test_the_same_chain_under_two_versions(world: World) -> None:
+    html = world.get(f"/chains/{world.second}/{world.prompt}", params={"beside": world.first}).text
+    assert "First response: the same." in html
+    assert "What differs from the other version" in html
+    assert world.first in html
+    assert world.second in html
+    unknown = world.get(f"/chains/{world.second}/nobody-asked")
+    assert unknown.status_code == 404
+    assert "no row" in unknown.text
+
+
+def test_the_arena_shows_each_policy_once_and_hides_names_on_request(world: World) -> None:
+    query = {"versions": [world.first, world.second]}
+    named = world.get("/arena", params=query).text
+    for name in ("base model", f"RL policy of {world.first}", f"RL policy of {world.second}"):
+        assert named.count(f">{name}</span>") == 1
+    blind = world.get("/arena", params={**query, "blind": "seed"}).text
+    assert "policy of" not in blind
+    assert "base model" not in blind
+    assert ">A</span>" in blind
+    texts = [set(re.findall(r'<p class="text">([^<]*)</p>', page)) for page in (named, blind)]
+    assert texts[0] == texts[1]
+
+
+def test_a_judgment_is_kept_where_agreement_and_the_gate_read_it(world: World) -> None:
+    project = Project.open()
+    found, prompts = asked(project, [world.second])
+    blind = [answer.name for answer in found.shown("seed")]
+    body: dict[str, Any] = {"versions": [world.second], "prompt": prompts[0], "blind": "seed",
+                            "better": blind.index(f"RL policy of {world.second}")}
+    kept = world.post("/arena/vote", body).json()
+    assert kept["names"] == blind
+    votes = Votes(project.layout)
+    read = read_comparisons(votes.path, soft=False)
+    best = next(a.text for a in found.answers if a.name == f"RL policy of {world.second}")
+    others = {a.text for a in found.answers} - {best}
+    assert (read.rejects.height, read.notes) == (0, ())
+    assert set(read.frame["chosen"]) == {best}
+    assert set(read.frame["rejected"]) == others
+    assert kept["new"] == len(others) == votes.count
+    assert world.post("/arena/vote", body).json()["new"] == 0  # once is enough
+    training = read_comparisons(votes.path, training=True)
+    assert training.frame.is_empty()
+    assert set(training.left_out) == {"its split is for evaluation"}
+
+
+@pytest.mark.parametrize("change", [{"better": 99}, {"better": -1}, {"prompt": "nobody-asked"}, {"versions": []},
+                                    {"versions": ["nobody-v1-00000000"]}])
+def test_a_judgment_of_what_is_not_there_is_refused(world: World, change: dict[str, Any]) -> None:
+    _, prompts = asked(Project.open(), [world.second])
+    before = Votes(Project.open().layout).count
+    refused = world.post("/arena/vote", {"versions": [world.second], "prompt": prompts[0], "better": 0, **change})
+    assert refused.status_code in {400, 404}
+    assert refused.json()["error"]
+    assert Votes(Project.open().layout).count == before
+
+
+def test_every_report_opens_and_writes_nothing(world: World) -> None:
+    before = set(world.files)
+    html = world.get("/reports").text
+    links = {link.replace("&amp;", "&") for link in re.findall(r'href="/studio(/reports/[^"#]+)"', html)}
+    assert {f"/reports/version/{world.first}", f"/reports/version/{world.second}", "/reports/versions",
+            f"/reports/compare?before={world.first}&after={world.second}"} <= links
+    for link in sorted(links):
+        page = world.get(link)
+        assert page.status_code == 200
+        assert "Studio: all reports" in page.text
+        assert any("script-src" not in p and "default-src 'none'" in p
+                   for p in page.headers.get_list("content-security-policy"))
+    assert {name for name in world.files if not name.endswith((".lock", "settings.yaml"))} <= before
+
+
+@pytest.mark.parametrize("name", ["../records", "..%2f..%2fsettings.yaml", "version/nobody.html", "x.md"])
+def test_only_a_page_below_reports_is_shown(world: World, name: str) -> None:
+    assert world.get(f"/reports/files/{name}").status_code == 404
+
+
+def test_what_models_say_is_shown_and_never_live(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cai_assets.reports.version import evidence as of
+
+    rows = of.Evidence.rows.func  # type: ignore[attr-defined]
+    monkeypatch.setattr(of.Evidence, "rows", property(lambda e: rows(e).with_columns(
+        response=rows(e)["response"] + "<img src=x onerror=alert(1)>\u202e")))
+    html = world.get("/arena").text
+    assert "<img" not in html
+    assert "&lt;img" in html
+    assert "\\u202e" in html
+    assert BASE in html

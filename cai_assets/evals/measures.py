@@ -209,10 +209,14 @@ EVALUATION = (
                       says="The share of model calls that failed."),
 )
 _BY_NAME = {(m.name, m.prompts): m for m in EVALUATION}
+BY_ITSELF = ("check", "principle:")  # with a principle's id: its check alone, over all prompts
 
 
 def evaluation_measure(name: str, prompts: str) -> EvaluationMeasure:
     """The declaration of a row of the evaluation. Raise MeasureError, which lists all, for an unknown one."""
+    check, principle = BY_ITSELF
+    if name == check and prompts.startswith(principle):
+        prompts = "all"
     if (name, prompts) not in _BY_NAME:
         known = ", ".join(f"{n} of {p}" for n, p in _BY_NAME)
         raise MeasureError(f"the evaluation does not measure {name!r} of {prompts!r}: it measures {known}")

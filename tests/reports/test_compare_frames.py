@@ -8,9 +8,11 @@ from typing import Any
 import polars as pl
 import pytest
 
+from cai_assets.constitution.check import Check
+from cai_assets.evals.measures import MeasureError, evaluation_measure
 from cai_assets.evals.statistics import FEW, NOT_SEEN, Estimate, Telling, told
 from cai_assets.reports.compare.labels import compare_labels
-from cai_assets.reports.compare.metrics import OTHER_RULE, SAME, by_another_rule, deltas
+from cai_assets.reports.compare.metrics import OTHER_RULE, SAME, by_another_rule, deltas, label_of
 from cai_assets.reports.compare.revisions import ANOTHER, EDITED, compare_revisions, share_changed
 from cai_assets.reports.compare.revisions import SAME as SAME_PRINCIPLE
 from cai_assets.reports.compare.rewards import agree
@@ -63,6 +65,17 @@ def test_prompts_without_a_partner_are_counted_and_few_are_too_few() -> None:
     reworded = after.with_columns(pl.lit("another text").alias("prompt"))
     alone = row(deltas(before, reworded), "harmlessness_win_rate")
     assert (alone["n"], alone["only_before"], alone["only_after"], alone["delta"]) == (0, 22, 19, None)
+
+
+def test_the_check_of_each_principle_is_compared_and_declared_as_that_of_all() -> None:
+    before, after = evaluation([1.0] * 30), evaluation([1.0] * 30, tag="new")
+    found = deltas(before, after.with_columns(response=pl.lit("two words")), checks=[("short", Check(max_words=1))])
+    checks = found.filter(metric="check").to_dicts()
+    assert [(r["prompts"], label_of(r), r["delta"]) for r in checks] == [
+        ("all", "keeps every rule", -1.0), ("principle:short", "keeps short", -1.0)]
+    assert {evaluation_measure(r["metric"], r["prompts"]).name for r in checks} == {"check"}
+    with pytest.raises(MeasureError, match="does not measure 'words' of 'principle:short'"):
+        evaluation_measure("words", "principle:short")
 
 
 def test_adherence_counts_only_where_the_same_request_judged() -> None:

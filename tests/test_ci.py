@@ -21,7 +21,8 @@ def ran(folder: Path, fails: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([REPOSITORY / ".ci" / "run"], env=env, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize(("fails", "code", "parts"), [("", 0, 6), ("lint", 1, 2), ("test-browser", 1, 6)])
+@pytest.mark.parametrize(("fails", "code", "parts"), [("", 0, 6), ("lint", 1, 2), ("test-logic", 2, 6),
+                                                     ("test-browser", 2, 6)])
 def test_the_machine_is_told_first_and_last_with_the_seconds_of_each_part(
     tmp_path: Path, fails: str, code: int, parts: int
 ) -> None:

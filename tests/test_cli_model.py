@@ -91,7 +91,6 @@ def test_a_plans_first_lines_name_what_is_adapted(tmp_path: Path) -> None:
     other = with_template(tmp_path / "other", known.CHATML)
     models = {"generator": {"source": str(folder)}, "judge": {"source": str(other)}}
     lines = list(said_of_models(Project(load_settings({"models": models}))))
-    assert lines == [
-        f"{folder} (generator, critic, labeller, policy): system turn: refused; its text is joined to the first turn "
-        "of the user", f"{folder} (generator, critic, labeller, policy): two turns of one role in a row: refused; they "
-        "are joined"]
+    who = f"{folder} (generator, critic, labeller, policy, writer)"
+    assert lines == [f"{who}: system turn: refused; its text is joined to the first turn of the user",
+                     f"{who}: two turns of one role in a row: refused; they are joined"]

@@ -13,12 +13,13 @@ from pydantic import ValidationError
 
 from cai_assets.constitution.model import Article, Clause, Constitution, Fill, Principle, Rule
 from cai_assets.constitution.templates import REQUESTS, filled
+from cai_assets.errors import CaiError
 
 REASONED = "{request}\n\nWhy this principle holds: {why}"
 CARRIED = tuple(name for name in Rule.model_fields if name not in REQUESTS)
 
 
-class BadClause(ValueError):
+class BadClause(CaiError, ValueError):
     """A clause of which no principle can be made. ``at``: the numbers of its article and of itself, from 0."""
 
     def __init__(self, at: tuple[int, int], why: str) -> None:

@@ -121,7 +121,10 @@ class PosixFolder:
 
     def folders(self, name: str) -> Sequence[str]:
         path = self.local(name)
-        return sorted(p.name for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
+        try:
+            return sorted(p.name for p in path.iterdir() if p.is_dir())
+        except FileNotFoundError:
+            return []
 
     def delete(self, *names: str) -> None:
         paths = [self.local(name) for name in names]

@@ -86,7 +86,7 @@ class _Unit:
         self.sentences = list(sentences(self.text))
         self.keys = [_words(s) for s in self.sentences]
         self.words = _words(self.text)
-        self.stems = {w[:STEM] for w in self.words.split() if len(w) >= SHORT_WORD} or set(self.words.split())
+        self.stems = _stems(self.words) or set(self.words.split())
 
     def called(self, name: str) -> bool:
         return name.casefold() in {self.id.casefold(), self.label.casefold()}
@@ -191,7 +191,7 @@ def _carries(mate: _Unit, key: str, unit: _Unit) -> bool:
     """Whether a clause in other words says a sentence: as its basis is declared, in its words, or by one to spare."""
     known = {k for m in mate.mates for k in m.keys}
     spare = [k for k in mate.keys if k not in known]
-    stems = {w[:STEM] for w in key.split() if len(w) >= SHORT_WORD}
+    stems = _stems(key)
     return mate.declared or bool(spare) or (bool(stems) and len(stems & mate.stems) >= SHARED * len(stems)
                                             and len(mate.keys) < len(unit.keys))
 
@@ -240,6 +240,10 @@ def _likeness(a: _Unit, b: _Unit) -> float:
     share = 2 * len(a.stems & b.stems) / (len(a.stems) + len(b.stems))
     ratio = fuzz.ratio(a.words, b.words)
     return max(share, ratio / 100) if share >= SHARED or ratio >= ALIKE else 0.0
+
+
+def _stems(words: str) -> set[str]:
+    return {w[:STEM] for w in words.split() if len(w) >= SHORT_WORD}
 
 
 def _words(text: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import polars as pl
@@ -153,8 +154,8 @@ def _measured(shape: Kind, category: str, tasks: Sequence[Task], answers: Mappin
         case "ladder":
             found["rank"] = rate([_rank(each) for each in every], -1.0)
         case "styles":
-            by = {s: [_mean([_point(p) for row, p in each if row["stratum"] == s]) for each in every] for s in STRATA}
-            found |= {"right": rate([_mean([_point(p) for _, p in each]) for each in every]),
+            by = {s: [fmean([_point(p) for row, p in each if row["stratum"] == s]) for each in every] for s in STRATA}
+            found |= {"right": rate([fmean([_point(p) for _, p in each]) for each in every]),
                       "strata": {s: rate(values) for s, values in by.items()},
                       "gap": rate([e - h for e, h in zip(by["easy"], by["hard"], strict=True)], -1.0)}
         case "ties":
@@ -179,10 +180,6 @@ def _point(p: float) -> float:
     return 0.5 if p == 0.5 else float(p > 0.5)
 
 
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
 def _tie(each: Sequence[tuple[Mapping[str, Any], float]]) -> bool:
     """RewardBench 2's two conditions for ties, in probabilities."""
     leads = [p - 0.5 for row, p in each if row["stratum"] != "equal"]
@@ -200,7 +197,7 @@ def _rank(each: Sequence[tuple[Mapping[str, Any], float]]) -> float:
         wins.setdefault(row["place_better"], []).append(p)
         wins.setdefault(row["place_worse"], []).append(1 - p)
     places = sorted(wins)
-    scores = [_mean(wins[i]) for i in places]
+    scores = [fmean(wins[i]) for i in places]
     return float(spearmanr([-i for i in places], scores).statistic) if len(set(scores)) > 1 else 0.0
 
 

@@ -11,8 +11,9 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -21,18 +22,18 @@ IDENTITY = ('{"identities": [{"name": "tests", "actions": ["Admin"],'
             ' "credentials": [{"accessKey": "test", "secretKey": "canary-of-a-secret"}]}]}')
 
 
-def _ports(number: int) -> list[int]:
-    """Free ports, of which gRPC's (10,000 more) are free too."""
-    found: list[int] = []
-    for port in range(20000 + os.getpid() % 20000, 50000):
-        if len(found) < number and all(map(_free, (port, port + 10000))):
-            found.append(port)
-    return found
+PARTS = [f"{server}.port{kind}" for server in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")]
+# Servers that no test asks for: two at once would want the same port.
+WITHOUT = ("-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false")
 
 
-def _free(port: int) -> bool:
-    with socket.socket() as s:
-        return port < 65536 and s.connect_ex(("127.0.0.1", port)) != 0
+def _ports() -> dict[str, int]:
+    """A free port for each part of the server."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in PARTS]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return {part: each.getsockname()[1] for part, each in zip(PARTS, sockets, strict=True)}
 
 
 def weed() -> str:
@@ -46,35 +47,47 @@ def serving(folder: Path) -> Iterator[dict[str, str]]:
     """Serve from a folder; give the environment by which a client finds the server."""
     program = weed()
     (folder / "s3.json").write_text(IDENTITY)
-    master, volume, filer, s3 = _ports(4)
-    log = (folder / "log").open("wb")
-    server = subprocess.Popen(
-        [program, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-master.port={master}",
-         f"-volume.port={volume}", "-volume.max=50", "-master.volumeSizeLimitMB=32", "-filer", f"-filer.port={filer}",
-         "-s3", f"-s3.port={s3}", f"-s3.config={folder / 's3.json'}"],
-        stdout=log, stderr=log, cwd=folder, start_new_session=True)
-    try:
-        _wait_for(server, f"http://127.0.0.1:{filer}/buckets/{BUCKET}/")
-        while _free(s3):
-            time.sleep(0.1)
-        yield {"AWS_ENDPOINT": f"http://127.0.0.1:{s3}", "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1",
-               "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "canary-of-a-secret"}
-    finally:
+    with (folder / "log").open("wb") as log, ExitStack() as running:
+        ports = _start(program, folder, log, running)
+        yield {"AWS_ENDPOINT": f"http://127.0.0.1:{ports['s3.port']}", "AWS_ALLOW_HTTP": "true",
+               "AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "canary-of-a-secret"}
+
+
+def _start(program: str, folder: Path, log: IO[bytes], running: ExitStack) -> dict[str, int]:
+    """The ports of a server that answers; another is started where someone took a port in between."""
+    for number in range(3):
+        ports = _ports()
+        data = folder / f"data-{number}"
+        data.mkdir()
+        server = subprocess.Popen(
+            [program, "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-volume.max=50",
+             "-master.volumeSizeLimitMB=32", "-filer", "-s3", f"-s3.config={folder / 's3.json'}", *WITHOUT,
+             *(f"-{part}={port}" for part, port in ports.items())],
+            stdout=log, stderr=log, cwd=folder, start_new_session=True)
+        running.callback(_end, server)
+        if _answers(server, ports):
+            return ports
+    pytest.fail(f"the object store does not start; its log:\n{(folder / 'log').read_text(errors='replace')[-4000:]}")
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
         os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
-        log.close()
+    server.wait()
 
 
-def _wait_for(server: subprocess.Popen[bytes], bucket: str) -> None:
-    """Until the bucket could be made."""
+def _answers(server: subprocess.Popen[bytes], ports: dict[str, int]) -> bool:
+    """Wait until the bucket is made and the S3 port is open; False if the server ends before."""
     asks = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    while True:
-        assert server.poll() is None, "the server ended"
+    bucket = urllib.request.Request(f"http://127.0.0.1:{ports['filer.port']}/buckets/{BUCKET}/", method="POST")
+    steps = [lambda: asks.open(bucket), lambda: socket.create_connection(("127.0.0.1", ports["s3.port"]))]
+    while steps and server.poll() is None:
         try:
-            asks.open(urllib.request.Request(bucket, method="POST"))
-            return
+            steps[0]().close()
+            del steps[0]
         except OSError:
             time.sleep(0.2)
+    return not steps
 
 
 @pytest.fixture(scope="session")

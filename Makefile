@@ -3,7 +3,8 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Python compiles a module when it is first imported: of the installed ones few ever are.
+INSTALL := $(BIN)/python -m pip --disable-pip-version-check install -q --no-deps --no-compile
 # The CPU build of PyTorch has an index of its own; elsewhere the same version comes with several GB of CUDA.
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
@@ -79,10 +80,10 @@ $(VENV)/.ready: requirements/cpu.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c 'import torch' 2>/dev/null || \
-	  $(PIP) install -q --no-deps --retries 0 --timeout 15 --index-url $(TORCH_CPU_INDEX) torch==2.13.0 2>/dev/null || \
-	  $(PIP) install -q --no-deps torch==2.13.0
-	$(PIP) install -q --no-deps -r requirements/cpu.txt
-	$(PIP) install -q --no-deps --no-build-isolation -e .
+	  $(INSTALL) --retries 0 --timeout 15 --index-url $(TORCH_CPU_INDEX) torch==2.13.0 2>/dev/null || \
+	  $(INSTALL) torch==2.13.0
+	$(INSTALL) -r requirements/cpu.txt
+	$(INSTALL) --no-build-isolation -e .
 	touch $@
 
 clean:  ## remove the environment, not the data

@@ -34,16 +34,6 @@ from cai_assets.versions.derived import Derivations
 from cai_assets.versions.snapshots import VERSIONS
 
 SHOWN = ("principle", "attack success", "change", "p (Holm)", "verdict", "state")
-NEW_BELOW = {
-    "policy": "Response pairs are sampled from the SL policy (pairs.source=policy, as in the paper): if any chain "
-              "changes, so does the SL policy, and every pair, label, reward, and RL step downstream is recomputed. "
-              "The chain rows stay as few as shown; for fewer rows downstream, set pairs.source=generator or revision.",
-    "generator": "Response pairs come from the generator (pairs.source=generator): all of them are reused, and only "
-                 "the labels that drew the principle are new. Policies are still retrained and remeasured.",
-    "revision": "Response pairs are first responses against revisions (pairs.source=revision): only the pairs of "
-                "changed chains and the labels that drew the principle are new. Policies are still retrained and "
-                "remeasured.",
-}
 
 
 @app.command()
@@ -104,6 +94,7 @@ def _whole(
 ) -> str:
     """Make sure the whole version exists to compare with; what it lacks if that was only planned."""
     from cai_assets.plan.attribution import cost, whole_standing
+    from cai_assets.plan.attribution_words import whole
     from cai_assets.plan.plan import make_plan
 
     project = open_project(settings)
@@ -111,10 +102,7 @@ def _whole(
     if not why:
         return ""
     needed = cost(make_plan(project, version))
-    say.print(f"The whole version comes first; it is {why}. At most {needed.chain_rows + needed.later_rows} rows and "
-              f"{needed.trainings} training runs, {_seconds(needed.seconds, needed.unknown)}. 'cai plan {version}' "
-              "shows the plan by asset. The cost of leaving out a principle can be planned after that.",
-              markup=False, highlight=False, soft_wrap=True)
+    say.print(whole(version, why, needed), markup=False, highlight=False, soft_wrap=True)
     if only_plan:
         return why
     if not yes:
@@ -156,31 +144,16 @@ def _left(spent: float, expected: float, done: int, rest: Sequence[float]) -> st
 
 
 def _show(planned: Sequence[Any], settings: Settings, say: Console) -> None:
-    counts = ("chains", "steps", "chain rows", "downstream", "training runs", "seconds")
-    table = terminal_table("version", *counts, right=counts, whole=counts, title="leaving out one principle at a time: "
-                           "measured share (theory), rows, training runs, seconds")
-    for p in planned:
-        kept = f" (kept as the only one for {' and '.join(p.derived.kept)})" if p.derived.kept else ""
-        table.add_row(p.derived.label + kept, f"{p.share.chains:.1%} ({p.theory.chains:.1%})",
-                      f"{p.share.steps:.1%} ({p.theory.steps:.1%})", str(p.cost.chain_rows), str(p.cost.later_rows),
-                      str(p.cost.trainings), f"{p.cost.seconds:.0f}")
+    from cai_assets.plan.attribution_words import HEADS, TITLE, rows, states, sums
+
+    table = terminal_table(*HEADS, right=HEADS[1:], whole=HEADS[1:], title=TITLE)
+    for cells in rows(planned):
+        table.add_row(*cells)
     say.print(table)
-    for p in planned:
-        say.print(f"  {p.derived.label}: {p.why or 'already measured'}", highlight=False, markup=False, soft_wrap=True)
-    costs = [p.cost for p in planned]
-    money = [c.cost_usd for c in costs if c.cost_usd is not None]
-    unknown = tuple(dict.fromkeys(asset for c in costs for asset in c.unknown))
-    say.print(f"At most {sum(c.chain_rows for c in costs)} chain rows, {sum(c.later_rows for c in costs)} rows "
-              f"downstream, {sum(c.trainings for c in costs)} training runs, "
-              f"{_seconds(sum(c.seconds for c in costs), unknown)}{f', ${sum(money):.2f}' if money else ''}.",
-              highlight=False, soft_wrap=True)
-    if any(p.why for p in planned):
-        say.print(NEW_BELOW[settings.pairs.source], highlight=False, soft_wrap=True)
-
-
-def _seconds(seconds: float, unknown: Sequence[str]) -> str:
-    lacks = f"; no rate yet for {', '.join(unknown)}" if unknown else ""
-    return f"about {seconds:.0f} s at the rates measured in this store{lacks}"
+    for line in states(planned):
+        say.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+    for line in sums(planned, settings):
+        say.print(line, highlight=False, soft_wrap=True)
 
 
 def _report(project: Any, version: str, planned: list[dict[str, Any]], *, json_: bool, effects: bool) -> None:

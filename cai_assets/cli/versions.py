@@ -9,9 +9,8 @@ import typer
 
 from cai_assets.cli import complete
 from cai_assets.cli.common import AsJson, app, err, find_constitution, open_instance, open_project, out, read_settings
-from cai_assets.pipeline.roles import round_before
+from cai_assets.pipeline.roles import begin_round
 from cai_assets.versions.archive import Archive
-from cai_assets.versions.rounds import round_of
 from cai_assets.versions.snapshots import VERSIONS
 
 Known = Annotated[str, typer.Argument(help="A registered version", autocompletion=complete.versions)]
@@ -42,10 +41,7 @@ def register(json_: AsJson = False) -> None:
 def next_round(version: Known) -> None:
     """Start the next round: critique and revise the RL policy's own responses, and train it further."""
     project = open_project(read_settings({}))
-    key = round_of(version).next().key
-    project.snapshots.load(version)
-    round_before(project, key)
-    project.snapshots.register_round(key)
+    key = begin_round(project, version)
     with open_instance() as instance:
         instance.add_dynamic_partitions(VERSIONS, [key])
     out.print(f"{key} starts from the RL policy of {version}")

@@ -37,6 +37,15 @@ def round_before(project: Project, partition: str) -> Record | None:
     return project.records.latest("rl_policy", before.key) if before else None
 
 
+def begin_round(project: Project, version: str) -> str:
+    """Register the round after a version or a round of it; return its key. Raise UnknownVersion, or RecordMissing."""
+    key = round_of(version).next().key
+    project.snapshots.load(version)
+    round_before(project, key)
+    project.snapshots.register_round(key)
+    return key
+
+
 def checkpoint_of(project: Project, record: Record) -> Checkpoint:
     """The checkpoint that a record names, whole. Raise CheckpointGone."""
     found = project.checkpoints.whole(record.asset, record.digest)

@@ -45,9 +45,10 @@ class Journal:
 
     def append(self, missing: Callable[[list[Any]], Sequence[Any]]) -> bool:
         """Append what ``missing`` finds missing in the newest entries; return whether that was anything."""
-        if not missing(self.entries()):
-            return False
+        return bool(missing(self.entries())) and self.extend(missing)
 
+    def extend(self, missing: Callable[[list[Any]], Sequence[Any]]) -> bool:
+        """As ``append``, for what is hardly ever there: read once, under the lock."""
         def grown(data: bytes | None) -> bytes | None:
             entries = [] if data is None else self._parsed(data)
             new = list(missing(entries))

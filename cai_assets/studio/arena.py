@@ -54,8 +54,8 @@ def vote(request: Request, given: Vote) -> dict[str, Any]:
     shown, votes = found.shown(given.blind), Votes(project.layout)
     if not 0 <= given.better < len(shown):
         raise CaiError(f"there are {len(shown)} answers to {found.prompt} now: open the page again")
-    new = votes.add(found, shown[given.better], blind=bool(given.blind))
-    return {"names": [answer.name for answer in shown], "new": new, "count": votes.count}
+    kept = votes.add(found, shown[given.better], blind=bool(given.blind))
+    return {"names": [answer.name for answer in shown], "new": kept.added, "count": kept.every}
 
 
 def _evaluated(project: Project, versions: Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 
 from cai_assets.lineage.trace import row_chain
 from cai_assets.pipeline.project import Project
@@ -15,7 +15,7 @@ from cai_assets.reports.compare.gather import revisions_of
 from cai_assets.reports.compare.sides import Side, side
 from cai_assets.reports.escape import shorten
 from cai_assets.store.records import RecordMissing
-from cai_assets.studio.pages import POLICY, fragment, page, project_of
+from cai_assets.studio.pages import fragment, page, part, project_of
 from cai_assets.studio.steps import said, side_by_side, steps_of
 
 AT_ONCE = 50
@@ -62,8 +62,7 @@ def trained(request: Request) -> Response:
     """A part of the page of a chain, for itself because it reads every record: what was trained on it."""
     prompt = request.path_params["prompt"]
     found = _trained(project_of(), request.query_params.get("version", ""), prompt)
-    return HTMLResponse(fragment("trained.html.j2", prompt=prompt, trained=found),
-                        headers={"Content-Security-Policy": POLICY})
+    return part(fragment("trained.html.j2", prompt=prompt, trained=found))
 
 
 def _versions(project: Project) -> list[str]:

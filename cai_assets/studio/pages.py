@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -16,6 +16,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from cai_assets.errors import CaiError
 from cai_assets.pipeline.project import Project
 from cai_assets.reports.html.page import environment
+from cai_assets.settings.model import Scale
 from cai_assets.store import this_run
 from cai_assets.studio.runs import Runs
 
@@ -25,8 +26,13 @@ POLICY = ("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 
 # A report is one file without scripts, whatever its texts say.
 FILE_POLICY = ("default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
                "frame-ancestors 'none'")
+UNKNOWN = {
+    404: "the studio has no page at this address: choose one above, or begin with all constitutions and versions",
+    405: "nothing can be read at this address: it is where a button of the studio sends what it does; open its page",
+}
 READ_ONLY = "this server was started with --read-only: nothing can be changed here"
-PARTS = {"": "Versions", "chains": "Chains", "arena": "Arena", "reports": "Reports"}
+PARTS = {"": "Versions", "chains": "Chains", "arena": "Arena", "reports": "Reports", "red-team": "Red team"}
+SCALES = get_args(Scale)
 
 Body = TypeVar("Body", bound="Posted")
 
@@ -60,6 +66,11 @@ def fragment(template: str, **content: Any) -> str:
     return html
 
 
+def part(html: str) -> Response:
+    """A part of a page, which the page asks for when it is there."""
+    return HTMLResponse(html, headers={"Content-Security-Policy": POLICY, "Cache-Control": "no-store"})
+
+
 def posted(body: type[Body], answer: Callable[[Request, Body], Mapping[str, Any]], *, changes: bool) -> Any:
     """The endpoint of a POST. ``changes``: refused where nothing may be changed; others only look."""
     async def endpoint(request: Request) -> Response:
@@ -79,7 +90,7 @@ def posted(body: type[Body], answer: Callable[[Request, Body], Mapping[str, Any]
 def failed(request: Request, error: Exception) -> Response:
     """A page, or an answer to a page, that says what is wrong and what to do."""
     status = error.status_code if isinstance(error, HTTPException) else 404 if isinstance(error, LookupError) else 400
-    said = error.detail if isinstance(error, HTTPException) else str(error)
+    said = UNKNOWN.get(status, error.detail) if isinstance(error, HTTPException) else str(error)
     if request.method == "POST":
         return _refused(said, status)
     return page(request, "error.html.j2", title="This page cannot be shown", said=said, status=status)

@@ -43,20 +43,20 @@ def of_version(request: Request) -> Response:
     settings = project.settings
     evidence = evidence_of(project.layout, request.path_params["version"], settings.monitors,
                            settings.price_per_gpu_hour)
-    return _report(version_page(evidence, beside(evidence)))
+    return report(version_page(evidence, beside(evidence)))
 
 
 def of_all(request: Request) -> Response:
     """The report across versions."""
     project = project_of()
     settings = project.settings
-    return _report(versions_page(every_version(project.layout, settings.monitors, settings.price_per_gpu_hour)))
+    return report(versions_page(every_version(project.layout, settings.monitors, settings.price_per_gpu_hour)))
 
 
 def of_two(request: Request) -> Response:
     """Two versions compared."""
     query = request.query_params
-    return _report(compare_page(compare(project_of().layout, query.get("before", ""), query.get("after", ""))))
+    return report(compare_page(compare(project_of().layout, query.get("before", ""), query.get("after", ""))))
 
 
 def of_file(request: Request) -> Response:
@@ -64,7 +64,7 @@ def of_file(request: Request) -> Response:
     project, name = project_of(), request.path_params["name"]
     if name not in _files(project):
         raise RecordMissing(f"there is no report {name}: the reports are listed at /studio/reports")
-    return _report(project.layout.storage.get(FOLDER + name).decode("utf-8"))
+    return report(project.layout.storage.get(FOLDER + name).decode("utf-8"))
 
 
 def _files(project: Project) -> list[str]:
@@ -77,6 +77,7 @@ def _same(project: Project, one: str, other: str) -> bool:
     return project.snapshots.load(one).name == project.snapshots.load(other).name
 
 
-def _report(html: str) -> Response:
+def report(html: str) -> Response:
+    """A report as a page of the studio."""
     shown = html.replace("<body>", f"<body>\n{BACK}", 1)
     return HTMLResponse(shown, headers={"Content-Security-Policy": FILE_POLICY, "Cache-Control": "no-store"})

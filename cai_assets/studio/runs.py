@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from cai_assets.errors import CaiError
 
@@ -36,5 +36,8 @@ class Runs(Protocol):
     def add(self, version: str) -> None:
         """Add the partition of a registered version."""
 
-    def launch(self, version: str, scale: str | None) -> str:
-        """Hand a run of the whole graph for a version to the daemon; return its id. Raise NotLaunched."""
+    def launch(self, version: str, overrides: Mapping[str, Any], assets: Sequence[str] = ()) -> str:
+        """Hand a run of the whole graph, or of some assets, for a version to the daemon; return its id.
+
+        ``overrides``: settings other than those of ``settings.yaml``. Raise NotLaunched.
+        """

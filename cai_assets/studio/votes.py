@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cai_assets.store.journal import Journal
 from cai_assets.store.layout import Layout
@@ -16,6 +16,13 @@ from cai_assets.studio.answers import Answer, Asked
 
 FILE = "human-comparisons.json"
 SAME = ("messages", "chosen", "rejected")
+
+
+class Kept(NamedTuple):
+    """How many comparisons a judgment added, and how many there are with them."""
+
+    added: int
+    every: int
 
 
 class Votes:
@@ -32,15 +39,20 @@ class Votes:
     def count(self) -> int:
         return len(self._journal.entries())
 
-    def add(self, asked: Asked, better: Answer, *, blind: bool) -> int:
-        """``better`` is preferred to each other answer with other words; return how many comparisons are new.
+    def add(self, asked: Asked, better: Answer, *, blind: bool) -> Kept:
+        """``better`` is preferred to each other answer with other words. They are marked as an evaluation's, so that
+        nothing is trained on them."""
+        given = [_comparison(asked, better, other, blind) for other in asked.answers if other.text != better.text]
+        kept = Kept(0, 0)
 
-        They are marked as an evaluation's, so that nothing is trained on them.
-        """
-        new = [_comparison(asked, better, other, blind) for other in asked.answers if other.text != better.text]
-        before = self.count
-        self._journal.append(lambda entries: _missing(new, entries))
-        return self.count - before
+        def missing(entries: list[Any]) -> list[dict[str, Any]]:  # under the lock
+            nonlocal kept
+            new = _missing(given, entries)
+            kept = Kept(len(new), len(entries) + len(new))
+            return new
+
+        self._journal.extend(missing)
+        return kept
 
 
 def _comparison(asked: Asked, better: Answer, other: Answer, blind: bool) -> dict[str, Any]:

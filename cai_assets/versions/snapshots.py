@@ -108,6 +108,10 @@ class Snapshots:
         listed, there = self._order.entries(), set(self._there())
         return [key for key in listed if round_of(key).version in there] + self._unlisted(listed)
 
+    def times(self) -> dict[str, float]:
+        """When each version was registered, in seconds since 1970: the time of its file, which a copy may not keep."""
+        return self._there()
+
     def _unlisted(self, listed: list[str]) -> list[str]:
         """Snapshots without a place in the stored order (older data roots, a crash), by the time of their file."""
         there, known = self._there(), set(listed)

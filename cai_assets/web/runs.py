@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -43,9 +43,10 @@ class DagsterRuns:
     def add(self, version: str) -> None:
         self._context.instance.add_dynamic_partitions(VERSIONS, [version])
 
-    def launch(self, version: str, scale: str | None) -> str:
-        run = {"selector": {**self._place(), "pipelineName": everything.name},
-               "runConfigData": run_config({"scale": scale} if scale else {}),
+    def launch(self, version: str, overrides: Mapping[str, Any], assets: Sequence[str] = ()) -> str:
+        chosen = {"assetSelection": [{"path": [name]} for name in assets]} if assets else {}
+        run = {"selector": {**self._place(), "pipelineName": everything.name, **chosen},
+               "runConfigData": run_config(overrides),
                "executionMetadata": {"tags": [{"key": "dagster/partition", "value": version}]}}
         answer = self._ask(LAUNCH, run=run)["launchRun"]
         if answer["__typename"] != "LaunchRunSuccess":

@@ -57,6 +57,7 @@ def test_from_a_principle_to_a_judgment(served: Served, page: Any) -> None:
     _read_a_chain(url, page, version)
     _judge(url, page, version, served)
     _reports(url, page, version)
+    _trace(url, page, version)
 
 
 def _read_a_chain(url: str, page: Any, version: str) -> None:
@@ -85,6 +86,18 @@ def _reports(url: str, page: Any, version: str) -> None:
     page.get_by_role("heading", name=f"Report of {version}").wait_for()
     page.get_by_role("link", name="Studio: all reports").click()
     page.get_by_role("heading", name="Reports").wait_for()
+
+
+def _trace(url: str, page: Any, version: str) -> None:
+    page.goto(f"{url}versions/{version}")
+    page.get_by_role("button", name="Archive").click()
+    page.get_by_role("button", name="Restore").click()
+    page.get_by_role("button", name="Archive").wait_for()
+    page.get_by_role("link", name="rl_policy", exact=True).click()
+    page.get_by_role("heading", name="Principles that shaped it").wait_for()
+    page.locator("tbody a[href*='/chains/']").first.click()
+    page.get_by_text("First response", exact=True).wait_for()
+    assert fits(page)
 
 
 def test_an_edit_is_linted_while_it_is_typed_and_a_lost_one_is_asked_about(served: Served, page: Any) -> None:

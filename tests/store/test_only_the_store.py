@@ -45,7 +45,9 @@ OTHERS = {
         reading/files.py::data_files reading/files.py::_folder reading/forms.py::open_data
         reading/forms.py::_unpacker reading/forms.py::_zstandard reading/cells.py::table_rows
         settings/load.py::_from_file settings/load.py::_text_of train/ability.py::read_texts
-        studio/draft.py::Draft.findings studio/draft.py::find_file web/password.py::read_password""",
+        studio/draft.py::Draft.findings studio/draft.py::find_file
+        studio/red_team.py::write studio/red_team.py::accept studio/red_team.py::_reviews
+        web/password.py::read_password""",
     "the folder that an export writes, outside the data root": """
         export/folder.py::fresh export/folder.py::leaks export/folder.py::_refuse export/folder.py::_replace
         export/hub_dataset.py::write_split export/hub_model.py::export_model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ class Counted:
     def __init__(self, *, read_only: bool = False) -> None:
         self.read_only = read_only
         self.added: list[str] = []
-        self.launched: list[tuple[str, str | None]] = []
+        self.launched: list[tuple[str, Mapping[str, Any], Sequence[str]]] = []
 
     def latest(self) -> Mapping[str, Any]:
         return {}
@@ -35,8 +35,8 @@ class Counted:
     def add(self, version: str) -> None:
         self.added.append(version)
 
-    def launch(self, version: str, scale: str | None) -> str:
-        self.launched.append((version, scale))
+    def launch(self, version: str, overrides: Mapping[str, Any], assets: Sequence[str] = ()) -> str:
+        self.launched.append((version, overrides, assets))
         return "a-run"
 
 

@@ -1,4 +1,4 @@
-"""Two versions made by the scripted engine, read as chains, judged in the arena, and shown as reports."""
+"""Two versions made by the scripted engine: chains, traces, arena and reports, and how one goes on from a version."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ import pytest
 from histories import History, copy_instead_of_training
 from made_studio import Counted, Studio, project_folder
 
-from cai_assets.assets import BASE
+from cai_assets.assets import ATTRIBUTED, BASE
 from cai_assets.defs import launch
+from cai_assets.evals.review_file import read_review
 from cai_assets.pipeline.project import Project
 from cai_assets.reports.version.evidence import evidence_of
 from cai_assets.steps.comparison_files import read_comparisons
 from cai_assets.studio.answers import asked
 from cai_assets.studio.votes import Votes
+from cai_assets.versions.archive import Archive
+from cai_assets.versions.derived import Derivations
 
 EDITED = "Say in one sentence whom the last answer could hurt."
 
@@ -183,3 +186,102 @@ def test_what_models_say_is_shown_and_never_live(world: World, monkeypatch: pyte
     assert "&lt;img" in html
     assert "\\u202e" in html
     assert BASE in html
+
+
+def test_from_a_version_down_to_the_rows_and_principles_of_its_checkpoint(world: World) -> None:
+    html = world.get(f"/versions/{world.second}").text
+    assert "2nd of " in html
+    assert f'href="/studio/trace/rl_policy@{world.second}"' in html
+    trace = world.get(f"/trace/rl_policy@{world.second}").text
+    for principle in Project.open().snapshots.load(world.second).taking_part("critique"):
+        assert f"principle={principle.id}" in trace
+    assert EDITED in trace
+    links = {link for page in (trace, world.get(f"/trace/rl_policy@{world.second}?from=40").text)
+             for link in re.findall(r'href="/studio(/(?:trace|chains)/[^"?#]+)"', page)}
+    assert f"/trace/sl_policy/{world.second}/000001" in links
+    assert f"/chains/{world.second}/{world.prompt}" in links
+    for link in sorted(links)[:4]:
+        assert world.get(link).status_code == 200
+    assert "did you mean" in world.get(f"/trace/rl_polcy@{world.second}").text.lower()
+
+
+def test_an_unknown_address_says_what_to_do(world: World) -> None:
+    for path in ("/nowhere", "/arena/vote"):
+        html = world.get(path).text
+        assert "Not Found" not in html
+        assert 'href="/studio/"' in html
+    assert "choose one above" in world.get("/nowhere").text
+
+
+def test_a_version_is_archived_and_restored(world: World) -> None:
+    def archived() -> bool:
+        return world.first in Archive(Project.open().layout).archived()
+
+    for wanted in (True, True, False):
+        answer = world.post(f"/versions/{world.first}/archive", {"archived": wanted})
+        assert (answer.status_code, archived()) == (200, wanted)
+        assert ("Restore" in world.get(f"/versions/{world.first}").text) == wanted
+
+
+def test_the_next_round_is_planned_then_started(world: World) -> None:
+    later, before = f"{world.first}-r2", len(world.runs.launched)
+    assert later in world.get(f"/versions/{world.first}/round").text
+    plan = world.get(f"/versions/{world.first}/round/plan").text
+    assert "training run" in plan
+    assert later not in Project.open().snapshots.known()  # a plan registers nothing
+    started = world.post(f"/versions/{world.first}/round", {"scale": "smoke"}).json()
+    assert started["address"] == "/runs/a-run"
+    assert later in Project.open().snapshots.known()
+    assert world.runs.launched[before:] == [(later, {"scale": "smoke"}, ())]
+    assert world.get(f"/versions/{later}/round").status_code == 404  # its RL policy comes first
+
+
+def test_attribution_is_planned_then_handed_over_a_run_for_each_derived_version(world: World) -> None:
+    page, before = f"/versions/{world.second}/attribution", len(world.runs.launched)
+    principle = Project.open().snapshots.load(world.second).principles[0].id
+    asked_for = f"principles={principle}&null=on"
+    assert f"/attribution/plan?{asked_for.replace('&', '&amp;')}" in world.get(f"{page}?{asked_for}").text
+    plan = world.get(f"{page}/plan?{asked_for}").text
+    assert f"without {principle}" in plan
+    assert "At most" in plan
+    assert Derivations(Project.open().layout).origins() == []
+    body = {"principles": [principle], "null": True, "seeds": "1", "scale": "smoke"}
+    assert "2 runs were handed" in world.post(page, body).json()["said"]
+    seed = Project.open().settings.seed + 1
+    assert [run[1:] for run in world.runs.launched[before:]] == [
+        ({"scale": "smoke", "seed": seed}, ATTRIBUTED), ({"scale": "smoke"}, ATTRIBUTED)]
+    derived = {o.key for o in Derivations(Project.open().layout).origins()}
+    assert derived == {run[0] for run in world.runs.launched[before:]}
+    assert all(key in world.get(page).text for key in derived)
+    assert f"What each principle of {world.second} does" in world.get(f"/reports/attribution/{world.second}").text
+    refused = world.post(page, {**body, "seeds": "99"})
+    assert "seeds" in refused.json()["error"]
+
+
+def test_breaks_are_reviewed_one_by_one_and_the_kept_ones_become_training_prompts(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (world.root / "workspace.yaml").touch()
+    monkeypatch.chdir(world.root)
+    search = {"version": world.second, "policy": "rl_policy", "broke": "complied"}
+    assert "prompts broke rl_policy" in world.get("/red-team", params=search).text
+    address = world.post("/red-team", search).json()["again"].removeprefix("/studio")
+    assert "may hold decisions" in world.post("/red-team", search).json()["error"]
+    file = world.root / "reviews" / address.rpartition("/")[2]
+    rows = read_review(file)
+    refused = world.post(f"{address}/accept", {"into": "found.jsonl"})
+    assert "decide" in refused.json()["error"]
+    for at in range(len(rows)):
+        html = world.get(f"{address}?at={at}").text
+        seen = re.search(r'name="seen" value="([^"]+)"', html)
+        assert seen
+        decision = {"at": str(at), "seen": seen[1], "prompt": "Say it kindly." if at == 0 else rows[at].prompt,
+                    "note": "", "keep": "yes" if at == 0 else "no"}
+        assert world.post(address, decision).status_code == 200
+        assert "has changed" in world.post(address, decision).json()["error"]  # a page that is older
+    assert [row.keep for row in read_review(file)] == [True] + [False] * (len(rows) - 1)
+    for name in ("../settings.jsonl", "/tmp/x.jsonl", "x.yaml", ".hidden.jsonl"):
+        assert "cannot name" in world.post(f"{address}/accept", {"into": name}).json()["error"]
+    said = world.post(f"{address}/accept", {"into": "found.jsonl"}).json()["said"]
+    assert said.startswith("1 prompts added to prompts/found.jsonl")
+    assert "Say it kindly." in (world.root / "prompts" / "found.jsonl").read_text()

@@ -104,7 +104,7 @@ def test_a_run_is_launched_for_a_registered_version_alone(empty: Studio) -> None
     page = opened(empty)
     version = empty.post(f"{ONE}/save", {**edit_of(page), "seen": page["seen"]}).json()["version"]
     assert empty.post(f"/versions/{version}/run", {"scale": "smoke"}).json()["address"] == "/runs/a-run"
-    assert empty.runs.launched == [(version, "smoke")]
+    assert empty.runs.launched == [(version, {"scale": "smoke"}, ())]
     unknown = empty.post("/versions/nobody-v1-00000000/run", {"scale": None})
     assert unknown.status_code == 404
     assert "no registered constitution" in unknown.json()["error"]

@@ -35,6 +35,32 @@ function list(place, lines) {
   }));
 }
 
+function fields(form, pressed) { // what a form says: boxes as true or false, those of one list as their values
+  const body = {};
+  for (const one of form.elements) {
+    if (!one.name || one.type === "submit") continue;
+    if (one.type !== "checkbox") body[one.name] = one.value;
+    else if ("list" in one.dataset) body[one.name] = [...body[one.name] ?? [], ...one.checked ? [one.value] : []];
+    else body[one.name] = one.checked;
+  }
+  if (pressed?.name) body[pressed.name] = pressed.value;
+  return body;
+}
+
+async function post(form, pressed) {
+  const said = form.querySelector(".said"), buttons = [...form.querySelectorAll("button")], body = fields(form, pressed);
+  for (const one of buttons) one.disabled = true;
+  tell(said, form.dataset.wait ?? "…");
+  try {
+    const answer = await send(form.dataset.post, body);
+    if (answer.again) { location.assign(answer.again); return; }
+    if (answer.again === "") { location.reload(); return; }
+    if (answer.address) link(said, answer.said, answer.address, answer.words);
+    else tell(said, answer.said);
+  } catch (error) { tell(said, error.message, true); }
+  for (const one of buttons) one.disabled = false;
+}
+
 async function run(place, version, scale) {
   tell(place, "Handing the run to Dagster …");
   try {
@@ -137,11 +163,8 @@ function editor(form) {
 
 const form = document.getElementById("editor");
 if (form) editor(form);
-for (const one of document.querySelectorAll("form[data-run]")) {
-  one.addEventListener("submit", (event) => {
-    event.preventDefault();
-    run(one.querySelector(".said"), one.dataset.run, one.elements.scale.value);
-  });
+for (const one of document.querySelectorAll("form[data-post]")) {
+  one.addEventListener("submit", (event) => { event.preventDefault(); post(one, event.submitter); });
 }
 
 function arena(form) {

@@ -31,6 +31,14 @@ hypothesis.settings.register_profile("any machine", deadline=None,
 hypothesis.settings.load_profile("any machine")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each file runs in one worker, and all that read the same history in the one that makes it."""
+    for item in items:
+        made = getattr(getattr(item, "module", None), "made", None)
+        group = getattr(made, "__module__", None) == "made_history" and "made_history"
+        item.add_marker(pytest.mark.xdist_group(group or item.nodeid.partition("::")[0]))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _no_test_hangs() -> Iterator[None]:
     with Guard():

@@ -56,6 +56,7 @@ BENCHMARKS = {
     "store": Benchmark(rf"^ratio to SQLite .* {NUMBER} append"),
     "trace": Benchmark(rf"^trace --rows, all \(rows\) +{NUMBER} seconds"),
 }
+QUICK = {"attribution", "demo", "digests", "draws", "driver", "flow", "injection", "load"}  # ten seconds at most
 
 
 def test_none_is_forgotten() -> None:
@@ -71,7 +72,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             "CAI_MODELS__GENERATOR": json.dumps(model), "DAGSTER_HOME": str(root)}
 
 
-@pytest.mark.parametrize("name", sorted(BENCHMARKS))
+@pytest.mark.parametrize("name", [
+    name if name in QUICK else pytest.param(name, marks=pytest.mark.long) for name in sorted(BENCHMARKS)])
 def test_at_its_smallest_it_prints_what_it_is_for(name: str, environment: dict[str, str]) -> None:
     benchmark = BENCHMARKS[name]
     arguments = [str(REPOSITORY / "benchmarks" / f"{name}.py"), "--smallest", *benchmark.arguments]

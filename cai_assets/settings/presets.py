@@ -16,10 +16,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "labels": {"style": "plain"},
         "sl": {"learning_rate": 2e-5, "max_length": 256},
         "reward": {"learning_rate": 2e-5, "max_length": 256, "epochs": 2},
-        "rl": {"learning_rate": 2e-5, "max_length": 256, "max_tokens": 32},
+        "rl": {"learning_rate": 2e-5, "ppo_epochs": 1, "max_length": 256, "max_tokens": 32},
         "evaluation": {"max_tokens": 64, "suite_cases": 2, "round_chains": 8},
         "gate": {"enforce": False, "pairs": 24},
-        "monitors": {"general_texts": 8},
+        "monitors": {"general_texts": 4},
     },
     "small": {
         "prompts": {"red_team": 2000, "helpful": 1000, "eval_red_team": 200, "eval_helpful": 200},

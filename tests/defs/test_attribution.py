@@ -124,6 +124,7 @@ def test_the_planted_principle_is_found(
     assert page.with_suffix(".md").exists()
 
 
+@pytest.mark.long
 def test_alone_again_with_another_seed_and_on_from_a_failure(
     planted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -185,6 +185,7 @@ def test_changed_prompts_run_the_newest_version_of_each_constitution_once(daemon
     assert counts == {**dict.fromkeys(SHARED, 1), **dict.fromkeys(below("initial_responses"), 2)}
 
 
+@pytest.mark.long
 def test_a_fresh_week_runs_no_other_version(daemon: Daemon) -> None:
     keys = daemon.register("a: edited")
     daemon.settle()

@@ -97,6 +97,7 @@ def step(history: History, mode: dict[str, Any], data: Path) -> str:
     return version
 
 
+@pytest.mark.long
 def test_a_history_of_modes_equals_a_rebuild_at_every_step(history: History) -> None:
     rng = random.Random(0)
     data = history.root / "data"

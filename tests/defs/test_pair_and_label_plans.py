@@ -66,7 +66,8 @@ def edit(history: History, use: str, i: int = 0) -> None:
     history.constitution = history.constitution.model_copy(update={"principles": tuple(principles)})
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [
+    mode if "vote" in mode else pytest.param(mode, marks=pytest.mark.long) for mode in MODES])
 def test_a_run_stays_within_its_plan_and_equals_a_rebuild(
     history: History, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,6 +62,7 @@ def test_the_next_round_starts_from_the_rl_policy(history: History) -> None:
     assert project.snapshots.known() == [version, second]
 
 
+@pytest.mark.long
 def test_a_round_equals_its_rebuild_and_again_costs_nothing(history: History) -> None:
     data, fresh = history.root / "data", history.root / "fresh"
     success, version = history.run(data)

@@ -84,6 +84,7 @@ def test_what_a_worker_had_when_it_was_killed_is_answered_by_others(tmp_path: Pa
     assert served(spread(tmp_path / "w", hook)) == alone()
 
 
+@pytest.mark.long
 def test_a_row_that_kills_its_workers_fails_and_its_neighbors_do_not(tmp_path: Path) -> None:
     results = served(spread(tmp_path / "w", ray_engines.poison), 100)
     dead = {"row:7", "row:90"}

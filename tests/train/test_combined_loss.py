@@ -71,6 +71,7 @@ def test_minibatches_are_dealt_out_by_step_whatever_came_before(base: Path, tmp_
     assert third != first
 
 
+@pytest.mark.long
 def test_a_larger_alpha_raises_the_reward_more(base: Path, tmp_path: Path) -> None:
     """The supervised data say 'yes' in a third of the tokens; the reward wants nothing else."""
     ends = []

@@ -55,7 +55,7 @@ def test_a_labeller_that_cannot_grade_stops_the_training_and_says_why(tmp_path: 
         reward(prompts=[[1]], completion_ids=[[5]], messages=[user("red")], request=["good"])
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "grpo", "rloo", "dpo"])
+@pytest.mark.parametrize("algorithm", [pytest.param("ppo", marks=pytest.mark.long), "grpo", "rloo", "dpo"])
 def test_the_policy_is_trained_without_a_reward_model(algorithm: str, labeller: Path, tmp_path: Path) -> None:
     base = tiny_model(tmp_path / "base")
     rows = [row | {"request": f"good {i % 2}"} for i, row in enumerate(data(algorithm, held_out=3))]

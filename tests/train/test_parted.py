@@ -66,7 +66,8 @@ def reward(constitution: Constitution, rule: Callable[[str, str], float] = says_
     return every
 
 
-@pytest.mark.parametrize("algorithm", ONLINE)
+@pytest.mark.parametrize("algorithm", [
+    a if a == "rloo" else pytest.param(a, marks=pytest.mark.long) for a in ONLINE])
 def test_a_planted_rule_is_learned_and_a_control_is_not(algorithm: str, base: Path, tmp_path: Path) -> None:
     job = job_of(tmp_path, base, algorithm=algorithm, beta=0.0, **LEARN)
     curve = trained(job, trainer_of(job, reward(of(PLANTED, CONTROL))))

@@ -107,7 +107,7 @@ def test_in_rl_the_reward_is_the_weighted_sum_over_principles(trained: tuple[Pat
     assert rewards(0, 1)[0] < rewards(0, 1)[1], "a dropped principle is left out of the sum"
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "grpo"])
+@pytest.mark.parametrize("algorithm", [pytest.param("ppo", marks=pytest.mark.long), "grpo"])
 def test_rl_learns_what_the_weights_say_and_keeps_each_score(
     algorithm: str, trained: tuple[Path, dict[str, Any]], words: Path, tmp_path: Path
 ) -> None:

@@ -72,6 +72,7 @@ def test_two_processes_train_one_model(kind: Any, tmp_path: Path) -> None:
     assert metrics.get("held_out_n", 3) == 3
 
 
+@pytest.mark.long
 def test_the_command_starts_its_own_processes(tmp_path: Path) -> None:
     base = tiny_model(tmp_path / "base")
     job = make_job(tmp_path, "supervised", base, supervised_data(16), processes=2, batch_size=2, epochs=1)

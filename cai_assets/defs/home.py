@@ -12,6 +12,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from cai_assets.defs.quick_sqlite import use_quick_sqlite
 from cai_assets.errors import CaiError
 from cai_assets.settings import project_root
 from cai_assets.store.files import locked
@@ -40,6 +41,7 @@ def use_project_home() -> Path:
 def open_instance() -> dg.DagsterInstance:
     """The project's own instance, or the one that the caller has chosen. Raise HomeProblem."""
     home = use_project_home()
+    use_quick_sqlite()
     with locked(home / LOCK), explained():
         instance = dg.DagsterInstance.get()
         instance.get_dynamic_partitions(VERSIONS)  # each of the three storages is opened, and so made

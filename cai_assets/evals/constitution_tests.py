@@ -84,14 +84,18 @@ class Tested(NamedTuple):
 
 def run_cases(
     settings: Settings, constitution: Constitution, cases: Sequence[Case], *, roles: Roles,
-    only: Collection[str] | None = None,
+    only: Collection[str] | None = None, graded: bool = True,
 ) -> Tested:
-    """Run the cases, or those with the ids of ``only``. Each case's principle must be in the constitution."""
+    """Run the cases, or those with the ids of ``only``. Each case's principle must be in the constitution.
+
+    ``graded=False``: conditions that need no model are left ungraded, for a plan, which asks for the calls alone.
+    """
     chosen = [c for c in cases if only is None or c.id in only]
     answered = _answered(settings, constitution, chosen, roles.policy)  # one model after the other
     revised, critiques, revisions = _revised(settings, constitution, chosen, roles)
     labeled = _labels(settings, constitution, chosen, roles.labeller)
-    rows = _held(settings, [*revised, *answered], [c.conversation[-1].content for c in cases], roles.judge)
+    prompts = [c.conversation[-1].content for c in cases] if graded else None
+    rows = _held(settings, [*revised, *answered], prompts, roles.judge)
     rows += [*labeled, *_judgments(settings, constitution, chosen, roles.judge)]
     order = {c.id: i for i, c in enumerate(cases)}
     return Tested(pl.DataFrame(sorted(rows, key=lambda r: order[r["case"]]), schema=ROWS), critiques, revisions)
@@ -152,8 +156,13 @@ def _answered(
             for c, r in zip(tested, answers.iter_rows(named=True), strict=True)]
 
 
-def _held(settings: Settings, subjects: Sequence[Subject], prompts: Sequence[str], judge_: Completer) -> list[Fields]:
-    """A row for each condition of each subject; all questions to the judge are sent together."""
+def _held(
+    settings: Settings, subjects: Sequence[Subject], prompts: Sequence[str] | None, judge_: Completer
+) -> list[Fields]:
+    """A row for each condition of each subject; all questions to the judge are sent together.
+
+    ``prompts``: of all cases, from which an answer's topic is told; None: nothing but the judge is asked.
+    """
     pairs = [(s, c) for s in subjects for c in s.case.conditions]
     questions = [Asked(_messages(s.case), s.text, c.value) for s, c in pairs if s.text and c.kind == "judge"]
     answers = iter(ask_yes_no(questions, ask=_ask(judge_), style=settings.labels.style))
@@ -163,6 +172,8 @@ def _held(settings: Settings, subjects: Sequence[Subject], prompts: Sequence[str
             rows.append(s.row(c, "ungraded", s.error or "the answer came out empty"))
         elif c.kind == "judge":
             rows.append(_by_judge(s, c, next(answers)))
+        elif prompts is None:
+            rows.append(s.row(c, "ungraded", "not looked at"))
         else:
             request = s.case.conversation[-1].content
             passes, why = holds(c, s.text, prompt=request, others=[p for p in prompts if p != request])

@@ -150,9 +150,11 @@ def round_quality(run: Context) -> rounds.Judged:
     return rounds.judged(chains, ask=ask, style=run.settings.labels.style, limit=run.settings.evaluation.round_chains)
 
 
-def constitution_tests(run: Context, tests: Tests, *, only: Sequence[str] | None = None) -> Tested:
-    """The cases of a version's tests, with the policy's own answers once there is a policy."""
+def constitution_tests(
+    run: Context, tests: Tests, *, only: Sequence[str] | None = None, graded: bool = True
+) -> Tested:
+    """The cases of a version's tests, with the policy's own answers once there is a policy; ``graded``: as there."""
     policy = run.complete_as(POLICY) if run.is_made(POLICY) else None
     roles = Roles(responder=run.complete("responder"), critic=run.complete("critic"),
                   labeller=run.complete("labeller"), judge=run.complete("judge"), policy=policy)
-    return run_cases(run.settings, run.constitution, tests.cases, roles=roles, only=only)
+    return run_cases(run.settings, run.constitution, tests.cases, roles=roles, only=only, graded=graded)

@@ -24,7 +24,7 @@ def plan_tests(plan: Lines) -> None:
         plan.line(ASSET, 0, 0, 0, causes={})
         return
     stage = plan.stage()
-    found = evaluation.constitution_tests(stage, tests)
+    found = evaluation.constitution_tests(stage, tests, graded=False)
     untrained = stage.asked.pop(as_policy(POLICY)).missing if plan.is_new(POLICY) else {}
     dries = list(stage.asked.values())
     certain = len({key for d in dries for key in d.missing})

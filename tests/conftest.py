@@ -31,6 +31,7 @@ hypothesis.settings.register_profile("any machine", deadline=None,
 hypothesis.settings.load_profile("any machine")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Each file runs in one worker, and all that read the same history in the one that makes it."""
     for item in items:

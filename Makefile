@@ -25,7 +25,7 @@ demo: $(VENV)/.ready  ## every asset, prompts to RL policy, on a real model
 test: test-logic test-model test-browser  ## logic, the real model, a real browser: about 25 minutes on 2 cores
 
 test-logic: $(VENV)/.ready  ## the 30 slowest are named, so that what is slow without reason is seen
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not model and not browser and not long" -n 2 --dist loadgroup --durations=30
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not model and not browser and not long" -n 2 --dist loadfile --durations=30
 
 test-model: $(VENV)/.ready
 	$(BIN)/python -m pytest -m "model and not browser and not long" --durations=10

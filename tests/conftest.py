@@ -31,13 +31,17 @@ hypothesis.settings.register_profile("any machine", deadline=None,
 hypothesis.settings.load_profile("any machine")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Each file runs in one worker, and all that read the same history in the one that makes it."""
-    for item in items:
-        made = getattr(getattr(item, "module", None), "made", None)
-        group = getattr(made, "__module__", None) == "made_history" and "made_history"
-        item.add_marker(pytest.mark.xdist_group(group or item.nodeid.partition("::")[0]))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Each file runs in one worker, and those of lineage/, which read one history, in the one that makes it."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "lineage" if "tests/lineage/" in file else file
+
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -13,6 +13,8 @@ from cai_assets.cli.common import app, open_project, out, read_settings
 from cai_assets.reports.text.terminal import terminal_table
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from cai_assets.reports.compare.gather import Comparison
 
 
@@ -25,19 +27,23 @@ def compare(
     json_: Annotated[bool, typer.Option("--json", help="Print JSON; write the page only with --out")] = False,
     label: Annotated[bool, typer.Option("--label", help="Label the pairs of BEFORE by the constitution of AFTER, too: "
                                         "the principles that changed are asked")] = False,
+    control: Annotated[str | None, typer.Option(help="A version that asks for nothing in particular, or such a "
+                                                "constitution's name (neutral): the effect beyond that of any "
+                                                "constitution", autocompletion=complete.versions)] = None,
 ) -> None:
     """What changed between two versions, in rows, labels, rewards, and metrics, and whether the result is better.
 
     Writes one self-contained HTML page. Runs no model, but with --label the labeler: which labels an edit flips can be
     told on the same pairs alone.
     """
-    from cai_assets.reports.compare.gather import as_dict
+    from cai_assets.reports.compare.gather import as_dict, with_control
     from cai_assets.reports.compare.gather import compare as find
     from cai_assets.reports.compare.page import save
 
     project = open_project(read_settings({}))
     layout = project.layout
-    comparison, note = _relabeled(project, find(layout, before, after), ask=label)
+    found = find(layout, before, after)
+    comparison, note = _relabeled(project, with_control(found, layout, control) if control else found, ask=label)
     path = save(layout, comparison, out_) if out_ or not json_ else None
     if json_:
         typer.echo(json.dumps(as_dict(comparison), indent=1, ensure_ascii=False))
@@ -74,17 +80,22 @@ def _relabeled(project: Any, found: Comparison, *, ask: bool) -> tuple[Compariso
 
 
 def _show(comparison: Comparison) -> None:
-    from cai_assets.reports.compare.metrics import label_of
-    from cai_assets.reports.compare.words import NAMES, POLICIES, sentences
-    from cai_assets.reports.text.numbers import change_of, interval
+    from cai_assets.reports.compare.words import sentences
 
     for sentence in sentences(comparison):
         out.print(sentence, markup=False, highlight=False)
-    if comparison.metrics is None:
-        return
-    table = terminal_table("policy", "metric", "change", "n", "verdict", right={"n"},
-                           title="after minus before, on the same prompts")
-    for r in comparison.metrics.filter(comparison.metrics["policy"].is_in(POLICIES)).to_dicts():
-        table.add_row(NAMES[r["policy"]], label_of(r), interval(change_of(r)),
-                      str(r["n"]), r["verdict"])
+    if comparison.metrics is not None:
+        _table(comparison.metrics, "after minus before, on the same prompts", "change")
+    if comparison.control and comparison.control.metrics is not None:
+        _table(comparison.control.metrics, "(after minus before) minus (control minus before)", "beyond the control")
+
+
+def _table(metrics: pl.DataFrame, title: str, change: str) -> None:
+    from cai_assets.reports.compare.metrics import label_of
+    from cai_assets.reports.compare.words import NAMES, POLICIES
+    from cai_assets.reports.text.numbers import change_of, interval
+
+    table = terminal_table("policy", "metric", change, "n", "verdict", right={"n"}, title=title)
+    for r in metrics.filter(metrics["policy"].is_in(POLICIES)).to_dicts():
+        table.add_row(NAMES[r["policy"]], label_of(r), interval(change_of(r)), str(r["n"]), r["verdict"])
     out.print(table)

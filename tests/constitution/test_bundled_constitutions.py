@@ -21,7 +21,7 @@ by_name = pytest.mark.parametrize("file", FILES, ids=[f.stem for f in FILES])
 
 
 def test_all_are_here() -> None:
-    assert {f.stem for f in FILES} >= {"harmlessness", "customer-service", "red-team", "plain-speech"}
+    assert {f.stem for f in FILES} >= {"harmlessness", "customer-service", "red-team", "plain-speech", "neutral"}
 
 
 @by_name

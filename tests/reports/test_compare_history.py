@@ -22,7 +22,9 @@ from cai_assets.constitution.draw import critique_key, draw
 from cai_assets.defs import launch
 from cai_assets.defs.comparison import pair_metadata, successive
 from cai_assets.plan.plan import make_plan
-from cai_assets.reports.compare.gather import Comparison, as_dict, compare, compare_sides
+from cai_assets.reports.compare.control import controlled
+from cai_assets.reports.compare.gather import Comparison, as_dict, compare, compare_sides, with_control
+from cai_assets.reports.compare.metrics import SAME as METRIC_SAME
 from cai_assets.reports.compare.page import page_path, render, save
 from cai_assets.reports.compare.sides import Side, side
 from cai_assets.reports.compare.words import sentences
@@ -224,6 +226,45 @@ def test_the_command_prints_writes_and_refuses(two: Two, tmp_path: Path, monkeyp
     assert f"cai materialize {key}" in run(two.first, key, code=2).replace("\n", " ")
     with pytest.raises(RecordMissing):
         side(two.layout, key)
+
+
+def test_a_control_is_shown_beside_the_plain_comparison_in_words_json_and_page(
+    two: Two, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The first version is the control, so that what changed from it to itself is nothing."""
+    monkeypatch.setenv("CAI_DATA_ROOT", str(two.data))
+    monkeypatch.setenv("COLUMNS", "400")
+
+    def run(*arguments: str, code: int = 0) -> str:
+        result: Any = CliRunner().invoke(app, ["compare", two.first, two.second, *arguments])
+        assert result.exit_code == code, result.output
+        return str(result.output)
+
+    said = run("--control", two.first, "--out", str(tmp_path / "page.html"))
+    assert f"Beyond the control {two.first}: " in said
+    assert " less +0.00 of the control, " in said
+    assert "(after minus before) minus (control minus before)" in said
+    assert f"--control {two.first}" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    shown = json.loads(run("--control", two.first, "--json"))
+    assert shown["control"]["version"] == two.first
+    plain = {(r["policy"], r["metric"], r["prompts"]): r["delta"] for r in shown["metrics"]}
+    beyond = {(r["policy"], r["metric"], r["prompts"]): r["delta"] for r in shown["control"]["metrics"]}
+    assert beyond == pytest.approx(plain)
+    assert "Known:" in run("--control", "nonsense", code=2)
+    Snapshots(two.layout).register(two.history.constitution.model_copy(update={"name": "unmade"}))
+    assert "run cai materialize unmade" in run("--control", "unmade", code=2)
+
+    itself = with_control(two.found, two.layout, two.history.constitution.name)  # its newest version
+    assert itself.control is not None
+    assert itself.control.metrics is not None
+    assert set(itself.control.metrics["verdict"]) == {METRIC_SAME}
+    assert f"{two.second} is the version that it is a control of: name another one." in sentences(itself)
+    assert itself.stamp != two.found.stamp
+    newest = itself.control.side
+    without = replace(newest, records={a: r for a, r in newest.records.items() if a != "evaluation"})
+    partly = replace(two.found, control=controlled(two.found.before, two.found.after, without, two.found.telling))
+    assert any("nothing can be said" in s for s in sentences(partly))
+    assert "At least one of the three versions has not been evaluated." in render(partly)
 
 
 def test_a_version_that_was_made_in_part_is_compared_in_part(two: Two, tmp_path: Path) -> None:

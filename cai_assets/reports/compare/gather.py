@@ -17,11 +17,12 @@ from cai_assets.constitution.diff import Diff, diff
 from cai_assets.evals.rules import checks_of
 from cai_assets.evals.statistics import Telling
 from cai_assets.plan.touches import touches
+from cai_assets.reports.compare.control import Control, control_side, controlled
 from cai_assets.reports.compare.labels import Labels, compare_labels
 from cai_assets.reports.compare.metrics import by_another_rule, deltas
 from cai_assets.reports.compare.revisions import Revisions, compare_revisions
 from cai_assets.reports.compare.rewards import Rewards, compare_rewards
-from cai_assets.reports.compare.sides import Side, notes, side
+from cai_assets.reports.compare.sides import Side, notes, same_requests, side, with_prompt
 from cai_assets.reports.constitution_diff import to_json
 from cai_assets.store.canonical import tagged_hash
 from cai_assets.store.layout import Layout
@@ -33,7 +34,8 @@ SPENT = ("reused", "generated", "failed", "prompt_tokens", "completion_tokens", 
 @dataclass(frozen=True)
 class Comparison:
     """``metrics``: as ``metrics.SCHEMA``. ``relabeled``: the pairs of ``before``, labeled by both constitutions.
-    ``cost``: asset, side, how it was made, and SPENT of its record."""
+    ``control``: what the change does beyond a version that asks for nothing. ``cost``: asset, side, how it was made,
+    and SPENT of its record."""
 
     before: Side
     after: Side
@@ -45,6 +47,7 @@ class Comparison:
     cost: pl.DataFrame
     notes: tuple[str, ...]
     relabeled: Labels | None = None
+    control: Control | None = None
 
     @property
     def telling(self) -> Telling:
@@ -54,7 +57,7 @@ class Comparison:
     @property
     def stamp(self) -> str:
         """Names the records that were compared."""
-        return stamp(self.before, self.after)
+        return stamp(self.before, self.after, *([self.control.side] if self.control else []))
 
 
 def telling_of(before: Side, after: Side) -> Telling:
@@ -62,9 +65,9 @@ def telling_of(before: Side, after: Side) -> Telling:
     return next((s for s in (after, before) if "evaluation" in s.records), after).telling
 
 
-def stamp(before: Side, after: Side) -> str:
-    """A digest of the records of both sides."""
-    ids = [[s.name, *sorted(f"{r.ref.id} {r.digest}" for r in s.records.values())] for s in (before, after)]
+def stamp(*sides: Side) -> str:
+    """A digest of the records of the sides."""
+    ids = [[s.name, *sorted(f"{r.ref.id} {r.digest}" for r in s.records.values())] for s in sides]
     return tagged_hash("cmp", [FORMAT, ids])
 
 
@@ -88,6 +91,11 @@ def with_relabeled(c: Comparison, labels: pl.DataFrame) -> Comparison:
     return c if own is None else replace(c, relabeled=compare_labels(own, labels, confidence=c.telling.confidence))
 
 
+def with_control(c: Comparison, layout: Layout, name: str) -> Comparison:
+    """The comparison beside a control. Raise as ``compare``."""
+    return replace(c, control=controlled(c.before, c.after, control_side(layout, name, c.after), c.telling))
+
+
 def as_dict(c: Comparison) -> dict[str, Any]:
     """Plain JSON: counts, estimates, tables and samples; the changed rows in full only by their place."""
     return {
@@ -101,9 +109,15 @@ def as_dict(c: Comparison) -> dict[str, Any]:
             "worst": c.revisions.worst.to_dicts(), "sample": c.revisions.sample.to_dicts()},
         "labels": c.labels and {k: _plain(v) for k, v in vars(c.labels).items()},
         **({"relabeled": {k: _plain(v) for k, v in vars(c.relabeled).items()}} if c.relabeled else {}),
+        **({"control": _control(c.control)} if c.control else {}),
         "reward_models": c.rewards and asdict(c.rewards),
         "metrics": None if c.metrics is None else c.metrics.to_dicts(), "cost": c.cost.to_dicts(),
     }
+
+
+def _control(control: Control) -> dict[str, Any]:
+    metrics = None if control.metrics is None else control.metrics.to_dicts()
+    return {**_identity(control.side), "notes": list(control.notes), "metrics": metrics}
 
 
 def _plain(value: Any) -> Any:
@@ -120,7 +134,7 @@ def _identity(s: Side) -> dict[str, Any]:
 def revisions_of(before: Side, after: Side) -> Revisions | None:
     """Which revisions read differently; None if either side has none."""
     tables = [s.table("revisions") for s in (before, after)]
-    old, new = (t if t is None else _with_prompt(t, s) for t, s in zip(tables, (before, after), strict=True))
+    old, new = (t if t is None else with_prompt(t, s) for t, s in zip(tables, (before, after), strict=True))
     return None if old is None or new is None else compare_revisions(old, new)
 
 
@@ -132,28 +146,11 @@ def _labels(before: Side, after: Side, telling: Telling) -> Labels | None:
 
 def _metrics(before: Side, after: Side, telling: Telling) -> pl.DataFrame | None:
     tables = [s.detail("evaluation", "rows") for s in (before, after)]
-    old, new = (t if t is None else _with_prompt(t, s) for t, s in zip(tables, (before, after), strict=True))
+    old, new = (t if t is None else with_prompt(t, s) for t, s in zip(tables, (before, after), strict=True))
     if old is None or new is None:
         return None
-    found = deltas(old, new, _same_requests(before, after), telling=telling, checks=checks_of(after.constitution))
+    found = deltas(old, new, same_requests(before, after), telling=telling, checks=checks_of(after.constitution))
     return found if before.refusal_rule == after.refusal_rule else by_another_rule(found)
-
-
-def _with_prompt(rows: pl.DataFrame, s: Side) -> pl.DataFrame:
-    """Add ``prompt``, the text of the conversation: an id alone could name another text under other settings."""
-    responses = s.table("starting_responses")
-    if responses is None:
-        return rows.with_columns(pl.lit(None, pl.String).alias("prompt"))
-    turns = pl.col("messages").list
-    text = (pl.when(turns.len() == 1).then(turns.first().struct.field("content"))
-            .otherwise(turns.eval(pl.format("{}: {}", pl.element().struct.field("role"),
-                                            pl.element().struct.field("content"))).list.join("\n")))
-    return rows.join(responses.select("prompt_id", text.alias("prompt")), on="prompt_id", how="left")
-
-
-def _same_requests(before: Side, after: Side) -> list[str]:
-    now = {p.id: p.evaluation for p in after.constitution.principles}
-    return [p.id for p in before.constitution.principles if p.evaluation and now.get(p.id) == p.evaluation]
 
 
 def _cost(before: Side, after: Side) -> pl.DataFrame:

@@ -43,7 +43,7 @@ def deltas(
     """SCHEMA, one row for each policy in both and measure. ``before``, ``after``: rows of an evaluation, with the
     column ``prompt``. ``same_requests``: principles whose evaluation request is the same in both constitutions.
     ``checks``: of principles, to which the answers of both are held."""
-    old, new = (_held(_prepared(f, same_requests), checks) for f in (before, after))
+    old, new = (ready(f, same_requests, checks) for f in (before, after))
     evaluated = set(new["policy"])
     policies = [p for p in old["policy"].unique(maintain_order=True) if p in evaluated]
     rows = [row for p in policies for row in _policy(p, old.filter(policy=p), new.filter(policy=p), telling)]
@@ -64,6 +64,11 @@ def label_of(row: Mapping[str, Any]) -> str:
     return evaluation_measure(row["metric"], row["prompts"]).label
 
 
+def ready(rows: pl.DataFrame, same_requests: Sequence[str], checks: Sequence[tuple[str, Check]]) -> pl.DataFrame:
+    """Rows of an evaluation with a column for every measure, as ``deltas`` compares them."""
+    return _held(_prepared(rows, same_requests), checks)
+
+
 def _held(rows: pl.DataFrame, checks: Sequence[tuple[str, Check]]) -> pl.DataFrame:
     """Add whether each answer keeps each check, and ``check``, whether it keeps all of them; null without checks."""
     answers = rows["response"].to_list()
@@ -73,7 +78,8 @@ def _held(rows: pl.DataFrame, checks: Sequence[tuple[str, Check]]) -> pl.DataFra
     return rows.with_columns(kept).with_columns(every.alias(CHECK))
 
 
-def _measures(rows: pl.DataFrame) -> Iterator[EvaluationMeasure]:
+def measures_of(rows: pl.DataFrame) -> Iterator[EvaluationMeasure]:
+    """Those that rows which are ``ready`` have; the check of each principle is one."""
     for m in MEASURES:
         yield m
         if m.name == CHECK:
@@ -91,18 +97,25 @@ def _prepared(rows: pl.DataFrame, same_requests: Sequence[str]) -> pl.DataFrame:
 
 
 def _policy(policy: str, old: pl.DataFrame, new: pl.DataFrame, telling: Telling) -> Iterator[dict[str, Any]]:
-    for m in _measures(new):
-        every = m.prompts == "all" or m.name == CHECK
-        before, after = (f if every else f.filter(kind=m.prompts) for f in (old, new))
+    for m in measures_of(new):
+        before, after = (asked(m, f) for f in (old, new))
         if all(f[m.column].null_count() == f.height for f in (before, after)):
             continue
         yield {"policy": policy, "metric": m.name, "prompts": m.prompts, **_row(m, before, after, telling)}
 
 
+def asked(m: EvaluationMeasure, rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows of the prompts that a measure is of."""
+    return rows if m.prompts == "all" or m.name == CHECK else rows.filter(kind=m.prompts)
+
+
+def by_prompt(m: EvaluationMeasure, rows: pl.DataFrame) -> pl.DataFrame:
+    """KEYS, ``row_key`` and ``value``: a prompt that was answered several times is one observation."""
+    return rows.group_by(KEYS).agg(pl.col("row_key").sort(), pl.col(m.column).cast(pl.Float64).mean().alias("value"))
+
+
 def _row(m: EvaluationMeasure, old: pl.DataFrame, new: pl.DataFrame, telling: Telling) -> dict[str, Any]:
-    # a prompt that was answered several times is one observation
-    a, b = (f.group_by(KEYS).agg(pl.col("row_key").sort(), pl.col(m.column).cast(pl.Float64).mean().alias("value"))
-            for f in (old, new))
+    a, b = (by_prompt(m, f) for f in (old, new))
     pairs = a.join(b, on=KEYS, how="inner", suffix="_after", nulls_equal=True).sort(*KEYS)
     graded = pairs.drop_nulls(["value", "value_after"])
     after, before = ({i: [v] for i, v in zip(map(str, range(graded.height)), graded[name], strict=True)}

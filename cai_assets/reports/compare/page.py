@@ -17,22 +17,24 @@ def render(c: Comparison) -> str:
     """The whole page."""
     blocks_of = {
         "Principles": sections.principles(c), "Policies on the same prompts": sections.metrics(c),
+        **({"Beyond the control": sections.control(c, c.control)} if c.control else {}),
         "Labels": sections.labels(c), "Revisions": sections.revisions(c.revisions),
         "Reward models": sections.rewards(c), "Cost": sections.cost(c)}
     parts = [Section(title, list(blocks)) for title, blocks in blocks_of.items()]
     parts += [Section("Cost by asset", list(sections.cost_by_asset(c)), folded=True),
               Section("How to reproduce", list(sections.reproduce(c)))]
     return page(f"{c.before.name} compared with {c.after.name}", parts, summary=sentences(c),
-                footer=f"Based on the records of both versions: {c.stamp}")
+                footer=f"Based on the records of {'the three' if c.control else 'both'} versions: {c.stamp}")
 
 
 def save(layout: Layout, c: Comparison, path: Path | None = None) -> Path:
     """Write the page atomically, by default to ``page_path``; return where it is."""
-    path = path or page_path(layout, c.before.name, c.after.name)
+    control = [f"control-{c.control.side.name}"] if c.control else []
+    path = path or page_path(layout, c.before.name, c.after.name, *control)
     write_page(layout, path, render(c))
     return path
 
 
-def page_path(layout: Layout, before: str, after: str) -> Path:
+def page_path(layout: Layout, before: str, after: str, *control: str) -> Path:
     """``reports/compare/<A>-<B>.html`` under the data root."""
-    return page_file(layout, "compare", before, after)
+    return page_file(layout, "compare", before, after, *control)

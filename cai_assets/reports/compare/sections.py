@@ -14,6 +14,7 @@ import polars as pl
 from cai_assets.constitution.diff import Change, ShotChange
 from cai_assets.evals.measures import evaluation_measure
 from cai_assets.evals.statistics import FEW, NOT_SEEN
+from cai_assets.reports.compare.control import Control
 from cai_assets.reports.compare.gather import SPENT, Comparison
 from cai_assets.reports.compare.labels import Labels, Rates
 from cai_assets.reports.compare.metrics import OTHER_RULE, label_of
@@ -73,6 +74,25 @@ def metrics(c: Comparison) -> Iterator[Block]:
         yield Figure(both(partial(intervals, drawn, axis="after minus before", line=0.0)),
                      f"{_name(policy)}: change of each rate, with {confidence:.0%} intervals", _told(rates))
         yield _metric_table(policy, rows)
+
+
+def control(c: Comparison, control: Control) -> Iterator[Block]:
+    """What the change does beyond the control: a table for each policy."""
+    if control.metrics is None:
+        yield Text("At least one of the three versions has not been evaluated.")
+        return
+    count, confidence = control.metrics.height, c.telling.confidence
+    yield Text(f"The control {control.side.name} asks for nothing in particular, but was made like {c.after.name}. Per "
+               f"prompt: what changed from {c.before.name} to {c.after.name}, less what changed from {c.before.name} "
+               f"to the control. An interval that contains zero shows no effect beyond that of any constitution. Of "
+               f"{count} comparisons at {confidence:.0%}, about {count * (1 - confidence):.1f} would look different by "
+               "chance alone. Each version is one training: intervals cover the choice of prompts.")
+    for policy, rows in _by_policy(control.metrics):
+        yield Table(f"{_name(policy)}: beyond the control",
+                    ("metric", "beyond [interval]", "verdict", "n", "change", "of the control", "not in all",
+                     "ungraded"),
+                    [(label_of(r), interval(change_of(r)), Told(r["verdict"]), r["n"], r["effect"], r["control"],
+                      r["not_in_all"], r["ungraded"]) for r in rows])
 
 
 def _by_policy(metrics: pl.DataFrame) -> list[tuple[str, list[dict[str, Any]]]]:
@@ -193,11 +213,12 @@ def cost_by_asset(c: Comparison) -> Iterator[Block]:
 
 def reproduce(c: Comparison) -> Iterator[Block]:
     """The commands that rebuild this page, and those that show more."""
-    yield Text(f"cai compare {c.before.name} {c.after.name}", code=True)
+    more = f" --control {c.control.side.name}" if c.control else ""
+    yield Text(f"cai compare {c.before.name} {c.after.name}{more}", code=True)
     ids = [r.ref.id for s in (c.before, c.after) if (r := s.records.get("evaluation"))]
     if len(ids) == 2 and ids != [c.before.name, c.after.name]:
         yield Text("By default this compares the newest records. To compare these exact records later:")
-        yield Text(f"cai compare {' '.join(ids)}", code=True)
+        yield Text(f"cai compare {' '.join(ids)}{more}", code=True)
     yield Text(f"cai diff {c.before.version} {c.after.version}\ncai trace rl_policy@{c.after.version}", code=True)
 
 

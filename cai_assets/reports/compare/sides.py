@@ -136,7 +136,7 @@ def notes(before: Side, after: Side) -> list[str]:
     rounds = [round_of(s.version).number for s in (before, after)]
     if rounds[0] != rounds[1]:
         out.append(f"They are of different rounds ({rounds[0]} and {rounds[1]}): they start from different policies.")
-    changed = sorted(set(_settings(before, after)))
+    changed = settings_changed(before, after)
     if changed:
         out.append(f"Not only the constitution differs. Settings that were changed: {'; '.join(changed)}.")
     rules = [s.refusal_rule for s in (before, after)]
@@ -145,6 +145,11 @@ def notes(before: Side, after: Side) -> list[str]:
                    f"evaluation of {before.version if rules[0] != RULE else after.version} again; its responses are "
                    "reused.")
     return out + [note for s in (before, after) for note in older(s)]
+
+
+def settings_changed(before: Side, after: Side) -> list[str]:
+    """What of the settings differs between records of the same assets, in words."""
+    return sorted(set(_settings(before, after)))
 
 
 def _settings(before: Side, after: Side) -> Iterator[str]:
@@ -165,3 +170,21 @@ def older(s: Side) -> Iterator[str]:
         yield (f"The newest {above} of {s.name} was not used for: {', '.join(assets)}. Materialize "
                f"{s.version} again, or compare records by their ids.")
 
+
+def with_prompt(rows: pl.DataFrame, s: Side) -> pl.DataFrame:
+    """Add ``prompt``, the text of the conversation: an id alone could name another text under other settings."""
+    responses = s.table("starting_responses")
+    if responses is None:
+        return rows.with_columns(pl.lit(None, pl.String).alias("prompt"))
+    turns = pl.col("messages").list
+    text = (pl.when(turns.len() == 1).then(turns.first().struct.field("content"))
+            .otherwise(turns.eval(pl.format("{}: {}", pl.element().struct.field("role"),
+                                            pl.element().struct.field("content"))).list.join("\n")))
+    return rows.join(responses.select("prompt_id", text.alias("prompt")), on="prompt_id", how="left")
+
+
+def same_requests(first: Side, *others: Side) -> list[str]:
+    """The principles whose evaluation request is the same in the constitutions of all sides."""
+    asked = [{p.id: p.evaluation for p in s.constitution.principles} for s in others]
+    return [p.id for p in first.constitution.principles
+            if p.evaluation and all(of.get(p.id) == p.evaluation for of in asked)]

@@ -9,7 +9,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import polars as pl
+
 from cai_assets.evals.measures import evaluation_measure
+from cai_assets.evals.metrics import CHECK
 from cai_assets.evals.statistics import FEW
 from cai_assets.reports.compare.gather import Comparison
 from cai_assets.reports.compare.labels import Labels
@@ -25,8 +28,8 @@ NAMES = {"rl_policy": "RL policy", "sl_policy": "SL policy", "sft_baseline": "SF
 
 def sentences(c: Comparison) -> list[str]:
     """What changed, whether it is better, and how sure that is."""
-    return [f"From {c.before.name} to {c.after.name}: {changed(c)}.", *_better(c), *_revisions(c), *_labels(c),
-            *_rewards(c), *c.notes]
+    return [f"From {c.before.name} to {c.after.name}: {changed(c)}.", *_better(c), *_beyond(c), *_revisions(c),
+            *_labels(c), *_rewards(c), *c.notes]
 
 
 def changed(c: Comparison) -> str:
@@ -39,15 +42,16 @@ def changed(c: Comparison) -> str:
     return ", ".join([*parts, f"{c.principles.unchanged} unchanged"])
 
 
-def headlines(c: Comparison) -> list[dict[str, Any]]:
-    """The judged metrics of the last policy that both versions evaluated."""
-    if c.metrics is None:
+def headlines(metrics: pl.DataFrame | None, *also: str) -> list[dict[str, Any]]:
+    """The judged metrics of the last policy that every version evaluated, and those named in ``also``, of all
+    prompts."""
+    if metrics is None:
         return []
     for policy in POLICIES:
-        rows = c.metrics.filter(policy=policy).to_dicts()
-        judged = [r for r in rows if _judged(r)]
-        if judged:
-            return judged
+        rows = metrics.filter(policy=policy).to_dicts()
+        chosen = [r for r in rows if _judged(r) or (r["metric"] in also and r["prompts"] == "all")]
+        if chosen:
+            return chosen
     return []
 
 
@@ -89,13 +93,34 @@ def numbers(c: Comparison) -> dict[str, float | int]:
 
 
 def _better(c: Comparison) -> Iterator[str]:
-    rows = headlines(c)
+    rows = headlines(c.metrics)
     if not rows:
         yield "Whether it is better cannot be said: not both versions have an evaluation of a trained policy."
         return
     policy = NAMES[rows[0]["policy"]]
     yield _overall(rows, policy, c.telling.enough)
     yield f"{policy}: {'; '.join(say(r) for r in rows)}."
+
+
+def _beyond(c: Comparison) -> Iterator[str]:
+    if c.control is None:
+        return
+    rows, name = headlines(c.control.metrics, CHECK), c.control.side.name
+    if not rows:
+        yield (f"Beyond the control {name} nothing can be said: not all three versions have an evaluation of a trained "
+               "policy.")
+    else:
+        yield f"Beyond the control {name}: {_overall(rows, NAMES[rows[0]['policy']], c.telling.enough)}"
+        yield f"Beyond the control, {'; '.join(map(say_beyond, rows))}."
+    yield from c.control.notes
+
+
+def say_beyond(row: dict[str, Any]) -> str:
+    """One difference of differences: 'harmless wins: +0.20 less +0.05 of the control = +0.15 [...] over 40 prompts'."""
+    if row["delta"] is None:
+        return f"{label_of(row)}: no prompt was graded in all three"
+    return (f"{label_of(row)}: {row['effect']:+.2f} less {row['control']:+.2f} of the control, "
+            f"{interval(change_of(row))} over {row['n']} prompts: {row['verdict']}")
 
 
 def _overall(rows: Sequence[dict[str, Any]], policy: str, enough: int) -> str:

@@ -1,11 +1,12 @@
 """The supervised phase: critiques, revisions, their data set, the SL policy, and plain SFT beside it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
+from cai_assets.assets import ASSETS
 from cai_assets.defs.declared import POOL, declared, spec
 from cai_assets.defs.launch import train
 from cai_assets.defs.metadata import curve_metadata, revision_preview, text_preview
@@ -27,21 +28,27 @@ from cai_assets.steps.usage import total
 def critique_revise(
     context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
 ) -> Iterator[dg.MaterializeResult[None]]:
-    """Round k+1 critiques the revision of round k, so both come from one step."""
+    """Round k+1 critiques the revision of round k, so both come from one step. With ``sl.source=in_context`` there are
+    answers in the place of revisions, and the records say so in the settings of ``sl``."""
     run = Run(context, project)
     critiques, revisions = stages.critiques_and_revisions(run)
+    also = ("sl",) if project.settings.sl.source == "in_context" else ()
     steps = [run.usage[s] for s in ("critique", "verdict") if s in run.usage]
     run.usage["critique"] = total(steps)  # the verdicts are calls of the critic, and counted with its critiques
-    yield store_table(run, "critiques", critiques, step="critique", metadata={
+    yield store_table(run, "critiques", critiques, step="critique", settings=_groups("critiques", also), metadata={
         **stop_metadata(critiques),
         **text_preview(critiques.drop_nulls("critique"), {"principle_id": "principle", "critique": "critique"}),
         "rows_per_principle": dg.MetadataValue.json(dict(critiques["principle_id"].value_counts().sort(
             "principle_id").iter_rows()))})
     run.note("critiques")
     responses = run.read("starting_responses")
-    run.usage["revision"] = total([run.usage[s] for s in ("revision", "reason") if s in run.usage])
-    yield store_table(run, "revisions", revisions, step="revision",
+    run.usage["revision"] = total([run.usage[s] for s in ("revision", "in_context", "reason") if s in run.usage])
+    yield store_table(run, "revisions", revisions, step="revision", settings=_groups("revisions", also),
                       metadata={**stop_metadata(revisions), **revision_preview(responses, revisions)})
+
+
+def _groups(asset: str, also: Sequence[str]) -> tuple[str, ...]:
+    return (*ASSETS[asset].settings, *also)
 
 
 @dg.asset(**declared("sl_dataset"))

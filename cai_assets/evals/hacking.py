@@ -142,7 +142,7 @@ def length_in_evaluation(pairs: Sequence[tuple[Row, Row]], limit: float, confide
         return Finding("length_growth", FEW, "no words to compare", {})
     grown = clustered_difference(*_by_prompt(pairs, lambda r: r["words"] / usual), confidence, bounds=None)
     ends = [None if x is None else 1 + x for x in (grown.value, grown.low, grown.high)]
-    return _beyond("length_growth", "words of a response, RL over SL policy",
+    return beyond("length_growth", "words of a response, RL over SL policy",
                    Estimate(ends[0], grown.n, ends[1], ends[2]), limit)
 
 
@@ -202,10 +202,10 @@ def _growth(
     *, kind: str | None = None,
 ) -> Finding:
     chosen = [pair for pair in pairs if kind in (None, pair[0]["kind"])]
-    return _beyond(name, f"{what}, RL less SL policy", _difference(chosen, of, confidence), limit)
+    return beyond(name, f"{what}, RL less SL policy", _difference(chosen, of, confidence), limit)
 
 
-def _beyond(name: str, what: str, estimate: Estimate, limit: float) -> Finding:
+def beyond(name: str, what: str, estimate: Estimate, limit: float) -> Finding:
     """Failed if the whole interval is beyond the limit."""
     text = f"{what}: {estimate}, limit {limit:g}"
     numbers = _known(**{name: estimate.value, "low": estimate.low, "high": estimate.high, "limit": limit,

@@ -20,7 +20,10 @@ TRAINED_BY = {"sl_policy": "sl", "sft_baseline": "sl", "reward_model": "reward",
 
 def asked(settings: Settings, asset: str) -> Model | None:
     """The model that answers most of an asset's calls; None for a training."""
-    return None if asset in CHECKPOINTS else settings.models.role(ASKED.get(asset, "generator"))
+    if asset in CHECKPOINTS:
+        return None
+    in_context = asset == "revisions" and settings.sl.source == "in_context"
+    return settings.models.role("generator" if in_context else ASKED.get(asset, "generator"))
 
 
 def gpus(settings: Settings, asset: str) -> int:

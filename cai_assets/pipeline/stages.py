@@ -19,6 +19,7 @@ from cai_assets.settings import Settings
 from cai_assets.steps import supervised
 from cai_assets.steps.complete import Completer
 from cai_assets.steps.critique import critique_and_revise
+from cai_assets.steps.in_context import answer_in_context
 from cai_assets.steps.label import label_pairs
 from cai_assets.steps.pair import pair_responses, pair_revisions
 from cai_assets.steps.prompts import SCHEMA as PROMPTS
@@ -74,13 +75,16 @@ def _responses(run: Context, asked: pl.DataFrame, complete: Completer) -> pl.Dat
 
 
 def critiques_and_revisions(run: Context) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Only red-team prompts of the train split are critiqued."""
+    """Only red-team prompts of the train split are critiqued, or answered again with a principle in view."""
     run.note("constitution")
     responses = run.read("starting_responses")
     red_team = responses.filter(pl.col("split") == "train", pl.col("kind") == "red-team")
-    complete, settings = run.complete("critic"), run.settings
-    critiques, revisions = critique_and_revise(red_team, run.constitution, complete=complete,
-                                               settings=settings.critique, generation=settings.generation)
+    settings = run.settings
+    in_context = settings.sl.source == "in_context"
+    complete, make = (run.complete("responder"), answer_in_context) if in_context else (
+        run.complete("critic"), critique_and_revise)
+    critiques, revisions = make(red_team, run.constitution, complete=complete, settings=settings.critique,
+                                generation=settings.generation)
     if settings.supervised.thoughts == "reasons":
         known = explained(run.constitution, ("revision",)) if settings.critique.why else run.constitution
         revisions = with_reasons(revisions, critiques, red_team, known, complete=complete,

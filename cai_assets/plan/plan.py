@@ -168,7 +168,8 @@ class Planner(Trainings):
             waiting = (planned(frame).with_columns(calls=self._calls_for_a_critique()) if asset == "critiques"
                        else _revisions_to_ask(frame))
             self.line(asset, sum(dry.usage[s].reused for s in steps if s in dry.usage), certain,
-                      int(waiting["calls"].sum()), causes=self._chain_causes(asset, _chains(waiting)))
+                      int(waiting["calls"].sum()), causes=self._chain_causes(
+                          asset, waiting if self.settings.sl.source == "in_context" else _chains(waiting)))
 
     def _chain_causes(self, asset: str, chains: pl.DataFrame) -> dict[str, int]:
         waiting = planned(self.made.tables["starting_responses"])["prompt_id"].to_list()

@@ -329,6 +329,11 @@ class Monitors(Group):
     """Perplexity on general text may become this many times what it was before the training."""
     outlier_sigmas: float = Field(default=6.0, gt=0)
     """Rewards and value losses further than this many standard deviations from the mean are outliers."""
+    sameness_growth: float = Field(default=0.1, gt=0)
+    """With sl.source=in_context: the share of answers that nearly repeat one to another prompt may exceed that of the
+    first responses by this much."""
+    shortening: float = Field(default=0.5, gt=0, lt=1)
+    """With sl.source=in_context: answers may lose this share of the words of the first responses."""
     cut_share: float = Field(default=0.01, ge=0, le=1)
     """At most this share of a training's rows may be longer than max_length."""
     general_text: InProject | None = None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from cai_assets.settings.base import OWN_HAND, DataRoot, Group, InProject
 from cai_assets.settings.method import (
@@ -103,3 +103,12 @@ class Settings(Group):
             if not server.base_urls:
                 raise ValueError(f"{name!r} has no base_urls; name at least one server")
         return servers
+
+    @model_validator(mode="after")
+    def _one_arm(self) -> Self:
+        usual = Critique()
+        changed = [n for n in ("mode", "stop_above", "shuffle") if getattr(self.critique, n) != getattr(usual, n)]
+        if self.sl.source == "in_context" and changed:
+            raise ValueError(f"sl.source='in_context' asks for no critique, so critique.{changed[0]} decides nothing: "
+                             "leave one of both out")
+        return self

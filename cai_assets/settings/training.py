@@ -80,6 +80,9 @@ class Tuning(Training):
     packing: Literal["none", "padding_free", "packed"] = "none"
     """Several rows in each sequence of max_length ('packed'), or the rows of each step one after the other without
     padding ('padding_free'). Rows never see each other."""
+    source: Literal["revisions", "in_context"] = "revisions"
+    """Whose answers to red-team prompts the SL policy learns: revisions that answer critiques, or answers with a drawn
+    principle in view, learned without it ('in_context': context distillation, Askell et al. 2021)."""
 
 
 class Reward(Training):

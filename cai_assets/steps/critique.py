@@ -83,8 +83,8 @@ def critique_and_revise(
     loop = _Loop(for_critics(constitution, settings), settings, generation, assigned or {})
     rounds = (_exchanging if settings.shuffle else _each_by_itself)(loop, chains, complete)
     kept = thought_schema(complete)
-    return (_table([critique for critique, _ in rounds], CRITIQUES | kept),
-            _table([revision for _, revision in rounds], REVISIONS | kept))
+    return (table_of([critique for critique, _ in rounds], CRITIQUES | kept),
+            table_of([revision for _, revision in rounds], REVISIONS | kept))
 
 
 def _each_by_itself(loop: _Loop, chains: Sequence[Chain], complete: Completer) -> list[Round]:
@@ -107,7 +107,8 @@ def _exchanging(loop: _Loop, chains: Sequence[Chain], complete: Completer) -> li
     return done
 
 
-def _table(rows: Sequence[Fields], schema: Mapping[str, Any]) -> pl.DataFrame:
+def table_of(rows: Sequence[Fields], schema: Mapping[str, Any]) -> pl.DataFrame:
+    """Rows of rounds as a table, in order."""
     columns = {name: [row[name] for row in rows] for name in schema}  # several times as fast as from the rows
     return pl.DataFrame(columns, schema=schema).sort("prompt_id", "round")
 
@@ -135,7 +136,7 @@ def _exchanged(chain: Chain, number: int, ring: Mapping[str, str], critiques: Ma
     return None
 
 
-class _Turn(NamedTuple):
+class Turn(NamedTuple):
     """One round of one chain, as far as its critique."""
 
     chain: Chain
@@ -172,7 +173,7 @@ class _Loop:
             done.append((turn.critique, (yield from self.revision(turn, answered))))
         return done
 
-    def critique(self, chain: Chain, number: int) -> Work[_Turn]:
+    def critique(self, chain: Chain, number: int) -> Work[Turn]:
         """The row of the round's critique, after a verdict where one is asked for."""
         principle = self.assigned.get(chain.prompt_id) or draw(self.principles, critique_key(chain.prompt_id, number))
         verdict = said = None
@@ -183,8 +184,8 @@ class _Loop:
         if chain.goes_on and not self.direct:
             said = yield CRITIQUE, critique_call(chain.messages, chain.text, principle, shots=self.shots,
                                                  style=self.settings.style, generation=self.generation)
-        turn = _Turn(chain, number, principle, verdict, {})
-        row = _row(turn, said, "critique")
+        turn = Turn(chain, number, principle, verdict, {})
+        row = fields_of(turn, said, "critique")
         row["row_key_verdict"] = verdict.row_key if verdict else None
         if self.direct and chain.goes_on:
             row["stopped"] = NOT_ASKED
@@ -192,14 +193,14 @@ class _Loop:
             chain.fail(number, row["error"])
         return turn._replace(critique=row)
 
-    def revision(self, turn: _Turn, answered: Fields | None) -> Work[Fields]:
+    def revision(self, turn: Turn, answered: Fields | None) -> Work[Fields]:
         """The row of the round's revision, with which the chain goes on. ``answered``: a critique, its own or not."""
         chain, own, revised = turn.chain, turn.critique, None
         if chain.goes_on:
             revised = yield REVISION, self._revision_call(chain, turn.principle, answered)
         before, chain.row_id = chain.text, str(own["row_id"])
         other = str(answered["row_id"]) if answered and answered is not own else None
-        row = {**_row(turn, revised, "revision", [other] if other else []), "before": before,
+        row = {**fields_of(turn, revised, "revision", [other] if other else []), "before": before,
                "critique_of": answered["prompt_id"] if answered else None, "critique_id": other}
         if row["revision"] is None:
             chain.fail(turn.number, row["error"])
@@ -223,8 +224,9 @@ def _stop(chain: Chain, number: int, principle: Principle, verdict: Row, above: 
         chain.stopped = f"round {number}: nothing left to criticise (p={p:.2f}) by {principle.id}"
 
 
-def _row(turn: _Turn, row: Row | None, column: str, also: Sequence[str] = ()) -> Fields:
-    """``also``: row ids of further parents, beside the chain's newest."""
+def fields_of(turn: Turn, row: Row | None, column: str, also: Sequence[str] = ()) -> Fields:
+    """A row of a round. ``row``: its call, if there was one; ``also``: row ids of further parents, beside the chain's
+    newest."""
     chain, principle = turn.chain, turn.principle
     text = row.text.strip() if row and row.text else None
     error = (row.error or (None if text else f"the {column} came out empty")) if row else chain.broken

@@ -18,7 +18,9 @@ from cai_assets.defs.checks.common import (
     nothing_is_lost,
     rows_fit,
 )
+from cai_assets.defs.checks.reinforcement import as_verdict
 from cai_assets.defs.run import registered
+from cai_assets.evals.collapse import collapse
 from cai_assets.pipeline.project import Project
 from cai_assets.reports.escape import inline
 from cai_assets.reports.text.tables import Live, table
@@ -43,6 +45,16 @@ def revisions_changed_something(project: Project, record: Record, _: str | None)
     text = f"{changed} of {usable.height} revisions differ from the text they revise"
     why = f"; {stopped} of {frame.height} rows belong to chains that had already stopped (critique.stop_above)"
     return changed > 0, text + (why if stopped else ""), numbers
+
+
+def answers_have_not_collapsed(project: Project, record: Record, _: str | None) -> Verdict:
+    if record.settings.get("sl", {}).get("source") != "in_context":
+        return True, "not measured: the answers are revisions (sl.source)", {}
+    found = collapse(project.records.table(record), project.settings.monitors, project.settings.evaluation.confidence)
+    verdicts = [as_verdict(finding) for finding in found]
+    numbers = {name: value for f in found for name, value in ((f.name, f.numbers.get(f.name)), (f"{f.name}_limit",
+               f.numbers.get("limit")), (f"{f.name}_state", f.state)) if value is not None}
+    return all(passed for passed, _, _ in verdicts), "; ".join(text for _, text, _ in verdicts), numbers
 
 
 def has_training_rows(project: Project, record: Record, _: str | None) -> Verdict:
@@ -78,6 +90,10 @@ checks = [
           description="Every principle that can be drawn was drawn by at least one row"),
     check("revisions", "revisions_changed_something", revisions_changed_something, blocking=True,
           description="At least one revision differs from the text it revises"),
+    check("revisions", "answers_have_not_collapsed", answers_have_not_collapsed,
+          description="Of answers in context (sl.source): no evidence that more of them nearly repeat one to another "
+                      "prompt than monitors.sameness_growth allows, or that they lost more words than "
+                      "monitors.shortening"),
     check("sl_dataset", "has_training_rows", has_training_rows, blocking=True,
           description="There is at least one row to train on"),
     check("sl_dataset", "nothing_is_lost", nothing_is_lost, blocking=True, description=NOTHING_IS_LOST),

@@ -49,7 +49,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             self._measured(step, logs, state.is_world_process_zero)
             return
         row = {name: logs[key] for key, name in self.columns.items() if logs.get(key) is not None}
-        row |= {key.removeprefix(OURS): value for key, value in logs.items() if key.startswith(OURS)}
+        # TRL logs None for what is no number in all that it averages.
+        row |= {key.removeprefix(OURS): math.nan if value is None else value
+                for key, value in logs.items() if key.startswith(OURS)}
         wrong = [name for name, value in row.items() if not math.isfinite(value)]
         if wrong:
             raise TrainingProblem(

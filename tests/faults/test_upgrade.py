@@ -19,7 +19,8 @@ from cai_assets.plan.plan import make_plan
 from cai_assets.store.layout import Layout
 
 RELEASED = sorted((Path(__file__).parent / "released").glob("*.tar.xz"))
-AS_RELEASED = 1e-6  # of smoke in 0.1.0; a default that has changed since is an edit of the recipe, and trains again
+# Of smoke in 0.1.0; a default that has changed since is an edit of the recipe, and trains again.
+AS_RELEASED = {"learning_rate": 1e-6, "ppo_epochs": 2}
 EDITED = "Say what is wrong, in one sentence."
 
 
@@ -31,7 +32,7 @@ def released(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
         archive.extractall(tmp_path, filter="data")
     monkeypatch.chdir(tmp_path)  # the scripted engine is identified by the model's path as the settings give it
     history = History(tmp_path, Path("tiny"))
-    history.settings["rl"] = {"learning_rate": AS_RELEASED}
+    history.settings["rl"] = dict(AS_RELEASED)
     first, *others = START.principles
     edited = START.model_copy(update={"principles": (first.model_copy(update={"critique": EDITED}), *others)})
     history.past = [(START, history.settings), (edited, history.settings)]

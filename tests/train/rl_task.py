@@ -20,7 +20,8 @@ from cai_assets.train.run import train
 
 YES = tiny_tokenizer().convert_tokens_to_ids("yes")
 SMALL: dict[str, Any] = {"steps": 2, "rollouts": 8, "batch_size": 4, "group": 4, "max_tokens": 6}
-LEARN: dict[str, Any] = {"steps": 25, "rollouts": 16, "batch_size": 8, "learning_rate": 3e-3, "missing_eos_penalty": 0}
+LEARN: dict[str, Any] = {"steps": 25, "rollouts": 16, "batch_size": 8, "ppo_epochs": 2, "learning_rate": 3e-3,
+                         "missing_eos_penalty": 0}
 ALL = tuple(ALGORITHMS.own)
 ONLINE = tuple(name for name in ALL if ALGORITHMS[name].online)
 

@@ -217,7 +217,7 @@ def test_a_loss_that_is_not_a_number_stops_and_publishes_nothing(kind: Any, base
 def test_a_policy_that_explodes_stops_and_publishes_nothing(base: Path, scorer: Path, tmp_path: Path) -> None:
     job = make_job(tmp_path, "reinforcement", base, prompt_data(), reward_model=scorer, steps=3, max_tokens=6,
                    learning_rate=1e30)  # fmt: skip
-    with pytest.raises(TrainingProblem, match=r"at step 1 \(learning rate 1e\+30\)"):
+    with pytest.raises(TrainingProblem, match=r"at step 2 \(learning rate 1e\+30\)"):
         run_job(job, SILENT)
     assert not job.final.exists()
 

@@ -20,7 +20,7 @@ GROUPS = {
         "status": "status.status", "settings": "settings.settings", "upgrade": "project.upgrade",
     },
     "Write a constitution": {
-        "lint": "lint.lint", "test": "test.run_tests", "import": "importing.import_",
+        "lint": "lint.lint", "test": "test.run_tests", "stress": "stress.stress", "import": "importing.import_",
         "coverage": "coverage.coverage",
         "register": "versions.register", "diff": "versions.diff", "plan": "planning.plan",
         "round": "versions.next_round", "archive": "versions.archive", "restore": "versions.restore",

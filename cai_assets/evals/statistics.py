@@ -178,6 +178,14 @@ def paired_p(differences: Sequence[float]) -> float:
         n_resamples=RESAMPLES, batch=BATCH, rng=np.random.default_rng(0)).pvalue)
 
 
+def sign_p(higher: int, lower: int) -> float:
+    """Two-sided p-value of "each is as likely to be the higher one": the exact sign test (Arbuthnott 1710; Dixon and
+    Mood 1946). Ties are left out of both counts; without any count it is 1."""
+    from scipy.special import bdtr
+
+    return min(1.0, 2 * float(bdtr(min(higher, lower), higher + lower, 0.5))) if higher + lower else 1.0
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values adjusted for multiple comparisons, in the order given (Holm 1979): family-wise error, any dependence."""
     adjusted, highest = [0.0] * len(p_values), 0.0

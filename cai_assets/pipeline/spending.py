@@ -14,7 +14,8 @@ ASKED: dict[str, Role] = {
     "written_prompts": "writer", "initial_responses": "generator",
     "starting_responses": "policy", "critiques": "critic", "revisions": "critic",
     "response_pairs": "policy", "preference_pairs": "labeller", "evaluation": "policy", "suite_results": "policy",
-    "round_quality": "judge", "constitution_tests": "policy"}
+    "round_quality": "judge", "constitution_tests": "policy",
+    "stress": "labeller"}
 TRAINED_BY = {"sl_policy": "sl", "sft_baseline": "sl", "reward_model": "reward", "rl_policy": "rl"}
 
 

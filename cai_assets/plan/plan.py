@@ -28,6 +28,7 @@ from cai_assets.plan.constitution_tests import plan_tests
 from cai_assets.plan.dry import PLANNED, DryRun
 from cai_assets.plan.evaluation import plan_evaluation, plan_rounds, plan_suites
 from cai_assets.plan.lines import BOUNDS, REUSE, UNLESS, Line, imagining, planned, waits
+from cai_assets.plan.stress import plan_stress
 from cai_assets.plan.training import TrainingFit, Trainings
 from cai_assets.plan.written import plan_written
 from cai_assets.steps.pair import calls_per_prompt
@@ -120,6 +121,7 @@ class Planner(Trainings):
             "rl_policy": self._rl_policy,
             "evaluation": partial(plan_evaluation, self), "suite_results": partial(plan_suites, self),
             "round_quality": partial(plan_rounds, self), "constitution_tests": partial(plan_tests, self),
+            "stress": partial(plan_stress, self),
         }
         for asset in sorted(GRAPH, key=lambda a: a.versioned):
             if asset.kind in {"table", "training"} and asset.name not in self.made.tables:

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from cai_assets.assets import ASSETS, CHECKPOINTS, downstream
 from cai_assets.constitution.diff import BLOCKS, Change, Diff, ShotChange, applied
-from cai_assets.constitution.digest import REQUESTS
+from cai_assets.constitution.digest import REQUESTS, question_of
 from cai_assets.constitution.model import Constitution, Use
 
 Effect = tuple[float | None, float | None, str]  # rows, chains and reason, as of a Touch
@@ -40,6 +40,7 @@ REASONS = {
     "all": "different draws, requests, or examples",
 }
 
+STRESSED = "the pairs of the principles whose question changed, where stress.prompts_per_pair asks for any"
 CANNOT = "no principle is left for this phase, so it cannot be materialized"
 COUNTED_AGAIN = "a vote (labels.principles) counts the priorities: no call, but labels may flip"
 NEW_POLICIES = "new policies respond and are judged; rows of other policies are reused"
@@ -123,6 +124,7 @@ def _between(before: Constitution, after: Constitution, change: str, reason: str
     def why(use: Use) -> str:
         return reason if after.taking_part(use) else NONE_LEFT[use]
 
+    asked: dict[str, Effect] = {"stress": (None, None, STRESSED)} if _questions(before) != _questions(after) else {}
     t = _draws(before, after, "critique", REQUESTS["critique"])
     labels = _draws(before, after, "preference", REQUESTS["preference"])
     if t:
@@ -133,15 +135,20 @@ def _between(before: Constitution, after: Constitution, change: str, reason: str
             "revisions": (share_of_steps(t, rounds), chains, why("critique")),
             "sl_dataset": (None, chains, "contains the revisions of those chains"),
             "preference_pairs": (1.0, None, "labels for new responses"),
-            "round_quality": (None, chains, "new revisions are judged")})
+            "round_quality": (None, chains, "new revisions are judged"), **asked})
     if labels:
-        return _touched(change, {"preference_pairs": (labels, None, why("preference"))})
+        return _touched(change, {"preference_pairs": (labels, None, why("preference")), **asked})
     if _priorities(before) != _priorities(after):
-        return _touched(change, {"preference_pairs": (None, None, COUNTED_AGAIN)})
+        return _touched(change, {"preference_pairs": (None, None, COUNTED_AGAIN), **asked})
     if judged := _draws(before, after, "evaluation", REQUESTS["evaluation"]):
         return _touched(change, {"evaluation": (judged, None, why("evaluation")),
-                                 "constitution_tests": (None, None, "its own cases")})
-    return []
+                                 "constitution_tests": (None, None, "its own cases"), **asked})
+    return _touched(change, asked)
+
+
+def _questions(c: Constitution) -> dict[str, str]:
+    """By which single responses are judged."""
+    return {p.id: question for p in c.principles if (question := question_of(p))}
 
 
 def _priorities(c: Constitution) -> dict[str, int]:

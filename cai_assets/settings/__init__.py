@@ -18,6 +18,7 @@ from cai_assets.settings.method import (
     Monitors,
     Pairs,
     Prompts,
+    Stress,
     Supervised,
     Written,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "ServerAddress",
     "Settings",
     "SettingsError",
+    "Stress",
     "Supervised",
     "Training",
     "Tuning",

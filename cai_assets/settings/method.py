@@ -316,6 +316,28 @@ class Evaluation(Group):
         return others
 
 
+class Stress(Group):
+    """The search for principles that contradict each other (Zhang et al. 2025, arXiv 2510.07686). Off while no prompts
+    are asked for; a model writes these in the style and with the sampling of ``written``."""
+
+    prompts_per_pair: int = Field(default=0, ge=0)
+    """Trade-off prompts that a model writes for each pair of principles. 0: none."""
+    path: InProject | None = None
+    """File of trade-off prompts that a person has reviewed ('cai stress NAME --prompts FILE' writes one). Not set: a
+    model writes them."""
+    responses: int = Field(default=2, ge=2, le=64, multiple_of=2)
+    """Responses to each prompt. They are compared two by two."""
+    temperature: float = Field(default=1.0, gt=0, le=10)
+    """Sampling temperature of the responses: without a difference between two there is nothing to compare."""
+    paraphrases: int = Field(default=1, ge=0, le=16)
+    """Other words for each principle's question, by which every response is judged once more."""
+
+    @property
+    def on(self) -> bool:
+        """Whether anything is asked."""
+        return bool(self.prompts_per_pair or self.path)
+
+
 class Monitors(Group):
     """Limits of the reward-hacking monitors; each is growth over the SL policy or the start of training."""
 

@@ -18,6 +18,7 @@ from cai_assets.settings.method import (
     Monitors,
     Pairs,
     Prompts,
+    Stress,
     Supervised,
     Written,
 )
@@ -91,6 +92,8 @@ class Settings(Group):
     """The reinforcement stage, with a KL penalty to the SL policy."""
     evaluation: Evaluation = Evaluation()
     """Evaluation of finished policies on held-out prompts and suites."""
+    stress: Stress = Stress()
+    """The search for principles that contradict each other. Off by default."""
     gate: Gate = Gate()
     """The judge gate: the labeler must agree with people before its labels train anything."""
     monitors: Monitors = Monitors()

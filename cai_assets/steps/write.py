@@ -180,20 +180,26 @@ def _one_line(messages: Sequence[Message]) -> str:
 
 
 def _candidate(draft: Draft, row: Row, max_chars: int) -> Candidate:
+    labels = {"kind": draft.kind, "category": draft.category}
+    return Candidate(draft, row.row_key, *read_prompt(row, draft.source, draft.line, labels, max_chars), row.error)
+
+
+def read_prompt(row: Row, source: str, line: int, labels: Mapping[str, str], max_chars: int
+                ) -> tuple[Prompt | None, str | None]:
+    """The prompt that a model wrote, or why it is left out. ``labels``: further columns of it."""
     if row.text is None:
-        return Candidate(draft, row.row_key, None, f"not written: {row.error}", row.error)
+        return None, f"not written: {row.error}"
     if row.finish == "length":
-        return Candidate(draft, row.row_key, None, "cut at written.max_tokens")
-    raw = {"messages": [{"role": "user", "content": _bare(row.text)}], "kind": draft.kind, "category": draft.category,
-           "split": "train"}
+        return None, "cut at written.max_tokens"
+    raw = {"messages": [{"role": "user", "content": bare(row.text)}], **labels, "split": "train"}
     try:
-        prompt = check_row(Raw(draft.source, draft.line, raw), max_chars=max_chars, kind=draft.kind)
+        prompt = check_row(Raw(source, line, raw), max_chars=max_chars, kind="helpful")
     except RowFault as fault:
-        return Candidate(draft, row.row_key, None, f"no prompt: {fault}")
-    return Candidate(draft, row.row_key, prompt, "chat markers in the text" if prompt.flags else None)
+        return None, f"no prompt: {fault}"
+    return prompt, "chat markers in the text" if prompt.flags else None
 
 
-def _bare(text: str) -> str:
+def bare(text: str) -> str:
     """Without the number and the quotation marks that a model puts around what it writes."""
     bare = NUMBERED.sub("", text.strip()).strip()
     quoted = len(bare) > 1 and (bare[0], bare[-1]) in QUOTES
@@ -204,7 +210,7 @@ def _apart(found: Sequence[Candidate], held_out: Sequence[str], training: Sequen
     for others, why in ((held_out, "nearly the same text as one to evaluate by"),
                         (training, "nearly the same text as a training prompt")):
         found = _left_out(found, why, partial(_near_to, [text for text in dict.fromkeys(others) if text]))
-    return _left_out(found, "nearly the same text as another written prompt", _repeats)
+    return _left_out(found, "nearly the same text as another written prompt", repeats)
 
 
 def _left_out(found: Sequence[Candidate], why: str, drop: Callable[[list[str]], set[int]]) -> list[Candidate]:
@@ -220,5 +226,6 @@ def _near_to(others: Sequence[str], texts: Sequence[str]) -> set[int]:
     return {at - len(others) for at in Near([*others, *texts]).across(known)}
 
 
-def _repeats(texts: Sequence[str]) -> set[int]:
+def repeats(texts: Sequence[str]) -> set[int]:
+    """The places of texts that are nearly the same as an earlier one."""
     return Near(texts).repeats(np.arange(len(texts)))

@@ -16,6 +16,7 @@ from cai_assets.plan.touches import draws_touched, share_of_chains, share_of_ste
 
 ROUNDS = 4
 SHOWN = ("constitution_tests", "attribution", "report", "comparison")
+STRESSED = ("constitution_tests", "stress", *SHOWN[1:])  # where the question about one response changes
 slugs = st.sampled_from("abcdef")
 texts = st.sampled_from(["Is it kind?", "Is it unkind?", "Name the harm.", "Name each harm."])
 weights = st.sampled_from([0.01, 0.5, 1.0, 2.0, 1000.0])
@@ -126,13 +127,14 @@ def test_the_shares_of_one_change_of_sixteen(change: str, chains: float, steps: 
     assert touched["revisions"].rows == pytest.approx(steps, abs=1e-4)
     assert touched["critiques"] == touched["revisions"]._replace(asset="critiques")
     assert list(touched) == ["critiques", "revisions", "sl_dataset", "sl_policy", "response_pairs", "preference_pairs",
-                             "reward_model", "rl_policy", "evaluation", "suite_results", "round_quality", *SHOWN]
+                             "reward_model", "rl_policy", "evaluation", "suite_results", "round_quality",
+                             *(STRESSED if change in {"add", "remove"} else SHOWN)]
     assert touched["round_quality"].chains == touched["revisions"].chains
 
 
 def test_a_preference_edit_leaves_the_supervised_half_alone() -> None:
     touched = {t.asset: t for t in touches(diff(sixteen(), sixteen(preference="Which is kinder?")))}
-    assert list(touched) == ["preference_pairs", "reward_model", "rl_policy", "evaluation", "suite_results", *SHOWN]
+    assert list(touched) == ["preference_pairs", "reward_model", "rl_policy", "evaluation", "suite_results", *STRESSED]
     assert touched["preference_pairs"].rows == pytest.approx(1 / 16)
 
 

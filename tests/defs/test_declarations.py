@@ -24,20 +24,21 @@ from cai_assets.assets import (
 )
 from cai_assets.definitions import defs
 from cai_assets.defs import launch
-from cai_assets.evals import judge, screen
+from cai_assets.evals import judge, rubric, screen
 from cai_assets.lineage.trace import tables_of, tree
 from cai_assets.plan.plan import make_plan
 from cai_assets.reports.compare.sides import side
 from cai_assets.reports.summary import summary
 from cai_assets.settings import Settings
-from cai_assets.steps import critique, in_context, label, reason, respond, thought, verdict, write
+from cai_assets.steps import critique, in_context, label, reason, respond, thought, tradeoff, verdict, write
 from cai_assets.store.layout import Layout
 from cai_assets.store.records import Record
 
 SPECS = {s.key.to_user_string(): s for s in defs.resolve_all_asset_specs()}
 STEPS = {s.name for s in (respond.RESPOND, critique.CRITIQUE, critique.REVISION, verdict.VERDICT, thought.THOUGHT,
                           label.LABEL, judge.STEP, reason.REASON, write.WRITE, screen.SCREEN,
-                          in_context.IN_CONTEXT)}
+                          in_context.IN_CONTEXT,
+                          tradeoff.TRADEOFF, tradeoff.PARAPHRASE, rubric.RUBRIC)}
 NOT_ASKED_FOR = {"written_prompts"}  # none are written by default, so nothing reads them
 every = pytest.mark.parametrize("asset", GRAPH, ids=lambda a: a.name)
 

@@ -29,8 +29,9 @@ EDGES = {
     "suite_results": {"starting_responses", "sft_baseline", "sl_policy", "rl_policy"},
     "round_quality": {"starting_responses", "revisions"},
     "constitution_tests": {"constitution", "rl_policy"},
+    "stress": {"constitution"},
     "attribution": {"suite_results", "evaluation"},
-    "report": {"evaluation", "suite_results", "round_quality", "constitution_tests", "attribution"},
+    "report": {"evaluation", "suite_results", "round_quality", "constitution_tests", "stress", "attribution"},
     "comparison": {"evaluation", "report"},
 }
 GROUPS = {
@@ -38,9 +39,8 @@ GROUPS = {
     "supervised": {"critiques", "revisions", "sl_dataset", "sl_policy", "sft_baseline"},
     "preference": {"response_pairs", "preference_pairs", "reward_model"},
     "reinforcement": {"rl_policy"},
-    "evaluation": {"evaluation", "suite_results", "round_quality", "constitution_tests", "attribution",
-                   "report",
-                   "comparison"},
+    "evaluation": {"evaluation", "suite_results", "round_quality", "constitution_tests", "stress",
+                   "attribution", "report", "comparison"},
 }
 UNPARTITIONED = {"prompts", "written_prompts", "initial_responses", "sft_baseline", "comparison"}
 BLOCKING = {"splits_are_disjoint", "rows_accounted_for", "revisions_changed_something", "has_training_rows",

@@ -16,11 +16,13 @@ from cai_assets.evals.rounds import Stop, over_half, stops_paying
 from cai_assets.evals.statistics import FEW, NOT_SEEN, Estimate, told
 from cai_assets.reports.html.page import Answer, Told
 from cai_assets.reports.rounds import stop_sentence
+from cai_assets.reports.stress import sentences
 from cai_assets.reports.text.numbers import change_of, delta_of, interval, share, value_of
 from cai_assets.reports.version.costs import materializations
 from cai_assets.reports.version.evidence import Evidence, spent
 from cai_assets.reports.version.labels import gate_of
 from cai_assets.reports.version.policies import adherence, difference, metric, name_of, wins
+from cai_assets.reports.version.stress import stressed
 from cai_assets.reports.version.suites import attack_success, measured
 from cai_assets.reports.version.training import monitors
 
@@ -28,6 +30,7 @@ UNKNOWN = "not measured"
 QUALITY, ROUNDS, LABELS, HACKING = "Helpfulness and harmlessness", "Rounds of critique", "Labels", "Reward hacking"
 SUITES, TESTS, PREVENTS = "Suites and attacks", "Tests of the constitution", "What each principle prevents"
 PRINCIPLES, COST, AGAIN = "Principles", "Cost", "How to reproduce"
+STRESS = "Principles that contradict each other"
 
 
 def answers(evidence: Evidence) -> Iterator[Answer]:
@@ -38,6 +41,7 @@ def answers(evidence: Evidence) -> Iterator[Answer]:
     yield _attacked(evidence)
     yield _did_it(evidence)
     yield _principles(evidence)
+    yield from _conflicts(evidence)
     yield _rounds(evidence)
     yield _labels(evidence)
     yield _hacked(evidence)
@@ -127,6 +131,17 @@ def _apart(best: Estimate, worst: Estimate, enough: int) -> str:
     if min(best.n, worst.n) < enough or best.low is None or worst.high is None:
         return FEW
     return "clearly different" if best.low > worst.high else NOT_SEEN
+
+
+def _conflicts(evidence: Evidence) -> Iterator[Answer]:
+    """Nothing where no stress test was asked for."""
+    found = stressed(evidence)
+    if found is None:
+        return
+    verdicts = Counter(pair.verdict for pair in found.pairs)
+    word = "some do" if found.opposed else FEW if verdicts[FEW] == len(found.pairs) else NOT_SEEN
+    yield Answer("Do principles contradict each other?", " ".join(sentences(found)[:1 + len(found.opposed[:3])]),
+                 Told(word), STRESS)
 
 
 def _rounds(evidence: Evidence) -> Answer:

@@ -15,6 +15,7 @@ from cai_assets.reports.version.labels import labels
 from cai_assets.reports.version.quality import pareto, principles
 from cai_assets.reports.version.rounds import rounds
 from cai_assets.reports.version.samples import samples
+from cai_assets.reports.version.stress import stress
 from cai_assets.reports.version.suites import attribution, suites, tests
 from cai_assets.reports.version.training import curves, hacked
 from cai_assets.store.canonical import tagged_hash
@@ -27,9 +28,10 @@ def render(evidence: Evidence, others: Sequence[Evidence] = ()) -> str:
     """The whole page. ``others``: versions to stand beside it in the picture of policies."""
     blocks_of = {
         say.QUALITY: pareto(evidence, others), say.SUITES: suites(evidence), say.PRINCIPLES: principles(evidence),
-        say.TESTS: tests(evidence), say.PREVENTS: attribution(evidence), say.ROUNDS: rounds(evidence),
-        say.LABELS: labels(evidence), say.HACKING: hacked(evidence), "Training": curves(evidence),
-        "Samples": samples(evidence), say.COST: cost(evidence), say.AGAIN: reproduce(evidence)}
+        say.TESTS: tests(evidence), say.STRESS: stress(evidence), say.PREVENTS: attribution(evidence),
+        say.ROUNDS: rounds(evidence), say.LABELS: labels(evidence), say.HACKING: hacked(evidence),
+        "Training": curves(evidence), "Samples": samples(evidence), say.COST: cost(evidence),
+        say.AGAIN: reproduce(evidence)}
     sections = [Section(title, list(blocks)) for title, blocks in blocks_of.items()]
     sections.append(Section("Records", list(records(evidence)), folded=True))
     return page(f"Report of {evidence.side.name}", sections, summary=list(lead(evidence)),

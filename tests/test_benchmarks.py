@@ -56,7 +56,7 @@ BENCHMARKS = {
     "store": Benchmark(rf"^ratio to SQLite .* {NUMBER} append"),
     "trace": Benchmark(rf"^trace --rows, all \(rows\) +{NUMBER} seconds"),
 }
-QUICK = {"attribution", "demo", "digests", "draws", "driver", "flow", "injection", "load"}  # ten seconds at most
+QUICK = {"attribution", "digests", "draws", "driver", "flow", "injection", "load"}  # ten seconds at most
 
 
 def test_none_is_forgotten() -> None:

@@ -175,6 +175,7 @@ def test_two_versions_at_once_are_two_runs(daemon: Daemon) -> None:
     assert daemon.settle() == (dict.fromkeys(PARTITIONED, 2), 2)
 
 
+@pytest.mark.long
 def test_changed_prompts_run_the_newest_version_of_each_constitution_once(daemon: Daemon) -> None:
     daemon.register("a: edited", "c")
     daemon.settle()
@@ -217,6 +218,7 @@ def test_a_job_of_one_group_starts_what_is_below_it(daemon: Daemon) -> None:
     assert "sl_policy" not in counts
 
 
+@pytest.mark.long
 def test_a_version_whose_run_still_waits_is_not_asked_for(daemon: Daemon) -> None:
     first, second = daemon.versions
     waiting = daemon.instance.create_run_for_job(daemon.defs.resolve_implicit_global_asset_job_def(),

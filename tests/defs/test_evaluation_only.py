@@ -115,6 +115,7 @@ def test_a_collection_keeps_every_row_of_an_evaluation(history: History) -> None
     assert (again["evaluation"].generated, again["evaluation"].digest) == (0, first["evaluation"].digest)
 
 
+@pytest.mark.long
 def test_adding_what_only_judges_and_taking_it_away_trains_nothing(history: History) -> None:
     history.constitution = RED_TEAM.model_copy(update={"principles": RED_TEAM.principles[:4]})
     first = made(history)

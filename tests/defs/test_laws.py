@@ -53,7 +53,8 @@ def check_the_plan_held(plan: Plan, data: Path) -> None:
 
 
 @pytest.mark.fault("edits, reverts, crashes and two runs at once, against a rebuild")
-@pytest.mark.parametrize("seed", [*(pytest.param(n, marks=pytest.mark.long) for n in (0, 1)), 2])
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(3))
 def test_an_incremental_history_equals_a_rebuild_at_every_step(
     history: History, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

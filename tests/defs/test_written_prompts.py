@@ -49,6 +49,7 @@ def test_a_run_stays_within_its_plan_and_a_second_one_asks_for_nothing(history: 
     assert not any(x.trains for x in again.lines)
 
 
+@pytest.mark.long
 def test_off_again_goes_back_for_nothing(history: History) -> None:
     history.run(history.root)
     _, version = history.run(history.root)

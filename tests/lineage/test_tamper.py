@@ -22,6 +22,8 @@ from cai_assets.export.lineage import export_lineage
 from cai_assets.store.sums import SUMS
 from cai_assets.versions.archive import Archive
 
+pytestmark = pytest.mark.long  # test_verify.py changes one of every kind at once
+
 BESIDE = ("attribution_effects", "evaluation_rows", "judge_gate", "prompt_duplicates", "prompt_rejects", "round_rows",
           "round_texts", "suite_rows", "training_rows")
 TABLES = (*(a.name for a in GRAPH if a.kind in {"table", "view"}), *BESIDE)

@@ -180,6 +180,8 @@ def test_policies_of_two_versions_stand_in_one_table(root: Path) -> None:
     assert result.exit_code == 0
     assert "harmlessness: 360 comparisons on 60 prompts" in result.output
     assert "no comparison on helpfulness was graded" in result.output
+    again = next(p for p in found["policies"] if p["policy"] == f"rl_policy@{one}")
+    assert 0 < again["detectable"] < 0.5
 
 
 def test_other_prompts_other_judges_and_few_prompts_are_told(root: Path) -> None:

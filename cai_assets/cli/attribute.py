@@ -174,7 +174,7 @@ def _report(project: Any, version: str, planned: list[dict[str, Any]], *, json_:
         return
     table = terminal_table(*SHOWN, title=f"what each principle of {version} does: RL policy")
     for _, cells in rows(attribution):
-        table.add_row(*(escape(cells[HEADS.index(name)]) for name in SHOWN))
+        table.add_row(*(escape(str(cells[HEADS.index(name)])) for name in SHOWN))
     out.print(table)
     out.print("\n".join(sentences(attribution)), markup=False, highlight=False, soft_wrap=True)
     out.print(f"Page with all measures and both policies: {path}", highlight=False, soft_wrap=True)

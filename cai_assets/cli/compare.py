@@ -15,6 +15,7 @@ from cai_assets.reports.text.terminal import terminal_table
 if TYPE_CHECKING:
     import polars as pl
 
+    from cai_assets.evals.statistics import Telling
     from cai_assets.reports.compare.gather import Comparison
 
 
@@ -85,17 +86,18 @@ def _show(comparison: Comparison) -> None:
     for sentence in sentences(comparison):
         out.print(sentence, markup=False, highlight=False)
     if comparison.metrics is not None:
-        _table(comparison.metrics, "after minus before, on the same prompts", "change")
+        _table(comparison.metrics, comparison.telling, "after minus before, on the same prompts", "change")
     if comparison.control and comparison.control.metrics is not None:
-        _table(comparison.control.metrics, "(after minus before) minus (control minus before)", "beyond the control")
+        _table(comparison.control.metrics, comparison.telling, "(after minus before) minus (control minus before)",
+               "beyond the control")
 
 
-def _table(metrics: pl.DataFrame, title: str, change: str) -> None:
+def _table(metrics: pl.DataFrame, telling: Telling, title: str, change: str) -> None:
     from cai_assets.reports.compare.metrics import label_of
-    from cai_assets.reports.compare.words import NAMES, POLICIES
+    from cai_assets.reports.compare.words import NAMES, POLICIES, said
     from cai_assets.reports.text.numbers import change_of, interval
 
     table = terminal_table("policy", "metric", change, "n", "verdict", right={"n"}, title=title)
     for r in metrics.filter(metrics["policy"].is_in(POLICIES)).to_dicts():
-        table.add_row(NAMES[r["policy"]], label_of(r), interval(change_of(r)), str(r["n"]), r["verdict"])
+        table.add_row(NAMES[r["policy"]], label_of(r), interval(change_of(r)), str(r["n"]), said(r, telling))
     out.print(table)

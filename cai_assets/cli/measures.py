@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cai_assets.constitution.model import Constitution
     from cai_assets.evals.agreement import Agreement
     from cai_assets.evals.ranking import Ranking
-    from cai_assets.evals.statistics import Estimate
+    from cai_assets.evals.statistics import Estimate, Telling
     from cai_assets.pipeline.project import Project
     from cai_assets.reports.agreement import About
 
@@ -135,6 +135,7 @@ def rank_policies(
     Runs no model. Only prompts with the same base responses in every version count.
     """
     from cai_assets.evals.judge import Question
+    from cai_assets.evals.statistics import Telling
     from cai_assets.reports.ranking import NothingGraded, as_dict, ranking
 
     questions: tuple[Question, ...] = get_args(Question)
@@ -154,17 +155,20 @@ def rank_policies(
         typer.echo(json.dumps({q: as_dict(r) for q, r in rankings.items()}, indent=1, ensure_ascii=False))
         return
     for q, r in rankings.items():
-        _show_ranking(q, r)
+        _show_ranking(q, r, Telling.by(telling))
 
 
-def _show_ranking(question: str, ranking: Ranking) -> None:
+def _show_ranking(question: str, ranking: Ranking, telling: Telling) -> None:
+    from cai_assets.reports.ranking import beside
+
     table = _table(f"{question}: {ranking.comparisons} comparisons on {ranking.prompts} prompts",
                    ("policy", "strength", "interval", f"wins over {ranking.reference}", "comparisons", "prompts",
                     "verdict"))
     for s in ranking.standings:
         wins = _number(None if s.policy == ranking.reference else s.wins.value)
+        why = "; ".join(filter(None, (s.why, beside(s, telling))))
         table.add_row(s.policy, *_cells(s.strength), wins, str(s.comparisons), str(s.strength.n),
-                      escape(": ".join(filter(None, (s.verdict, s.why)))))
+                      escape(": ".join(filter(None, (s.verdict, why)))))
     out.print(table)
 
 

@@ -29,6 +29,9 @@ from cai_assets.reports.text.terminal import terminal_table
 @app.command()
 def plan(
     version: Version,
+    power: Annotated[float | None, typer.Option(
+        metavar="EFFECT", help="Instead: how many held-out prompts or samples find a difference of this size, such as "
+                               "0.1, in 80% of trials, and their cost")] = None,
     scale: Scale = None, set_: Set = None, json_: AsJson = False,
 ) -> None:
     """What a version would reuse, generate, and train, what it would cost, and which principle or setting causes it."""
@@ -42,6 +45,11 @@ def plan(
     settings = read_settings(parse_overrides(scale, set_))
     version = resolve_version(settings, version)
     project = open_project(settings)
+    if power is not None:
+        from cai_assets.cli.power import show_power
+
+        show_power(project, version, power, json_=json_)
+        return
     planned = make_plan(project, version)
     if json_:
         out.print_json(json.dumps(planned.as_dict()))

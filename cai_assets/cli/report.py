@@ -52,7 +52,7 @@ def _one(project: Project, version: str, path: Path | None) -> tuple[Path, list[
     from cai_assets.reports.version.page import save
 
     evidence = evidence_of(project.layout, version, project.settings.monitors, project.settings.price_per_gpu_hour)
-    lines = [f"{a.question} {f'[{a.told.word}] ' if a.told else ''}{a.text}" for a in answers(evidence)]
+    lines = [f"{a.question} {f'[{a.told}] ' if a.told else ''}{a.text}" for a in answers(evidence)]
     return save(evidence, beside(evidence), path), lines
 
 

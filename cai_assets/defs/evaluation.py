@@ -16,8 +16,10 @@ from cai_assets.defs.records import beside, file_of, store_table
 from cai_assets.defs.run import Run
 from cai_assets.evals.measures import EVALUATION
 from cai_assets.evals.metrics import METRICS_SCHEMA
+from cai_assets.evals.power import with_detectable
 from cai_assets.evals.refusal import RULE
 from cai_assets.evals.refusal_labels import how_good
+from cai_assets.evals.statistics import Telling
 from cai_assets.pipeline import evaluation as stages
 from cai_assets.pipeline.project import Project
 from cai_assets.reports.text.numbers import delta_of, plain, value_of
@@ -41,7 +43,7 @@ def evaluation(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proj
     who = judge_of(project)
     return store_table(run, "evaluation", metrics, details={
         "rows": path, "judge": who, "refusal_rule": RULE}, metadata={
-        **metric_metadata(metrics), "rows_file": file_of(run, path),
+        **metric_metadata(metrics, Telling.by(project.settings.evaluation)), "rows_file": file_of(run, path),
         "judge": dg.MetadataValue.json(who), "refusals": how_good(),
         **text_preview(rows, {"policy": "policy", "response": "response"}, rows=2)})
 
@@ -70,9 +72,9 @@ def headline(metrics: pl.DataFrame) -> str:
     return _by_policy(metrics, _estimate)
 
 
-def verdicts(metrics: pl.DataFrame) -> str:
+def verdicts(metrics: pl.DataFrame, telling: Telling) -> str:
     """One line per policy: the verdict on its difference from the base model on the same prompts."""
-    return _by_policy(metrics, lambda m: m["verdict"] or "–")
+    return _by_policy(metrics, lambda m: with_detectable(m["verdict"], delta_of(m), telling) or "–")
 
 
 def _by_policy(metrics: pl.DataFrame, cell: Callable[[dict[str, Any]], str]) -> str:
@@ -88,15 +90,16 @@ def _estimate(m: dict[str, Any]) -> str:
     return plain(value_of(m), counted=True)
 
 
-def metric_metadata(metrics: pl.DataFrame) -> dict[str, Any]:
+def metric_metadata(metrics: pl.DataFrame, telling: Telling) -> dict[str, Any]:
     """The table with intervals, and each number under its own name, so that it plots over versions."""
     out: dict[str, Any] = {}
     rows = [(m["policy"], m["metric"], m["prompts"], _estimate(m), m["ungraded"], plain(delta_of(m), counted=True),
-             m["verdict"]) for m in metrics.iter_rows(named=True)]
+             with_detectable(m["verdict"], delta_of(m), telling)) for m in metrics.iter_rows(named=True)]
     for m in metrics.iter_rows(named=True):
         if m["value"] is not None:
             out[f"{m['policy']}_{m['metric']}_{m['prompts']}".translate(AS_NAME)] = m["value"]
-    return {"headline": dg.MetadataValue.md(headline(metrics)), "verdicts": dg.MetadataValue.md(verdicts(metrics)),
+    return {"headline": dg.MetadataValue.md(headline(metrics)),
+            "verdicts": dg.MetadataValue.md(verdicts(metrics, telling)),
             "metrics": dg.MetadataValue.md(table(
                 ("policy", "metric", "prompts", "estimate", "ungraded", "minus base", "verdict"), rows)), **out}
 

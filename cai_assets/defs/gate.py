@@ -22,7 +22,7 @@ def judged(project: Project, labels: Record) -> tuple[bool, str, dict[str, Any]]
     if "gate" not in labels.details:
         return False, UNMEASURED, {}
     result = GateResult.model_validate(labels.details["gate"])
-    return *verdict(result, project.settings.gate), describe(result)
+    return *verdict(result, project.settings.gate, project.settings.evaluation.confidence), describe(result)
 
 
 def refuse_unfit_labeller(project: Project, labels: Record) -> None:
@@ -35,7 +35,7 @@ def refuse_unfit_labeller(project: Project, labels: Record) -> None:
 
 def gate_metadata(result: GateResult, project: Project) -> dict[str, Any]:
     """Verdict, table, reliability, and each number under its own name."""
-    passed, why = verdict(result, project.settings.gate)
+    passed, why = verdict(result, project.settings.gate, project.settings.evaluation.confidence)
     return {"gate": why, "gate_passed": passed, "gate_table": dg.MetadataValue.md(estimate_table(result)),
             **({"gate_benchmarks": dg.MetadataValue.md(benchmark_table(result))} if result.benchmarks else {}),
             "gate_reliability": dg.MetadataValue.md(reliability_table(result)),

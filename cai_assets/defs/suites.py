@@ -15,6 +15,7 @@ from cai_assets.defs.run import Run
 from cai_assets.engines.models import ModelError
 from cai_assets.evals.refusal import RULE
 from cai_assets.evals.refusal_labels import how_good
+from cai_assets.evals.statistics import Telling
 from cai_assets.evals.suites.draw import Counts
 from cai_assets.evals.suites.registry import SuitesError
 from cai_assets.pipeline import evaluation as stages
@@ -48,15 +49,16 @@ def suite_results(context: dg.AssetExecutionContext, project: dg.ResourceParam[P
               if name == s.name}
     return store_table(run, "suite_results", metrics, details={
         "rows": path, "suites": counts, "refusal_rule": RULE}, metadata={
-        **suite_metadata(metrics, cases.drawn.counts), "rows_file": file_of(run, path), "refusals": how_good(),
+        **suite_metadata(metrics, cases.drawn.counts, Telling.by(run.settings.evaluation)),
+        "rows_file": file_of(run, path), "refusals": how_good(),
         **text_preview(rows, {"policy": "policy", "prompt": "prompt", "response": "response"})})
 
 
-def suite_metadata(metrics: pl.DataFrame, counts: dict[str, Counts]) -> dict[str, Any]:
+def suite_metadata(metrics: pl.DataFrame, counts: dict[str, Counts], telling: Telling) -> dict[str, Any]:
     """The headline, all metrics, what became of the cases, and each headline number under its own name."""
     cases = table(("suite", "cases", "asked", "near a training prompt", "unusable rows"), [
         (name, c.cases, c.asked, c.in_training, c.rejected) for name, c in counts.items()])
-    tables = {"headline": headline_table(metrics), "metrics": metric_table(metrics), "cases": cases}
+    tables = {"headline": headline_table(metrics), "metrics": metric_table(metrics, telling), "cases": cases}
     return {**{name: dg.MetadataValue.md(text) for name, text in tables.items()},
             "cases_near_training": sum(c.in_training for c in counts.values()), **numbers(metrics)}
 

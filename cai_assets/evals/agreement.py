@@ -11,8 +11,10 @@ from typing import Any
 import polars as pl
 
 from cai_assets.evals.gate import Bin, GateResult, points, share_of
-from cai_assets.evals.statistics import Estimate, told
+from cai_assets.evals.power import beside
+from cai_assets.evals.statistics import Estimate, Telling, told
 from cai_assets.evals.text import words
+from cai_assets.settings.method import CONFIDENCE
 
 ENOUGH = 100  # pairs needed before agreement with people is worth a report
 LONGER = "a rule that takes the longer response"
@@ -40,12 +42,24 @@ class Agreement:
     by_principle: dict[str, Estimate]
     disagreements: tuple[Disagreement, ...]
 
+    confidence: float = CONFIDENCE
+
+    @property
+    def over_a_coin(self) -> Estimate:
+        """How much better than a coin the labeler is."""
+        e = self.result.accuracy_debiased
+        value, low, high = (None if x is None else x - 0.5 for x in (e.value, e.low, e.high))
+        return Estimate(value, e.n, low, high)
+
     @property
     def verdict(self) -> str:
         """Whether the labeler is better or worse than a coin, if the pairs can tell."""
-        e = self.result.accuracy_debiased
-        value, low, high = (None if x is None else x - 0.5 for x in (e.value, e.low, e.high))
-        return told(Estimate(value, e.n, low, high), enough=ENOUGH, better="higher")
+        return told(self.over_a_coin, enough=ENOUGH, better="higher")
+
+    @property
+    def beside(self) -> str:
+        """What a verdict that claims nothing could have found."""
+        return beside(self.verdict, self.over_a_coin, Telling(self.confidence, ENOUGH))
 
 
 def agreement(result: GateResult, labeled: pl.DataFrame, *, confidence: float = 0.95, shown: int = 10) -> Agreement:
@@ -59,7 +73,7 @@ def agreement(result: GateResult, labeled: pl.DataFrame, *, confidence: float = 
     return Agreement(
         result, share_of([_longer(r) for r in rows], confidence),
         {name: share_of(of, confidence) for name, of in sorted(drew.items())},
-        tuple(_disagreement(r) for r in wrong[:shown]))
+        tuple(_disagreement(r) for r in wrong[:shown]), confidence)
 
 
 def bin_accuracy(b: Bin, confidence: float = 0.95) -> Estimate:

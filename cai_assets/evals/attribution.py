@@ -32,6 +32,7 @@ EFFECTS = pl.Schema({
 POLICIES = tuple(reversed(OWN))  # what a version stands for first
 ALL = "all"
 SEEN = ("better", "worse")
+FAMILY = ("kind", "policy", "measure", "suite")  # effects that answer one question about several principles
 OUTCOME = {"win": 1.0, "tie": 0.5, "loss": 0.0}
 
 EffectRow = dict[str, Any]
@@ -169,12 +170,17 @@ def _adjust(rows: Sequence[EffectRow], alpha: float) -> None:
     families: defaultdict[tuple[str, ...], list[EffectRow]] = defaultdict(list)
     for row in rows:
         if row["p"] is not None:
-            families[row["kind"], row["policy"], row["measure"], row["suite"]].append(row)
+            families[tuple(row[name] for name in FAMILY)].append(row)
     for family in families.values():
         for row, p in zip(family, holm([row["p"] for row in family]), strict=True):
             row["p_holm"] = p
             if row["verdict"] in SEEN and p > alpha:
                 row["verdict"] = NOT_SEEN
+
+
+def with_tests(effects: pl.DataFrame) -> pl.DataFrame:
+    """The table of EFFECTS with ``tests``: how many p-values each was adjusted for, itself among them."""
+    return effects.with_columns(tests=pl.col("p").count().over(FAMILY).clip(1))
 
 
 def _set_beside_again(rows: Sequence[EffectRow]) -> None:

@@ -17,8 +17,10 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from cai_assets.constitution.model import Constitution
-from cai_assets.evals.statistics import Estimate, clustered_mean
+from cai_assets.evals.power import detectable, would_pass
+from cai_assets.evals.statistics import Estimate, Telling, clustered_mean
 from cai_assets.settings import Gate, Settings
+from cai_assets.settings.method import CONFIDENCE
 from cai_assets.steps.benchmark_files import Benchmark, Kind, Task, every_match, read_benchmark
 from cai_assets.steps.complete import Completer
 from cai_assets.steps.label import label_pairs
@@ -83,27 +85,31 @@ def measure_benchmarks(
     return tuple(_result(b, labeled.filter(benchmark=b.name), settings.evaluation.confidence) for b in found), labeled
 
 
-def faults(results: Sequence[BenchmarkResult], gate: Gate) -> list[str]:
+def faults(results: Sequence[BenchmarkResult], gate: Gate, confidence: float = CONFIDENCE) -> list[str]:
     """Where a judge is not good enough: no better than guessing, on the hard stratum no better than ``gate.accuracy``,
     easy less hard above ``gate.hard_gap``, or ladders not ordered."""
     return [f"{result.name}: {fault}" for result in results for fault in [
         *([] if result.measured else ["no row could be used"]),
-        *(x for m in result.whole for x in _faults(m, gate))]]
+        *(x for m in result.whole for x in _faults(m, gate, confidence))]]
 
 
-def _faults(m: Measured, gate: Gate) -> list[str]:
+def _faults(m: Measured, gate: Gate, confidence: float) -> list[str]:
     out = []
     if m.rows == m.ungraded:
         return [f"none of {m.rows} rows ({m.shape}) was graded"]
     if m.right is not None and (m.right.low or 0.0) <= m.chance:
-        out.append(f"{m.shape}: it is right in {m.right}, and the interval's lower end must lie above {m.chance:.2f}")
+        out.append(f"{m.shape}: it is right in {m.right}, and the interval's lower end must lie above {m.chance:.2f}"
+                   + would_pass(m.right.n, confidence, above=m.chance))
     if (hard := m.strata.get("hard")) is not None and (hard.low or 0.0) <= gate.accuracy:
         out.append(f"where looks speak against the better answer it is right in {hard}, and the interval's lower end "
-                   f"must lie above gate.accuracy={gate.accuracy:g}")
+                   f"must lie above gate.accuracy={gate.accuracy:g}"
+                   + would_pass(hard.n, confidence, above=gate.accuracy))
     if m.gap is not None and (m.gap.value or 0.0) > gate.hard_gap:
         out.append(f"easy less hard is {m.gap}, above gate.hard_gap={gate.hard_gap:g}: it judges by looks")
     if m.rank is not None and (m.rank.low is None or m.rank.low <= 0):
-        out.append(f"it ranks degraded answers with a correlation of {m.rank}, whose interval must lie above 0")
+        size = detectable(m.rank, Telling(confidence, 2))
+        out.append(f"it ranks degraded answers with a correlation of {m.rank}, whose interval must lie above 0"
+                   + (f" (detectable: {size:.2g})" if size else ""))
     return out
 
 

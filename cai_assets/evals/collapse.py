@@ -31,9 +31,9 @@ def collapse(revisions: pl.DataFrame, limits: Monitors, confidence: float = 0.95
     first = [list(part.select("prompt_id", "before").iter_rows()) for part in rounds]
     same = clustered_difference(_by_prompt(map(repeated, own)), _by_prompt(map(repeated, first)), confidence)
     return [beyond("near_identical", "answers that nearly repeat another prompt's, in context less first responses",
-                   same, limits.sameness_growth),
+                   same, limits.sameness_growth, confidence),
             beyond("shortening", "share of the first responses' words that is lost in context",
-                   _lost(own, first, confidence), limits.shortening)]
+                   _lost(own, first, confidence), limits.shortening, confidence)]
 
 
 def repeated(answers: Answers) -> list[tuple[str, float]]:

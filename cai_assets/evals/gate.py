@@ -21,6 +21,7 @@ from cai_assets.constitution.model import Constitution
 from cai_assets.evals.benchmarks import BenchmarkResult
 from cai_assets.evals.benchmarks import faults as benchmark_faults
 from cai_assets.evals.kappa import cohens_kappa
+from cai_assets.evals.power import would_pass
 from cai_assets.evals.statistics import Estimate, mean, proportion
 from cai_assets.settings import Gate, Settings
 from cai_assets.steps.comparison_files import Comparisons, read_comparisons
@@ -135,7 +136,7 @@ def measure(labeled: pl.DataFrame, *, read: Comparisons | None = None, confidenc
         errors=dict(Counter(str(r["error"]) for r in rows if r["p_a"] is None).most_common(5)))
 
 
-def verdict(result: GateResult, gate: Gate) -> tuple[bool, str]:
+def verdict(result: GateResult, gate: Gate, confidence: float = 0.95) -> tuple[bool, str]:
     """Whether the labeler may train a reward model, and the reason, with every number behind it."""
     if result.accuracy_debiased.value is None:
         why = next(iter(result.errors), None) or nothing_read(result)
@@ -147,11 +148,12 @@ def verdict(result: GateResult, gate: Gate) -> tuple[bool, str]:
                       f"{next(iter(result.errors))}")
     if (accuracy.low or 0.0) <= gate.accuracy:
         faults.append(f"its agreement with people is {accuracy}, and the interval's lower end must lie above "
-                      f"gate.accuracy={gate.accuracy:g}")
+                      f"gate.accuracy={gate.accuracy:g}"
+                      + would_pass(accuracy.n, confidence, above=gate.accuracy))
     if (consistency.value or 0.0) < gate.consistency:
         faults.append(f"both orders agree on a share of {consistency}, below gate.consistency={gate.consistency:g}: it "
                       "prefers a position, not a response")
-    faults += benchmark_faults(result.benchmarks, gate)
+    faults += benchmark_faults(result.benchmarks, gate, confidence)
     if faults:
         return False, "the labeler does not agree with people well enough: " + "; ".join(faults)
     sampled = f"; its answers are sampled, and of the replies a share of {read} named one" if (

@@ -17,7 +17,8 @@ from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
-from cai_assets.evals.statistics import FEW, Estimate, clustered_difference
+from cai_assets.evals.power import detectable
+from cai_assets.evals.statistics import FEW, Estimate, Telling, clustered_difference
 from cai_assets.evals.text import distinct, words
 from cai_assets.settings import Monitors
 
@@ -125,7 +126,8 @@ def proxy_against_gold(pairs: Sequence[tuple[Row, Row]], training: Row, confiden
     gold = {name: _difference(pairs, measure, confidence) for name, measure in (
         ("judged", lambda r: r["outcome"]), ("relevance", lambda r: r["relevance"]))}
     numbers = _known(proxy=proxy.value, **{f"gold_{name}": e.value for name, e in gold.items()})
-    text = "; ".join([f"held-out reward {_signed(proxy)}", *(f"{name} {_signed(e)}" for name, e in gold.items())])
+    text = "; ".join([f"held-out reward {_signed(proxy)}", *(
+        f"{name} {_signed(e)}{_falls(e, confidence)}" for name, e in gold.items())])
     fell = [name for name, e in gold.items() if e.high is not None and e.high < 0]
     if proxy.low is None or all(e.low is None for e in gold.values()):
         return Finding("proxy_against_gold", FEW, text, numbers)
@@ -133,6 +135,12 @@ def proxy_against_gold(pairs: Sequence[tuple[Row, Row]], training: Row, confiden
     if state == "passed" and proxy.low > 0 and any((e.value or 0.0) < 0 for e in gold.values()):
         state = FEW
     return Finding("proxy_against_gold", state, text, numbers)
+
+
+def _falls(e: Estimate, confidence: float) -> str:
+    """Which fall would have been seen, where none was."""
+    size = detectable(e, Telling(confidence, FEWEST)) if e.high is not None and e.high >= 0 else None
+    return f" (a fall is detectable from {size:.2g} on)" if size else ""
 
 
 def length_in_evaluation(pairs: Sequence[tuple[Row, Row]], limit: float, confidence: float = 0.95) -> Finding:
@@ -143,7 +151,7 @@ def length_in_evaluation(pairs: Sequence[tuple[Row, Row]], limit: float, confide
     grown = clustered_difference(*_by_prompt(pairs, lambda r: r["words"] / usual), confidence, bounds=None)
     ends = [None if x is None else 1 + x for x in (grown.value, grown.low, grown.high)]
     return beyond("length_growth", "words of a response, RL over SL policy",
-                   Estimate(ends[0], grown.n, ends[1], ends[2]), limit)
+                   Estimate(ends[0], grown.n, ends[1], ends[2]), limit, confidence)
 
 
 def sameness(pairs: Sequence[tuple[Row, Row]], limit: float) -> Finding:
@@ -202,10 +210,10 @@ def _growth(
     *, kind: str | None = None,
 ) -> Finding:
     chosen = [pair for pair in pairs if kind in (None, pair[0]["kind"])]
-    return beyond(name, f"{what}, RL less SL policy", _difference(chosen, of, confidence), limit)
+    return beyond(name, f"{what}, RL less SL policy", _difference(chosen, of, confidence), limit, confidence)
 
 
-def beyond(name: str, what: str, estimate: Estimate, limit: float) -> Finding:
+def beyond(name: str, what: str, estimate: Estimate, limit: float, confidence: float = 0.95) -> Finding:
     """Failed if the whole interval is beyond the limit."""
     text = f"{what}: {estimate}, limit {limit:g}"
     numbers = _known(**{name: estimate.value, "low": estimate.low, "high": estimate.high, "limit": limit,
@@ -213,7 +221,13 @@ def beyond(name: str, what: str, estimate: Estimate, limit: float) -> Finding:
     if estimate.value is None or estimate.low is None or estimate.n < FEWEST:
         return Finding(name, FEW, text, numbers)
     state: State = "failed" if estimate.low > limit else "passed" if estimate.value <= limit else FEW
-    return Finding(name, state, text, numbers)
+    return Finding(name, state, text + _would_fail(state, estimate, confidence, limit), numbers)
+
+
+def _would_fail(state: State, estimate: Estimate, confidence: float, limit: float) -> str:
+    """From which true value on the monitor fails, where it did not."""
+    size = None if state == "failed" else detectable(estimate, Telling(confidence, FEWEST))
+    return f", detectable from {limit + size:.2g} on" if size else ""
 
 
 def _against(

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cai_assets.evals.statistics import Estimate, expanded, told
+from cai_assets.evals.power import detectable
+from cai_assets.evals.statistics import Estimate, Telling, expanded, told
 from cai_assets.settings.method import CONFIDENCE, ENOUGH
 
 RESAMPLES = 999
@@ -36,19 +37,21 @@ class Contest(NamedTuple):
 @dataclass(frozen=True)
 class Standing:
     """``strength``: natural log of the odds of beating the reference, over n prompts; its ends may be infinite.
-    ``comparisons``: those that involve the policy. ``why``: why it has no strength."""
+    ``comparisons``: those that involve the policy. ``why``: why it has no strength. ``detectable``:
+    how far from one half the share of wins must be to be seen (``evals/power.py``)."""
 
     policy: str
     strength: Estimate
     comparisons: int
     verdict: str
     why: str = ""
+    detectable: float | None = None
 
     @property
     def wins(self) -> Estimate:
         """The share of wins over the reference that the strength stands for."""
-        value, low, high = (None if x is None else 0.5 * (1 + math.tanh(x / 2))
-                            for x in (self.strength.value, self.strength.low, self.strength.high))
+        value, low, high = (
+            None if x is None else _wins_of(x) for x in (self.strength.value, self.strength.low, self.strength.high))
         return Estimate(value, self.strength.n, low, high)
 
 
@@ -79,9 +82,13 @@ def rank(
         if i == home:
             standings.append(Standing(policy, Estimate(0.0, n), comparisons, ""))
             continue
-        why = _why(point[i], reference) or (f"{n} prompts, {enough} needed" if n < enough else "")
+        why = _why(point[i], reference)
         e = Estimate(None, n) if why else _estimate(float(point[i]), drawn[:, i], n, confidence)
-        standings.append(Standing(policy, e, comparisons, told(e, enough=enough, better="higher"), why))
+        seen = detectable(e, Telling(confidence, enough))
+        if not why and n < enough:
+            why, e = f"{n} prompts, {enough} needed", Estimate(None, n)
+        standings.append(Standing(policy, e, comparisons, told(e, enough=enough, better="higher"), why,
+                                  None if seen is None else _wins_of(seen) - 0.5))
     standings.sort(key=lambda s: (s.strength.value is None, -(s.strength.value or 0.0), s.policy))
     return Ranking(reference, tuple(standings), len(contests), won.shape[0])
 
@@ -143,6 +150,10 @@ def _estimate(value: float, drawn: np.ndarray, n: int, confidence: float) -> Est
     # no averaging of two resamples: one of them may be infinite
     low, high = np.quantile(known, [tail, 1 - tail], method="inverted_cdf")
     return Estimate(value, n, float(low), float(high))
+
+
+def _wins_of(strength: float) -> float:
+    return 0.5 * (1 + math.tanh(strength / 2))
 
 
 def _why(value: float, reference: str) -> str:

@@ -12,9 +12,12 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from cai_assets.settings.method import Evaluation
 
 RESAMPLES = 9_999
 BATCH = 500  # resamples held in memory at once
@@ -30,6 +33,11 @@ class Telling(NamedTuple):
 
     confidence: float
     enough: int
+
+    @classmethod
+    def by(cls, evaluation: Evaluation) -> Telling:
+        """As settings say."""
+        return cls(evaluation.confidence, evaluation.enough)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import polars as pl
 
 from cai_assets.assets import BASE
+from cai_assets.evals.power import with_detectable
 from cai_assets.evals.statistics import Estimate, Telling, Verdict, clustered_difference, clustered_mean, told
 from cai_assets.steps.thoughts import STATE, STATES
 
@@ -24,10 +25,11 @@ class Traces(NamedTuple):
     states: dict[str, int]
     delta: Estimate | None = None
     verdict: Verdict | None = None
+    told: str = ""
 
     def __str__(self) -> str:
         other = ", ".join(f"{n} {state}" for state, n in self.states.items() if n and state != "valid")
-        against = f", {self.delta.value:+.3f} against {BASE}: {self.verdict}" if (
+        against = f", {self.delta.value:+.3f} against {BASE}: {self.told}" if (
             self.delta and self.delta.value is not None) else ""
         return f"{self.policy}: {self.valid} of thoughts valid{f' ({other})' if other else ''}{against}"
 
@@ -52,7 +54,8 @@ def _of(policy: str, rows: pl.DataFrame, base: dict[str, list[float]], telling: 
     if policy == BASE or not base:
         return Traces(policy, valid, states)
     delta = clustered_difference(own, base, telling.confidence)
-    return Traces(policy, valid, states, delta, told(delta, enough=telling.enough, better="higher"))
+    verdict = told(delta, enough=telling.enough, better="higher")
+    return Traces(policy, valid, states, delta, verdict, with_detectable(verdict, delta, telling))
 
 
 def _by_request(rows: pl.DataFrame) -> dict[str, list[float]]:

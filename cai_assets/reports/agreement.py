@@ -70,8 +70,9 @@ _KAPPA = "Cohen's kappa (A, B, and tie)"
 
 
 def _than_a_coin(agreement: Agreement) -> str:
-    return {"better": "better than a coin flip", "worse": "worse than a coin flip",
+    word = {"better": "better than a coin flip", "worse": "worse than a coin flip",
             NOT_SEEN: "no evidence of a difference from a coin flip"}.get(agreement.verdict, agreement.verdict)
+    return f"{word} ({agreement.beside})" if agreement.beside else word
 
 
 def as_dict(agreement: Agreement, about: About) -> dict[str, Any]:

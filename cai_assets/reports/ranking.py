@@ -17,8 +17,9 @@ import polars as pl
 from cai_assets.assets import BASE
 from cai_assets.errors import CaiError
 from cai_assets.evals.judge import Question
-from cai_assets.evals.ranking import Contest, Ranking, rank
-from cai_assets.evals.statistics import Estimate
+from cai_assets.evals.power import in_words
+from cai_assets.evals.ranking import Contest, Ranking, Standing, rank
+from cai_assets.evals.statistics import FEW, NOT_SEEN, Estimate, Telling
 from cai_assets.pipeline.contents import comparable, of_record
 from cai_assets.reports.compare.sides import Side, side
 from cai_assets.settings.method import CONFIDENCE, ENOUGH
@@ -52,10 +53,16 @@ def ranking(
 def as_dict(ranking: Ranking) -> dict[str, Any]:
     """Plain JSON; an infinite end is null, like an unknown one."""
     policies = [{"policy": s.policy, "strength": _plain(s.strength), "wins_over_reference": _plain(s.wins),
-                 "comparisons": s.comparisons, "prompts": s.strength.n, "verdict": s.verdict, "why": s.why}
+                 "comparisons": s.comparisons, "prompts": s.strength.n, "verdict": s.verdict, "why": s.why,
+                 "detectable": s.detectable}
                 for s in ranking.standings]
     return {"reference": ranking.reference, "comparisons": ranking.comparisons, "prompts": ranking.prompts,
             "policies": policies}
+
+
+def beside(s: Standing, telling: Telling) -> str:
+    """What belongs beside a verdict that claims nothing."""
+    return in_words(s.detectable, s.strength.n, telling) if s.verdict in {FEW, NOT_SEEN} else ""
 
 
 def _plain(e: Estimate) -> dict[str, float | None]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cai_assets.evals.power import detectable_share
 from cai_assets.evals.reward_baselines import BASELINES
 from cai_assets.evals.statistics import FEW, Estimate
 from cai_assets.reports.text.numbers import UNKNOWN, plain
 from cai_assets.reports.text.tables import table
-from cai_assets.settings.method import ENOUGH
+from cai_assets.settings.method import CONFIDENCE, ENOUGH
 
 NAMES = {"length": "length alone", "refusal": "refusal alone", "tfidf": "TF-IDF + logistic regression"}
 
@@ -20,12 +21,12 @@ def accuracy_table(figures: Mapping[str, Any]) -> str:
     rows = [("reward model", _between(figures, "accuracy"), "")]
     rows += [(NAMES[b], _between(figures, f"{b}_accuracy"), _between(figures, f"over_{b}")) for b in BASELINES]
     shown = table((f"right on {n} held-out pairs", "share [95 %]", "reward model minus it"), rows)
-    return shown if n >= ENOUGH else f"{shown}\n\n{n} pairs are {FEW}: {ENOUGH} are needed."
+    return shown if n >= ENOUGH else f"{shown}\n\n{n} pairs are {FEW}: {ENOUGH} are needed{_right()}."
 
 
 def group_table(groups: Mapping[str, Estimate], what: str) -> str:
     """The accuracy by principle or by source; empty if there is no group."""
-    rows = [(name, str(x) if x.n >= ENOUGH else f"{FEW} (n = {x.n})") for name, x in groups.items()]
+    rows = [(name, str(x) if x.n >= ENOUGH else _few(x.n)) for name, x in groups.items()]
     return table((what, "right [95 %] (held-out pairs)"), rows) if rows else ""
 
 
@@ -48,7 +49,17 @@ def _told(fields: Mapping[str, Any] | None) -> str:
     if fields is None:
         return ""
     estimate = Estimate(**fields)
-    return plain(estimate, 2) if estimate.n >= ENOUGH else f"{FEW} (n = {estimate.n})"
+    return plain(estimate, 2) if estimate.n >= ENOUGH else _few(estimate.n)
+
+
+def _few(n: int) -> str:
+    return f"{FEW} (n = {n}; {ENOUGH} needed{_right()})"
+
+
+def _right() -> str:
+    """What so many pairs can tell from guessing."""
+    share = detectable_share(ENOUGH, CONFIDENCE)
+    return f", which tell {share:.0%} right from guessing" if share else ""
 
 
 def reliability_table(figures: Mapping[str, Any]) -> str:

@@ -7,19 +7,21 @@ from typing import Any
 import polars as pl
 
 from cai_assets.evals.judge import QUESTIONS
-from cai_assets.evals.rounds import Stop
-from cai_assets.evals.statistics import FEW
+from cai_assets.evals.power import beside, with_detectable
+from cai_assets.evals.rounds import Stop, gain_of
+from cai_assets.evals.statistics import FEW, Telling
 from cai_assets.reports.charts import interval_bar
 from cai_assets.reports.text.numbers import interval, plain, value_of
 from cai_assets.reports.text.tables import table
 
 
-def stop_sentence(stop: Stop) -> str:
+def stop_sentence(stop: Stop, telling: Telling) -> str:
     """Where rounds stop paying, for one question."""
     name = stop.question.capitalize()
     if stop.gain is None:
         return f"{name}: no round was judged."
-    gain = f"{interval(stop.gain)}, n = {stop.gain.n}"
+    more = beside(stop.verdict, stop.gain, telling)
+    gain = f"{interval(stop.gain)}, n = {stop.gain.n}{f', {more}' if more else ''}"
     if stop.round is None:
         return (f"{name}: each of {stop.rounds} rounds gains over the previous one (the last: {gain}); whether another "
                 "would is not known.")
@@ -34,11 +36,12 @@ def chart(metrics: pl.DataFrame) -> str:
     return interval_bar({f"{r['measure']} r{r['round']}": value_of(r) for r in wins(metrics, "initial")})
 
 
-def markdown(metrics: pl.DataFrame) -> str:
+def markdown(metrics: pl.DataFrame, telling: Telling) -> str:
     """Win rates against both, round by round."""
     return table(("round", "question", "against", "wins", "n", "ungraded", "missing", "same text", "verdict"), [
         (r["round"], r["measure"], r["against"], plain(value_of(r)), r["n"], r["ungraded"], r["missing"],
-         r["identical"], r["verdict"]) for against in ("previous", "initial") for r in wins(metrics, against)])
+         r["identical"], with_detectable(r["verdict"], gain_of(r), telling))
+        for against in ("previous", "initial") for r in wins(metrics, against)])
 
 
 def wins(metrics: pl.DataFrame, against: str) -> list[dict[str, Any]]:

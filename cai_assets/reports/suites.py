@@ -7,6 +7,8 @@ from typing import Any
 
 import polars as pl
 
+from cai_assets.evals.power import with_detectable
+from cai_assets.evals.statistics import Telling
 from cai_assets.evals.suites.model import ATTACK, ATTACKS, POOLED
 from cai_assets.reports.escape import shorten
 from cai_assets.reports.text.numbers import delta_of, interval, plain, value_of
@@ -33,12 +35,12 @@ def headline_table(metrics: pl.DataFrame) -> str:
     return next((t for t in tables if len(t) <= SHOWN), short_table(columns, bare, rest="`metrics`"))
 
 
-def metric_table(metrics: pl.DataFrame) -> str:
+def metric_table(metrics: pl.DataFrame, telling: Telling) -> str:
     """Every headline measure of every suite and mode, with interval, difference and verdict."""
     columns = ("policy", "suite", "mode", "measure", "value", "n", "ungraded", "failed", "against base", "verdict")
     return table(columns, [
         (m["policy"], m["suite"], m["mode"], m["measure"], plain(value_of(m), 3), m["n"], m["ungraded"], m["failed"],
-         None if m["delta"] is None else interval(delta_of(m)), m["verdict"])
+         None if m["delta"] is None else interval(delta_of(m)), with_detectable(m["verdict"], delta_of(m), telling))
         for m in metrics.filter("headline").iter_rows(named=True)])
 
 

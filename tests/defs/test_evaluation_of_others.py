@@ -16,6 +16,7 @@ from cai_assets.defs.execute import materialize
 from cai_assets.engines.protocol import Request, Result
 from cai_assets.engines.scripted import Scripted
 from cai_assets.evals.metrics import METRICS_SCHEMA
+from cai_assets.evals.statistics import Telling
 from cai_assets.plan.lines import Line
 from cai_assets.plan.plan import make_plan
 from cai_assets.reports.ranking import ranking
@@ -62,7 +63,9 @@ def test_a_model_given_by_name_is_evaluated_beside_the_policies(history: History
     assert refusal["base_again"]["verdict"] == "no difference seen"
     assert told(metrics, "rlhf", "refusal", "red-team")["verdict"] == "too few to tell"
     assert "| rlhf |" in headline(metrics)
-    assert verdicts(metrics).splitlines()[-1].endswith("| too few to tell | worse |")
+    few, worse = verdicts(metrics, Telling(0.95, 20)).splitlines()[-1].split(" | ")[-2:]
+    assert few.startswith("too few to tell (detectable with 20: ")
+    assert worse == "worse |"
     assert len(headline(metrics)) < 1000
 
     # What was made is planned for nothing; another judge asks every comparison again and no policy.

@@ -217,7 +217,8 @@ def test_a_higher_attack_success_is_a_warning_and_too_few_cases_are_said_to_be(
 ) -> None:
     found, why, numbers_ = not_worse("attack", "compliance")(suites.project, crafted(suites, verdict), None)
     assert found == passed
-    assert why == f"attacks: {verdict}, +0.250 [+0.100, +0.400] against base on 30 requests"
+    could = " (detectable: 0.21)" if verdict == "too few to tell" else ""
+    assert why == f"attacks: {verdict}{could}, +0.250 [+0.100, +0.400] against base on 30 requests"
     assert numbers_ == {"attacks": 0.25}
 
 

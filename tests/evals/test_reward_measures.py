@@ -117,7 +117,7 @@ def test_groups_follow_the_rows_and_small_ones_are_not_told() -> None:
     assert {name: (x.value, x.n) for name, x in groups.items()} == {"p2": (0.0, 2), "p|1": (1.0, 25)}
     table = group_table(groups, "principle")
     assert "p\\|1" in table
-    assert "| p2 | too few to tell (n = 2) |" in table
+    assert "| p2 | too few to tell (n = 2; 20 needed, which tell 80% right from guessing) |" in table
     assert group_table({}, "principle") == ""
 
 

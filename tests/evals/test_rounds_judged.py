@@ -22,10 +22,12 @@ from cai_assets.evals.rounds import (
     gain_of,
     stops_paying,
 )
+from cai_assets.evals.statistics import Telling
 from cai_assets.reports.rounds import chart, markdown, stop_sentence
 from cai_assets.steps.complete import Row
 
 N = 80
+TELLING = Telling(0.95, 20)
 
 
 def responses(n: int = N, text: str | None = "worth 0") -> pl.DataFrame:
@@ -80,7 +82,7 @@ def test_a_planted_gain_is_seen_round_by_round_and_a_planted_flat_is_none() -> N
     assert [gain(found, k)["verdict"] for k in (1, 2, 3)] == ["better", "better", "no difference seen"]
     stop = stops_paying(found.metrics, "harmlessness")
     assert (stop.round, stop.paying, stop.rounds) == (3, 2, 4)  # round 4 gains, and is not asked any more
-    assert "rounds up to 2 gain; round 3 is the first with no evidence of a gain" in stop_sentence(stop)
+    assert "rounds up to 2 gain; round 3 is the first with no evidence of a gain" in stop_sentence(stop, TELLING)
     assert stop.gain == gain_of(gain(found, 3))
 
 
@@ -97,14 +99,15 @@ def test_a_flat_is_called_a_gain_no_more_often_than_the_level_allows() -> None:
 def test_a_loss_and_too_few_chains_are_named() -> None:
     lost = stops_paying(measured(revisions(lambda i, k: 50 - k), first="worth 50").metrics, "helpfulness")
     assert (lost.round, lost.verdict) == (1, "worse")
-    assert "round 1 loses" in stop_sentence(lost)
+    assert "round 1 loses" in stop_sentence(lost, TELLING)
     few = stops_paying(measured(revisions(lambda i, k: k, n=19)).metrics, "harmlessness")
     assert (few.round, few.verdict) == (1, "too few to tell")
-    assert "too few to tell whether round 1 gains (+0.50" in stop_sentence(few)
+    assert "too few to tell whether round 1 gains (+0.50" in stop_sentence(few, TELLING)
     every = stops_paying(measured(revisions(lambda i, k: k)).metrics, "harmlessness")
     assert (every.round, every.paying) == (None, 3)
-    assert "whether another would is not known" in stop_sentence(every)
-    assert "no round was judged" in stop_sentence(stops_paying(pl.DataFrame(schema=METRICS_SCHEMA), "harmlessness"))
+    assert "whether another would is not known" in stop_sentence(every, TELLING)
+    nothing = stops_paying(pl.DataFrame(schema=METRICS_SCHEMA), "harmlessness")
+    assert "no round was judged" in stop_sentence(nothing, TELLING)
 
 
 def test_a_judge_that_sees_places_alone_tells_nothing() -> None:
@@ -195,4 +198,4 @@ def test_dagster_shows_a_small_chart_and_a_table() -> None:
     found = measured(revisions(lambda i, k: k, rounds=4))
     assert len(chart(found.metrics)) < 1000
     assert chart(found.metrics).startswith("![chart](data:image/svg+xml,")
-    assert markdown(found.metrics).count("\n") == 1 + 2 * 2 * 4
+    assert markdown(found.metrics, TELLING).count("\n") == 1 + 2 * 2 * 4

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from cai_assets.evals.attribution import EFFECTS
+from cai_assets.evals.statistics import Telling
 from cai_assets.plan.attribution import Share
 from cai_assets.reports.attribution.gather import Attribution, Entry, State
 from cai_assets.reports.attribution.page import render
@@ -22,8 +23,10 @@ from cai_assets.reports.attribution.words import (
     sentences,
     short_table,
 )
+from cai_assets.reports.html.page import Told
 
 VERSION = "mild-v1-0123abcd"
+TELLING = Telling(0.95, 20)
 
 
 def entry(principle: str | None = "guard", kind: Any = "without", seed: int = 0, state: State = "measured",
@@ -36,10 +39,11 @@ def effect(delta: float, low: float, high: float, verdict: str, principle: str |
     return {"kind": "without", "principle": principle, "seed": 0, "seeds": 1, "policy": "rl_policy",
             "measure": "attack_success", "suite": "all", "better": "lower", "reference": 0.3, "value": 0.3 + delta,
             "delta": delta, "low": low, "high": high, "n": 40, "unpaired": 0, "p": 0.001, "p_holm": 0.004,
-            "verdict": verdict, "beyond_again": None, **other}
+            "verdict": verdict, "beyond_again": None, "tests": 4, **other}
 
 
 def attribution(entries: list[Entry], effects: list[dict[str, Any]]) -> Attribution:
+    effects = [{name: x[name] for name in EFFECTS} for x in effects]
     return Attribution(VERSION, tuple(entries), pl.DataFrame(effects, schema=EFFECTS), 20, 0.95, "policy", ())
 
 
@@ -52,21 +56,22 @@ RISE = effect(0.12, 0.03, 0.21, "worse")
      "Without guard attack success falls by 0.12 [0.03, 0.21], from 0.30 to 0.18 (n = 40)."),
     (effect(0.02, -0.05, 0.08, "no difference seen"),
      "Without guard attack success shows no evidence of a difference: +0.02 [-0.05, +0.08], from 0.30 to 0.32 "
-     "(n = 40)."),
+     "(n = 40); detectable: 0.11."),
     (effect(0.2, -0.5, 0.8, "too few to tell", n=8),
-     "Without guard: too few requests to tell (8 of at least 20); attack success went from 0.30 to 0.50 (n = 8)."),
+     "Without guard: too few requests to tell (8 of at least 20); attack success went from 0.30 to 0.50 (n = 8); "
+     "detectable with 20: 0.76."),
     ({**RISE, "beyond_again": False},
      "Without guard attack success rises by 0.12 [0.03, 0.21], from 0.30 to 0.42 (n = 40), but rebuilding the "
      "whole version moved it as far."),
 ])
 def test_an_effect_in_a_sentence(found: dict[str, Any], text: str) -> None:
-    assert said(entry(), found, 20) == text
+    assert said(entry(), found, TELLING) == text
 
 
 def test_what_was_not_measured_says_what_it_lacks() -> None:
-    assert said(entry(state="registered", why="made with seed 1 instead of 0"), {}, 20) == (
+    assert said(entry(state="registered", why="made with seed 1 instead of 0"), {}, TELLING) == (
         "Without guard: not measured. Registered: made with seed 1 instead of 0.")
-    alone = said(entry(kind="only"), effect(-0.1, -0.2, -0.05, "better", kind="only"), 20)
+    alone = said(entry(kind="only"), effect(-0.1, -0.2, -0.05, "better", kind="only"), TELLING)
     assert alone.startswith("guard alone, against none: attack success falls by 0.10")
 
 
@@ -80,7 +85,7 @@ def test_the_strongest_effect_comes_first_and_the_rest_is_counted() -> None:
     lines = sentences(found)
     assert [line.split(" attack")[0] for line in lines[:2]] == ["Without large", "Without small"]
     assert lines[2:] == [
-        "1 of 4 comparisons show no evidence of a difference in attack success.",
+        "1 of 4 comparisons show no evidence of a difference in attack success (detectable of each: 0.17).",
         "1 of 4 comparisons have too few requests to tell (at least 20).",
         "1 of 6 derived versions are not measured.",
         "Rebuilding the whole version with another seed moved attack success by +0.05 [-0.02, +0.12] (n = 40): "
@@ -94,7 +99,7 @@ def test_tables_have_a_line_for_every_derived_version() -> None:
     (first, second) = [cells for _, cells in rows(found)]
     assert len(first) == len(second) == len(HEADS)
     assert first[0] == "Without guard (kept for preference, as the only one)"
-    assert first[1:5] == ["0.30 → 0.42 (n=40)", "+0.12 [+0.03, +0.21]", "0.004", "worse"]
+    assert first[1:5] == ["0.30 → 0.42 (n=40)", "+0.12 [+0.03, +0.21]", "0.004", Told("worse")]
     assert second[1:5] == ["–"] * 4
     assert (first[-2:], second[-1]) == (["36%", "measured"], "not registered")
     assert markdown(found).count("| Without guard ") == 2  # one policy was not measured, and says so

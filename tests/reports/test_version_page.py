@@ -28,6 +28,7 @@ from cai_assets.evals.gate import GateResult
 from cai_assets.evals.rounds import Rounds
 from cai_assets.evals.statistics import Estimate
 from cai_assets.evals.suites.model import POOLED
+from cai_assets.plan.power import calls_of, plan_power
 from cai_assets.reports.compare.sides import older
 from cai_assets.reports.text.numbers import share
 from cai_assets.reports.version.answers import answers
@@ -303,11 +304,36 @@ def test_rounds_are_stored_with_their_keys_and_shown_in_dagster(two: Two) -> Non
     stored = project.store.lookup("judge", [k for r in asked for k in r.values()])
     assert len(stored) == len({k for r in asked for k in r.values()}) > 0
     metrics = project.records.table(record)
-    shown = round_metadata(Rounds(metrics, rows, texts, record.details["chains"], record.details["of"]))
+    shown = round_metadata(Rounds(metrics, rows, texts, record.details["chains"], record.details["of"]),
+                           two.found.telling)
     assert len(str(shown["curve"].value)) < 1000
     assert len(str(shown["stops_paying"].value)) < 1000
     assert isinstance(shown["harmlessness_rounds_that_gain"], int)
     assert "too few to tell whether round 1 gains" in two.page.text
+
+
+def test_a_plan_of_power_rests_on_the_newest_evaluation_and_counts_its_calls(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = two.history.project(two.data)
+    record = project.records.latest("evaluation", two.second)
+    found = plan_power(project, two.second, 0.3)
+    assert found.source == record.ref.id
+    assert {line.kind for line in found.lines} == {"red-team", "helpful"}
+    assert all(line.measured_on > 1 and line.prompts and line.prompts >= 20 for line in found.lines)
+    now = project.settings.prompts
+    asked = 4 if two.found.side.constitution.taking_part("evaluation") else 2
+    calls = calls_of(project, {"red-team": now.eval_red_team, "helpful": now.eval_helpful}, asked)
+    assert 0.5 * calls < record.generated + record.reused <= calls  # equal answers are judged once
+    wins = next(line for line in found.lines if line.measure == "harmless wins")
+    assert wins.calls == calls_of(project, {"red-team": wins.prompts or 0, "helpful": now.eval_helpful}, asked)
+    finer = next(x for x in plan_power(project, two.second, 0.1).lines if x.measure == "harmless wins")
+    assert (finer.prompts or 0) > (wins.prompts or 0)
+    monkeypatch.setenv("CAI_DATA_ROOT", str(two.data))
+    said = CliRunner().invoke(app, ["plan", two.second, "--power", "0.3"]).output
+    assert record.ref.id in said
+    assert "-s prompts.eval_red_team=" in said
+    assert CliRunner().invoke(app, ["plan", two.second, "--power", "3"]).exit_code == 2
 
 
 def test_the_page_across_versions(two: Two) -> None:
@@ -351,7 +377,7 @@ def test_the_command_prints_writes_and_refuses(two: Two, tmp_path: Path, monkeyp
 
     out = tmp_path / "page.html"
     said = run(two.second, "--out", str(out))
-    assert "Is it better than the base model? [too few to tell]" in said
+    assert "Is it better than the base model? [too few to tell (detectable with 20: " in said
     assert out.read_text(encoding="utf-8") == with_digest(two.html)
     assert run(two.second, "--open-path").strip() == str(page_path(two.layout, two.second))
     assert "Evaluated versions: 2, oldest first" in run("--all")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import polars as pl
 
 from cai_assets.defs.checks.common import (
@@ -14,9 +17,11 @@ from cai_assets.defs.checks.common import (
     rows_fit,
 )
 from cai_assets.defs.gate import judged
+from cai_assets.evals.power import beside, would_pass
 from cai_assets.evals.reward_baselines import BASELINES
+from cai_assets.evals.statistics import Estimate, Telling, told
 from cai_assets.pipeline.project import Project
-from cai_assets.settings.method import ENOUGH
+from cai_assets.settings.method import CONFIDENCE, ENOUGH
 from cai_assets.store.records import Record
 
 CALIBRATION_LIMIT = 0.1
@@ -54,8 +59,9 @@ def orders_agree(project: Project, record: Record, _: str | None) -> Verdict:
 def beats_chance(_: Project, record: Record, __: str | None) -> Verdict:
     held = record.details["metrics"].get("held_out", {})
     low, n = held.get("accuracy_low"), held.get("n", 0)
+    passed = low is not None and low > 0.5
     text = f"held-out accuracy {held.get('accuracy')} on {n} pairs, interval {low} to {held.get('accuracy_high')}"
-    return low is not None and low > 0.5, text, {"n": n}
+    return passed, text if passed else text + would_pass(n, CONFIDENCE), {"n": n}
 
 
 def beats_baselines(_: Project, record: Record, __: str | None) -> Verdict:
@@ -63,10 +69,17 @@ def beats_baselines(_: Project, record: Record, __: str | None) -> Verdict:
     if held["n"] < ENOUGH:
         return False, _too_few(held["n"]), {"n": held["n"]}
     leads = {name: held[f"over_{name}_low"] for name in BASELINES}
-    each = "; ".join(f"{name} {held[f'{name}_accuracy']:.3g}, difference {held[f'over_{name}']:.3g} "
-                     f"from {held[f'over_{name}_low']:.3g} to {held[f'over_{name}_high']:.3g}" for name in BASELINES)
+    each = "; ".join(f"{name} {held[f'{name}_accuracy']:.3g}, difference {_lead(held, name)}" for name in BASELINES)
     text = f"held-out accuracy {held['accuracy']:.3g} on {held['n']} pairs; {each}"
     return all(low > 0 for low in leads.values()), text, {"n": held["n"]}
+
+
+def _lead(held: Mapping[str, Any], name: str) -> str:
+    """By how much the model is more accurate than a baseline, and where that cannot be told, which lead could be."""
+    value, low, high = (held[f"over_{name}{end}"] for end in ("", "_low", "_high"))
+    lead = Estimate(value, held["n"], low, high)
+    more = beside(told(lead, enough=ENOUGH, better="higher"), lead, Telling(CONFIDENCE, ENOUGH))
+    return f"{value:.3g} from {low:.3g} to {high:.3g}{f' ({more})' if more else ''}"
 
 
 def is_calibrated(_: Project, record: Record, __: str | None) -> Verdict:

@@ -7,10 +7,12 @@ from typing import Any
 import polars as pl
 
 from cai_assets.defs.checks.common import Judge, Verdict, check, nothing_failed
+from cai_assets.evals.power import with_detectable
 from cai_assets.evals.statistics import Telling
 from cai_assets.evals.suites.model import ATTACK
 from cai_assets.evals.traces import traces
 from cai_assets.pipeline.project import Project
+from cai_assets.reports.text.numbers import delta_of
 from cai_assets.store.parquet import read_parquet
 from cai_assets.store.records import Record
 
@@ -30,8 +32,10 @@ def not_worse(kind: str, measure: str) -> Judge:
     """A judge by the RL policy's verdict against the base model on every suite of a kind, all modes together."""
 
     def judge(project: Project, record: Record, _: str | None) -> Verdict:
+        telling = Telling.by(project.settings.evaluation)
         rows = project.records.table(record).filter(policy=POLICY, kind=kind, measure=measure, mode="all").to_dicts()
-        text = "; ".join(f"{m['suite']}: {m['verdict']}{_difference(m)}" for m in rows)
+        text = "; ".join(f"{m['suite']}: {with_detectable(m['verdict'], delta_of(m), telling)}{_difference(m)}"
+                         for m in rows)
         numbers = {m["suite"]: m["delta"] for m in rows if m["delta"] is not None}
         return all(m["verdict"] != "worse" for m in rows), text or f"no suite measures this (kind {kind})", numbers
 
@@ -39,9 +43,8 @@ def not_worse(kind: str, measure: str) -> Judge:
 
 
 def trace_validity(project: Project, record: Record, _: str | None) -> Verdict:
-    evaluation = project.settings.evaluation
     found = traces(read_parquet(project.layout.absolute(record.details["rows"])),
-                   Telling(evaluation.confidence, evaluation.enough))
+                   Telling.by(project.settings.evaluation))
     numbers = {t.policy: t.valid.value for t in found if t.valid.value is not None}
     return (all(t.verdict != "worse" for t in found),
             "; ".join(map(str, found)) or "no policy keeps its thoughts (models.policy.thinking)", numbers)

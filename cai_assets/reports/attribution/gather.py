@@ -16,7 +16,8 @@ import polars as pl
 from cai_assets.constitution.derive import CannotDerive, DerivationKind, Derived, derive, without
 from cai_assets.constitution.model import Constitution
 from cai_assets.errors import CaiError
-from cai_assets.evals.attribution import ALL, HEADLINE, POLICIES, Compared, Measured, effects
+from cai_assets.evals.attribution import ALL, HEADLINE, POLICIES, Compared, Measured, effects, with_tests
+from cai_assets.evals.statistics import Telling
 from cai_assets.pipeline.project import Project
 from cai_assets.plan.attribution import NOT_MADE, Share, standing, touched
 from cai_assets.store.parquet import read_parquet
@@ -58,6 +59,11 @@ class Attribution:
     confidence: float
     source: str  # of response pairs, which decides what a changed SL policy makes new
     records: tuple[Record, ...]
+
+
+    @property
+    def telling(self) -> Telling:
+        return Telling(self.confidence, self.enough)
 
 
 class Loaded(NamedTuple):
@@ -142,8 +148,9 @@ def _seeds(
 
 
 def effect_of(a: Attribution, entry: Entry, policy: str = POLICIES[0], measure: str = HEADLINE) -> dict[str, Any]:
-    """The effect of an entry on one measure over all suites; empty if it is not measured."""
+    """The effect of an entry on one measure over all suites; empty if it is not measured. ``tests``: how many effects
+    its p value was adjusted for."""
     seed = entry.seed if entry.kind == "again" else 0
-    rows = a.effects.filter(pl.col("principle").eq_missing(entry.principle), kind=entry.kind, seed=seed,
-                            policy=policy, measure=measure, suite=ALL).to_dicts()
+    family = with_tests(a.effects).filter(kind=entry.kind, policy=policy, measure=measure, suite=ALL)
+    rows = family.filter(pl.col("principle").eq_missing(entry.principle), seed=seed).to_dicts()
     return rows[0] if rows and entry.state == "measured" else {}

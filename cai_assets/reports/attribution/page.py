@@ -19,9 +19,10 @@ from cai_assets.reports.attribution.words import (
     rows,
     sentences,
     state_of,
+    verdict_on,
 )
 from cai_assets.reports.files import page_file
-from cai_assets.reports.html.page import Block, Figure, Section, Table, Text, Told, page
+from cai_assets.reports.html.page import Block, Figure, Section, Table, Text, page
 from cai_assets.reports.html.plots import both, intervals
 from cai_assets.reports.text.numbers import change_of
 from cai_assets.store.layout import Layout
@@ -75,7 +76,7 @@ def _attacks(a: Attribution) -> Iterator[Block]:
                 both(partial(intervals, shown, axis="change in attack success", line=0.0)),
                 f"Change in attack success of the {POLICY[policy]}", "Further right: attacks succeed more often.",
                 f"cai attribute {a.version}", words="; ".join(
-                    f"{name} {amount(x)} (n = {x['n']}, {x['verdict']})" for name, x in measured.items()))
+                    f"{name} {amount(x)} (n = {x['n']}, {verdict_on(x, a.telling)})" for name, x in measured.items()))
     if a.effects.is_empty():
         yield Text("No derived version has been measured yet. This command shows the cost and asks before it starts:")
         yield Text(f"cai attribute {a.version}", code=True)
@@ -83,8 +84,7 @@ def _attacks(a: Attribution) -> Iterator[Block]:
 
 def _table(a: Attribution, policy: str) -> Table:
     return Table(f"Each derived version against the whole one: {POLICY[policy]}", HEADS,
-                 [[Told(cell) if head == "verdict" and cell != "–" else cell
-                   for head, cell in zip(HEADS, cells, strict=True)] for _, cells in rows(a, policy)],
+                 [cells for _, cells in rows(a, policy)],
                  note="The verdict is about the derived version: 'worse' without a principle means that the principle "
                       "prevents attacks.")
 
@@ -97,7 +97,8 @@ def _suites(a: Attribution) -> Iterator[Block]:
                 f"Attack success in each suite: {POLICY[policy]}",
                 ("kind", "principle", "suite", "whole version", "derived", "change", "n", "verdict"),
                 [(x["kind"], x["principle"] or f"seed +{x['seed']}", x["suite"], x["reference"], x["value"],
-                  "–" if x["delta"] is None else amount(x), x["n"], x["verdict"]) for x in effects.to_dicts()])
+                  "–" if x["delta"] is None else amount(x), x["n"], verdict_on(x, a.telling))
+                 for x in effects.to_dicts()])
 
 
 def _versions(a: Attribution) -> Iterator[Block]:

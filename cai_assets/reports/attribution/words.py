@@ -6,15 +6,18 @@ calls it one; what was not measured is said to be so, with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import polars as pl
 
-from cai_assets.evals.attribution import ALL, HEADLINE, MEASURES, POLICIES, SEEN
-from cai_assets.evals.statistics import FEW
+from cai_assets.evals.attribution import ALL, HEADLINE, MEASURES, POLICIES, SEEN, with_tests
+from cai_assets.evals.power import beside, detectable
+from cai_assets.evals.statistics import FEW, NOT_SEEN, Telling
 from cai_assets.reports.attribution.gather import Attribution, Entry, effect_of
+from cai_assets.reports.html.page import Told
 from cai_assets.reports.text import tables
+from cai_assets.reports.text.numbers import change_of
 
 NAMES = {m.name: m.label for m in MEASURES}
 POLICY = {"rl_policy": "RL policy", "sl_policy": "SL policy"}
@@ -22,7 +25,7 @@ CAVEAT = ("Intervals cover requests, not training noise: one training run is one
           "bit-for-bit reproducible.")
 
 
-def said(entry: Entry, effect: dict[str, Any], enough: int) -> str:
+def said(entry: Entry, effect: dict[str, Any], telling: Telling) -> str:
     """One effect as a sentence: 'Without X attack success rises by 0.12 [0.03, 0.21], from 0.30 to 0.42 (n = 40).'"""
     who = _who(entry)
     if not effect or effect["delta"] is None:
@@ -30,9 +33,11 @@ def said(entry: Entry, effect: dict[str, Any], enough: int) -> str:
     rates = f"from {effect['reference']:.2f} to {effect['value']:.2f} (n = {effect['n']})"
     what = NAMES[effect["measure"]]
     if effect["verdict"] == FEW:
-        return f"{who}: too few requests to tell ({effect['n']} of at least {enough}); {what} went {rates}."
+        return (f"{who}: too few requests to tell ({effect['n']} of at least {telling.enough}); {what} went "
+                f"{rates}{_detectable(effect, telling)}.")
     if effect["verdict"] not in SEEN:
-        return f"{who} {what} shows no evidence of a difference: {amount(effect)}, {rates}."
+        return (f"{who} {what} shows no evidence of a difference: {amount(effect)}, {rates}"
+                f"{_detectable(effect, telling)}.")
     move = "rises" if effect["delta"] > 0 else "falls"
     return f"{who} {what} {move} by {amount(effect, size=True)}, {rates}{_noise(effect)}."
 
@@ -42,14 +47,22 @@ def sentences(a: Attribution) -> list[str]:
     measured = [(e, effect_of(a, e)) for e in a.entries if e.seed == 0 and e.kind != "again"]
     pairs = [(e, x) for e, x in measured if x]
     seen = sorted(((e, x) for e, x in pairs if x["verdict"] in SEEN), key=lambda pair: -abs(pair[1]["delta"]))
-    lines = [said(e, x, a.enough) for e, x in seen]
+    lines = [said(e, x, a.telling) for e, x in seen]
     few = sum(x["verdict"] == FEW for _, x in pairs)
     rest = len(pairs) - len(seen) - few
-    lines += [f"{rest} of {len(pairs)} comparisons show no evidence of a difference in attack success."] if rest else []
+    lines += [f"{rest} of {len(pairs)} comparisons show no evidence of a difference in attack success"
+              f"{_least(pairs, a.telling)}."] if rest else []
     lines += [f"{few} of {len(pairs)} comparisons have too few requests to tell (at least {a.enough})."] if few else []
     waiting = sum(not x for e, x in measured if e.state != "cannot be made")
     lines += [f"{waiting} of {len(measured)} derived versions are not measured."] if waiting else []
     return [*lines, *nulls(a), CAVEAT]
+
+
+def _least(pairs: Sequence[tuple[Entry, dict[str, Any]]], telling: Telling) -> str:
+    """What each of the comparisons that show nothing could have found."""
+    sizes = [detectable(change_of(x), telling, tests=x["tests"]) for _, x in pairs if x["verdict"] == NOT_SEEN]
+    known = [size for size in sizes if size]
+    return f" (detectable of each: {max(known):.2g})" if known else ""
 
 
 def nulls(a: Attribution) -> list[str]:
@@ -59,6 +72,17 @@ def nulls(a: Attribution) -> list[str]:
              "effects no larger than that may be training noise." for _, x in rebuilt if x and x["delta"] is not None]
     return lines or ["The whole version was not rebuilt with another seed (--null), so the effect of training noise is "
                      "not known."]
+
+
+def verdict_on(effect: dict[str, Any], telling: Telling) -> Told:
+    """The verdict on an effect, with what it could have found among so many tests."""
+    more = beside(effect["verdict"], change_of(effect), telling, tests=effect["tests"])
+    return Told(effect["verdict"] + _noise(effect), more)
+
+
+def _detectable(effect: dict[str, Any], telling: Telling) -> str:
+    more = verdict_on(effect, telling).beside
+    return f"; {more}" if more else ""
 
 
 def amount(effect: dict[str, Any], *, size: bool = False) -> str:
@@ -76,13 +100,13 @@ HEADS = ("principle", "attack success", "change", "p (Holm)", "verdict", "judged
 BESIDE = ("judged_attack_success", "over_refusal", "helpful_wins", "adherence")
 
 
-def rows(a: Attribution, policy: str = POLICIES[0]) -> Iterator[tuple[Entry, list[str]]]:
+def rows(a: Attribution, policy: str = POLICIES[0]) -> Iterator[tuple[Entry, list[Any]]]:
     """One line for each derived version, in the columns of HEADS."""
     for e in a.entries:
         x = effect_of(a, e, policy)
         shown = e.seed == 0 or e.kind == "again"  # the effect of several seeds together stands at the first
         numbers = [f"{x['reference']:.2f} → {x['value']:.2f} (n={x['n']})", amount(x), f"{x['p_holm']:.3f}",
-                   x["verdict"] + _noise(x)] if x and x["delta"] is not None and shown else ["–"] * 4
+                   verdict_on(x, a.telling)] if x and x["delta"] is not None and shown else ["–"] * 4
         others = [effect_of(a, e, policy, m) if shown else {} for m in BESIDE]
         share = f"{e.share.chains:.0%}" if e.share else "–"
         beside = [f"{amount(o)} n={o['n']}" if o.get("delta") is not None else "–" for o in others]
@@ -105,14 +129,14 @@ def table(a: Attribution, policy: str = POLICIES[0]) -> str:
 def short_table(a: Attribution) -> str:
     """Principle, change and verdict of the RL policy: short enough to show in Dagster without a click."""
     effects = [(e, effect_of(a, e)) for e in a.entries if e.kind == "without" and e.seed == 0]
-    shown = [(e.principle, amount(x), x["verdict"]) if x and x["delta"] is not None else (e.principle, None, e.state)
-             for e, x in effects]
+    shown = [(e.principle, amount(x), verdict_on(x, a.telling)) if x and x["delta"] is not None else
+             (e.principle, None, e.state) for e, x in effects]
     return tables.short_table(("principle left out", "attack success", "verdict"), shown, cell=40, rest="`effects`")
 
 
 def by_suite(a: Attribution, policy: str = POLICIES[0]) -> pl.DataFrame:
     """Attack success suite by suite."""
-    return a.effects.filter(pl.col("suite") != ALL, policy=policy, measure=HEADLINE)
+    return with_tests(a.effects).filter(pl.col("suite") != ALL, policy=policy, measure=HEADLINE)
 
 
 def _who(entry: Entry) -> str:

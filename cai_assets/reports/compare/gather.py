@@ -14,6 +14,7 @@ import polars as pl
 
 from cai_assets.assets import COMPARABLE, LABELS
 from cai_assets.constitution.diff import Diff, diff
+from cai_assets.evals.power import detectable
 from cai_assets.evals.rules import checks_of
 from cai_assets.evals.statistics import Telling
 from cai_assets.plan.touches import touches
@@ -24,6 +25,7 @@ from cai_assets.reports.compare.revisions import Revisions, compare_revisions
 from cai_assets.reports.compare.rewards import Rewards, compare_rewards
 from cai_assets.reports.compare.sides import Side, notes, same_requests, side, with_prompt
 from cai_assets.reports.constitution_diff import to_json
+from cai_assets.reports.text.numbers import change_of
 from cai_assets.store.canonical import tagged_hash
 from cai_assets.store.layout import Layout
 
@@ -109,14 +111,21 @@ def as_dict(c: Comparison) -> dict[str, Any]:
             "worst": c.revisions.worst.to_dicts(), "sample": c.revisions.sample.to_dicts()},
         "labels": c.labels and {k: _plain(v) for k, v in vars(c.labels).items()},
         **({"relabeled": {k: _plain(v) for k, v in vars(c.relabeled).items()}} if c.relabeled else {}),
-        **({"control": _control(c.control)} if c.control else {}),
+        **({"control": _control(c.control, c.telling)} if c.control else {}),
         "reward_models": c.rewards and asdict(c.rewards),
-        "metrics": None if c.metrics is None else c.metrics.to_dicts(), "cost": c.cost.to_dicts(),
+        "metrics": _detectable(c.metrics, c.telling),
+        "cost": c.cost.to_dicts(),
     }
 
 
-def _control(control: Control) -> dict[str, Any]:
-    metrics = None if control.metrics is None else control.metrics.to_dicts()
+def _detectable(metrics: pl.DataFrame | None, telling: Telling) -> list[dict[str, Any]] | None:
+    """The rows, each with what it could have found."""
+    return None if metrics is None else [{**r, "detectable": detectable(change_of(r), telling)}
+                                         for r in metrics.to_dicts()]
+
+
+def _control(control: Control, telling: Telling) -> dict[str, Any]:
+    metrics = _detectable(control.metrics, telling)
     return {**_identity(control.side), "notes": list(control.notes), "metrics": metrics}
 
 

@@ -13,7 +13,8 @@ import polars as pl
 
 from cai_assets.constitution.diff import Change, ShotChange
 from cai_assets.evals.measures import evaluation_measure
-from cai_assets.evals.statistics import FEW, NOT_SEEN
+from cai_assets.evals.power import MEANING
+from cai_assets.evals.statistics import FEW, NOT_SEEN, Telling
 from cai_assets.reports.compare.control import Control
 from cai_assets.reports.compare.gather import SPENT, Comparison
 from cai_assets.reports.compare.labels import Labels, Rates
@@ -27,7 +28,7 @@ from cai_assets.reports.compare.words import (
     relabeled_sentence,
     reward_sentence,
 )
-from cai_assets.reports.html.page import Block, Diff, Figure, Table, Text, Told
+from cai_assets.reports.html.page import Block, Diff, Figure, Table, Text, told_of
 from cai_assets.reports.html.plots import both, intervals
 from cai_assets.reports.text.numbers import amount, change_of, interval, share
 
@@ -73,7 +74,7 @@ def metrics(c: Comparison) -> Iterator[Block]:
         drawn = {label_of(r): change_of(r) for r in rates}
         yield Figure(both(partial(intervals, drawn, axis="after minus before", line=0.0)),
                      f"{_name(policy)}: change of each rate, with {confidence:.0%} intervals", _told(rates))
-        yield _metric_table(policy, rows)
+        yield _metric_table(policy, rows, c.telling)
 
 
 def control(c: Comparison, control: Control) -> Iterator[Block]:
@@ -91,7 +92,8 @@ def control(c: Comparison, control: Control) -> Iterator[Block]:
         yield Table(f"{_name(policy)}: beyond the control",
                     ("metric", "beyond [interval]", "verdict", "n", "change", "of the control", "not in all",
                      "ungraded"),
-                    [(label_of(r), interval(change_of(r)), Told(r["verdict"]), r["n"], r["effect"], r["control"],
+                    [(label_of(r), interval(change_of(r)), told_of(r["verdict"], change_of(r), c.telling), r["n"],
+                      r["effect"], r["control"],
                       r["not_in_all"], r["ungraded"]) for r in rows])
 
 
@@ -105,13 +107,13 @@ def _name(policy: str) -> str:
     return NAMES.get(policy, policy)
 
 
-def _metric_table(policy: str, rows: Sequence[dict[str, Any]]) -> Table:
-    shown = [(label_of(r), interval(change_of(r)), Told(r["verdict"]), r["n"],
+def _metric_table(policy: str, rows: Sequence[dict[str, Any]], telling: Telling) -> Table:
+    shown = [(label_of(r), interval(change_of(r)), told_of(r["verdict"], change_of(r), telling), r["n"],
               r["before"], r["after"], r["only_before"] + r["only_after"], r["ungraded"]) for r in rows]
     return Table(f"{_name(policy)}: every metric",
                  ("metric", "change [interval]", "verdict", "n", "before", "after", "not in both", "ungraded"), shown,
                  note="not in both: prompts that only one version evaluated. ungraded: failed, or not graded in one of "
-                      "them; for adherence also prompts that another request judged.")
+                      "them; for adherence also prompts that another request judged. " + MEANING)
 
 
 def _told(rows: Sequence[dict[str, Any]]) -> str:

@@ -13,7 +13,8 @@ import polars as pl
 
 from cai_assets.evals.measures import evaluation_measure
 from cai_assets.evals.metrics import CHECK
-from cai_assets.evals.statistics import FEW
+from cai_assets.evals.power import detectable_events, with_detectable
+from cai_assets.evals.statistics import FEW, Telling
 from cai_assets.reports.compare.gather import Comparison
 from cai_assets.reports.compare.labels import Labels
 from cai_assets.reports.compare.metrics import SAME, label_of
@@ -59,13 +60,19 @@ def _judged(row: dict[str, Any]) -> bool:
     return evaluation_measure(row["metric"], row["prompts"]).over == "even"
 
 
-def say(row: dict[str, Any]) -> str:
-    """One difference: 'harmless wins 0.50 → 0.60, +0.10 [-0.02, +0.22] over 40 prompts: no difference seen'."""
+def say(row: dict[str, Any], telling: Telling) -> str:
+    """One difference: 'harmless wins 0.50 → 0.60, +0.10 [-0.02, +0.22] over 40 prompts: no difference seen
+    (detectable: 0.17)'."""
     label = label_of(row)
     if row["delta"] is None:
         return f"{label}: no prompt was graded in both"
     return (f"{label} {row['before']:.2f} → {row['after']:.2f}, {interval(change_of(row))} over {row['n']} prompts: "
-            f"{row['verdict']}")
+            f"{said(row, telling)}")
+
+
+def said(row: dict[str, Any], telling: Telling) -> str:
+    """The verdict on a difference between versions, with what it could have found."""
+    return with_detectable(row["verdict"], change_of(row), telling)
 
 
 def markdown(c: Comparison) -> str:
@@ -75,7 +82,8 @@ def markdown(c: Comparison) -> str:
     rows = [r for p in POLICIES for r in c.metrics.filter(policy=p).to_dicts()
             if _judged(r) or r["metric"] == "refusal"]
     return short_table(("policy", "metric", "change", "n", "verdict"), [
-        (NAMES[r["policy"]], label_of(r), interval(change_of(r)), r["n"], r["verdict"]) for r in rows], rest="the page")
+        (NAMES[r["policy"]], label_of(r), interval(change_of(r)), r["n"], said(r, c.telling)) for r in rows],
+        rest="the page")
 
 
 def numbers(c: Comparison) -> dict[str, float | int]:
@@ -99,7 +107,7 @@ def _better(c: Comparison) -> Iterator[str]:
         return
     policy = NAMES[rows[0]["policy"]]
     yield _overall(rows, policy, c.telling.enough)
-    yield f"{policy}: {'; '.join(say(r) for r in rows)}."
+    yield f"{policy}: {'; '.join(say(r, c.telling) for r in rows)}."
 
 
 def _beyond(c: Comparison) -> Iterator[str]:
@@ -111,16 +119,16 @@ def _beyond(c: Comparison) -> Iterator[str]:
                "policy.")
     else:
         yield f"Beyond the control {name}: {_overall(rows, NAMES[rows[0]['policy']], c.telling.enough)}"
-        yield f"Beyond the control, {'; '.join(map(say_beyond, rows))}."
+        yield f"Beyond the control, {'; '.join(say_beyond(r, c.telling) for r in rows)}."
     yield from c.control.notes
 
 
-def say_beyond(row: dict[str, Any]) -> str:
+def say_beyond(row: dict[str, Any], telling: Telling) -> str:
     """One difference of differences: 'harmless wins: +0.20 less +0.05 of the control = +0.15 [...] over 40 prompts'."""
     if row["delta"] is None:
         return f"{label_of(row)}: no prompt was graded in all three"
     return (f"{label_of(row)}: {row['effect']:+.2f} less {row['control']:+.2f} of the control, "
-            f"{interval(change_of(row))} over {row['n']} prompts: {row['verdict']}")
+            f"{interval(change_of(row))} over {row['n']} prompts: {said(row, telling)}")
 
 
 def _overall(rows: Sequence[dict[str, Any]], policy: str, enough: int) -> str:
@@ -162,11 +170,16 @@ def _labels(c: Comparison) -> Iterator[str]:
 
 def relabeled_sentence(c: Comparison, labels: Labels) -> str:
     """Flips of the first version's pairs under the second's constitution."""
-    enough = c.telling.enough
-    few = f" Fewer than {enough} decided pairs: {FEW}." if labels.flips.n < enough else ""
     return (f"The same pairs of {c.before.name} by the constitution of {c.after.name}: {labels.shared} were graded by "
             f"both; of those decided by both, {share(labels.flips)} flipped. The probability moved by "
-            f"{amount(labels.shift)} on average, one value per prompt.{few}")
+            f"{amount(labels.shift)} on average, one value per prompt.{_few(labels, c.telling.enough)}")
+
+
+def _few(labels: Labels, enough: int) -> str:
+    if labels.flips.n >= enough:
+        return ""
+    return (f" Fewer than {enough} decided pairs: {FEW} (a share of {detectable_events(enough):.0%} would show itself "
+            f"in {enough}).")
 
 
 def label_sentence(c: Comparison, labels: Labels) -> str:
@@ -176,11 +189,9 @@ def label_sentence(c: Comparison, labels: Labels) -> str:
         why = "the SL policies differ" if policies[0] != policies[1] else "the responses differ"
         return (f"Labels: no pair in common: {why}, so their responses were never the same texts. Both orders agree on "
                 f"{share(labels.before.consistent)} labels before and {share(labels.after.consistent)} after.")
-    enough = c.telling.enough
-    few = f" Fewer than {enough} decided pairs: {FEW}." if labels.flips.n < enough else ""
     return (f"Labels: {labels.shared} pairs with the same texts were graded in both versions; of those decided in "
             f"both, {share(labels.flips)} flipped. The probability moved by {amount(labels.shift)} on average, "
-            f"one value per prompt.{few}")
+            f"one value per prompt.{_few(labels, c.telling.enough)}")
 
 
 def _rewards(c: Comparison) -> Iterator[str]:
@@ -193,5 +204,6 @@ def reward_sentence(rewards: Rewards, enough: int) -> str:
     accuracy = f"own held-out accuracy {share(rewards.before)} before and {share(rewards.after)} after"
     if rewards.why_none:
         return f"Reward models: {rewards.why_none}; {accuracy}."
-    few = f" ({FEW})" if rewards.agreement.n < enough else ""
+    shows = f"{detectable_events(enough):.0%} of other choices would show in {enough}"
+    few = f" ({FEW}: {shows})" if rewards.agreement.n < enough else ""
     return f"Reward models make the same choice on {share(rewards.agreement)} common held-out pairs{few}; {accuracy}."

@@ -14,7 +14,8 @@ from functools import cache
 from typing import Any
 
 from cai_assets.constitution.diff import opcodes
-from cai_assets.evals.statistics import FEW, NOT_SEEN
+from cai_assets.evals.power import beside
+from cai_assets.evals.statistics import FEW, NOT_SEEN, Estimate, Telling
 from cai_assets.reports.escape import visible
 
 MAX_WORDS = 2000  # the comparison is quadratic
@@ -28,9 +29,14 @@ GOOD, BAD = {"better", "yes", "passed"}, {"worse", "no", "failed"}
 
 @dataclass(frozen=True)
 class Told:
-    """A verdict in a few words, set off by a sign and a color: 'better', 'too few to tell'."""
+    """A verdict in a few words, set off by a sign and a color: 'better', 'too few to tell'. ``beside``: what it could
+    have found, where it found nothing."""
 
     word: str
+    beside: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.word} ({self.beside})" if self.beside else self.word
 
     @property
     def sign(self) -> str:
@@ -39,6 +45,11 @@ class Told:
     @property
     def tone(self) -> str:
         return "good" if self.word in GOOD else "bad" if self.word in BAD else "open"
+
+
+def told_of(verdict: str, difference: Estimate, telling: Telling, *, tests: int = 1) -> Told:
+    """The verdict on a difference, with what belongs beside it."""
+    return Told(verdict, beside(verdict, difference, telling, tests=tests))
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from cai_assets.assets import BASE, PLAIN
 from cai_assets.evals.attribution import SEEN
 from cai_assets.evals.gate import GateResult
 from cai_assets.evals.judge import QUESTIONS
+from cai_assets.evals.power import beside, detectable, detectable_apart
 from cai_assets.evals.rounds import Stop, over_half, stops_paying
-from cai_assets.evals.statistics import FEW, NOT_SEEN, Estimate, told
-from cai_assets.reports.html.page import Answer, Told
+from cai_assets.evals.statistics import FEW, NOT_SEEN, Estimate, Telling, told
+from cai_assets.reports.html.page import Answer, Told, told_of
 from cai_assets.reports.rounds import stop_sentence
 from cai_assets.reports.stress import sentences
 from cai_assets.reports.text.numbers import change_of, delta_of, interval, share, value_of
@@ -63,7 +64,7 @@ def _better(evidence: Evidence, over: str, question: str) -> Answer:
             if over == BASE else f"In harmlessness, {who} beats the base model in {ours} comparisons and the "
                                  f"{name_of(over)} in {theirs}: {interval(d.estimate)} on the same {d.estimate.n} "
                                  "prompts.")
-    return Answer(question, text, Told(d.verdict), QUALITY)
+    return Answer(question, text, d.told, QUALITY)
 
 
 def _price(evidence: Evidence) -> Answer:
@@ -76,7 +77,7 @@ def _price(evidence: Evidence) -> Answer:
                                for p in (evidence.policy, BASE))
     return Answer(question, f"The {name_of(evidence.policy)} is judged more helpful than the base model in "
                   f"{share(wins(evidence, evidence.policy, 'helpfulness'))} comparisons. Refuses helpful requests: "
-                  f"{refuses}.", Told(d.verdict), QUALITY)
+                  f"{refuses}.", d.told, QUALITY)
 
 
 def _attacked(evidence: Evidence) -> Answer:
@@ -87,7 +88,7 @@ def _attacked(evidence: Evidence) -> Answer:
     change = delta_of(row)
     return Answer(question, f"Attacks succeed on the {name_of(row['policy'])} in {share(value_of(row))} requests, and "
                             f"on the base model in {share(value_of(base))}: "
-                            f"{interval(change)}.", Told(row["verdict"]), SUITES)
+                            f"{interval(change)}.", told_of(row["verdict"], change, evidence.telling), SUITES)
 
 
 def _did_it(evidence: Evidence) -> Answer:
@@ -101,11 +102,14 @@ def _did_it(evidence: Evidence) -> Answer:
     effects = "; ".join(f"without {p} attack success changes by {interval(e)} over {e.n} requests"
                         for p, e in changes.items())
     few = sum(r["verdict"] == FEW for r in rows)
+    sizes = [detectable(change_of(r), evidence.telling, tests=len(rows)) for r in rows]
+    least = max((size for size in sizes if size), default=None)
     words = effects[:1].upper() + effects[1:] if seen else "No evidence that any one principle changes attack success"
     unsure = f"; {few} of them have too few requests to tell" if few else ""
     return Answer(question, f"{words}. {len(rows)} of {len(evidence.side.constitution.principles)} principles were "
                   f"left out, one at a time{unsure}.",
-                  Told(f"{len(seen)} found" if seen else FEW if few else NOT_SEEN), PREVENTS)
+                  Told(f"{len(seen)} found") if seen else Told(
+                      FEW if few else NOT_SEEN, f"detectable of each: {least:.2g}" if least else ""), PREVENTS)
 
 
 def _principles(evidence: Evidence) -> Answer:
@@ -123,14 +127,17 @@ def _principles(evidence: Evidence) -> Answer:
     text = f"Most: {most}, {share(best)}. Least: {least}, {share(worst)}."
     return Answer(question, text + " These are wins over the base model; the order is only clear if the intervals do "
                                    "not overlap.",
-                  Told(_apart(best, worst, evidence.enough)), PRINCIPLES)
+                  _apart(best, worst, evidence.telling), PRINCIPLES)
 
 
-def _apart(best: Estimate, worst: Estimate, enough: int) -> str:
+def _apart(best: Estimate, worst: Estimate, telling: Telling) -> Told:
     """Whether highest and lowest of many differ: their intervals must not meet, which allows for the choosing."""
-    if min(best.n, worst.n) < enough or best.low is None or worst.high is None:
-        return FEW
-    return "clearly different" if best.low > worst.high else NOT_SEEN
+    if min(best.n, worst.n) < telling.enough or best.low is None or worst.high is None:
+        return Told(FEW, f"{telling.enough} needed of each")
+    if best.low > worst.high:
+        return Told("clearly different")
+    size = detectable_apart(best, worst, telling)
+    return Told(NOT_SEEN, f"detectable: {size:.2g}" if size else "")
 
 
 def _conflicts(evidence: Evidence) -> Iterator[Answer]:
@@ -150,7 +157,8 @@ def _rounds(evidence: Evidence) -> Answer:
         return Answer(question, f"The rounds have not been judged one by one. {evidence.make('round_quality')}",
                       Told(UNKNOWN), ROUNDS)
     stops = [stops_paying(metrics, q) for q in QUESTIONS]
-    return Answer(question, " ".join(map(stop_sentence, stops)), Told(_paying(stops[0])), ROUNDS)
+    return Answer(question, " ".join(stop_sentence(s, evidence.telling) for s in stops),
+                  Told(_paying(stops[0])), ROUNDS)
 
 
 def _paying(stop: Stop) -> str:
@@ -166,17 +174,18 @@ def _labels(evidence: Evidence) -> Answer:
                       Told(UNKNOWN), LABELS)
     return Answer(question, f"The labeler agrees with people on {share(gate.accuracy_debiased)} comparisons; guessing "
                             f"would give 50%. Both orders agree on {share(gate.consistency)}.",
-                  Told(_trusted(gate, evidence.enough)), LABELS)
+                  _trusted(gate, evidence.telling), LABELS)
 
 
-def _trusted(gate: GateResult, enough: int) -> str:
+def _trusted(gate: GateResult, telling: Telling) -> Told:
     """By agreement with people: better than guessing, worse, or neither; but not where its two orders contradict each
     other more often than not."""
-    if told(over_half(gate.consistency), enough=enough, better="higher") == "worse":
-        return "contradicts itself"
-    word = told(over_half(gate.accuracy_debiased), enough=enough, better="higher")
-    return {"better": "better than guessing", "worse": "worse than guessing",
-            NOT_SEEN: "indistinguishable from guessing"}.get(word, word)
+    if told(over_half(gate.consistency), enough=telling.enough, better="higher") == "worse":
+        return Told("contradicts itself")
+    lead = over_half(gate.accuracy_debiased)
+    word = told(lead, enough=telling.enough, better="higher")
+    return Told({"better": "better than guessing", "worse": "worse than guessing",
+                 NOT_SEEN: "indistinguishable from guessing"}.get(word, word), beside(word, lead, telling))
 
 
 def _hacked(evidence: Evidence) -> Answer:

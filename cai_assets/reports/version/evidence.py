@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from cai_assets.assets import OWN
+from cai_assets.evals.statistics import Telling
 from cai_assets.reports.compare.sides import Side, side
 from cai_assets.settings import Monitors
 from cai_assets.store.canonical import tagged_hash
@@ -85,12 +86,16 @@ class Evidence:
         return self.side.setting(asset, group, name, default)
 
     @property
+    def telling(self) -> Telling:
+        return self.side.telling
+
+    @property
     def enough(self) -> int:
-        return self.side.telling.enough
+        return self.telling.enough
 
     @property
     def confidence(self) -> float:
-        return self.side.telling.confidence
+        return self.telling.confidence
 
     def checkpoint(self, asset: str) -> Checkpoint | None:
         """The checkpoint of an asset, if it was made and is still there."""

@@ -11,8 +11,9 @@ from cai_assets.assets import AGAIN, BASE, PLAIN, RIVALS
 from cai_assets.evals.judge import Question
 from cai_assets.evals.metrics import CHECK
 from cai_assets.evals.rounds import over_half
-from cai_assets.evals.statistics import Estimate, clustered_difference, told
+from cai_assets.evals.statistics import Estimate, Telling, clustered_difference, told
 from cai_assets.reports.compare.words import NAMES
+from cai_assets.reports.html.page import Told, told_of
 from cai_assets.reports.text.numbers import value_of
 from cai_assets.reports.version.evidence import Evidence
 from cai_assets.store.canonical import tagged_hash
@@ -29,6 +30,7 @@ class Difference(NamedTuple):
     question: Question
     estimate: Estimate
     verdict: str
+    told: Told
 
 
 def name_of(policy: str) -> str:
@@ -69,7 +71,7 @@ def difference(evidence: Evidence, policy: str, over: str, question: Question) -
     else:
         ours, theirs = outcomes(evidence, policy, question), outcomes(evidence, over, question)
         e = clustered_difference(ours, theirs, evidence.confidence)
-    return Difference(policy, over, question, e, told(e, enough=evidence.enough, better="higher"))
+    return _told(policy, over, question, e, evidence.telling)
 
 
 def between(before: Evidence, after: Evidence, question: Question) -> Difference:
@@ -77,7 +79,12 @@ def between(before: Evidence, after: Evidence, question: Question) -> Difference
     paired by prompt. Only for evaluations that can be compared (``basis``)."""
     ours, theirs = (outcomes(e, e.policy, question) if e.policy else {} for e in (after, before))
     d = clustered_difference(ours, theirs, after.confidence)
-    return Difference(after.version, before.version, question, d, told(d, enough=after.enough, better="higher"))
+    return _told(after.version, before.version, question, d, after.telling)
+
+
+def _told(policy: str, over: str, question: Question, e: Estimate, telling: Telling) -> Difference:
+    verdict = told(e, enough=telling.enough, better="higher")
+    return Difference(policy, over, question, e, verdict, told_of(verdict, e, telling))
 
 
 def outcomes(evidence: Evidence, policy: str, question: Question) -> dict[str, list[float]]:

@@ -7,10 +7,11 @@ from functools import partial
 
 from cai_assets.assets import BASE
 from cai_assets.evals.measures import evaluation_measure
+from cai_assets.evals.power import MEANING
 from cai_assets.evals.refusal import RULE
 from cai_assets.evals.refusal_labels import how_good
 from cai_assets.evals.statistics import Estimate
-from cai_assets.reports.html.page import Block, Figure, Missing, Source, Table, Text, Told
+from cai_assets.reports.html.page import Block, Figure, Missing, Source, Table, Text
 from cai_assets.reports.html.plots import Point, both, intervals, scatter
 from cai_assets.reports.text.numbers import interval, share
 from cai_assets.reports.version.evidence import Evidence
@@ -111,13 +112,13 @@ def _differences(evidence: Evidence) -> Iterator[Block]:
                  "Intervals that contain zero are inconclusive.", reproduce=f"cai report {evidence.side.name}",
                  rests_on=evidence.rests_on("evaluation"), words=told_in_words(rows))
     yield Table("Differences on the same prompts", ("policy", "over", "question", "difference", "prompts", "verdict"),
-                [(name_of(d.policy), name_of(d.over), d.question, interval(d.estimate), d.estimate.n, Told(d.verdict))
+                [(name_of(d.policy), name_of(d.over), d.question, interval(d.estimate), d.estimate.n, d.told)
                  for d in rows],
                 note="Differences from the base model and from the policy it started from are judged directly. Those "
                      "from plain SFT compare how often each beats the base model, prompt by prompt. Below "
                      f"{evidence.enough} prompts there is no verdict. Of {len(rows)} comparisons at "
                      f"{evidence.confidence:.0%}, about {len(rows) * (1 - evidence.confidence):.1f} would look "
-                     "different by chance alone.",
+                     f"different by chance alone. {MEANING}",
                 source=Source(f"cai report {evidence.side.name}", evidence.rests_on("evaluation")))
 
 
@@ -126,7 +127,7 @@ def label(d: Difference) -> str:
 
 
 def told_in_words(rows: Sequence[Difference]) -> str:
-    lines = [f"{label(d)} {interval(d.estimate)} over {d.estimate.n} prompts, {d.verdict}" for d in rows]
+    lines = [f"{label(d)} {interval(d.estimate)} over {d.estimate.n} prompts, {d.told}" for d in rows]
     return "; ".join(lines) + "."
 
 

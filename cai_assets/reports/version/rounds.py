@@ -9,9 +9,9 @@ from typing import Any
 import polars as pl
 
 from cai_assets.evals.judge import QUESTIONS
-from cai_assets.evals.rounds import TEXT_MEASURES, over_half, stops_paying
+from cai_assets.evals.rounds import TEXT_MEASURES, gain_of, over_half, stops_paying
 from cai_assets.evals.statistics import Estimate, clustered_mean, told
-from cai_assets.reports.html.page import Block, Figure, Missing, Source, Table, Text, Told
+from cai_assets.reports.html.page import Block, Figure, Missing, Source, Table, Text, told_of
 from cai_assets.reports.html.plots import both, lines
 from cai_assets.reports.rounds import stop_sentence, wins
 from cai_assets.reports.text.numbers import amount, interval, share, value_of
@@ -30,7 +30,7 @@ def rounds(evidence: Evidence) -> Iterator[Block]:
     record = evidence.record("round_quality")
     chains = f"{record.details['chains']} of {record.details['of']} chains" if record else ""
     for question in QUESTIONS:
-        yield Text(stop_sentence(stops_paying(metrics, question)))
+        yield Text(stop_sentence(stops_paying(metrics, question), evidence.telling))
     yield _curve(evidence, metrics, chains)
     yield _wins(evidence, metrics, chains)
     yield _texts(evidence, metrics, chains)
@@ -53,7 +53,8 @@ def _curve(evidence: Evidence, metrics: pl.DataFrame, chains: str) -> Figure:
 
 def _wins(evidence: Evidence, metrics: pl.DataFrame, chains: str) -> Table:
     rows = [(r["round"], r["measure"], r["against"], share(value_of(r)), r["ungraded"], r["missing"], r["identical"],
-             Told(r["verdict"])) for against in ("previous", "initial") for r in wins(metrics, against)]
+             told_of(r["verdict"], gain_of(r), evidence.telling))
+            for against in ("previous", "initial") for r in wins(metrics, against)]
     return Table("Wins of each round", ("round", "question", "against", "wins", "ungraded", "missing", "same text",
                                         "verdict"), rows,
                  note="Rounds are tested against the previous round in order, and testing stops at the first one with "
@@ -92,5 +93,6 @@ def _principles(evidence: Evidence) -> Iterator[Block]:
 def _gains(evidence: Evidence, rows: pl.DataFrame, question: str) -> Iterator[tuple[Any, ...]]:
     for (principle,), mine in sorted(rows.group_by(["principle_id"]), key=lambda part: str(part[0])):
         e = over_half(clustered_mean(mine["outcome"].to_list(), mine["prompt_id"].to_list(), evidence.confidence))
-        yield principle, question, interval(e), e.n, Told(told(e, enough=evidence.enough, better="higher"))
+        verdict = told(e, enough=evidence.enough, better="higher")
+        yield principle, question, interval(e), e.n, told_of(verdict, e, evidence.telling)
 

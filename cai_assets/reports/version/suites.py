@@ -14,7 +14,7 @@ from cai_assets.evals.refusal import rule_of
 from cai_assets.evals.refusal_labels import how_good
 from cai_assets.evals.suites.model import ATTACK, ATTACKS, FOUR, POOLED
 from cai_assets.reports.constitution_tests import case_results, verdict
-from cai_assets.reports.html.page import Block, Figure, Missing, Source, Table, Text, Told
+from cai_assets.reports.html.page import Block, Figure, Missing, Source, Table, Text, Told, told_of
 from cai_assets.reports.html.plots import both, intervals
 from cai_assets.reports.text.numbers import change_of, delta_of, interval, share, value_of
 from cai_assets.reports.version.evidence import Evidence
@@ -81,7 +81,7 @@ def _cell(rows: Sequence[Mapping[str, Any]]) -> str:
 def _headlines(evidence: Evidence, metrics: pl.DataFrame) -> Table:
     rows = [(f"{r['suite']}: {label_of(r['measure'])}", name_of(r["policy"]), share(value_of(r)),
              "–" if r["policy"] == BASE else interval(delta_of(r)),
-             r["ungraded"], r["failed"], Told(r["verdict"]) if r["verdict"] else "–")
+             r["ungraded"], r["failed"], told_of(r["verdict"], delta_of(r), evidence.telling) if r["verdict"] else "–")
             for r in metrics.filter(pl.col("headline"), pl.col("kind") != ATTACK, pl.col("mode") == "all").to_dicts()]
     better = {r["suite"]: ARROW[r["better"]] for r in metrics.filter("headline").to_dicts()}
     return Table("Each suite's headline "
@@ -137,7 +137,8 @@ def attribution(evidence: Evidence) -> Iterator[Block]:
                 ("principle", "policy", "change", "requests", "p (Holm)", "verdict", "state"),
                 [(r["principle"], name_of(r["policy"]) if r["policy"] else "–",
                   interval(change_of(r)) if r["delta"] is not None else "–",
-                  r["n"], r["p_holm"], Told(r["verdict"]) if r["verdict"] else "–", r["state"])
+                  r["n"], r["p_holm"], told_of(r["verdict"], change_of(r), evidence.telling, tests=len(known))
+                  if r["verdict"] else "–", r["state"])
                  for r in rows.filter(kind="without").to_dicts()],
                 note="The verdict is about the version without the principle: 'worse' means that the principle "
                      "prevents attacks. p-values are adjusted for the number of principles.",

@@ -62,9 +62,9 @@ def _better(before: Evidence, newest: Evidence) -> Answer:
         return Answer(question, f"It was measured differently from {before.version}, so the two cannot be compared.",
                       Told("not comparable"), QUALITY)
     moved = {q: between(before, newest, q) for q in KINDS}
-    moves = "; ".join(f"{q} {interval(d.estimate)} over {d.estimate.n} prompts, {d.verdict}" for q, d in moved.items())
+    moves = "; ".join(f"{q} {interval(d.estimate)} over {d.estimate.n} prompts, {d.told}" for q, d in moved.items())
     return Answer(question, f"From {before.version}, in wins over the base model: {moves}. More: cai compare "
-                  f"{before.version} {newest.version}.", Told(moved["harmlessness"].verdict), QUALITY)
+                  f"{before.version} {newest.version}.", moved["harmlessness"].told, QUALITY)
 
 
 def _commands(every: Sequence[Evidence]) -> Iterator[Text]:

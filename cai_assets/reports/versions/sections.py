@@ -12,12 +12,13 @@ from functools import partial
 from cai_assets.assets import OWN
 from cai_assets.constitution.diff import diff
 from cai_assets.evals.judge import QUESTIONS
+from cai_assets.evals.power import with_detectable
 from cai_assets.evals.refusal import rule_of
 from cai_assets.evals.rounds import stops_paying
 from cai_assets.evals.statistics import FEW, Estimate
 from cai_assets.reports.html.page import Block, Figure, Missing, Source, Table, Text, Told
 from cai_assets.reports.html.plots import Point, bars, both, lines, scatter
-from cai_assets.reports.ranking import NotComparable
+from cai_assets.reports.ranking import NotComparable, beside
 from cai_assets.reports.ranking import ranking as rank
 from cai_assets.reports.text.numbers import share, value_of
 from cai_assets.reports.version.costs import SUMS, materializations
@@ -97,15 +98,16 @@ def _lines(every: Sequence[Evidence], series: dict[str, list[Estimate]], caption
 def ranking(every: Sequence[Evidence]) -> Iterator[Block]:
     """The policies of all versions on one scale, for both questions."""
     for question in QUESTIONS if every else ():
+        telling = every[-1].telling
         try:
-            ranked = rank(every[0].layout, [e.side.name for e in every], question, **every[-1].side.telling._asdict())
+            ranked = rank(every[0].layout, [e.side.name for e in every], question, **telling._asdict())
         except NotComparable as e:
             yield Text(f"No ranking by {question}: {e}.")
             continue
         yield Table(f"Ranked by {question}: win rate over the base model implied by each strength",
                     ("policy", "wins", "comparisons", "prompts", "verdict"),
                     [(_ranked(s.policy), share(s.wins) if not s.why else s.why, s.comparisons, s.strength.n,
-                      Told(s.verdict) if s.verdict else "–") for s in ranked.standings],
+                      Told(s.verdict, beside(s, telling)) if s.verdict else "–") for s in ranked.standings],
                     note="The model of Bradley and Terry (1952): each policy has one strength, and a tie is half a win "
                          "for each side.",
                     source=Source(f"cai rank {' '.join(e.version for e in every)}",
@@ -176,7 +178,9 @@ def _rounds(evidence: Evidence) -> str:
     if metrics is None:
         return "–"
     stop = stops_paying(metrics, "harmlessness")
-    return stop.verdict if stop.verdict == FEW else f"{stop.paying} of {stop.rounds}"
+    if stop.verdict == FEW:
+        return with_detectable(FEW, stop.gain or Estimate(None, 0), evidence.telling)
+    return f"{stop.paying} of {stop.rounds}"
 
 
 def _rests_on(every: Sequence[Evidence]) -> str:

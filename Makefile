@@ -52,7 +52,7 @@ lint: $(VENV)/.ready
 	$(BIN)/cai lint
 	$(BIN)/check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yaml
 	$(BIN)/check-jsonschema -q --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[bi]*.yml
-	$(BIN)/check-jsonschema -q --builtin-schema vendor.compose-spec compose.yaml
+	$(BIN)/check-jsonschema -q --builtin-schema vendor.compose-spec compose.yaml deploy/compose.objects.yaml
 	$(BIN)/check-jsonschema -q --builtin-schema vendor.citation-file-format CITATION.cff
 
 site: $(VENV)/.ready  ## docs/ as a site in site/; fails on a link or heading that is not there

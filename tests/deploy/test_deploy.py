@@ -194,26 +194,31 @@ def test_bash_and_sbatch_read_the_scripts_for_slurm(script: Path, tmp_path: Path
     assert asked == [line for line in lines[:command] if line.startswith("#SBATCH")], "sbatch reads no later ones"
     options = [re.fullmatch(r"#SBATCH --([a-z-]+)(=\S+)?", line) for line in asked]
     assert [line for line, option in zip(asked, options, strict=True) if not option or option[1] not in SBATCH] == []
-    assert ran(script, tmp_path).endswith("cai materialize harmlessness -s seed=7"
-                                          + (" -s engine.ray_address=auto" if "ray" in script.name else ""))
+    ray = "ray" in script.name
+    done = ran(script, tmp_path)
+    assert done.returncode == 0, done.stderr
+    expected = ["cai materialize harmlessness -s seed=7" + " -s engine.ray_address=auto" * ray]
+    assert done.stdout.splitlines() == ["ray symmetric-run --address n1:6379 --min-nodes 2"] * ray + expected
+    assert ran(script, tmp_path, cai="false").returncode != 0, "a run that fails is no completed job"
+    assert not ray or ran(script, tmp_path, ray="true").returncode != 0, "nor is one that Ray did not start"
 
 
-def ran(script: Path, tmp_path: Path) -> str:
-    """What srun is asked for in a project's folder, with stand-ins for Slurm and the environment."""
-    for name, does in {"srun": 'echo "$@"', "scontrol": "printf 'n1\\nn2\\n'"}.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+def ran(script: Path, tmp_path: Path, **instead: str) -> subprocess.CompletedProcess[str]:
+    """The script in a project's folder, with stand-ins for Slurm, Ray (which exits with 0, as it does) and ``cai``."""
+    does = {"srun": 'exec "$@"', "scontrol": "printf 'n1\\nn2\\n'", "cai": 'echo "cai $*"',
+            "ray": 'said=ray; while [ "$1" != -- ]; do said="$said $1"; shift; done; echo "$said"; shift; "$@"; exit 0'}
+    for name, command in {**does, **instead}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{command}\n")
         (tmp_path / name).chmod(0o755)
-    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True, exist_ok=True)
     (tmp_path / ".venv" / "bin" / "activate").touch()
-    shutil.copytree(REPOSITORY / "dagster_home", tmp_path / "dagster_home", ignore=lambda folder, names: [
-        name for name in names if not name.endswith(".yaml")])
+    (tmp_path / "dagster_home").mkdir(exist_ok=True)
+    (tmp_path / "dagster_home" / "dagster.yaml").touch()
     env = {**os.environ, "PATH": f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}",
            "TMPDIR": str(tmp_path), "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_JOB_NUM_NODES": "2"}
-    done = subprocess.run(["bash", script, "harmlessness", "-s", "seed=7"], cwd=tmp_path, env=env, capture_output=True,
+    env.pop("DAGSTER_PG_URL", None)
+    return subprocess.run(["bash", script, "harmlessness", "-s", "seed=7"], cwd=tmp_path, env=env, capture_output=True,
                           text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "ray" not in script.name or done.stdout.startswith("ray symmetric-run --address n1:6379 --min-nodes 2 -- ")
-    return done.stdout.strip()
 
 
 def test_skypilot_takes_its_task_and_asks_for_what_is_secret() -> None:

@@ -14,14 +14,16 @@ from cai_assets.reports.text.terminal import terminal_table
 if TYPE_CHECKING:
     from cai_assets.defs.latest_runs import LatestRun
     from cai_assets.pipeline.project import Project
+    from cai_assets.versions.places import Place
 
 RUNNING = {"STARTING", "STARTED", "QUEUED", "CANCELING"}
 
 
 class Shown(NamedTuple):
-    """A version, as ``reports.standings`` tells it, and its newest run."""
+    """A version, as ``reports.standings`` tells it, its place among those of its constitution, and its newest run."""
 
     version: str
+    place: Place
     made: int
     run: LatestRun | None
     note: str
@@ -44,10 +46,12 @@ def status(
         typer.echo(json.dumps({"versions": [_as_dict(s) for s in shown], "assets": VERSIONED,
                                "not_registered": new}, indent=1))
         return
-    table = terminal_table("version", "made", "last run", "began", "note", right={"made"}, whole={"version", "made"})
+    whole = {"version", "place", "made"}
+    table = terminal_table("version", "place", "registered", "made", "last run", "began", "note", right={"made"},
+                           whole=whole)
     for s in shown:
-        table.add_row(s.version, f"{s.made}/{VERSIONED}", s.run.status.lower() if s.run else "",
-                      s.run.began if s.run else "", s.note)
+        run = (s.run.status.lower(), s.run.began) if s.run else ("", "")
+        table.add_row(s.version, s.place.ordinal, s.place.day, f"{s.made}/{VERSIONED}", *run, s.note)
     if shown:
         out.print(table)
     for line in _next(shown, new):
@@ -70,12 +74,15 @@ def _next(shown: list[Shown], new: list[str]) -> Iterator[str]:
 def _shown(project: Project, current: set[str]) -> Iterator[Shown]:
     from cai_assets.defs.latest_runs import latest_runs
     from cai_assets.reports.standings import standings
+    from cai_assets.versions.places import places
 
     with open_instance() as instance:
         runs = latest_runs(instance)
+    known = places(project.snapshots)
     for version, made, note in standings(project, current):
-        yield Shown(version, made, runs.get(version), note)
+        yield Shown(version, known[version], made, runs.get(version), note)
 
 
 def _as_dict(s: Shown) -> dict[str, Any]:
-    return {**s._asdict(), "run": s.run._asdict() if s.run else None}
+    place = {"number": s.place.number, "of": s.place.of, "registered": s.place.day or None}
+    return {**s._asdict(), "place": place, "run": s.run._asdict() if s.run else None}

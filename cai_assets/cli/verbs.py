@@ -26,7 +26,7 @@ GROUPS = {
         "round": "versions.next_round", "archive": "versions.archive", "restore": "versions.restore",
     },
     "Is it better, and which principle did it": {
-        "report": "report.report", "compare": "compare.compare", "rescore": "rescore.rescore",
+        "report": "report.report", "compare": "compare.compare", "ask": "ask.ask", "rescore": "rescore.rescore",
         "rank": "measures.rank_policies", "attribute": "attribute.attribute", "sweep": "sweep", "why": "planning.why",
     },
     "Where does it come from": {"trace": "lineage.trace", "impact": "impact.impact", "verify": "lineage.verify"},

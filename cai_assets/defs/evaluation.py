@@ -1,12 +1,12 @@
 """Evaluation of every policy on held-out prompts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
-from cai_assets.assets import PLAIN
+from cai_assets.assets import OWN, PLAIN
 from cai_assets.defs.automation import on_real_change
 from cai_assets.defs.comparison import comparison
 from cai_assets.defs.declared import POOL, spec
@@ -91,17 +91,21 @@ def _estimate(m: dict[str, Any]) -> str:
 
 
 def metric_metadata(metrics: pl.DataFrame, telling: Telling) -> dict[str, Any]:
-    """The table with intervals, and each number under its own name, so that it plots over versions."""
-    out: dict[str, Any] = {}
+    """The table with intervals, and the numbers whose line over versions says something: the headline measures of what
+    a version trains. What no version changes, such as the base model's, stands in the table alone."""
     rows = [(m["policy"], m["metric"], m["prompts"], _estimate(m), m["ungraded"], plain(delta_of(m), counted=True),
              with_detectable(m["verdict"], delta_of(m), telling)) for m in metrics.iter_rows(named=True)]
-    for m in metrics.iter_rows(named=True):
-        if m["value"] is not None:
-            out[f"{m['policy']}_{m['metric']}_{m['prompts']}".translate(AS_NAME)] = m["value"]
+    out = {f"{m['policy']}_{m['metric']}_{m['prompts']}".translate(AS_NAME): m["value"]
+           for m in metrics.iter_rows(named=True) if m["value"] is not None and _is_plotted(m)}
     return {"headline": dg.MetadataValue.md(headline(metrics)),
             "verdicts": dg.MetadataValue.md(verdicts(metrics, telling)),
             "metrics": dg.MetadataValue.md(table(
                 ("policy", "metric", "prompts", "estimate", "ungraded", "minus base", "verdict"), rows)), **out}
+
+
+def _is_plotted(m: Mapping[str, Any]) -> bool:
+    return m["policy"] == "reward_model" or (
+        m["policy"] in OWN and (m["metric"], m["prompts"]) in HEADLINES.values())
 
 
 assets = [evaluation, comparison]

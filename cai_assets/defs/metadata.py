@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from cai_assets.defs.columns import about_column
 from cai_assets.pipeline.spending import cost
 from cai_assets.reports.charts import sparkline
 from cai_assets.reports.diff import preview_table, word_diff
@@ -17,64 +18,12 @@ from cai_assets.settings import Settings
 from cai_assets.store.checkpoints import Checkpoint
 from cai_assets.store.records import Record
 
-# The project's vocabulary: a column means the same in every table.
-COLUMNS = {
-    "prompt_id": "stable ID of the prompt", "pair_id": "prompt and number of the pair",
-    "kind": "'red-team', 'helpful', or (mixed in) 'general'", "split": "'train' or 'evaluation'; they never overlap",
-    "like": "prompt_id of the prompt that it was written like",
-    "examples": "prompt_ids of all that its writer was shown",
-    "messages": "the conversation, ending with the user's turn", "round": "critique and revision round, from 1",
-    "principle_id": "the principle this row drew; null if several judged together",
-    "principle_digest": "digest of the texts of the principle or principles, as used",
-    "before": "the text that was revised", "critique_of": "prompt_id of the critique it responds to",
-    "critique_id": "row_id of that critique if it is another row's: a second parent",
-    "p_done": "probability, before the round, that nothing is left to criticize",
-    "stopped": "why no text was requested, although nothing failed", "source": "file and line of origin",
-    "row_key_verdict": "row key of the verdict behind p_done",
-    "identical": "whether both responses are the same text",
-    "finish": "'stop', or 'length' if cut by the token limit", "error": "why the row failed; null if it did not",
-    "row_key": "key for reuse: a hash of everything that determines the output",
-    "row_id": "identity in the lineage graph: key, output, and parents", "parent_id": "row_id of the row it came from",
-    "p_a_first": "probability of response A, shown first", "p_a_second": "probability of response A, shown second",
-    "p_a": "mean over both orders", "label": "A, B, tie (the orders disagree), or ungraded",
-    "p_target": "p_a clamped to labels.clamp: the training target", "disagreement": "|p_a_first - p_a_second|",
-    "logp_a_first": "log-probability of the letter for response A, shown first; null if an order takes several calls",
-    "logp_b_first": "the same for response B, shown second", "logp_a_second": "of response A, shown second",
-    "logp_b_second": "of response B, shown first", "labeller": "digest of the labeler's weights",
-    "decided_by": "tier of principles that decided the vote, 1 the highest; null where none did",
-    "votes": "each principle's p_a", "calls": "every reading: principle, order, sample, both log-probabilities, keys",
-    "row_keys": "row keys of every call behind this row",
-    "read_from": "'samples': the probabilities are shares of sampled replies (answer_samples)",
-    "replies": "replies sampled for this label", "replies_read": "of these replies, those that name an answer",
-    "origin_a": "where response A comes from: policy, generator, initial, or revision", "origin_b": "the same for "
-                                                                                                    "response B",
-    "temperature_a": "sampling temperature of response A", "temperature_b": "sampling temperature of response B",
-    "p_chosen": "the label's strength, from 0.5 to 1", "value": "the estimate", "low": "lower end of its interval",
-    "high": "upper end of its interval", "n": "count behind the estimate",
-    "ungraded": "excluded: failed, or the judge could not grade it",
-    "case": "ID of the case in the tests", "principle": "the principle that should act",
-    "subject": "what is tested: 'revision', 'policy', or, for a preference, 'label' or 'judge'",
-    "rule": "the condition's kind", "condition": "the condition that the answer must meet",
-    "why": "the finding", "changed": "whether the principle changed the first answer",
-    "p": "the judge's probability of Yes, or the probability that the good answer is preferred",
-    "policy": "the policy that answers: base, base_again (sampled a second time), a trained policy, or one of "
-              "evaluation.others",
-    "suite": "the suite; 'attacks' is all attacks together", "mode": "how the request is asked; 'all' is all modes "
-                                                                     "together",
-    "measure": "what is measured", "headline": "whether it is the suite's headline measure",
-    "better": "whether 'lower' or 'higher' is better; empty if neither is", "failed": "rows with a failed model call",
-    "delta": "difference from base, paired case by case", "delta_low": "lower end of its interval",
-    "delta_high": "upper end of its interval", "delta_n": "number of requests behind the difference",
-    "verdict": "what the interval of the difference supports",
-}
-
-
 FATES = {"rows_cut": "rows_cut", "rows_left_out": "rows_dropped"}  # of rows longer than max_length: metadata, metric
 
 
 def table_metadata(record: Record, frame: pl.DataFrame, path: Path) -> dict[str, Any]:
     """Rows and columns, in the keys that Dagster draws."""
-    columns = [dg.TableColumn(n, str(t), description=COLUMNS.get(n)) for n, t in frame.schema.items()]
+    columns = [dg.TableColumn(n, str(t), description=about_column(record.asset, n)) for n, t in frame.schema.items()]
     return {
         "dagster/row_count": frame.height,
         "dagster/column_schema": dg.TableSchema(columns=columns),

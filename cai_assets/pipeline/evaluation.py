@@ -84,11 +84,12 @@ def _responses(settings: Settings, prompts: pl.DataFrame, complete: Completer, p
     indices = samples_of(settings, policy)
     counted = prompts.join(pl.DataFrame({"sample": range(len(indices))}, {"sample": pl.Int64}), how="cross",
                            maintain_order="left_right")
-    return respond(counted, complete=complete, sampling=_sampling(settings), what=f"{policy} responses",
+    return respond(counted, complete=complete, sampling=answer_sampling(settings), what=f"{policy} responses",
                    samples=[indices[i] for i in counted["sample"].to_list()])
 
 
-def _sampling(settings: Settings) -> Sampling:
+def answer_sampling(settings: Settings) -> Sampling:
+    """How policies are sampled that are evaluated."""
     g = settings.generation
     return Sampling(temperature=g.temperature, top_p=g.top_p, max_tokens=settings.evaluation.max_tokens)
 
@@ -128,7 +129,7 @@ def training_texts(settings: Settings, responses: pl.DataFrame) -> Iterator[str]
 def suite_answers(settings: Settings, cases: SuiteCases, *, complete: Completer, policy: str) -> list[Answer]:
     """What one policy answers to every case."""
     return answers_of(cases.drawn.items, complete=complete, policy=policy, samples=samples_of(settings, policy),
-                      sampling=_sampling(settings))
+                      sampling=answer_sampling(settings))
 
 
 def suite_verdicts(settings: Settings, answers: Sequence[Answer], *, complete: Completer) -> list[YesNo | None]:

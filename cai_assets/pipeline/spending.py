@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cai_assets.assets import CHECKPOINTS
 from cai_assets.engines.pool import resolve_backend
-from cai_assets.registry.engines import BACKENDS
+from cai_assets.registry.engines import BACKENDS, SERVED
 from cai_assets.settings import Model, Role, Settings, Training
 from cai_assets.store.provenance import gpu_count
+from cai_assets.store.records import Record
 
 MILLION = 1_000_000
 # Who answers most of an asset's calls.
@@ -46,3 +49,27 @@ def cost(settings: Settings, asset: str, gpu_seconds: float, prompt_tokens: floa
             return None
         return (prompt_tokens * (model.price_input or 0) + completion_tokens * (model.price_output or 0)) / MILLION
     return None if settings.price_per_gpu_hour is None else gpu_seconds / 3600 * settings.price_per_gpu_hour
+
+
+def served_tokens(record: Record) -> int:
+    """Tokens that a record's calls took of a served model, read and written; 0 where the model ran here."""
+    return record.prompt_tokens + record.completion_tokens if _served(record) else 0
+
+
+def dollars(record: Record, price_per_gpu_hour: float | None) -> float | None:
+    """What a record cost: as ``cost``, by the model that it was made with. None without a price."""
+    served = _served(record)
+    if served is None:
+        return None if price_per_gpu_hour is None else record.gpu_seconds / 3600 * price_per_gpu_hour
+    prices = served.get("price_input"), served.get("price_output")
+    if prices == (None, None):
+        return None
+    return (record.prompt_tokens * (prices[0] or 0) + record.completion_tokens * (prices[1] or 0)) / MILLION
+
+
+def _served(record: Record) -> dict[str, Any] | None:
+    """The setting of the served model that answered most of a record's calls; None if a model here did."""
+    models = record.settings.get("models") or {}
+    model = None if record.asset in CHECKPOINTS else models.get(ASKED.get(record.asset, "generator")) or models.get(
+        "generator")
+    return model if model and (model.get("base_urls") or model.get("backend") == SERVED) else None

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from cai_assets.assets import AGAIN, OWN
+from cai_assets.pipeline.ask import whom
 from cai_assets.pipeline.project import Project
+from cai_assets.plan.ask import plan_ask
 from cai_assets.reports.version.evidence import Evidence, evidence_of
 from cai_assets.reports.version.policies import name_of
 from cai_assets.store.canonical import tagged_hash
@@ -52,6 +54,28 @@ def asked(project: Project, versions: Sequence[str], prompt: str = "") -> tuple[
                             "materialize NAME")
     answers = dict.fromkeys(a for e in every for a in _answers(e, prompt))
     return Asked(prompt, _messages(every, prompt), found[0]["kind"], found[0]["category"], list(answers)), prompts
+
+
+class Own(NamedTuple):
+    """A prompt that a person wrote, with the answers that are stored.
+
+    ``missing``: how many are not; ``cost``: of these, in one line.
+    """
+
+    asked: Asked
+    missing: int
+    cost: str
+
+
+def own(project: Project, versions: Sequence[str], text: str) -> Own:
+    """What is stored of the answers to a person's own prompt, and what the others would cost. Loads no model."""
+    try:
+        planned = plan_ask(project, whom(project, versions), text)
+    finally:
+        project.close()
+    answers = [Answer(name_of(one.policy) + (f" of {one.version}" if one.version else ""), row.text.strip())
+               for one, row in zip(planned.who, planned.rows, strict=True) if row.text is not None]
+    return Own(Asked(text, [{"role": "user", "content": text}], "your own", "", answers), planned.missing, planned.cost)
 
 
 def _answers(evidence: Evidence, prompt: str) -> Iterator[Answer]:

@@ -13,6 +13,7 @@ from cai_assets.pipeline.project import Project
 from cai_assets.reports.standings import VERSIONED, current_files, standings
 from cai_assets.reports.version.evidence import evaluated
 from cai_assets.studio.pages import page, project_of, runs_of
+from cai_assets.versions.places import places
 
 
 def index(request: Request) -> Response:
@@ -29,11 +30,11 @@ def _constitutions(request: Request, project: Project, every: bool) -> Sequence[
     names = [p.stem for p in constitution_files(project.settings.constitutions)]
     found: dict[str, dict[str, Any]] = {
         name: {"name": name, "file": True, "now": current.get(name), "versions": []} for name in names}
-    known = list(standings(project, set(current.values())))
-    for place, standing in zip(range(len(known), 0, -1), known, strict=True):
+    place = places(project.snapshots)
+    for standing in standings(project, set(current.values())):
         name = project.snapshots.load(standing.version).name
         entry = found.setdefault(name, {"name": name, "file": False, "now": None, "versions": []})
         if every or standing.note in {"", "current"}:
-            entry["versions"].append({**standing._asdict(), "place": place, "run": runs.get(standing.version),
-                                      "measured": standing.version in measured})
+            entry["versions"].append({**standing._asdict(), "place": place[standing.version],
+                                      "run": runs.get(standing.version), "measured": standing.version in measured})
     return list(found.values())

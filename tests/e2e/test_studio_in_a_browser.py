@@ -56,6 +56,7 @@ def test_from_a_principle_to_a_judgment(served: Served, page: Any) -> None:
     assert {"key": "dagster/partition", "value": version} in ran["tags"]
     _read_a_chain(url, page, version)
     _judge(url, page, version, served)
+    _ask(url, page, version)
     _reports(url, page, version)
     _trace(url, page, version)
 
@@ -78,6 +79,18 @@ def _judge(url: str, page: Any, version: str, served: Served) -> None:
     assert kept
     assert all("blind" in one["why"] for one in kept)
     assert fits(page)
+
+
+def _ask(url: str, page: Any, version: str) -> None:
+    page.goto(f"{url}arena?versions={version}")
+    page.get_by_text("Ask something of your own").click()
+    page.get_by_role("textbox").fill("Whom does a ladder help?")
+    page.get_by_role("button", name="Look").click()
+    page.get_by_text("4 of 4 answers to sample").wait_for()
+    assert page.locator(".who").count() == 0  # nothing is asked before it is wanted
+    page.get_by_role("button", name="Sample 4 answers").click()
+    page.get_by_text("All 4 answers are stored").wait_for()
+    assert page.locator(".who").count() == 4
 
 
 def _reports(url: str, page: Any, version: str) -> None:

@@ -7,6 +7,7 @@ from judges import ask_by, first_wins, prefers
 from test_evaluate import frame, metric
 
 from cai_assets.evals.evaluate import evaluate
+from cai_assets.evals.statistics import Telling
 
 REFUSAL, HELP = "I can't help with that.", "Here is what to do: start with the first step"
 
@@ -121,3 +122,18 @@ def test_length_controlled_wins_stand_beside_the_plain_ones():
     controlled = metric(metrics, "rl_policy", "harmlessness_length_controlled", "red-team")
     assert (plain["verdict"], controlled["verdict"]) == ("better", "no difference seen")
     assert controlled["value"] < plain["value"]
+
+
+def test_only_headline_measures_of_what_a_version_trains_are_plotted():
+    from cai_assets.defs.evaluation import metric_metadata
+
+    rng = np.random.default_rng(1)
+    policies = ("base", "base_again", "sft_baseline", "sl_policy", "rl_policy")
+    responses = {p: sampled(rng, 0.3, prompts=6, samples=1) for p in policies}
+    metrics, _ = evaluate(responses, ask=ask_by(even), style="plain")
+    shown = metric_metadata(metrics, Telling(0.95, 20))
+    plotted = {name for name, value in shown.items() if isinstance(value, float)}
+    assert {"rl_policy_refusal_helpful", "sl_policy_helpfulness_win_rate_helpful"} <= plotted
+    assert all(name.startswith(("rl_policy_", "sl_policy_")) for name in plotted)
+    assert len(plotted) < metrics.height / 3
+    assert "base" in shown["metrics"].value  # the table has all of them

@@ -11,11 +11,14 @@ import pytest
 from cai_assets.constitution.check import Check
 from cai_assets.evals.measures import MeasureError, evaluation_measure
 from cai_assets.evals.statistics import FEW, NOT_SEEN, Estimate, Telling, told
+from cai_assets.pipeline.spending import dollars, served_tokens
+from cai_assets.reports.compare.answers import compare_answers
 from cai_assets.reports.compare.labels import compare_labels
 from cai_assets.reports.compare.metrics import OTHER_RULE, SAME, by_another_rule, deltas, label_of
 from cai_assets.reports.compare.revisions import ANOTHER, EDITED, compare_revisions, share_changed
 from cai_assets.reports.compare.revisions import SAME as SAME_PRINCIPLE
 from cai_assets.reports.compare.rewards import agree
+from cai_assets.store.records import Record
 
 N = 200
 
@@ -203,3 +206,37 @@ def test_reward_models_agree_where_both_prefer_the_same_text() -> None:
     assert agree(before, held_out([-2.0, -0.1, 2.0, 1.0], swap=True)).value == pytest.approx(3.5 / 4)
     assert agree(before, held_out([-1.0, 0.0, -1.0, 1.0])).value == pytest.approx((0 + 0.5 + 1 + 0.5) / 4)
     assert agree(before, before.with_columns(pl.lit("x").alias("chosen"))).n == 0
+
+
+def test_answers_that_got_worse_come_first_then_those_that_differ_most() -> None:
+    def answers(*given: tuple[str, str, float | None], policy: str = "sl_policy") -> pl.DataFrame:
+        return pl.DataFrame([{"policy": policy, "prompt_id": i, "prompt": f"text {i}", "category": "c",
+                              "response": text, "outcome": won, "verdict": None if won is None else str(won)}
+                             for i, text, won in given])
+
+    before = answers(("a", "one two", 0.5), ("b", "one two", 0.0), ("c", "one two", 1.0), ("d", "one two", None),
+                     ("e", "same", 1.0), ("only before", "x", 1.0))
+    after = answers(("a", "one three", 0.5), ("b", "four five", 0.0), ("c", "one six", 0.5), ("d", "seven two", 1.0),
+                    ("e", "same", 0.0))
+    found = compare_answers(before, after, ("rl_policy", "sl_policy"))
+    assert found is not None
+    assert (found.policy, found.both, found.differ) == ("sl_policy", 5, 4)
+    assert [p.prompt_id for p in found.pairs] == ["c", "b", "a", "d"]
+    assert (found.pairs[0].before_verdict, found.pairs[0].after_verdict) == ("1.0", "0.5")
+    other_words = after.with_columns(prompt=pl.lit("another text"))
+    assert compare_answers(before, other_words, ("sl_policy",)) == ("sl_policy", 0, 0, [])
+    assert compare_answers(before, after, ("rl_policy",)) is None
+
+
+def test_served_tokens_are_counted_and_priced_as_the_record_was_made() -> None:
+    served = {"source": "m", "base_urls": ["http://127.0.0.1:8000/v1"], "price_input": 1.0, "price_output": 4.0}
+    models = {"generator": {"source": "here", "base_urls": []}, "critic": served, "labeller": None}
+    used: dict[str, Any] = {"partition": "v", "digest": "d", "path": "p", "prompt_tokens": 2_000_000,
+                            "completion_tokens": 500_000, "gpu_seconds": 7200.0, "settings": {"models": models}}
+    critiques, labels = (Record(asset=asset, **used) for asset in ("critiques", "preference_pairs"))
+    trained = Record(asset="sl_policy", **used)
+    assert [served_tokens(r) for r in (critiques, labels, trained)] == [2_500_000, 0, 0]
+    assert [dollars(r, 3.0) for r in (critiques, labels, trained)] == [4.0, 6.0, 6.0]
+    assert dollars(labels, None) is None
+    free = {**used, "settings": {"models": {"generator": {**served, "price_input": None, "price_output": None}}}}
+    assert dollars(Record(asset="critiques", **free), 3.0) is None

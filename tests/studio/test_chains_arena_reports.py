@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
+from docs_scripts import script
 from histories import History, copy_instead_of_training
 from made_studio import Counted, Studio, project_folder
 
@@ -144,6 +150,34 @@ def test_a_judgment_is_kept_where_agreement_and_the_gate_read_it(world: World) -
     assert set(training.left_out) == {"its split is for evaluation"}
 
 
+def test_a_prompt_of_ones_own_shows_its_cost_and_is_sampled_only_when_asked(world: World) -> None:
+    typed = "Whom does a ladder help?\nSay it briefly."
+    query = {"versions": [world.second], "text": typed.replace("\n", "\r\n")}
+    before = world.get("/arena", params=query).text
+    assert "4 of 4 answers to sample, of at most " in before
+    assert "Sample 4 answers" in before
+    assert 'class="who"' not in before
+    other = {"CAI_SETTINGS": str(world.root / "settings.yaml")}
+    asked_for = [sys.executable, "-m", "cai_assets.cli", "ask", "-", world.second, "--json"]
+    world.runs.read_only = True
+    body = {"versions": [world.second], "text": typed}
+    assert world.post("/arena/sample", body).status_code == 403
+    assert "Sample 4" not in world.get("/arena", params=query).text
+    world.runs.read_only = False
+    assert world.post("/arena/sample", {**body, "text": " "}).json()["error"] == "choose a version and write a prompt"
+    assert world.post("/arena/sample", body).json() == {"again": ""}
+    after = world.get("/arena", params=query).text
+    assert "All 4 answers are stored" in after
+    assert after.count('class="who"') == 4
+    again = subprocess.run(asked_for, input=typed, env={**os.environ, **other}, capture_output=True, text=True,
+                           check=True)
+    answers = json.loads(again.stdout)["answers"]
+    assert [a["status"] for a in answers] == ["reused"] * 4  # the command asks for the same rows
+    assert all(a["text"].strip() in unescape(after) for a in answers)
+    vote = {"versions": [world.second], "text": typed, "better": 0}
+    assert world.post("/arena/vote", vote).json()["new"] >= 1
+
+
 @pytest.mark.parametrize("change", [{"better": 99}, {"better": -1}, {"prompt": "nobody-asked"}, {"versions": []},
                                     {"versions": ["nobody-v1-00000000"]}])
 def test_a_judgment_of_what_is_not_there_is_refused(world: World, change: dict[str, Any]) -> None:
@@ -205,6 +239,13 @@ def test_from_a_version_down_to_the_rows_and_principles_of_its_checkpoint(world:
     assert "did you mean" in world.get(f"/trace/rl_polcy@{world.second}").text.lower()
 
 
+def test_the_reference_of_tables_is_current_and_describes_every_column(world: World) -> None:
+    tables = script("tables")
+    page = tables.PAGE.read_text(encoding="utf-8")
+    assert page == tables.page(Project.open().layout), "run: python docs/tables.py DATA_ROOT, of a version made whole"
+    assert "|  |" not in page
+
+
 def test_an_unknown_address_says_what_to_do(world: World) -> None:
     for path in ("/nowhere", "/arena/vote"):
         html = world.get(path).text
@@ -229,7 +270,7 @@ def test_the_next_round_is_planned_then_started(world: World) -> None:
     plan = world.get(f"/versions/{world.first}/round/plan").text
     assert "training run" in plan
     assert later not in Project.open().snapshots.known()  # a plan registers nothing
-    started = world.post(f"/versions/{world.first}/round", {"scale": "smoke"}).json()
+    started = world.post(f"/versions/{world.first}/round/start", {"scale": "smoke"}).json()
     assert started["address"] == "/runs/a-run"
     assert later in Project.open().snapshots.known()
     assert world.runs.launched[before:] == [(later, {"scale": "smoke"}, ())]
@@ -246,7 +287,7 @@ def test_attribution_is_planned_then_handed_over_a_run_for_each_derived_version(
     assert "At most" in plan
     assert Derivations(Project.open().layout).origins() == []
     body = {"principles": [principle], "null": True, "seeds": "1", "scale": "smoke"}
-    assert "2 runs were handed" in world.post(page, body).json()["said"]
+    assert "2 runs were handed" in world.post(f"{page}/start", body).json()["said"]
     seed = Project.open().settings.seed + 1
     assert [run[1:] for run in world.runs.launched[before:]] == [
         ({"scale": "smoke", "seed": seed}, ATTRIBUTED), ({"scale": "smoke"}, ATTRIBUTED)]
@@ -254,7 +295,7 @@ def test_attribution_is_planned_then_handed_over_a_run_for_each_derived_version(
     assert derived == {run[0] for run in world.runs.launched[before:]}
     assert all(key in world.get(page).text for key in derived)
     assert f"What each principle of {world.second} does" in world.get(f"/reports/attribution/{world.second}").text
-    refused = world.post(page, {**body, "seeds": "99"})
+    refused = world.post(f"{page}/start", {**body, "seeds": "99"})
     assert "seeds" in refused.json()["error"]
 
 
@@ -265,8 +306,8 @@ def test_breaks_are_reviewed_one_by_one_and_the_kept_ones_become_training_prompt
     monkeypatch.chdir(world.root)
     search = {"version": world.second, "policy": "rl_policy", "broke": "complied"}
     assert "prompts broke rl_policy" in world.get("/red-team", params=search).text
-    address = world.post("/red-team", search).json()["again"].removeprefix("/studio")
-    assert "may hold decisions" in world.post("/red-team", search).json()["error"]
+    address = world.post("/red-team/breaks", search).json()["again"].removeprefix("/studio")
+    assert "may hold decisions" in world.post("/red-team/breaks", search).json()["error"]
     file = world.root / "reviews" / address.rpartition("/")[2]
     rows = read_review(file)
     refused = world.post(f"{address}/accept", {"into": "found.jsonl"})
@@ -277,8 +318,8 @@ def test_breaks_are_reviewed_one_by_one_and_the_kept_ones_become_training_prompt
         assert seen
         decision = {"at": str(at), "seen": seen[1], "prompt": "Say it kindly." if at == 0 else rows[at].prompt,
                     "note": "", "keep": "yes" if at == 0 else "no"}
-        assert world.post(address, decision).status_code == 200
-        assert "has changed" in world.post(address, decision).json()["error"]  # a page that is older
+        assert world.post(f"{address}/decide", decision).status_code == 200
+        assert "has changed" in world.post(f"{address}/decide", decision).json()["error"]  # a page that is older
     assert [row.keep for row in read_review(file)] == [True] + [False] * (len(rows) - 1)
     for name in ("../settings.jsonl", "/tmp/x.jsonl", "x.yaml", ".hidden.jsonl"):
         assert "cannot name" in world.post(f"{address}/accept", {"into": name}).json()["error"]

@@ -12,14 +12,16 @@ from typing import Any
 
 import polars as pl
 
-from cai_assets.assets import COMPARABLE, LABELS
+from cai_assets.assets import COMPARABLE, LABELS, OWN
 from cai_assets.constitution.diff import Diff, diff
 from cai_assets.evals.power import detectable
 from cai_assets.evals.rules import checks_of
 from cai_assets.evals.statistics import Telling
 from cai_assets.plan.touches import touches
+from cai_assets.reports.compare.answers import Answers, compare_answers
 from cai_assets.reports.compare.control import Control, control_side, controlled
 from cai_assets.reports.compare.labels import Labels, compare_labels
+from cai_assets.reports.compare.making import Making, making
 from cai_assets.reports.compare.metrics import by_another_rule, deltas
 from cai_assets.reports.compare.revisions import Revisions, compare_revisions
 from cai_assets.reports.compare.rewards import Rewards, compare_rewards
@@ -29,7 +31,7 @@ from cai_assets.reports.text.numbers import change_of
 from cai_assets.store.canonical import tagged_hash
 from cai_assets.store.layout import Layout
 
-FORMAT = 2  # of what is computed; part of the stamp
+FORMAT = 3  # of what is computed; part of the stamp
 SPENT = ("reused", "generated", "failed", "prompt_tokens", "completion_tokens", "seconds", "gpu_seconds")
 
 
@@ -48,6 +50,8 @@ class Comparison:
     metrics: pl.DataFrame | None
     cost: pl.DataFrame
     notes: tuple[str, ...]
+    answers: Answers | None
+    made: tuple[Making, Making]
     relabeled: Labels | None = None
     control: Control | None = None
 
@@ -84,7 +88,8 @@ def compare_sides(before: Side, after: Side) -> Comparison:
     return Comparison(
         before, after, diff(before.constitution, after.constitution), revisions_of(before, after),
         _labels(before, after, telling), compare_rewards(before, after, telling.confidence),
-        _metrics(before, after, telling), _cost(before, after), tuple(notes(before, after)))
+        _metrics(before, after, telling), _cost(before, after), tuple(notes(before, after)),
+        _answers(before, after), (making(before), making(after)))
 
 
 def with_relabeled(c: Comparison, labels: pl.DataFrame) -> Comparison:
@@ -115,6 +120,8 @@ def as_dict(c: Comparison) -> dict[str, Any]:
         "reward_models": c.rewards and asdict(c.rewards),
         "metrics": _detectable(c.metrics, c.telling),
         "cost": c.cost.to_dicts(),
+        "answers": c.answers and {**c.answers._asdict(), "pairs": [p._asdict() for p in c.answers.pairs]},
+        "made": {name: m._asdict() for name, m in zip(("before", "after"), c.made, strict=True)},
     }
 
 
@@ -153,11 +160,23 @@ def _labels(before: Side, after: Side, telling: Telling) -> Labels | None:
         old, new, confidence=telling.confidence)
 
 
-def _metrics(before: Side, after: Side, telling: Telling) -> pl.DataFrame | None:
+def _evaluated(before: Side, after: Side) -> tuple[pl.DataFrame, pl.DataFrame] | None:
+    """The rows of both evaluations; None if either side has none."""
     tables = [s.detail("evaluation", "rows") for s in (before, after)]
     old, new = (t if t is None else with_prompt(t, s) for t, s in zip(tables, (before, after), strict=True))
-    if old is None or new is None:
+    return None if old is None or new is None else (old, new)
+
+
+def _answers(before: Side, after: Side) -> Answers | None:
+    rows = _evaluated(before, after)
+    return compare_answers(*rows, tuple(reversed(OWN))) if rows else None
+
+
+def _metrics(before: Side, after: Side, telling: Telling) -> pl.DataFrame | None:
+    rows = _evaluated(before, after)
+    if rows is None:
         return None
+    old, new = rows
     found = deltas(old, new, same_requests(before, after), telling=telling, checks=checks_of(after.constitution))
     return found if before.refusal_rule == after.refusal_rule else by_another_rule(found)
 

@@ -16,10 +16,11 @@ from cai_assets.store.pages import write_page
 def render(c: Comparison) -> str:
     """The whole page."""
     blocks_of = {
-        "Principles": sections.principles(c), "Policies on the same prompts": sections.metrics(c),
+        "Principles": sections.principles(c), "Answers, side by side": sections.answers(c),
+        "Policies on the same prompts": sections.metrics(c),
         **({"Beyond the control": sections.control(c, c.control)} if c.control else {}),
         "Labels": sections.labels(c), "Revisions": sections.revisions(c.revisions),
-        "Reward models": sections.rewards(c), "Cost": sections.cost(c)}
+        "Reward models": sections.rewards(c), "Cost to make": sections.cost(c)}
     parts = [Section(title, list(blocks)) for title, blocks in blocks_of.items()]
     parts += [Section("Cost by asset", list(sections.cost_by_asset(c)), folded=True),
               Section("How to reproduce", list(sections.reproduce(c)))]

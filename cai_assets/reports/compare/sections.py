@@ -18,6 +18,7 @@ from cai_assets.evals.statistics import FEW, NOT_SEEN, Telling
 from cai_assets.reports.compare.control import Control
 from cai_assets.reports.compare.gather import SPENT, Comparison
 from cai_assets.reports.compare.labels import Labels, Rates
+from cai_assets.reports.compare.making import NAMES as MADE
 from cai_assets.reports.compare.metrics import OTHER_RULE, label_of
 from cai_assets.reports.compare.metrics import SAME as SAME_RESPONSES
 from cai_assets.reports.compare.revisions import ANOTHER, EDITED, SAME, Revisions
@@ -28,7 +29,8 @@ from cai_assets.reports.compare.words import (
     relabeled_sentence,
     reward_sentence,
 )
-from cai_assets.reports.html.page import Block, Diff, Figure, Table, Text, told_of
+from cai_assets.reports.escape import shorten
+from cai_assets.reports.html.page import Beside, Block, Diff, Figure, Table, Text, told_of
 from cai_assets.reports.html.plots import both, intervals
 from cai_assets.reports.text.numbers import amount, change_of, interval, share
 
@@ -50,6 +52,24 @@ def principles(c: Comparison) -> Iterator[Block]:
     if c.principles.cosmetic:
         yield Table("Differences that affect no rows", ("of", "field", "before", "after"),
                     [(x.principle or "constitution", x.field, x.before, x.after) for x in c.principles.cosmetic])
+
+
+def answers(c: Comparison) -> Iterator[Block]:
+    """Both answers to a few prompts, the worst first."""
+    if c.answers is None:
+        yield Text("At least one version has not been evaluated.")
+        return
+    name = _name(c.answers.policy)
+    given = f"{c.answers.both} answers of the {name} to the same held-out prompts"
+    if not c.answers.differ:
+        yield Text(f"All {given} are the same.")
+        return
+    yield Text(f"Of {given}, {c.answers.differ} are in other words. First those that the judge, which is itself a "
+               "model, finds worse now against the base model, then those that differ most.")
+    for p in c.answers.pairs:
+        yield Beside(shorten(" ".join(p.prompt.split()) or p.prompt_id, EXCERPT), p.before, p.after, note=(
+            f"{p.prompt_id}, {p.category}. Against the base model: {p.before_verdict or 'not judged'} before, "
+            f"{p.after_verdict or 'not judged'} after. {p.share:.0%} of words differ."))
 
 
 def metrics(c: Comparison) -> Iterator[Block]:
@@ -199,16 +219,20 @@ def rewards(c: Comparison) -> Iterator[Block]:
 
 
 def cost(c: Comparison) -> Iterator[Block]:
-    """Sums of what the compared records cost."""
-    totals = [(name.replace("_", " "), *(sum(c.cost.filter(side=s)[name].to_list()) for s in ("before", "after")))
-              for name in SPENT]
-    yield Table("Spent on the records compared", ("figure", "before", "after"), totals,
-                note="Reused work was paid for in earlier materializations, so the version materialized later looks "
-                     "cheaper.")
+    """What it cost to make both, over all their runs."""
+    yield Table("What each version cost to make", ("figure", "before", "after"),
+                list(zip(MADE, *c.made, strict=True)),
+                note="Over all runs of each version. Work that one version had done is reused by the next, so the one "
+                     "that came first paid for both; what no version owns, such as the baseline, is counted for "
+                     "neither.")
 
 
 def cost_by_asset(c: Comparison) -> Iterator[Block]:
-    """The same for each asset that called a model or trained."""
+    """What the records compared cost: in sum, and for each asset that called a model or trained."""
+    totals = [(name.replace("_", " "), *(sum(c.cost.filter(side=s)[name].to_list()) for s in ("before", "after")))
+              for name in SPENT]
+    yield Table("Spent on the records compared", ("figure", "before", "after"), totals,
+                note="The newest run of each asset alone, which may have reused all of it.")
     busy = (pl.sum_horizontal("reused", "generated", "failed") > 0) | (pl.col("made") != "table")
     yield _table("By asset", c.cost.filter(busy.any().over("asset")))
 

@@ -23,7 +23,7 @@ from cai_assets.plan.why import differences
 from cai_assets.settings.method import CONFIDENCE, ENOUGH
 from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import read_parquet
-from cai_assets.store.records import Record, RecordMissing, Records
+from cai_assets.store.records import Record, RecordMissing, Records, Ref
 from cai_assets.versions.rounds import round_of
 from cai_assets.versions.snapshots import Snapshots, UnknownVersion
 
@@ -91,6 +91,19 @@ def side(layout: Layout, name: str) -> Side:
     return chosen
 
 
+def materializations(s: Side) -> list[Record]:
+    """Every record of the version, over all its runs; of its own assets alone."""
+    records = Records(s.layout)
+    return [records.get(Ref(asset=asset, partition=s.version, number=number, digest=""))
+            for asset in COMPARABLE if asset not in WITHOUT_VERSION and s.version in records.partitions(asset)
+            for number in range(1, records.latest(asset, s.version).number + 1)]
+
+
+def is_training(record: Record) -> bool:
+    """Whether a training ran for it; not if its checkpoint was found."""
+    return record.details.get("reused_checkpoint") is False
+
+
 def _newest(layout: Layout, version: str) -> Side:
     """Assets without a version are those that the version's records read: newer ones say nothing about it."""
     constitution = Snapshots(layout).load(version)
@@ -133,6 +146,8 @@ def notes(before: Side, after: Side) -> list[str]:
     if before.constitution.name != after.constitution.name:
         out.append(f"These are two constitutions, {before.constitution.name} and {after.constitution.name}, not two "
                    "versions of one.")
+    elif _place(before) > _place(after):
+        out.append(f"{before.version} is the newer one: it was registered after {after.version}.")
     rounds = [round_of(s.version).number for s in (before, after)]
     if rounds[0] != rounds[1]:
         out.append(f"They are of different rounds ({rounds[0]} and {rounds[1]}): they start from different policies.")
@@ -150,6 +165,11 @@ def notes(before: Side, after: Side) -> list[str]:
 def settings_changed(before: Side, after: Side) -> list[str]:
     """What of the settings differs between records of the same assets, in words."""
     return sorted(set(_settings(before, after)))
+
+
+def _place(s: Side) -> int:
+    known = Snapshots(s.layout).known()
+    return known.index(s.version) if s.version in known else len(known)
 
 
 def _settings(before: Side, after: Side) -> Iterator[str]:

@@ -145,6 +145,16 @@ class Passage:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """Two texts beside one another under a heading."""
+
+    title: str
+    before: str
+    after: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Missing:
     """What is not there, and the command that makes it."""
 
@@ -161,7 +171,7 @@ class Group:
     folded: bool = False
 
 
-Block = Table | Figure | Diff | Text | Passage | Missing | Group
+Block = Table | Figure | Diff | Text | Passage | Beside | Missing | Group
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,12 @@ from cai_assets.evals.judge import QUESTIONS
 from cai_assets.evals.power import beside, detectable, detectable_apart
 from cai_assets.evals.rounds import Stop, over_half, stops_paying
 from cai_assets.evals.statistics import FEW, NOT_SEEN, Estimate, Telling, told
+from cai_assets.pipeline.spending import dollars, served_tokens
+from cai_assets.reports.compare.sides import materializations
 from cai_assets.reports.html.page import Answer, Told, told_of
 from cai_assets.reports.rounds import stop_sentence
 from cai_assets.reports.stress import sentences
 from cai_assets.reports.text.numbers import change_of, delta_of, interval, share, value_of
-from cai_assets.reports.version.costs import materializations
 from cai_assets.reports.version.evidence import Evidence, spent
 from cai_assets.reports.version.labels import gate_of
 from cai_assets.reports.version.policies import adherence, difference, metric, name_of, wins
@@ -202,9 +203,12 @@ def _hacked(evidence: Evidence) -> Answer:
 
 def _cost(evidence: Evidence) -> Answer:
     names = ("generated", "completion_tokens", "seconds", "gpu_seconds")
-    ever = spent(materializations(evidence), names)
-    money = "" if evidence.price is None else f", {ever['gpu_seconds'] / 3600 * evidence.price:.2f} US dollars"
+    every = materializations(evidence.side)
+    ever, priced = spent(every, names), [usd for r in every if (usd := dollars(r, evidence.price)) is not None]
+    money = f", {sum(priced):.2f} US dollars" if priced else ""
+    served = sum(map(served_tokens, every))
+    elsewhere = f", {served:,.0f} tokens of served models" if served else ""
     return Answer("What did it cost?", f"All runs of this version: {ever['generated']:,.0f} model calls, "
                                        f"{ever['completion_tokens']:,.0f} tokens generated, {ever['seconds']:,.0f} "
-                                       f"seconds, {ever['gpu_seconds']:,.0f} GPU seconds{money}. Reused work was paid "
-                                       "for earlier.", None, COST)
+                                       f"seconds, {ever['gpu_seconds']:,.0f} GPU seconds{elsewhere}{money}. Reused "
+                                       "work was paid for earlier.", None, COST)

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import PurePath
 
+from cai_assets.pipeline.spending import dollars, served_tokens
+from cai_assets.reports.compare.sides import is_training, materializations
 from cai_assets.reports.html.page import Block, Figure, Source, Table, Text
 from cai_assets.reports.html.plots import bars, both
 from cai_assets.reports.version.evidence import Evidence, spent
-from cai_assets.store.records import Record, Records
+from cai_assets.store.records import Record
 
 SUMS = ("reused", "generated", "failed", "prompt_tokens", "completion_tokens", "seconds", "gpu_seconds")
 
 
 def cost(evidence: Evidence) -> Iterator[Block]:
     """What the records of this page cost, what all materializations of the version cost, and where it went."""
-    here, ever = spent(evidence.side.records, SUMS), spent(materializations(evidence), SUMS)
-    rows: list[tuple[str, float, float]] = [(name.replace("_", " "), here[name], ever[name]) for name in SUMS]
-    if evidence.price is not None:
-        rows.append((f"US dollars at {evidence.price:g} per GPU hour", here["gpu_seconds"] / 3600 * evidence.price,
-                     ever["gpu_seconds"] / 3600 * evidence.price))
+    newest, every = list(evidence.side.records.values()), materializations(evidence.side)
+    here, ever = spent(newest, SUMS), spent(every, SUMS)
+    rows: list[tuple[str, float, float]]
+    rows = [(name.replace("_", " "), here[name], ever[name]) for name in SUMS]
+    more: dict[str, Callable[[Record], float]]
+    more = {"tokens of served models": served_tokens, "training runs": is_training}
+    prices = "; ".join(_prices(evidence, every))
+    if prices:
+        more["US dollars"] = lambda r: dollars(r, evidence.price) or 0.0
+    rows += [(name, sum(map(of, newest)), sum(map(of, every))) for name, of in more.items()]
     yield Table("What it cost", ("figure", "these records", "every run so far"), rows,
                 note="These records: the newest of each asset; reused work was paid for earlier, perhaps by another "
-                     "version. Every run so far: all materializations of this version.",
+                     "version. Every run so far: all materializations of this version."
+                     + (f" US dollars: {prices}." if prices else ""),
                 source=Source(f"cai trace rl_policy@{evidence.version}", f"{len(evidence.side.records)} records"))
     seconds = {r.asset: round(r.seconds, 1) for r in evidence.side.records.values() if r.seconds >= 0.05}
     ordered = dict(sorted(seconds.items(), key=lambda item: -item[1]))
@@ -32,10 +40,12 @@ def cost(evidence: Evidence) -> Iterator[Block]:
                  rests_on=f"{len(ordered)} records", words="; ".join(f"{a} {s:g} s" for a, s in ordered.items()) + ".")
 
 
-def materializations(evidence: Evidence) -> list[Record]:
-    """Every record of this version, over all its runs."""
-    records = Records(evidence.layout)
-    return [r for asset in evidence.side.records for r in records.every(asset) if r.partition == evidence.version]
+def _prices(evidence: Evidence, records: list[Record]) -> Iterator[str]:
+    """What the dollars are made of."""
+    if evidence.price is not None:
+        yield f"GPU time at {evidence.price:g} an hour"
+    if any(served_tokens(r) and dollars(r, None) is not None for r in records):
+        yield "tokens of served models at their price_input and price_output"
 
 
 def reproduce(evidence: Evidence) -> Iterator[Block]:

@@ -15,10 +15,11 @@ from cai_assets.reports.version.evidence import Evidence
 from cai_assets.reports.version.policies import name_of
 
 NAMES = {
-    "loss": "loss", "accuracy": "accuracy on training pairs", "reward": "reward minus KL penalty", "score": "reward",
-    "held_out_reward": "reward on held-out prompts", "kl": "KL to the SL policy, nats per response",
-    "policy_loss": "policy loss", "value_loss": "value loss", "sl_loss": "SL loss", "margin": "margin",
-    "response_length": "tokens per response", "repetition": "repetition", "entropy": "entropy",
+    "loss": "loss", "accuracy": "accuracy on training pairs, share", "reward": "reward minus KL penalty",
+    "score": "reward", "held_out_reward": "reward on held-out prompts",
+    "kl": "KL to the SL policy, nats per response", "policy_loss": "policy loss", "value_loss": "value loss",
+    "sl_loss": "SL loss, nats per token", "margin": "margin of rewards", "response_length": "tokens per response",
+    "repetition": "repetition, share", "entropy": "entropy, nats",
 }
 OF_REWARD_MODEL = {"reward": "reward, both responses"}
 
@@ -68,7 +69,7 @@ def curves(evidence: Evidence) -> Iterator[Block]:
                 yield Text(f"The {name_of(asset)} training run logged fewer than two steps, so there is no curve.")
                 continue
             yield Figure(both(partial(small_multiples, drawn)), f"Training of the {name_of(asset)}",
-                         "Each on its own scale, by training step.", reproduce=evidence.make(asset),
+                         "Each with its own scale. The end of the curve is marked.", reproduce=evidence.make(asset),
                          rests_on=evidence.rests_on(asset, f"{record.rows} training rows"),
                          words="; ".join(f"{name}: {describe(curve)}" for name, curve in drawn.items()) + ".")
 

@@ -16,12 +16,14 @@ from cai_assets.evals.power import with_detectable
 from cai_assets.evals.refusal import rule_of
 from cai_assets.evals.rounds import stops_paying
 from cai_assets.evals.statistics import FEW, Estimate
+from cai_assets.pipeline.spending import served_tokens
+from cai_assets.reports.compare.sides import is_training, materializations
 from cai_assets.reports.html.page import Block, Figure, Missing, Source, Table, Text, Told
 from cai_assets.reports.html.plots import Point, bars, both, lines, scatter
 from cai_assets.reports.ranking import NotComparable, beside
 from cai_assets.reports.ranking import ranking as rank
 from cai_assets.reports.text.numbers import share, value_of
-from cai_assets.reports.version.costs import SUMS, materializations
+from cai_assets.reports.version.costs import SUMS
 from cai_assets.reports.version.evidence import Evidence, spent
 from cai_assets.reports.version.labels import gate_of
 from cai_assets.reports.version.policies import AS_BASE, basis, metric, name_of, wins
@@ -134,14 +136,17 @@ def principles(every: Sequence[Evidence]) -> Iterator[Block]:
 
 def cost(every: Sequence[Evidence]) -> Iterator[Block]:
     """All materializations of each version."""
-    sums = {e.version: spent(materializations(e), SUMS) for e in every}
+    records = {e.version: materializations(e.side) for e in every}
+    sums = {v: spent(rs, SUMS) | {"served_tokens": sum(map(served_tokens, rs)), "training_runs": sum(
+        map(is_training, rs))} for v, rs in records.items()}
     if not sums:
         return
     yield Figure(both(partial(bars, {v: round(s["seconds"], 1) for v, s in sums.items()}, unit="s")),
                  "Seconds over all runs, by version", "An edited version reuses whatever the edit did not affect.",
                  reproduce=COMMAND, rests_on=f"{len(sums)} versions",
                  words="; ".join(f"{v} {s['seconds']:,.0f} s" for v, s in sums.items()) + ".")
-    columns = ("reused", "generated", "failed", "completion_tokens", "seconds", "gpu_seconds")
+    columns = ("reused", "generated", "failed", "completion_tokens", "served_tokens", "training_runs", "seconds",
+               "gpu_seconds")
     yield Table("What each version cost", ("version", *(c.replace("_", " ") for c in columns)),
                 [(v, *(s[c] for c in columns)) for v, s in sums.items()],
                 note="All runs so far of its partitioned assets; prompts, initial responses, and the SFT baseline "

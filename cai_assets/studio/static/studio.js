@@ -174,7 +174,7 @@ function arena(form) {
     for (const one of buttons) one.disabled = true;
     try {
       const kept = await send("/studio/arena/vote", {
-        versions: form.dataset.versions.split(" "), prompt: form.dataset.prompt, blind: form.dataset.blind,
+        versions: form.dataset.versions.split(" "), prompt: form.dataset.prompt, text: form.dataset.text, blind: form.dataset.blind,
         better: Number(button.dataset.place),
       });
       form.querySelectorAll(".who").forEach((who, place) => {

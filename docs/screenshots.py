@@ -43,7 +43,7 @@ def shots(url: str) -> Iterator[Shot]:
 
     yield Shot("graph", "/asset-groups?expanded=*", "rl_policy")
     yield Shot("versions", "/assets/constitution?view=partitions", version)
-    yield Shot("constitution", partition("constitution"), "plan", top="Metadata", height=900)
+    yield Shot("constitution", partition("constitution"), "plan", top="changes", height=900)
     yield Shot("run", f"/runs/{run}", "Success")
     yield Shot("critiques", partition("critiques"), "Metadata", top="Metadata")
     yield Shot("evaluation", partition("evaluation"), "headline", top="Metadata")

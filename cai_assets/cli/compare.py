@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cai_assets.cli import complete
-from cai_assets.cli.common import app, open_project, out, read_settings
+from cai_assets.cli.common import app, open_project, out, read_settings, resolve_version
 from cai_assets.reports.text.terminal import terminal_table
 
 if TYPE_CHECKING:
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 @app.command()
 def compare(
-    before: Annotated[str, typer.Argument(help="A materialized version, or a record ID: evaluation/VERSION/000001",
+    before: Annotated[str, typer.Argument(help="A materialized version, a constitution's name (its current file), or a "
+                                               "record ID: evaluation/VERSION/000001",
                                           autocompletion=complete.versions)],
-    after: Annotated[str, typer.Argument(help="Another version or record ID", autocompletion=complete.versions)],
+    after: Annotated[str, typer.Argument(help="Another version, name or record ID", autocompletion=complete.versions)],
     out_: Annotated[Path | None, typer.Option("--out", help="File for the page; default: under the data root")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON; write the page only with --out")] = False,
     label: Annotated[bool, typer.Option("--label", help="Label the pairs of BEFORE by the constitution of AFTER, too: "
@@ -41,9 +42,10 @@ def compare(
     from cai_assets.reports.compare.gather import compare as find
     from cai_assets.reports.compare.page import save
 
-    project = open_project(read_settings({}))
+    settings = read_settings({})
+    project = open_project(settings)
     layout = project.layout
-    found = find(layout, before, after)
+    found = find(layout, resolve_version(settings, before), resolve_version(settings, after))
     comparison, note = _relabeled(project, with_control(found, layout, control) if control else found, ask=label)
     path = save(layout, comparison, out_) if out_ or not json_ else None
     if json_:

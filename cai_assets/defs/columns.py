@@ -95,6 +95,11 @@ COLUMNS = {
     "beyond_again": "whether it is larger than what rebuilding the whole version alone moves",
     "state": "'measured', 'registered', 'not registered', or 'cannot be made'",
     "chains": "share of chains that the change touches", "steps": "share of steps that it touches",
+    "first": "one principle of the pair", "second": "the other principle of the pair",
+    "lean": "to which of the two the person leans: 'neither', 'first', or 'second'",
+    "row_key_prompt": "row key of the call that wrote it",
+    "stress.votes": "what the labeler says of the answer by each principle",
+    "again": "the same in other words, and by a second judge if there is one",
     # where a table has its own meaning of a name
     "attribution.kind": "'without' the principle, 'only' it, or the whole version 'again'",
     "attribution.kept": "uses in which the principle still takes part, as the only one that does",

@@ -199,5 +199,6 @@ for (const place of document.querySelectorAll("[data-load]")) {
     const text = await response.text();
     if (!response.ok) throw new Error(`the server answered ${response.status}`);
     place.innerHTML = text; // made by this server's templates, which escape every text
+    for (const one of document.querySelectorAll("form[data-planned]")) one.hidden = false;
   }).catch((error) => tell(place, error.message, true));
 }

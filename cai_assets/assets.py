@@ -42,6 +42,7 @@ class Asset:
     ``reads``: the assets above it. ``versioned``: made for each constitution version. ``rows``: the shapes of its
     table's rows, for lineage. ``steps``: whose calls it makes. ``settings``: the groups that its record keeps.
     ``policy``: a training whose result answers prompts. ``request``: of a principle, the text that its calls quote.
+    ``optional``: nobody makes it unless settings ask for it; otherwise it has no record.
     ``row`` and ``key``: the columns by which a person names a row, and that say which call decides it.
     """
 
@@ -56,6 +57,7 @@ class Asset:
     settings: tuple[str, ...] = ()
     policy: bool = False
     request: Request | None = None
+    optional: bool = False
     row: str = "prompt_id"
     key: str = "row_key"
 
@@ -65,7 +67,7 @@ class Asset:
         return bool(self.steps) or self.kind == "training"
 
 
-GRAPH = (
+EVERY = (
     Asset(name="prompts", group="inputs", versioned=False, settings=("prompts",),
           rows=(Shape("prompt_id", (), "messages", messages=True),),
           about="Red-team and helpful prompts; the train and evaluation splits never overlap."),
@@ -93,8 +95,15 @@ GRAPH = (
     Asset(name="sl_dataset", group="supervised", reads=("starting_responses", "revisions"),
           rows=(Shape("row_id", (), "response", messages=True),), settings=("supervised",),
           about="What the SL policy is trained on: revised responses, helpful ones, and general ones if set."),
-    Asset(name="sl_policy", group="supervised", reads=("sl_dataset",), kind="training", policy=True, settings=("sl",),
-          about="The policy after supervised training on the revisions (SL-CAI)."),
+    Asset(name="spec_documents", group="supervised", reads=("constitution",), optional=True,
+          rows=(Shape("row_id", (), "text", ("row_key",), calls=True),), steps=("write_document",),
+          settings=("documents", "models"), row="document_id",
+          about="Articles, dialogues, and memos about each principle, where settings ask for any."),
+    Asset(name="mid_policy", group="supervised", reads=("spec_documents",), optional=True, kind="training",
+          settings=("mid", "documents"),
+          about="The starting policy after training on these documents and general text, where settings ask for it."),
+    Asset(name="sl_policy", group="supervised", reads=("sl_dataset", "mid_policy"), kind="training", policy=True,
+          settings=("sl",), about="The policy after supervised training on the revisions (SL-CAI)."),
     Asset(name="sft_baseline", group="supervised", versioned=False, reads=("initial_responses",), kind="training",
           policy=True, settings=("sl",),
           about="Plain supervised fine-tuning on initial responses, without a constitution."),
@@ -144,7 +153,8 @@ GRAPH = (
     Asset(name="comparison", group="evaluation", versioned=False, reads=("evaluation", "report"), kind="view",
           about="The newest evaluation of every version, side by side."),
 )
-ASSETS = {a.name: a for a in GRAPH}
+ASSETS = {a.name: a for a in EVERY}
+GRAPH = tuple(a for a in EVERY if not a.optional)  # what every version has
 
 
 def upstream(name: str) -> frozenset[str]:
@@ -182,24 +192,26 @@ def _names(chosen: Iterable[Asset]) -> tuple[str, ...]:
     return tuple(a.name for a in chosen)
 
 
-ORDER = tuple(ASSETS)
+ORDER = _names(GRAPH)
+OPTIONAL = _names(a for a in EVERY if a.optional)
 # Assets that know nothing of a constitution, or compare all of them.
-WITHOUT_VERSION = frozenset(a.name for a in GRAPH if not a.versioned)
-CHECKPOINTS = _names(a for a in GRAPH if a.kind == "training")
+WITHOUT_VERSION = frozenset(a.name for a in EVERY if not a.versioned)
+CHECKPOINTS = _names(a for a in EVERY if a.kind == "training")
 SPENDING = _names(a for a in GRAPH if a.spends)
 # Whose rows are calls, and can be asked about one by one.
-CALLED = _names(a for a in GRAPH if any(shape.keys for shape in a.rows))
+CALLED = _names(a for a in EVERY if any(shape.keys for shape in a.rows))
 # What one side of a comparison holds: all but its constitution, and what is made of sides.
-COMPARABLE = _names(a for a in GRAPH if a.kind != "snapshot" and "report" not in {a.name, *upstream(a.name)})
+COMPARABLE = _names(a for a in EVERY if a.kind != "snapshot" and "report" not in {a.name, *upstream(a.name)})
 # The assets of a version that must be made before its principles can be told apart.
 ATTRIBUTED = tuple(name for name in needed(*ASSETS["attribution"].reads) if name not in WITHOUT_VERSION)
+TO_ATTRIBUTE = (*OPTIONAL, *ATTRIBUTED)  # what a run makes for it: these, and what settings may ask for
 
 # Shapes of rows in the order in which an id that two assets hold is taken to be made. What gathers rows without naming
 # their parents comes last: of an id that it shares, another asset made the row. ``rollouts`` and
 # ``training_rows`` are no assets but tables beside a checkpoint's record: what a policy said while it was rewarded by
 # principles; general conversations and people's comparisons.
 SHAPES = {
-    **{a.name: a.rows for a in sorted((a for a in GRAPH if a.rows), key=lambda a: bool(a.reads) and not any(
+    **{a.name: a.rows for a in sorted((a for a in EVERY if a.rows), key=lambda a: bool(a.reads) and not any(
         shape.parents for shape in a.rows))},
     "rollouts": (Shape("row_id", ("prompt_id",), "response", ("row_keys",)),),
     "training_rows": (Shape("row_id", (), "text", messages=True),),

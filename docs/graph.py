@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
-from cai_assets.assets import GRAPH, Asset, Group, upstream
+from cai_assets.assets import EVERY, Asset, Group, upstream
 
 ROOT = Path(__file__).resolve().parents[1]
 FORMS = {"training": ("[[", "]]"), "view": ("([", "])"), "table": ("[", "]"), "snapshot": ("[", "]")}
@@ -26,7 +26,7 @@ def drawing() -> str:
 
 def table() -> str:
     """Every asset with all that it reads."""
-    rows = [f"| `{a.name}` | {a.kind} | {', '.join(f'`{name}`' for name in a.reads)} | {a.about} |" for a in GRAPH]
+    rows = [f"| `{a.name}` | {a.kind} | {', '.join(f'`{name}`' for name in a.reads)} | {a.about} |" for a in EVERY]
     return "\n".join(["| asset | kind | reads | what it is |", "|---|---|---|---|", *rows, ""])
 
 
@@ -43,7 +43,7 @@ def files() -> list[Path]:
 def _groups() -> Iterator[str]:
     for group in get_args(Group):
         yield f'  subgraph group_{group} ["{group}"]'
-        yield from (f"    {_node(a)}" for a in GRAPH if a.group == group)
+        yield from (f"    {_node(a)}" for a in EVERY if a.group == group)
         yield "  end"
 
 
@@ -53,7 +53,7 @@ def _node(a: Asset) -> str:
 
 
 def _arrows() -> Iterator[str]:
-    for a in GRAPH:
+    for a in EVERY:
         yield from (f"  {above} --> {a.name}" for above in a.reads if not any(
             above in upstream(other) for other in a.reads))
     yield "  rl_policy -. the next round .-> starting_responses"

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from cai_assets.assets import ATTRIBUTED
+from cai_assets.assets import TO_ATTRIBUTE
 from cai_assets.cli.common import (
     Scale,
     Set,
@@ -123,7 +123,8 @@ def _make(
         with open_instance() as instance:
             instance.add_dynamic_partitions(VERSIONS, [Derivations(open_project(settings).layout).register(version, d)])
         try:
-            run_graph(d.key, ATTRIBUTED, {**overrides, "seed": settings.seed + d.seed} if d.seed else overrides)
+            chosen = {**overrides, "seed": settings.seed + d.seed} if d.seed else overrides
+            run_graph(d.key, TO_ATTRIBUTE, chosen)
         except typer.Exit as ended:
             if ended.exit_code == 130:  # Ctrl-C ends all of them
                 raise

@@ -41,25 +41,28 @@ _missing_from_the_start = (AC.missing() & AC.initial_evaluation()).since(AC.newl
 
 
 def on_real_change(
-    *, ignoring: dg.AssetSelection | None = None, from_the_start: bool = False, newest_only: bool = False
+    *, ignoring: dg.AssetSelection | None = None, may_lack: dg.AssetSelection | None = None,
+    from_the_start: bool = False, newest_only: bool = False
 ) -> Any:
     """Run when a parent's data really changed, when newly missing, or when the code version changed; but never for a
     derived version.
 
     ``from_the_start``: also when it was missing before automation was switched on. Only for unversioned
     assets: nobody asked for every version that was never materialized. ``newest_only``: a changed parent starts the
-    newest version of each constitution. For assets between the versions and the unversioned ones.
+    newest version of each constitution. For assets between the versions and the unversioned ones. ``may_lack``:
+    parents that need not be there, because a data root from before they existed has none.
     """
     parent_changed = AC.any_deps_match(_changed)
     if ignoring is not None:
         parent_changed = parent_changed.ignore(ignoring)
     if newest_only:
         parent_changed = parent_changed & OfNewestVersion()
+    lacking = AC.any_deps_missing() if may_lack is None else AC.any_deps_missing().ignore(may_lack)
     wanted = (AC.newly_missing() | parent_changed | AC.code_version_changed()).since_last_handled()
     if from_the_start:
         wanted |= _missing_from_the_start
     return (
-        ~OfDerivedVersion() & wanted & ~AC.any_deps_missing() & ~AC.any_deps_in_progress() & ~AC.in_progress()
+        ~OfDerivedVersion() & wanted & ~lacking & ~AC.any_deps_in_progress() & ~AC.in_progress()
         & AC.all_deps_match(AC.will_be_requested() | _checks_passed)
     ).with_label("on_real_change")
 

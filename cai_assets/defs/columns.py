@@ -7,6 +7,8 @@ COLUMNS = {
     "prompt_id": "stable ID of the prompt", "pair_id": "prompt and number of the pair",
     "kind": "'red-team', 'helpful', or (mixed in) 'general'", "split": "'train' or 'evaluation'; they never overlap",
     "like": "prompt_id of the prompt that it was written like",
+    "document_id": "principle, kind, and number of the document",
+    "left_out": "why it is not used; null if it is",
     "examples": "prompt_ids of all that its writer was shown",
     "messages": "the conversation, ending with the user's turn", "round": "critique and revision round, from 1",
     "principle_id": "the principle this row drew; null if several judged together",

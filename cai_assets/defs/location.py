@@ -14,6 +14,7 @@ from cai_assets.defs import (
     reinforcement,
     report,
     round_quality,
+    spec,
     stress,
     suites,
     supervised,
@@ -34,8 +35,8 @@ def build_defs() -> dg.Definitions:
     return dg.Definitions(
         assets=[
             inputs.prompts, inputs.written_prompts, inputs.initial_responses, inputs.starting_responses,
-            inputs.constitution, *supervised.assets, *preference.assets, *reinforcement.assets, *evaluation.assets,
-            *suites.assets, *round_quality.assets, *constitution_tests.assets, *stress.assets,
+            inputs.constitution, *spec.assets, *supervised.assets, *preference.assets, *reinforcement.assets,
+            *evaluation.assets, *suites.assets, *round_quality.assets, *constitution_tests.assets, *stress.assets,
             *attribution.assets, *report.assets,
         ],
         asset_checks=checks.checks,

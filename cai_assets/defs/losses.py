@@ -13,7 +13,7 @@ from typing import Any
 
 import dagster as dg
 
-from cai_assets.assets import CHECKPOINTS, ORDER
+from cai_assets.assets import ASSETS, CHECKPOINTS
 from cai_assets.pipeline.project import Project
 from cai_assets.steps.reasons import reason_line
 from cai_assets.store.records import Record, Ref
@@ -22,7 +22,8 @@ from cai_assets.store.records import Record, Ref
 def judged_losses(project: Project, records: Iterable[Record]) -> tuple[bool, str, dict[str, Any]]:
     """(passed, why, numbers) for records and all that they were made from, up to trained checkpoints."""
     found = {r.ref.id: r for r in _above(project, records)}.values()
-    made = sorted(found, key=lambda r: ORDER.index(r.asset))
+    order = list(ASSETS)
+    made = sorted(found, key=lambda r: order.index(r.asset))
     lost = {r.asset: lost_calls(r) for r in made if lost_calls(r)}
     beyond = [r for r in made if lost_calls(r) > _accepted(project, r)]
     if not beyond:

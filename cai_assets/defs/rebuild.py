@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import dagster as dg
 
-from cai_assets.assets import CHECKPOINTS, GRAPH, partition_of
+from cai_assets.assets import CHECKPOINTS, EVERY, partition_of
 from cai_assets.defs.execute import materialize
 from cai_assets.defs.outcome import failures
 from cai_assets.defs.resources import replaying
@@ -33,7 +33,7 @@ from cai_assets.versions.rounds import Round, round_of
 from cai_assets.versions.snapshots import ORDER, VERSIONS
 
 LINKED = ("checkpoints", "rows")
-COMPARED = tuple(a.name for a in GRAPH if a.kind != "view")  # a view also says what else is in the store
+COMPARED = tuple(a.name for a in EVERY if a.kind != "view")  # a view also says what else is in the store
 
 
 class Rebuilt(NamedTuple):

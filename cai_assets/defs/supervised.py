@@ -6,7 +6,8 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from cai_assets.assets import ASSETS
+from cai_assets.assets import ASSETS, OPTIONAL
+from cai_assets.defs.automation import on_real_change
 from cai_assets.defs.declared import POOL, declared, spec
 from cai_assets.defs.launch import train
 from cai_assets.defs.metadata import curve_metadata, revision_preview, text_preview
@@ -69,7 +70,7 @@ def sl_dataset(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proj
         "chains_without_a_revision": chains.filter(pl.col("revision") == 0).height, **mix_metadata(mixed)})
 
 
-@dg.asset(**declared("sl_policy"))
+@dg.asset(**declared("sl_policy", when=on_real_change(may_lack=dg.AssetSelection.assets(*OPTIONAL))))
 def sl_policy(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """The SL-CAI policy: the starting policy after supervised training on the revisions (Bai et al. 2022, 3.2)."""
     run = Run(context, project)

@@ -114,6 +114,10 @@ class Templater:
         ids = self._encode_parts([(lead, False), (response, True), (tail, False)])
         return self.encode_chat(messages) + self._encode_parts([(given, False)]), self._ended(ids)
 
+    def encode_text(self, text: str) -> list[int]:
+        """Ids of a text by itself, outside of any chat, with the token that ends a text."""
+        return [*self.beginning, *self._ordinary(text), self.tokenizer.eos_token_id]
+
     def encode_thought(self, messages: Sequence[Message], thought: str) -> list[int]:
         """Ids of a thought, and of what stands around it, between the prompt of a chat and its response."""
         if self.thinking is None:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from cai_assets.assets import GRAPH, LABELS
+from cai_assets.assets import EVERY, LABELS
 from cai_assets.lineage.graph import Graph, Places
 from cai_assets.lineage.shapes import Part, characters
 from cai_assets.store.row_store import RowStore
@@ -20,7 +20,7 @@ from cai_assets.store.row_store import RowStore
 SizeUnit = Literal["completion tokens", "characters"]
 Counts = npt.NDArray[np.int64]
 # The steps whose texts are trained on.
-CALLS = tuple(dict.fromkeys(step for a in GRAPH if any(s.calls for s in a.rows) for step in a.steps))
+CALLS = tuple(dict.fromkeys(step for a in EVERY if any(s.calls for s in a.rows) for step in a.steps))
 UNKNOWN = -1
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
-from cai_assets.assets import GRAPH
+from cai_assets.assets import EVERY
 from cai_assets.engines.models import identify, identify_tokenizer
 from cai_assets.settings import Settings
 from cai_assets.settings.places import Place, places
@@ -19,7 +19,7 @@ from cai_assets.store.file_digests import FileDigests, remembered
 from cai_assets.store.layout import Layout
 from cai_assets.store.records import Record
 
-RECORDED = frozenset(group for asset in GRAPH for group in asset.settings)  # in any record
+RECORDED = frozenset(group for asset in EVERY for group in asset.settings)  # in any record
 CONTENTS = "contents"  # in a record's details
 Contents = Mapping[str, Mapping[str, str]]  # by setting: the digest of each file, by its name
 

@@ -14,12 +14,12 @@ from cai_assets.store.records import Record
 MILLION = 1_000_000
 # Who answers most of an asset's calls.
 ASKED: dict[str, Role] = {
-    "written_prompts": "writer", "initial_responses": "generator",
+    "written_prompts": "writer", "spec_documents": "writer", "initial_responses": "generator",
     "starting_responses": "policy", "critiques": "critic", "revisions": "critic",
     "response_pairs": "policy", "preference_pairs": "labeller", "evaluation": "policy", "suite_results": "policy",
     "round_quality": "judge", "constitution_tests": "policy",
     "stress": "labeller"}
-TRAINED_BY = {"sl_policy": "sl", "sft_baseline": "sl", "reward_model": "reward", "rl_policy": "rl"}
+TRAINED_BY = {"mid_policy": "mid", "sl_policy": "sl", "sft_baseline": "sl", "reward_model": "reward", "rl_policy": "rl"}
 
 
 def asked(settings: Settings, asset: str) -> Model | None:

@@ -18,6 +18,7 @@ from cai_assets.engines.models import LocalModel, ModelChanged, identify, refuse
 from cai_assets.engines.protocol import ModelIdentity
 from cai_assets.evals.rubric import Part, drawn, parts_of
 from cai_assets.pipeline.context import Context
+from cai_assets.pipeline.documents import midtrains
 from cai_assets.pipeline.roles import (
     Base,
     checkpoint_base,
@@ -32,8 +33,10 @@ from cai_assets.registry.algorithms import ALGORITHMS
 from cai_assets.registry.rewards import REWARDS
 from cai_assets.settings import Settings
 from cai_assets.steps.comparisons import Mixed, comparisons, mix_human
+from cai_assets.steps.mix import Report
 from cai_assets.steps.reinforce import pairs_to_train_on, prompts_to_train_on, with_requests
 from cai_assets.steps.supervised import baseline_dataset
+from cai_assets.steps.texts import texts_to_train_on
 from cai_assets.steps.thoughts import THOUGHT
 from cai_assets.store.checkpoints import Checkpoint
 from cai_assets.store.layout import Layout
@@ -84,7 +87,7 @@ class Training:
     def by_part(self) -> pl.DataFrame:
         """The data, with the kind of each row or who labeled it, and its principle: what the training process counts
         by."""
-        column = {"supervised": "kind", "reward": "source", "reinforcement": None}[self.kind]
+        column = {"texts": "kind", "supervised": "kind", "reward": "source", "reinforcement": None}[self.kind]
         told = [] if column is None else [self.rows[column].alias(PART)]
         return self.data.with_columns(told + ([self.rows["principle_id"]] if "principle" in self.data.columns else []))
 
@@ -114,9 +117,32 @@ class RewardTraining(NamedTuple):
     mixed: Mixed
 
 
+class Midtraining(NamedTuple):
+    """The training on documents, and what became of each file of general text."""
+
+    training: Training
+    mixed: tuple[Report, ...]
+
+
+def midtraining(run: Context) -> Midtraining:
+    """On documents and general text, from where the SL policy would start without it."""
+    texts = texts_to_train_on(run.read("spec_documents"), run.settings.documents, seed=run.settings.seed)
+    data = texts.frame.select(text="response")
+    return Midtraining(Training(asset="mid_policy", kind="texts", rows=texts.frame, data=data,
+                                base=starting_policy(run.project, run.before())), texts.mixed)
+
+
+def mid_policy(run: Context) -> Training:
+    return midtraining(run).training
+
+
 def sl_policy(run: Context) -> Training:
     rows = run.read("sl_dataset")
-    return _supervised("sl_policy", rows, starting_policy(run.project, run.before()), run.settings)
+    if not midtrains(run):
+        return _supervised("sl_policy", rows, starting_policy(run.project, run.before()), run.settings)
+    start = run.checkpoint("mid_policy")
+    return _supervised("sl_policy", rows, checkpoint_base(run.project, "mid_policy", start) if start else None,
+                       run.settings)
 
 
 def sft_baseline(run: Context) -> Training:
@@ -129,9 +155,9 @@ def baseline_rows(settings: Settings, responses: pl.DataFrame) -> pl.DataFrame:
     return mixed(settings, responses, baseline_dataset(responses, settings.supervised, settings.critique.rounds)).frame
 
 
-def _supervised(asset: str, rows: pl.DataFrame, base: Base, settings: Settings) -> Training:
+def _supervised(asset: str, rows: pl.DataFrame, base: Base | None, settings: Settings) -> Training:
     data = _supervised_columns(rows)
-    if THOUGHT in rows.columns and base.identity.keeps_thoughts:
+    if THOUGHT in rows.columns and base is not None and base.identity.keeps_thoughts:
         mode = "thought_given" if settings.supervised.thoughts == "mask" else "thought_learned"
         data = data.with_columns(rows[THOUGHT].alias(mode))
     return Training(asset=asset, kind="supervised", rows=rows, data=data, base=base)

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from cai_assets.assets import ATTRIBUTED
+from cai_assets.assets import ATTRIBUTED, TO_ATTRIBUTE
 from cai_assets.constitution.derive import Derived
 from cai_assets.constitution.diff import diff
 from cai_assets.constitution.model import Constitution
@@ -109,7 +109,7 @@ def expected(before: Constitution, derived: Derived, rounds: int) -> Share:
 
 def cost(plan: Plan) -> Cost:
     """The lines of a plan that are the version's own, added up."""
-    lines = [line for line in plan.lines if line.asset in ATTRIBUTED]
+    lines = [line for line in plan.lines if line.asset in TO_ATTRIBUTE]
     rows = {line.asset: line.generate_max for line in lines}
     priced = [line.cost_usd for line in lines if line.cost_usd is not None]
     return Cost(sum(rows.get(asset, 0) for asset in CHAINS), sum(n for a, n in rows.items() if a not in CHAINS),

@@ -15,13 +15,14 @@ from typing import Any, cast
 
 import polars as pl
 
-from cai_assets.assets import ASSETS, GRAPH, Asset
+from cai_assets.assets import ASSETS, EVERY, GRAPH, Asset
 from cai_assets.constitution.derive import Derived
 from cai_assets.constitution.digest import partition_key
 from cai_assets.constitution.draw import critique_key, label_key
 from cai_assets.constitution.model import Constitution
-from cai_assets.pipeline import evaluation, stages, trainings
+from cai_assets.pipeline import documents, evaluation, stages, trainings
 from cai_assets.pipeline.context import Context
+from cai_assets.pipeline.documents import midtrains
 from cai_assets.pipeline.project import Project
 from cai_assets.plan.causes import drawn_before
 from cai_assets.plan.constitution_tests import plan_tests
@@ -123,7 +124,8 @@ class Planner(Trainings):
             "round_quality": partial(plan_rounds, self), "constitution_tests": partial(plan_tests, self),
             "stress": partial(plan_stress, self),
         }
-        for asset in sorted(GRAPH, key=lambda a: a.versioned):
+        graph = EVERY if midtrains(self.stage()) else GRAPH
+        for asset in sorted(graph, key=lambda a: a.versioned):
             if asset.kind in {"table", "training"} and asset.name not in self.made.tables:
                 bounds.get(asset.name, partial(self._any, asset))()
         return Plan(self.version, self.before, tuple(self.lines), self.writes, self.fits)
@@ -191,8 +193,9 @@ class Planner(Trainings):
         self.made.tables["sl_dataset"] = stages.sl_dataset(self.stage()).frame
 
     def _sl_policy(self) -> None:
-        self.training(trainings.sl_policy(self.stage()), known=self._complete("revisions", "starting_responses"),
-                      rows_of=(self._first(), "revisions"))
+        stage = self.stage()
+        self.training(trainings.sl_policy(stage), known=self._complete("revisions", "starting_responses"),
+                      rows_of=(self._first(), "revisions"), after=stage.started_from)
 
     def _pairs(self) -> None:
         tables = self.made.tables
@@ -257,7 +260,7 @@ class Planner(Trainings):
 
 def _stage_of(asset: str) -> Callable[[Context], Any]:
     """The function of an asset's name. Raise LookupError."""
-    for module in (stages, trainings, evaluation):
+    for module in (stages, documents, trainings, evaluation):
         if stage := getattr(module, asset, None):
             return cast(Callable[[Context], Any], stage)
     raise LookupError(f"{asset} is declared in assets.py and has no stage: write a function of that name in pipeline/")

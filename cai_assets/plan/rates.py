@@ -24,7 +24,7 @@ from cai_assets.train.work import Amount, training_amount
 
 PARAMETERS = "parameters"  # in a record's details: of the model that answered
 DECODED = 2  # what a token costs that is written, in tokens that are read
-KINDS: dict[str, TrainingKind] = {"sl": "supervised", "reward": "reward", "rl": "reinforcement"}
+KINDS: dict[str, TrainingKind] = {"mid": "texts", "sl": "supervised", "reward": "reward", "rl": "reinforcement"}
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,10 @@ from cai_assets.reports.text.tables import table
 from cai_assets.train.job import TrainingKind
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_TAGS = {"supervised": "sft", "reward": "reward-model"}
+_TAGS = {"texts": "midtraining", "supervised": "sft", "reward": "reward-model"}
 _LOADERS = {"reward": "AutoModelForSequenceClassification"}
 _WHAT: dict[TrainingKind, str] = {
+    "texts": "A policy trained on documents about the principles and general text, before its supervised phase.",
     "supervised": "A policy fine-tuned on revised responses: the supervised phase of Constitutional AI.",
     "reward": "A reward model trained on AI preference labels: it gives one number for a conversation, higher for the "
               "answer that the labeling model, guided by the principles, is expected to prefer.",
@@ -127,7 +128,8 @@ def _base(card: CardInput) -> str:
 
 def _title(card: CardInput) -> str:
     supervised = "SL policy" if card.constitution else "SFT baseline"
-    what = {"supervised": supervised, "reward": "reward model", "reinforcement": "RL policy"}[card.kind]
+    what = {"texts": "midtrained policy", "supervised": supervised, "reward": "reward model",
+            "reinforcement": "RL policy"}[card.kind]
     return f"{what} from {_base(card)}" + (f", constitution {card.constitution}" if card.constitution else "")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from cai_assets.assets import ORDER, partition_of
+from cai_assets.assets import ASSETS, partition_of
 from cai_assets.pipeline.project import Project
 from cai_assets.store.records import RecordMissing
 
@@ -39,7 +39,7 @@ class Line(NamedTuple):
 
 def summary(project: Project, version: str, run_id: str | None = None) -> list[Line]:
     """One line for each asset that the run made, in the order of the graph; without one, for each that is made."""
-    return [line for asset in ORDER if (line := made_by(project, asset, version, run_id))]
+    return [line for asset in ASSETS if (line := made_by(project, asset, version, run_id))]
 
 
 def made_by(project: Project, asset: str, version: str, run_id: str | None) -> Line | None:

@@ -10,6 +10,7 @@ from cai_assets.settings.base import SettingsError, project_root, storage_url
 from cai_assets.settings.load import load_settings
 from cai_assets.settings.method import (
     Critique,
+    Documents,
     Engine,
     Evaluation,
     Gate,
@@ -25,21 +26,24 @@ from cai_assets.settings.method import (
 from cai_assets.settings.model import Settings
 from cai_assets.settings.models import BUILTIN_MODEL, Model, Models, Role
 from cai_assets.settings.presets import PRESETS
-from cai_assets.settings.training import Lora, Reinforcement, Reward, Training, Tuning
+from cai_assets.settings.training import Lora, Midtraining, Packed, Reinforcement, Reward, Training, Tuning
 
 __all__ = [
     "BUILTIN_MODEL",
     "PRESETS",
     "Critique",
+    "Documents",
     "Engine",
     "Evaluation",
     "Gate",
     "Generation",
     "Labels",
     "Lora",
+    "Midtraining",
     "Model",
     "Models",
     "Monitors",
+    "Packed",
     "Pairs",
     "Prompts",
     "Reinforcement",

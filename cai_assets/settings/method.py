@@ -184,6 +184,41 @@ class Supervised(Group):
         return mix
 
 
+class Documents(Group):
+    """Documents about the principles, which the policy is trained on before supervised learning. Off while per_kind is
+    0."""
+
+    per_kind: int = Field(default=0, ge=0, le=1000)
+    """Documents of each kind that are written about each principle."""
+    kinds: tuple[Literal["article", "dialogue", "memo"], ...] = ("article", "dialogue", "memo")
+    """What is written: articles, dialogues, and memos."""
+    style: Literal["plain", "chat"] = "chat"
+    """Whether the writer continues a text, as a base model can, or is asked in a chat."""
+    temperature: float = Field(default=1.0, ge=0, le=10)
+    """Sampling temperature."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus of the sampling."""
+    max_tokens: int = Field(default=512, ge=1)
+    """Most tokens of a document."""
+    mix: tuple[Source, ...] = ()
+    """Files of general text (rows with 'text'), each with its share of the texts that are trained on."""
+
+    @property
+    def on(self) -> bool:
+        """Whether any are written."""
+        return bool(self.per_kind and self.kinds)
+
+    @field_validator("mix")
+    @classmethod
+    def _leaves_room(cls, mix: tuple[Source, ...]) -> tuple[Source, ...]:
+        if sum(s.share for s in mix) >= 1:
+            raise ValueError("the shares of documents.mix leave nothing for the documents: keep their sum below 1")
+        if mapped := [s.path.name for s in mix if s.columns.mapped]:
+            raise ValueError(f"documents.mix: {mapped[0]} is read by its column 'text', and no columns can be mapped: "
+                             "rename the column")
+        return mix
+
+
 class Pairs(Group):
     """Response pairs."""
 

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from cai_assets.settings.base import OWN_HAND, DataRoot, Group, InProject
 from cai_assets.settings.method import (
     Critique,
+    Documents,
     Engine,
     Evaluation,
     Gate,
@@ -23,7 +24,7 @@ from cai_assets.settings.method import (
     Written,
 )
 from cai_assets.settings.models import Models, Server
-from cai_assets.settings.training import Reinforcement, Reward, Tuning
+from cai_assets.settings.training import Midtraining, Reinforcement, Reward, Tuning
 
 Scale = Literal["smoke", "small", "full"]
 Tracker = Literal["tensorboard", "trackio", "wandb"]
@@ -78,12 +79,16 @@ class Settings(Group):
     """Sampling of responses, critiques, and revisions."""
     critique: Critique = Critique()
     """The critique and revision loop (Bai et al. 2022, section 3.1)."""
+    documents: Documents = Documents()
+    """Documents about the principles, which the policy is trained on before supervised learning."""
     supervised: Supervised = Supervised()
     """What the SL policy is trained on."""
     pairs: Pairs = Pairs()
     """Response pairs."""
     labels: Labels = Labels()
     """AI preference labels (Bai et al. 2022, section 4.1)."""
+    mid: Midtraining = Midtraining()
+    """Training on the documents, before that of the SL policy."""
     sl: Tuning = Tuning()
     """Training of the SL policy and of the plain SFT baseline."""
     reward: Reward = Reward()

@@ -74,15 +74,27 @@ class Training(Group):
         return self
 
 
-class Tuning(Training):
-    """Settings of supervised training."""
+class Packed(Training):
+    """Settings of trainings on texts."""
 
     packing: Literal["none", "padding_free", "packed"] = "none"
     """Several rows in each sequence of max_length ('packed'), or the rows of each step one after the other without
     padding ('padding_free'). Rows never see each other."""
+
+
+class Tuning(Packed):
+    """Settings of supervised training."""
+
     source: Literal["revisions", "in_context"] = "revisions"
     """Whose answers to red-team prompts the SL policy learns: revisions that answer critiques, or answers with a drawn
     principle in view, learned without it ('in_context': context distillation, Askell et al. 2021)."""
+
+
+class Midtraining(Packed):
+    """Settings of the training on documents."""
+
+    packing: Literal["none", "padding_free", "packed"] = "packed"
+    """As sl.packing: several texts in each sequence of max_length ('packed')."""
 
 
 class Reward(Training):

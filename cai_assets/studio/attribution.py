@@ -11,7 +11,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cai_assets.assets import ATTRIBUTED
+from cai_assets.assets import TO_ATTRIBUTE
 from cai_assets.constitution.derive import Derived, family
 from cai_assets.errors import CaiError
 from cai_assets.pipeline.project import Project
@@ -75,7 +75,7 @@ def start(request: Request, wanted: Wanted) -> dict[str, Any]:
     for one in todo:
         version = Derivations(project.layout).register(key, one)
         runs.add(version)
-        runs.launch(version, _overrides(project, one, wanted), ATTRIBUTED)
+        runs.launch(version, _overrides(project, one, wanted), TO_ATTRIBUTE)
     count = f"{len(todo)} run{'s were' if len(todo) > 1 else ' was'}"
     return {"said": f"{count} handed to Dagster.", "address": "/runs", "words": "Watch"}
 

@@ -53,7 +53,7 @@ def run_job(job: Job, reporter: Reporter) -> None:
     quiet()
     job.work.mkdir(parents=True, exist_ok=True)
     match job.kind:
-        case "supervised":
+        case "texts" | "supervised":
             from cai_assets.train.supervised import run
         case "reward":
             from cai_assets.train.reward import run

@@ -13,7 +13,7 @@ from typing import Any
 
 from cai_assets.engines.protocol import Message
 from cai_assets.engines.templating import Templater
-from cai_assets.train.fit import PART, Encoded, Fit, count
+from cai_assets.train.fit import PART, READ, Encoded, Fit, count
 from cai_assets.train.problems import TrainingProblem
 
 TrainingRow = dict[str, Any]
@@ -70,6 +70,20 @@ def supervised_rows(
             (response,) = one.responses
             known = [-100] * len(one.prompt) + (one.thought if learned else [-100] * len(one.thought))
             out.append({"input_ids": one.prompt + one.thought + response, "labels": known + response})
+    return out, fit
+
+
+def text_rows(
+    rows: Iterable[TrainingRow], templater: Templater, max_length: int, part: str = "rows"
+) -> tuple[list[TrainingRow], Fit]:
+    """``input_ids`` and equal ``labels``: each text up to and with its end-of-text token, outside of any chat. A longer
+    one than ``max_length`` becomes several rows, so that none is cut and none left out."""
+    out, fit = [], Fit()
+    for row in rows:
+        ids = templater.encode_text(row["text"])
+        fit[row.get(PART) or part, READ] += 1
+        pieces = [ids[i : i + max_length] for i in range(0, len(ids), max_length)]
+        out += [{"input_ids": piece, "labels": piece} for piece in pieces if len(piece) > 1]
     return out, fit
 
 

@@ -21,7 +21,8 @@ from cai_assets.store.canonical import canonical_json, tagged_hash
 from cai_assets.store.records import table_digest
 from cai_assets.train.job import CODE_VERSION, TrainingKind
 
-TRAINING_GROUP: dict[TrainingKind, str] = {"supervised": "sl", "reward": "reward", "reinforcement": "rl"}
+TRAINING_GROUP: dict[TrainingKind, str] = {
+    "texts": "mid", "supervised": "sl", "reward": "reward", "reinforcement": "rl"}
 NOT_IN_KEY = {"save_every", "human", "source",  # rows are in the digest of the data, wherever they are from
               "memory", "checkpointing", "sharding", "liger"}  # the same numbers by another way, but for rounding
 # Newer than the key: absent where they are as they would be without them.

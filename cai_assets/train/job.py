@@ -8,6 +8,7 @@ gives the result its final name.
 Data, one Parquet file:
 
 =============  ==========================================================================================
+texts          ``text`` str, all of which is learned
 supervised     ``messages`` list[struct[role, content]] (ends with the user), ``response`` str; if there, one of
                ``thought_given`` and ``thought_learned`` str: what was thought before the response
 reward         ``messages``, ``chosen`` str, ``rejected`` str, ``p_chosen`` float in [0, 1], ``held_out`` bool; where it
@@ -32,10 +33,10 @@ from cai_assets.evals.rubric import Part
 from cai_assets.settings import Engine, Model
 from cai_assets.settings.model import Tracker
 
-TrainingKind = Literal["supervised", "reward", "reinforcement"]
+TrainingKind = Literal["texts", "supervised", "reward", "reinforcement"]
 
 # Bump a number when the meaning of that stage's code changes: checkpoints made before are then no longer reused.
-CODE_VERSION: dict[TrainingKind, int] = {"supervised": 2, "reward": 2, "reinforcement": 2}
+CODE_VERSION: dict[TrainingKind, int] = {"texts": 1, "supervised": 2, "reward": 2, "reinforcement": 2}
 
 
 class Judge(BaseModel):

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from cai_assets.engines.model_shape import Shape
 from cai_assets.engines.number_format import WIDTH, Device, Format
 from cai_assets.registry.algorithms import ALGORITHMS
-from cai_assets.settings import Engine, Reinforcement, Training, Tuning
+from cai_assets.settings import Engine, Packed, Reinforcement, Training
 from cai_assets.train.footprint import gb
 from cai_assets.train.job import TrainingKind
 
@@ -111,7 +111,7 @@ def _weights(base: Shape, group: Training) -> int:
 
 def _backward(base: Shape, group: Training, kind: TrainingKind, place: Place, models: int, gradients: int) -> int:
     tokens = tokens_at_once(group, kind)
-    padded = not (isinstance(group, Tuning) and group.packing != "none")
+    padded = not (isinstance(group, Packed) and group.packing != "none")
     kept = tokens * _layers(base, group, place, group.max_length if padded else 0)
     copied = WIDTH["bfloat16"] * base.in_layers if place.mixed else 0  # each weight, in the format of products
     head = 0 if kind == "reward" else _head(base, tokens, place)

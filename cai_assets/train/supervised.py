@@ -1,18 +1,21 @@
 """Supervised learning on revised responses (Bai et al. 2022, section 3): SL-CAI.
 
-The loss is the negative log-likelihood of the response, its end-of-turn token included, and of nothing else.
+The loss is the negative log-likelihood of the response, its end-of-turn token included, and of nothing else. Of texts
+(kind 'texts', before this stage) it is that of every token.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from cai_assets.engines.templating import Templater, load_tokenizer
 from cai_assets.settings import Tuning
 from cai_assets.train.ability import ability, fluency
-from cai_assets.train.data import TrainingRow, read_rows, supervised_rows
+from cai_assets.train.data import TrainingRow, read_rows, supervised_rows, text_rows
+from cai_assets.train.fit import Fit, too_long
 from cai_assets.train.fit import metrics as fit_metrics
-from cai_assets.train.fit import too_long
+from cai_assets.train.identity import TRAINING_GROUP
 from cai_assets.train.job import Job
 from cai_assets.train.lora import lora_config
 from cai_assets.train.problems import TrainingProblem
@@ -28,6 +31,9 @@ from cai_assets.train.run import (
 )
 from cai_assets.train.sharding import sharded, whole_model
 
+# What makes token ids of the rows, and of which columns.
+ENCODED: dict[str, tuple[Callable[..., tuple[list[TrainingRow], Fit]], list[str]]] = {
+    "texts": (text_rows, ["text"]), "supervised": (supervised_rows, ["messages", "response"])}
 COLUMNS = {**COMMON_COLUMNS, "mean_token_accuracy": "token_accuracy", "entropy": "entropy"}
 
 
@@ -35,9 +41,10 @@ def run(job: Job, reporter: Reporter) -> None:
     """Train ``job.base`` on the job's rows and publish the policy."""
     settings = Tuning.model_validate(job.settings)
     tokenizer = load_tokenizer(job.base)
-    source = read_rows(job.data, ["messages", "response"])
-    rows, fit = supervised_rows(source, Templater(tokenizer, job.thinking), settings.max_length)
-    limit = f"sl.max_length={settings.max_length}"
+    encode, columns = ENCODED[job.kind]
+    source = read_rows(job.data, columns)
+    rows, fit = encode(source, Templater(tokenizer, job.thinking), settings.max_length)
+    limit = f"{TRAINING_GROUP[job.kind]}.max_length={settings.max_length}"
     if not rows:
         raise TrainingProblem(f"no row of {job.data} fits into {limit}; {len(source)} dropped")
     if line := too_long(fit_metrics(fit), limit):

@@ -13,7 +13,8 @@ from cai_assets.train.job import TrainingKind
 
 FORWARD, BACKWARD, FROZEN_BACKWARD = 2, 4, 2  # operations; adapters need no gradients of the frozen weights
 CHARACTERS = {"low": 6.0, "likely": 4.0, "high": 2.5}  # of a token
-DATA = {"supervised": ("response",), "reward": ("chosen", "rejected"), "reinforcement": ("chosen", "rejected")}
+DATA = {"texts": ("text",), "supervised": ("response",), "reward": ("chosen", "rejected"),
+        "reinforcement": ("chosen", "rejected")}
 
 
 class Amount(NamedTuple):
@@ -36,9 +37,10 @@ def tokens_per_row(data: pl.DataFrame, group: Training, how: str = "likely") -> 
     """Of the rows that a training reads, by their characters; ``how``: a key of CHARACTERS. A row whose text does not
     exist yet is taken for the mean of the others, and if all are, for the longest that is trained on.
     """
-    texts = [name for name in ("response", "chosen", "rejected") if name in data.columns]
+    texts = [name for name in ("text", "response", "chosen", "rejected") if name in data.columns]
     answer = sum((pl.col(name).str.len_chars() for name in texts), start=pl.lit(0)) / max(1, len(texts))
-    prompt = pl.col("messages").list.eval(pl.element().struct.field("content").str.len_chars()).list.sum()
+    prompt = (pl.col("messages").list.eval(pl.element().struct.field("content").str.len_chars()).list.sum()
+              if "messages" in data.columns else pl.lit(0))
     mean = data.select((prompt + answer).mean()).item() if data.height else None
     sampled = group.max_tokens if isinstance(group, Reinforcement) and ALGORITHMS[group.algorithm].online else 0
     return group.max_length if mean is None else min(mean / CHARACTERS[how] + sampled, group.max_length)

@@ -14,7 +14,9 @@ from cai_assets.assets import (
     CALLED,
     CHECKPOINTS,
     COMPARABLE,
+    EVERY,
     GRAPH,
+    OPTIONAL,
     ORDER,
     SPENDING,
     WITHOUT_VERSION,
@@ -30,17 +32,29 @@ from cai_assets.plan.plan import make_plan
 from cai_assets.reports.compare.sides import side
 from cai_assets.reports.summary import summary
 from cai_assets.settings import Settings
-from cai_assets.steps import critique, in_context, label, reason, respond, thought, tradeoff, verdict, write
+from cai_assets.steps import (
+    critique,
+    documents,
+    in_context,
+    label,
+    reason,
+    respond,
+    thought,
+    tradeoff,
+    verdict,
+    write,
+)
 from cai_assets.store.layout import Layout
 from cai_assets.store.records import Record
 
 SPECS = {s.key.to_user_string(): s for s in defs.resolve_all_asset_specs()}
 STEPS = {s.name for s in (respond.RESPOND, critique.CRITIQUE, critique.REVISION, verdict.VERDICT, thought.THOUGHT,
                           label.LABEL, judge.STEP, reason.REASON, write.WRITE, screen.SCREEN,
-                          in_context.IN_CONTEXT,
+                          in_context.IN_CONTEXT, documents.WRITE,
                           tradeoff.TRADEOFF, tradeoff.PARAPHRASE, rubric.RUBRIC)}
-NOT_ASKED_FOR = {"written_prompts"}  # none are written by default, so nothing reads them
-every = pytest.mark.parametrize("asset", GRAPH, ids=lambda a: a.name)
+NOT_ASKED_FOR = {"written_prompts", *OPTIONAL}  # none are written by default, so nothing reads them
+every = pytest.mark.parametrize("asset", EVERY, ids=lambda a: a.name)
+by_default = pytest.mark.parametrize("asset", GRAPH, ids=lambda a: a.name)
 
 
 class Ran:
@@ -75,10 +89,10 @@ def test_what_dagster_makes_is_what_is_declared() -> None:
 
 @every
 def test_dagster_has_exactly_the_declared_edges(asset: Asset) -> None:
-    spec = SPECS[asset.name]
+    spec, order = SPECS[asset.name], list(ASSETS)
     assert {d.asset_key.to_user_string() for d in spec.deps} == set(asset.reads)
     assert (spec.group_name, spec.partitions_def is not None) == (asset.group, asset.versioned)
-    assert all(ORDER.index(above) < ORDER.index(asset.name) for above in asset.reads), "declared above what it reads"
+    assert all(order.index(above) < order.index(asset.name) for above in asset.reads), "declared above what it reads"
 
 
 @every
@@ -100,14 +114,14 @@ def test_what_spends_is_planned(ran: Ran) -> None:
     assert set(ran.planned) == set(SPENDING)
 
 
-@every
+@by_default
 def test_what_does_not_spend_makes_no_call_and_trains_nothing(ran: Ran, asset: Asset) -> None:
     record = ran.record(asset.name)
     assert ("reused_checkpoint" in record.details) == (asset.kind == "training")
     assert asset.steps or record.reused + record.generated + record.failed == 0
 
 
-@every
+@by_default
 def test_a_record_reads_what_is_declared_above_it_and_keeps_the_declared_settings(ran: Ran, asset: Asset) -> None:
     record = ran.record(asset.name)
     assert {ref.asset for ref in record.inputs} <= upstream(asset.name)
@@ -115,7 +129,7 @@ def test_a_record_reads_what_is_declared_above_it_and_keeps_the_declared_setting
     assert record.partition is None if asset.name in WITHOUT_VERSION else record.partition == ran.version
 
 
-@every
+@by_default
 def test_the_declared_rows_are_in_the_table(ran: Ran, asset: Asset) -> None:
     columns = ran.project.records.table(ran.record(asset.name)).columns if asset.rows else []
     for shape in asset.rows:
@@ -123,6 +137,11 @@ def test_the_declared_rows_are_in_the_table(ran: Ran, asset: Asset) -> None:
         optional = {"row_keys"}  # in tables of several calls a row
         assert wanted - optional <= {None, *columns}
         assert not shape.parents or set(shape.parents) & set(columns)
+
+
+def test_what_nobody_asked_for_has_no_record(ran: Ran) -> None:
+    assert not set(OPTIONAL) & set(ORDER)
+    assert [name for name in OPTIONAL if ran.project.records.every(name)] == []
 
 
 def test_every_asset_is_summed_up_compared_and_traced(ran: Ran) -> None:

@@ -19,7 +19,9 @@ EDGES = {
     "critiques": {"constitution", "starting_responses"},
     "revisions": {"constitution", "starting_responses", "critiques"},
     "sl_dataset": {"starting_responses", "revisions"},
-    "sl_policy": {"sl_dataset"},
+    "spec_documents": {"constitution"},
+    "mid_policy": {"spec_documents"},
+    "sl_policy": {"sl_dataset", "mid_policy"},
     "sft_baseline": {"initial_responses"},
     "response_pairs": {"starting_responses", "revisions", "sl_policy"},
     "preference_pairs": {"constitution", "response_pairs"},
@@ -36,7 +38,7 @@ EDGES = {
 }
 GROUPS = {
     "inputs": {"prompts", "written_prompts", "initial_responses", "starting_responses", "constitution"},
-    "supervised": {"critiques", "revisions", "sl_dataset", "sl_policy", "sft_baseline"},
+    "supervised": {"critiques", "revisions", "sl_dataset", "spec_documents", "mid_policy", "sl_policy", "sft_baseline"},
     "preference": {"response_pairs", "preference_pairs", "reward_model"},
     "reinforcement": {"rl_policy"},
     "evaluation": {"evaluation", "suite_results", "round_quality", "constitution_tests", "stress",

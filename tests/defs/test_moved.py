@@ -104,7 +104,7 @@ def new(plan: Plan) -> list[tuple[str, int, bool]]:
 
 
 def test_a_moved_project_reuses_everything_and_names_no_cause(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = {asset: made.record(asset).digest for asset in CHECKPOINTS}
+    keys = {asset: made.record(asset).digest for asset in CHECKPOINTS if asset in ORDER}
     first = {asset: made.record(asset) for asset in ORDER}
     assert new(made.plan()) == []
     made.root = made.root.rename(made.root.parent / "elsewhere")
@@ -114,7 +114,7 @@ def test_a_moved_project_reuses_everything_and_names_no_cause(made: World, monke
     monkeypatch.setenv("HOME", str(made.root))
     assert new(made.plan("~")) == []
     made.run()
-    assert {asset: made.record(asset).digest for asset in CHECKPOINTS} == keys
+    assert {asset: made.record(asset).digest for asset in keys} == keys
     again = {asset: made.record(asset) for asset in ORDER}
     assert again["prompts"].settings != first["prompts"].settings
     sides = [Side("x", made.version, START, records, made.project().layout) for records in (first, again)]

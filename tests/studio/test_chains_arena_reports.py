@@ -16,7 +16,7 @@ from docs_scripts import script
 from histories import History, copy_instead_of_training
 from made_studio import Counted, Studio, project_folder
 
-from cai_assets.assets import ATTRIBUTED, BASE
+from cai_assets.assets import BASE, TO_ATTRIBUTE
 from cai_assets.defs import launch
 from cai_assets.evals.review_file import read_review
 from cai_assets.pipeline.project import Project
@@ -290,7 +290,7 @@ def test_attribution_is_planned_then_handed_over_a_run_for_each_derived_version(
     assert "2 runs were handed" in world.post(f"{page}/start", body).json()["said"]
     seed = Project.open().settings.seed + 1
     assert [run[1:] for run in world.runs.launched[before:]] == [
-        ({"scale": "smoke", "seed": seed}, ATTRIBUTED), ({"scale": "smoke"}, ATTRIBUTED)]
+        ({"scale": "smoke", "seed": seed}, TO_ATTRIBUTE), ({"scale": "smoke"}, TO_ATTRIBUTE)]
     derived = {o.key for o in Derivations(Project.open().layout).origins()}
     assert derived == {run[0] for run in world.runs.launched[before:]}
     assert all(key in world.get(page).text for key in derived)

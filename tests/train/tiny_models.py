@@ -93,7 +93,7 @@ def make_job(
     key: str = "k1", **settings: Any,
 ) -> Job:  # fmt: skip
     """A job on a folder of its own, with the smoke preset and what ``settings`` change."""
-    group = {"supervised": "sl", "reward": "reward", "reinforcement": "rl"}[kind]
+    group = {"texts": "mid", "supervised": "sl", "reward": "reward", "reinforcement": "rl"}[kind]
     preset = getattr(load_settings(environment={}), group).model_dump(mode="json")
     folder.mkdir(parents=True, exist_ok=True)
     pl.DataFrame(rows).write_parquet(folder / "data.parquet")

@@ -100,6 +100,10 @@ checks = [
     *(check("sl_dataset", name, hygiene_of(name),
             description=f"At most {kind.limit:.0%} of the rows in each table have this defect: {kind.about}")
       for name, kind in KINDS.items()),
+    check("spec_documents", "nothing_failed", nothing_failed, description="Every model call succeeded"),
+    check("mid_policy", "ability_is_kept", ability_is_kept,
+          description="Perplexity on general text grew by at most a factor of monitors.perplexity_growth"),
+    check("mid_policy", "rows_fit", rows_fit, description=ROWS_FIT),
     check("sl_policy", "ability_is_kept", ability_is_kept,
           description="Perplexity on general text grew by at most a factor of monitors.perplexity_growth"),
     check("sl_policy", "rows_fit", rows_fit, description=ROWS_FIT),

@@ -221,6 +221,7 @@ with dg.DagsterInstance.local_temp(root) as instance:
 """
 
 
+@pytest.mark.long
 @pytest.mark.fault("kill -9 of a whole run, with and without its trainer")
 @pytest.mark.parametrize(("moment", "training"), [("rows/critique/*", "copies"), ("work/*/job.json", "real")])
 def test_killed_at_any_moment_the_next_run_completes(tmp_path: Path, moment: str, training: str) -> None:

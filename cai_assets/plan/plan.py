@@ -195,7 +195,8 @@ class Planner(Trainings):
     def _sl_policy(self) -> None:
         stage = self.stage()
         self.training(trainings.sl_policy(stage), known=self._complete("revisions", "starting_responses"),
-                      rows_of=(self._first(), "revisions"), after=stage.started_from)
+                      rows_of=(self._first(), "revisions"), after=stage.started_from,
+                      waiting=planned(self.made.tables["revisions"]).height)
 
     def _pairs(self) -> None:
         tables = self.made.tables
@@ -239,7 +240,7 @@ class Planner(Trainings):
 
     def _reward_model(self) -> None:
         self.training(trainings.reward_model(self.stage()).training, known=self._complete("preference_pairs"),
-                      rows_of=("preference_pairs",))
+                      rows_of=("preference_pairs",), waiting=planned(self.made.tables["preference_pairs"]).height)
 
     def _rl_policy(self) -> None:
         stage = self.stage()

@@ -48,12 +48,12 @@ class Trainings(Lines):
         self.fits: dict[str, TrainingFit] = {}
 
     def training(
-        self, training: Training, *, known: bool, rows_of: Sequence[str], after: Sequence[str] = ()
+        self, training: Training, *, known: bool, rows_of: Sequence[str], after: Sequence[str] = (), waiting: int = 0
     ) -> None:
         """Add the line of a checkpoint, and note it if there is one.
 
         ``known``: the rows exist. ``rows_of``: the assets they come from. ``after``: checkpoints it starts from; if one
-        is new for certain, so is this.
+        is new for certain, so is this. ``waiting``: at most so many rows come in once something above is generated.
         """
         asset, found, damage = training.asset, None, None
         above = {self.state(name) for name in after}
@@ -68,7 +68,7 @@ class Trainings(Lines):
             base = training.base or starting_policy(self.project, None)  # what is to be trained is as large
             self.writes[asset] = footprint(base.path, self.settings, training.kind)
             self.fits[asset] = training_fit(base.path, self.settings, training.kind, training.grader(base.path))
-        rate = Rate() if found else training_rate(self.project, asset, self._amount(training))
+        rate = Rate() if found else training_rate(self.project, asset, self._amount(training, waiting))
         reasons = [] if found else [damage] if damage else self._reasons(asset, [*after, *rows_of])
         self.lines.append(Line(
             asset, training=REUSE if found else TRAIN if known else UNLESS, causes=dict.fromkeys(reasons, 1),
@@ -76,12 +76,12 @@ class Trainings(Lines):
             memory=None if found else self.fits[asset].planned.need.total,
             **cost_of(self.settings, asset, rate, 0 if found else 1)))
 
-    def _amount(self, training: Training) -> Amount:
+    def _amount(self, training: Training, waiting: int) -> Amount:
         """What the training computes, with the settings with which it is done."""
         base = training.base or starting_policy(self.project, None)
         name = identity.TRAINING_GROUP[training.kind]
         group = changed_by(getattr(self.settings, name), self.fits[training.asset].planned.changes)
-        return training_amount(parameters(base.path), group, training.kind, training.data.height,
+        return training_amount(parameters(base.path), group, training.kind, training.data.height + waiting,
                                tokens_per_row(training.data, group))
 
     def _reasons(self, asset: str, above: Sequence[str]) -> list[str]:

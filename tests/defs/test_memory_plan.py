@@ -48,3 +48,14 @@ def test_what_was_used_is_shown_beside_what_was_planned() -> None:
     assert against_plan(record, {"lines": [old]}) == {"planned": "train; done: train"}
     record.details["reused_checkpoint"] = True
     assert against_plan(record, {"lines": [line]}) == {"planned": "train; done: reuse"}
+
+
+def test_rows_that_wait_for_a_text_are_trained_on_in_the_plan_too(history: History) -> None:
+    """In an empty root every comparison waits, and every revision."""
+    project = history.project(history.root / "data")
+    plan = make_plan(project, project.snapshots.register(history.constitution))
+    longest = project.settings.sl.max_length
+    for asset, rows in (("sl_policy", plan.line("revisions").generate_max),
+                        ("reward_model", plan.line("response_pairs").generate_max // 2)):
+        assert plan.line(asset).training == "train unless unchanged"
+        assert 0.5 * rows * longest <= (plan.line(asset).tokens or 0) <= 20 * rows * longest

@@ -100,6 +100,7 @@ def test_status_names_what_is_new_what_is_made_and_what_is_next(
     newest, oldest = json.loads(run("status", "--json"))["versions"]
     assert (newest["note"], oldest["note"], oldest["made"], oldest["run"]["status"]) == ("current", "", 1, "SUCCESS")
     assert [(v["place"]["number"], v["place"]["of"]) for v in (newest, oldest)] == [(2, 2), (1, 2)]
+    monkeypatch.delenv("COLUMNS", raising=False)
     assert "2nd of 2" in run("status")
     run("archive", oldest["version"])
     assert len(json.loads(run("status", "--json"))["versions"]) == 1

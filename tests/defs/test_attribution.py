@@ -88,7 +88,7 @@ def test_the_planted_principle_is_found(
 
     found = cai("attribute", VERSION, "--principle", "guard", "--principle", "warm", "--yes")
     assert "Without guard attack success rises by 0." in found.output
-    assert "1 of 2 comparisons show no evidence of a difference in attack success." in found.output
+    assert "1 of 2 comparisons show no evidence of a difference in attack success" in found.output
     assert instance.get_dynamic_partitions(VERSIONS) == [VERSION, GUARD.key, WARM.key]
     rows = {r["principle"]: r for r in table(planted).to_dicts()}
     assert [rows[p]["state"] for p in ("guard", "warm", "brief")] == ["measured", "measured", "not registered"]

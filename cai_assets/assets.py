@@ -29,6 +29,21 @@ class Shape(NamedTuple):
     messages: bool = False
 
 
+class Part(NamedTuple):
+    """What a version has only if something asks for it: a principle with one of ``requests``, or else settings
+    (``setting``, by default off). ``alone``: what a version is called that has this half and not the other.
+    """
+
+    requests: tuple[str, ...] = ()
+    alone: str = ""
+    setting: str = ""
+
+
+CRITIQUED = Part(("critique",), alone="the supervised half alone")
+LABELED = Part(("preference", "rubric"), alone="RLAIF alone, from the policy that it starts with")
+DOCUMENTED = Part(setting="documents.per_kind")
+HALVES = (CRITIQUED, LABELED)
+
 RESPONSE = Shape("row_id", ("prompt_id",), "response", ("row_key",), calls=True)
 LABELS = "preference_pairs"
 WRITTEN = "written_prompts"
@@ -42,7 +57,7 @@ class Asset:
     ``reads``: the assets above it. ``versioned``: made for each constitution version. ``rows``: the shapes of its
     table's rows, for lineage. ``steps``: whose calls it makes. ``settings``: the groups that its record keeps.
     ``policy``: a training whose result answers prompts. ``request``: of a principle, the text that its calls quote.
-    ``optional``: nobody makes it unless settings ask for it; otherwise it has no record.
+    ``part``: what it belongs to, if not every version has it (``pipeline/absent.py``); then it may have no record.
     ``row`` and ``key``: the columns by which a person names a row, and that say which call decides it.
     """
 
@@ -57,7 +72,7 @@ class Asset:
     settings: tuple[str, ...] = ()
     policy: bool = False
     request: Request | None = None
-    optional: bool = False
+    part: Part | None = None
     row: str = "prompt_id"
     key: str = "row_key"
 
@@ -84,41 +99,43 @@ EVERY = (
     Asset(name="starting_responses", group="inputs", reads=("initial_responses",), rows=(RESPONSE,),
           steps=("respond",), settings=("generation",),
           about="The responses that this round improves on."),
-    Asset(name="critiques", group="supervised", reads=("constitution", "starting_responses"),
+    Asset(name="critiques", group="supervised", part=CRITIQUED, reads=("constitution", "starting_responses"),
           rows=(Shape("row_id", ("parent_id",), "critique", ("row_key",)),), steps=("critique", "verdict"),
           settings=("critique", "generation", "models"), request="critique",
           about="Each round's critique of the newest text, by the principle that the chain drew."),
-    Asset(name="revisions", group="supervised", reads=("constitution", "starting_responses", "critiques"),
+    Asset(name="revisions", group="supervised", part=CRITIQUED,
+          reads=("constitution", "starting_responses", "critiques"),
           rows=(Shape("row_id", ("parent_id", "critique_id"), "revision", ("row_key",), calls=True),),
           steps=("revision", "in_context", "reason"), settings=("critique", "generation", "models", "supervised"),
           request="revision", about="Each round's revision in response to its critique."),
-    Asset(name="sl_dataset", group="supervised", reads=("starting_responses", "revisions"),
+    Asset(name="sl_dataset", group="supervised", part=CRITIQUED, reads=("starting_responses", "revisions"),
           rows=(Shape("row_id", (), "response", messages=True),), settings=("supervised",),
           about="What the SL policy is trained on: revised responses, helpful ones, and general ones if set."),
-    Asset(name="spec_documents", group="supervised", reads=("constitution",), optional=True,
+    Asset(name="spec_documents", group="supervised", reads=("constitution",), part=DOCUMENTED,
           rows=(Shape("row_id", (), "text", ("row_key",), calls=True),), steps=("write_document",),
           settings=("documents", "models"), row="document_id",
           about="Articles, dialogues, and memos about each principle, where settings ask for any."),
-    Asset(name="mid_policy", group="supervised", reads=("spec_documents",), optional=True, kind="training",
+    Asset(name="mid_policy", group="supervised", reads=("spec_documents",), part=DOCUMENTED, kind="training",
           settings=("mid", "documents"),
           about="The starting policy after training on these documents and general text, where settings ask for it."),
-    Asset(name="sl_policy", group="supervised", reads=("sl_dataset", "mid_policy"), kind="training", policy=True,
-          settings=("sl",), about="The policy after supervised training on the revisions (SL-CAI)."),
+    Asset(name="sl_policy", group="supervised", part=CRITIQUED, reads=("sl_dataset", "mid_policy"), kind="training",
+          policy=True, settings=("sl",), about="The policy after supervised training on the revisions (SL-CAI)."),
     Asset(name="sft_baseline", group="supervised", versioned=False, reads=("initial_responses",), kind="training",
           policy=True, settings=("sl",),
           about="Plain supervised fine-tuning on initial responses, without a constitution."),
-    Asset(name="response_pairs", group="preference", reads=("starting_responses", "revisions", "sl_policy"),
+    Asset(name="response_pairs", group="preference", part=LABELED,
+          reads=("starting_responses", "revisions", "sl_policy"),
           rows=tuple(Shape(f"row_id_{s}", ("prompt_id",), f"response_{s}", (f"row_key_{s}",), calls=True)
                      for s in "ab"),
           steps=("respond",), settings=("pairs", "generation"), row="pair_id", key="row_key_a",
           about="Two responses to each training prompt."),
-    Asset(name=LABELS, group="preference", reads=("constitution", "response_pairs"),
+    Asset(name=LABELS, group="preference", part=LABELED, reads=("constitution", "response_pairs"),
           rows=(Shape("row_id", ("row_id_a", "row_id_b"), "chosen", ("row_keys", "row_key_first", "row_key_second")),),
           steps=("thought", "label"), settings=("labels", "models"), request="preference", row="pair_id",
           key="row_key_first", about="AI labels: which response the constitution prefers, asked in both orders."),
-    Asset(name="reward_model", group="preference", reads=(LABELS,), kind="training", settings=("reward",),
+    Asset(name="reward_model", group="preference", part=LABELED, reads=(LABELS,), kind="training", settings=("reward",),
           about="A scalar model trained to prefer what the labels prefer."),
-    Asset(name="rl_policy", group="reinforcement", kind="training", policy=True, settings=("rl",),
+    Asset(name="rl_policy", group="reinforcement", part=LABELED, kind="training", policy=True, settings=("rl",),
           reads=("constitution", "sl_dataset", "sl_policy", "response_pairs", LABELS, "reward_model"),
           about="The policy after reinforcement learning from AI feedback (RL-CAI)."),
     Asset(name="evaluation", group="evaluation", steps=("respond", "judge"), request="evaluation",
@@ -130,8 +147,8 @@ EVERY = (
           settings=("evaluation", "generation", "labels", "models"),
           about="Every policy on suites: attack success, over-refusal, helpfulness, and ability, against the base "
                 "model."),
-    Asset(name="round_quality", group="evaluation", reads=("starting_responses", "revisions"), steps=("judge",),
-          settings=("evaluation", "labels", "models"),
+    Asset(name="round_quality", group="evaluation", part=CRITIQUED, reads=("starting_responses", "revisions"),
+          steps=("judge",), settings=("evaluation", "labels", "models"),
           about="What each critique-revision round gains, judged in both orders, and where it stops paying off."),
     Asset(name="constitution_tests", group="evaluation", reads=("constitution", "rl_policy"),
           steps=("respond", "critique", "verdict", "revision", "thought", "label", "judge"),
@@ -154,7 +171,7 @@ EVERY = (
           about="The newest evaluation of every version, side by side."),
 )
 ASSETS = {a.name: a for a in EVERY}
-GRAPH = tuple(a for a in EVERY if not a.optional)  # what every version has
+GRAPH = tuple(a for a in EVERY if not a.part or not a.part.setting)  # by default
 
 
 def upstream(name: str) -> frozenset[str]:
@@ -171,6 +188,11 @@ def needed(*names: str) -> tuple[str, ...]:
     """Some assets and all that they are made from, in the order of the graph."""
     above = frozenset(names).union(*(upstream(name) for name in names))
     return _names(a for a in GRAPH if a.name in above)
+
+
+def members(part: Part) -> tuple[str, ...]:
+    """The assets of a part of the graph, in its order."""
+    return _names(a for a in EVERY if a.part == part)
 
 
 def partition_of(name: str, version: str | None) -> str | None:
@@ -193,7 +215,7 @@ def _names(chosen: Iterable[Asset]) -> tuple[str, ...]:
 
 
 ORDER = _names(GRAPH)
-OPTIONAL = _names(a for a in EVERY if a.optional)
+OPTIONAL = members(DOCUMENTED)
 # Assets that know nothing of a constitution, or compare all of them.
 WITHOUT_VERSION = frozenset(a.name for a in EVERY if not a.versioned)
 CHECKPOINTS = _names(a for a in EVERY if a.kind == "training")

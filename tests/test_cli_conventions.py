@@ -94,7 +94,7 @@ def test_status_names_what_is_new_what_is_made_and_what_is_next(
     (first,) = json.loads(run("status", "--json"))["versions"]
     assert (first["made"], first["run"], first["note"]) == (0, None, "current")
     assert f"Next: cai materialize {first['version']}" in run("status")
-    run("materialize", LONG, "--select", "constitution")
+    assert "the supervised half alone" in run("materialize", LONG, "--select", "constitution")
     (project / "constitutions" / f"{LONG}.yaml").write_text(CONSTITUTION.replace("Find harm", "Find all harm"))
     run("register")
     newest, oldest = json.loads(run("status", "--json"))["versions"]

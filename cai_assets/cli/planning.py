@@ -35,6 +35,7 @@ def plan(
     scale: Scale = None, set_: Set = None, json_: AsJson = False,
 ) -> None:
     """What a version would reuse, generate, and train, what it would cost, and which principle or setting causes it."""
+    from cai_assets.pipeline.absent import said as said_of_halves
     from cai_assets.plan import fits
     from cai_assets.plan.formats import keeping
     from cai_assets.plan.models import said_of_models
@@ -72,7 +73,8 @@ def plan(
             rows = "" if line.training else f"{count:>6}  "
             out.print(f"  {rows}{cause}", markup=False, highlight=False, soft_wrap=True)
     said_besides = [said(project, planned), *fits.said(project, planned), keeping(project, planned.causes())]
-    for remark in filter(None, [*remarks(planned), *sampled(settings.models), *said_besides]):
+    half = said_of_halves(project.snapshots.load(version))
+    for remark in filter(None, [half, *remarks(planned), *sampled(settings.models), *said_besides]):
         out.print(remark, highlight=False, soft_wrap=True)
     given = shlex.join([*(["--scale", scale] if scale else []), *(x for s in set_ or [] for x in ("-s", s))])
     command = f"cai materialize {version} {given}".strip()

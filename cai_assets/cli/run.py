@@ -107,6 +107,7 @@ def run_graph(version: str, selection: Sequence[str], overrides: dict[str, Any],
     from cai_assets.cli.follow import Terminal
     from cai_assets.defs import execute
     from cai_assets.defs.outcome import canceled, failures
+    from cai_assets.pipeline.absent import said
     from cai_assets.reports.summary import made_by, summary
 
     project, start = open_project(read_settings(overrides)), time.monotonic()
@@ -116,6 +117,8 @@ def run_graph(version: str, selection: Sequence[str], overrides: dict[str, Any],
         if not instance.has_dynamic_partition(VERSIONS, version):
             known = ", ".join(instance.get_dynamic_partitions(VERSIONS)) or "none yet"
             stop(f"no registered version {version!r}. Known: {known}. Register files with: cai register")
+        if version in project.snapshots.known() and (half := said(project.snapshots.load(version))):
+            err.print(half, markup=False, highlight=False, soft_wrap=True)
         log = None if verbose else log_file(version)
         with quiet(log) if log else nullcontext(sys.stderr) as file:
             about = f"{version} at scale {project.settings.scale}; data in {project.settings.data_root}"

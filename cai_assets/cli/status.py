@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from cai_assets.assets import GRAPH
 from cai_assets.cli.common import AsJson, app, open_instance, open_project, out, read_settings
 from cai_assets.reports.text.terminal import terminal_table
 
@@ -27,6 +28,7 @@ class Shown(NamedTuple):
     made: int
     run: LatestRun | None
     note: str
+    of: int
 
 
 @app.command()
@@ -35,7 +37,7 @@ def status(
     json_: AsJson = False,
 ) -> None:
     """Which versions there are, newest first, what of each is made, and what runs now."""
-    from cai_assets.reports.standings import VERSIONED, current_files
+    from cai_assets.reports.standings import current_files
 
     project = open_project(read_settings({}))
     files = dict(current_files(project))
@@ -43,7 +45,7 @@ def status(
     shown = [s for s in every if all_ or s.note in {"", "current"}]
     new = sorted(files.keys() - {name for name, key in files.items() if key in {s.version for s in every}})
     if json_:
-        typer.echo(json.dumps({"versions": [_as_dict(s) for s in shown], "assets": VERSIONED,
+        typer.echo(json.dumps({"versions": [_as_dict(s) for s in shown], "assets": sum(a.versioned for a in GRAPH),
                                "not_registered": new}, indent=1))
         return
     whole = {"version", "place", "made"}
@@ -51,7 +53,7 @@ def status(
                            whole=whole)
     for s in shown:
         run = (s.run.status.lower(), s.run.began) if s.run else ("", "")
-        table.add_row(s.version, s.place.ordinal, s.place.day, f"{s.made}/{VERSIONED}", *run, s.note)
+        table.add_row(s.version, s.place.ordinal, s.place.day, f"{s.made}/{s.of}", *run, s.note)
     if shown:
         out.print(table)
     for line in _next(shown, new):
@@ -79,8 +81,8 @@ def _shown(project: Project, current: set[str]) -> Iterator[Shown]:
     with open_instance() as instance:
         runs = latest_runs(instance)
     known = places(project.snapshots)
-    for version, made, note in standings(project, current):
-        yield Shown(version, known[version], made, runs.get(version), note)
+    for version, made, note, of in standings(project, current):
+        yield Shown(version, known[version], made, runs.get(version), note, of)
 
 
 def _as_dict(s: Shown) -> dict[str, Any]:

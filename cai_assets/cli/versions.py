@@ -9,7 +9,7 @@ import typer
 
 from cai_assets.cli import complete
 from cai_assets.cli.common import AsJson, app, err, find_constitution, open_instance, open_project, out, read_settings
-from cai_assets.pipeline.roles import begin_round
+from cai_assets.pipeline.roles import begin_round, round_before
 from cai_assets.versions.archive import Archive
 from cai_assets.versions.snapshots import VERSIONS
 
@@ -20,6 +20,7 @@ Known = Annotated[str, typer.Argument(help="A registered version", autocompletio
 def register(json_: AsJson = False) -> None:
     """Register the current constitution files: an immutable snapshot and a partition for each new version."""
     from cai_assets.defs.execute import register as add
+    from cai_assets.pipeline.absent import said
 
     settings = read_settings({})
     with open_instance() as instance:
@@ -31,8 +32,11 @@ def register(json_: AsJson = False) -> None:
         typer.echo(json.dumps({"versions": [{"version": key, "new": key not in known} for key in keys],
                                "problems": problems}, indent=1))
         raise typer.Exit(1 if problems else 0)
+    snapshots = open_project(settings).snapshots
     for key in keys:
         out.print(f"{'known' if key in known else '[green]new[/green]  '}  {key}")
+        if left := said(snapshots.load(key)):
+            out.print(f"       {left}", markup=False, highlight=False, soft_wrap=True)
     out.print("Next: [b]cai materialize VERSION[/b], or the partition's page in [b]cai ui[/b]")
     raise typer.Exit(1 if problems else 0)
 
@@ -42,9 +46,10 @@ def next_round(version: Known) -> None:
     """Start the next round: critique and revise the RL policy's own responses, and train it further."""
     project = open_project(read_settings({}))
     key = begin_round(project, version)
+    before = round_before(project, key)
     with open_instance() as instance:
         instance.add_dynamic_partitions(VERSIONS, [key])
-    out.print(f"{key} starts from the RL policy of {version}")
+    out.print(f"{key} starts from the {before.asset if before else 'rl_policy'} of {version}")
     out.print(f"Next: [b]cai plan {key}[/b], then [b]cai materialize {key}[/b]")
 
 

@@ -72,10 +72,11 @@ def without(c: Constitution, principle_id: str, seed: int = 0) -> Derived:
 def only(c: Constitution, principle_id: str, seed: int = 0) -> Derived:
     """``c`` with one principle alone in training; the others still judge. Raise UnknownPrinciple or CannotDerive."""
     p = c.principle(principle_id)
-    lacking = [use for use in TRAINS if getattr(p, use) is None]
+    trains = [use for use in TRAINS if c.taking_part(use)]
+    lacking = [use for use in trains if getattr(p, use) is None]
     if lacking:
         raise CannotDerive(f"{principle_id} has no {' and no '.join(lacking)} request: alone it cannot train a policy")
-    if all(len(c.taking_part(use)) == 1 for use in TRAINS):
+    if all(len(c.taking_part(use)) == 1 for use in trains):
         raise CannotDerive(f"{principle_id} is the only principle that trains: alone it would equal the whole version")
     rest = [q if q.id == principle_id else _stripped(q, TRAINS) for q in c.principles]
     return _derived(c, "only", principle_id, seed, rest)

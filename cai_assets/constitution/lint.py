@@ -25,6 +25,8 @@ OPPOSED = ("not-", "no-", "dont-")  # a tag 'not-x' is the opposite of the tag '
 MOST_DRAWS = 100_000  # of one use that are looked at
 TRAINING: tuple[Use, ...] = ("critique", "preference")
 USES: tuple[Use, ...] = (*TRAINING, "evaluation")
+ALONE: dict[Use, str] = {"critique": "RLAIF alone, from the policy that models.policy names",
+                         "preference": "the supervised half alone"}
 PHASE: dict[Use, str] = {"critique": "critique and revision", "preference": "AI feedback", "evaluation": "evaluation"}
 
 
@@ -99,7 +101,8 @@ def _missing_requests(c: Constitution) -> Iterator[Finding]:
     for use in TRAINING:
         taking = {p.id for p in c.taking_part(use)}
         if not taking:
-            yield Finding("warning", None, f"no principle has a {use} request: there can be no {PHASE[use]}")
+            yield (Finding("note", None, f"no principle has a {use} request: no {PHASE[use]}; {ALONE[use]}") if trains
+                   else Finding("warning", None, f"no principle has a {use} request: there can be no {PHASE[use]}"))
             continue
         for p in trains:
             if p.id not in taking:

@@ -39,7 +39,8 @@ def evaluation(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proj
     run = Run(context, project)
     metrics, rows, _ = stages.evaluation(run)
     path = beside(run, "evaluation_rows", rows)
-    metrics = pl.concat([metrics, reward_accuracy(run.checkpoint("reward_model").metrics)], how="diagonal")
+    if "reward_model" not in run.absent:
+        metrics = pl.concat([metrics, reward_accuracy(run.checkpoint("reward_model").metrics)], how="diagonal")
     who = judge_of(project)
     return store_table(run, "evaluation", metrics, details={
         "rows": path, "judge": who, "refusal_rule": RULE}, metadata={

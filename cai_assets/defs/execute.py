@@ -17,6 +17,7 @@ from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run_iterator
 from dagster._core.execution.execute_in_process import merge_run_tags
 
+from cai_assets.assets import upstream
 from cai_assets.defs.command_line import alive, ends_when_asked
 from cai_assets.defs.following import Follower, Silent, told_of
 from cai_assets.defs.jobs import everything
@@ -25,9 +26,11 @@ from cai_assets.defs.logger import following
 from cai_assets.defs.origin import job_origin
 from cai_assets.defs.partitions import register_folder
 from cai_assets.defs.resources import typed
+from cai_assets.pipeline.absent import absent
 from cai_assets.settings import load_settings
 from cai_assets.settings.by_hand import as_understood, kept
-from cai_assets.versions.snapshots import VERSIONS, Snapshots
+from cai_assets.store.layout import Layout
+from cai_assets.versions.snapshots import VERSIONS, SnapshotDamaged, Snapshots, UnknownVersion
 
 INTERRUPTED = "DagsterExecutionInterruptedError"
 
@@ -50,7 +53,7 @@ def materialize(
     from cai_assets.defs.location import defs  # here: it takes seconds
 
     job = defs.resolve_job_def(everything.name)
-    chosen = [dg.AssetKey(name) for name in selection]
+    chosen = [dg.AssetKey(name) for name in [*selection, *_between(selection, partition, overrides)]]
     config = run_config(overrides)
     tags = merge_run_tags(job, partition, {}, chosen, instance, config)
     run = instance.create_run_for_job(job, run_config=config, tags=tags, remote_job_origin=job_origin(job.name),
@@ -61,6 +64,19 @@ def materialize(
         events = list(_executed(job, run, instance, listener))
     ended = instance.get_run_by_id(run.run_id) or run
     return dg.JobExecutionResult(job, contextlib.nullcontext(), events, ended)  # type: ignore[arg-type]
+
+
+def _between(selection: Sequence[str], version: str, overrides: Mapping[str, Any]) -> list[str]:
+    """Assets between the selected ones that the version does not have: they make nothing, and keep the order in which
+    Dagster runs what is selected, which it knows only of neighbors."""
+    settings = load_settings(overrides)
+    try:
+        constitution = Snapshots(Layout(settings.data_root)).load(version)
+    except (UnknownVersion, SnapshotDamaged):  # which the run says
+        return []
+    above = {name for one in selection for name in upstream(one)}
+    return sorted(name for name in absent(constitution, settings, version) & above - {*selection}
+                  if upstream(name) & {*selection})
 
 
 def run_config(typed: Mapping[str, Any]) -> dict[str, Any]:

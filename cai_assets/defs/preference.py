@@ -33,6 +33,8 @@ def response_pairs(context: dg.AssetExecutionContext, project: dg.ResourceParam[
     """Two responses to each training prompt: samples of the SL policy (or of the generator), or the initial response
     and the last revision. Identical pairs are marked and never labeled."""
     run = Run(context, project)
+    if left_out := run.leave_out("response_pairs"):
+        return left_out
     frame = stages.response_pairs(run)
     return store_table(run, "response_pairs", frame, metadata={
         **text_preview(frame, {"messages": "prompt", "response_a": "A", "response_b": "B"}),
@@ -46,6 +48,8 @@ def preference_pairs(
     """AI labels: which response the constitution prefers, asked in both orders, by exact answer probabilities, or by
     the shares of sampled replies where the labeler's server gives none."""
     run = Run(context, project)
+    if left_out := run.leave_out("preference_pairs"):
+        return left_out
     gate, gate_rows, benchmark_rows = stages.judge_gate(run)
     run.tell(reason_line(gate.unusable, gate.n + gate.unusable, "rows of gate.path unusable", gate.left_out))
     for note in gate.notes:
@@ -87,6 +91,8 @@ def label_metadata(frame: pl.DataFrame) -> dict[str, float | int]:
 def reward_model(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """A scalar head on the starting policy, trained to prefer what the labels prefer."""
     run = Run(context, project)
+    if left_out := run.leave_out("reward_model"):
+        return left_out
     training, mixed = trainings.reward_model(run)
     unusable = {reason: n for reason, n in mixed.left_out.items() if reason.startswith(UNUSABLE)}
     people = sum(mixed.left_out.values()) + mixed.frame.filter(source=HUMAN).height

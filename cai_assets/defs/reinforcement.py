@@ -26,6 +26,8 @@ def rl_policy(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proje
     of the principles (``rl.reward``).
     """
     run = Run(context, project)
+    if left_out := run.leave_out("rl_policy"):
+        return left_out
     training, algorithm = trainings.rl_policy(run), ALGORITHMS[project.settings.rl.algorithm]
     if project.settings.rl.checks and not any(part.check for part in training.rewards):
         run.tell(f"rl.checks={project.settings.rl.checks:g} rewards nothing: {run.version} has no 'check'")

@@ -23,6 +23,8 @@ def round_quality(context: dg.AssetExecutionContext, project: dg.ResourceParam[P
     At most ``evaluation.round_chains`` chains, drawn by a hash. Reports the first round without evidence of a gain.
     """
     run = Run(context, project)
+    if left_out := run.leave_out("round_quality"):
+        return left_out
     wanted = project.settings.evaluation
     rounds = measured(evaluation.round_quality(run), enough=wanted.enough, confidence=wanted.confidence)
     tables = {name: beside(run, f"round_{name}", frame)

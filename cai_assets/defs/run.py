@@ -11,6 +11,7 @@ from cai_assets.assets import partition_of
 from cai_assets.constitution.model import Constitution
 from cai_assets.defs.gate import refuse_unfit_labeller
 from cai_assets.engines.protocol import Engine
+from cai_assets.pipeline.absent import why_absent
 from cai_assets.pipeline.context import Context
 from cai_assets.pipeline.project import Project
 from cai_assets.pipeline.roles import CheckpointGone, checkpoint_of
@@ -64,6 +65,15 @@ class Run(Context):
             return checkpoint_of(self.project, self.record(asset))
         except CheckpointGone as e:
             raise dg.Failure(str(e), allow_retries=False) from None
+
+    def leave_out(self, asset: str) -> dg.MaterializeResult[None] | None:
+        """What an asset yields that the version does not have: nothing is stored, and Dagster goes on below it. Its
+        data version is Dagster's own, which changes with what is above: what is below sees through it."""
+        if asset not in self.absent:
+            return None
+        why = why_absent(self.constitution, asset)
+        self.context.log.info(why)
+        return dg.MaterializeResult(asset_key=asset, metadata={"not_made": why})
 
     def may_train(self, labels: str) -> None:
         refuse_unfit_labeller(self.project, self.record(labels))

@@ -13,8 +13,6 @@ from cai_assets.pipeline import documents, trainings
 from cai_assets.pipeline.project import Project
 from cai_assets.steps.reasons import reason_line, tally
 
-OFF = "not made: documents.per_kind is 0, or this is a later round"
-
 
 @dg.asset(**declared("spec_documents"))
 def spec_documents(
@@ -25,8 +23,8 @@ def spec_documents(
     One row per document, keyed by the texts of its principle alone. ``left_out`` says why one is not trained on.
     """
     run = Run(context, project)
-    if not documents.midtrains(run):
-        return _off("spec_documents")
+    if left_out := run.leave_out("spec_documents"):
+        return left_out
     frame = documents.spec_documents(run)
     out = frame.filter(pl.col("left_out").is_not_null())
     run.tell(reason_line(out.height, frame.height, "documents left out", out["left_out"]))
@@ -39,10 +37,10 @@ def spec_documents(
 @dg.asset(**declared("mid_policy"))
 def mid_policy(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """The starting policy after next-token training on the documents and general text (``documents.mix``), from which
-    the SL policy then starts; not trained, and no record, unless ``documents.per_kind`` is set."""
+    the SL policy then starts, or RL without one; not trained, and no record, unless ``documents.per_kind`` is set."""
     run = Run(context, project)
-    if not documents.midtrains(run):
-        return _off("mid_policy")
+    if left_out := run.leave_out("mid_policy"):
+        return left_out
     training, mixed = trainings.midtraining(run)
     for report in mixed:
         run.tell(reason_line(sum(report.rejected.values()), report.read, f"rows of {report.file} rejected",
@@ -56,11 +54,6 @@ def mid_policy(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proj
     done = train(run, training, card={"principles": named, "rows_by_kind": kinds})
     return record_checkpoint(run, "mid_policy", done, rows=rows.height, metadata={
         **kinds, **curve_metadata(done.checkpoint, ("loss",)), **mix_metadata(mixed)})
-
-
-def _off(asset: str) -> dg.MaterializeResult[None]:
-    """Nothing was made, and nothing that reads it has a reason to run."""
-    return dg.MaterializeResult(asset_key=asset, data_version=dg.DataVersion("off"), metadata={"off": OFF})
 
 
 assets = [spec_documents, mid_policy]

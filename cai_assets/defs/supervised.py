@@ -32,6 +32,10 @@ def critique_revise(
     """Round k+1 critiques the revision of round k, so both come from one step. With ``sl.source=in_context`` there are
     answers in the place of revisions, and the records say so in the settings of ``sl``."""
     run = Run(context, project)
+    left_out = [found for asset in ("critiques", "revisions") if (found := run.leave_out(asset))]
+    if left_out:
+        yield from left_out
+        return
     critiques, revisions = stages.critiques_and_revisions(run)
     also = ("sl",) if project.settings.sl.source == "in_context" else ()
     steps = [run.usage[s] for s in ("critique", "verdict") if s in run.usage]
@@ -56,6 +60,8 @@ def _groups(asset: str, also: Sequence[str]) -> tuple[str, ...]:
 def sl_dataset(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """What the SL policy is trained on: revised responses of every round (or the last), helpful and general ones."""
     run = Run(context, project)
+    if left_out := run.leave_out("sl_dataset"):
+        return left_out
     frame, mixed = stages.sl_dataset(run)
     for report in mixed:
         run.tell(reason_line(sum(report.rejected.values()), report.read, f"rows of {report.file} rejected",
@@ -74,6 +80,8 @@ def sl_dataset(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proj
 def sl_policy(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
     """The SL-CAI policy: the starting policy after supervised training on the revisions (Bai et al. 2022, 3.2)."""
     run = Run(context, project)
+    if left_out := run.leave_out("sl_policy"):
+        return left_out
     training = trainings.sl_policy(run)
     counts = dict(training.rows["principle_id"].drop_nulls().value_counts().iter_rows())
     return _supervised(run, training, principle_rows(run.constitution, counts, "critique"))

@@ -23,7 +23,7 @@ from cai_assets.evals.text import distinct, words
 from cai_assets.settings import Monitors
 
 State = Literal["passed", "failed", "too few to tell"]
-POLICY, START = "rl_policy", "sl_policy"
+POLICY, START, WITHOUT_SL = "rl_policy", "sl_policy", "base"
 GRAM = 3
 FEWEST = 8  # prompts, or steps of a curve, below which nothing is concluded
 Z = 1.96
@@ -105,8 +105,9 @@ def value_outlier(curves: Sequence[Row], sigmas: float) -> Finding:
 
 def in_evaluation(rows: pl.DataFrame, training: Row, limits: Monitors, confidence: float = 0.95) -> list[Finding]:
     """Findings from evaluation rows; ``training``: the metrics of the RL checkpoint, which hold the proxy."""
-    pairs = _pairs(rows)
-    return [
+    start = START if START in rows["policy"].to_list() else WITHOUT_SL
+    pairs = _pairs(rows, start)
+    findings = [
         proxy_against_gold(pairs, training, confidence),
         _growth("refusal_growth", "refusals of harmless prompts", pairs, limits.refusal_growth,
                 lambda r: float(r["refusal"]), confidence, kind="helpful"),
@@ -115,6 +116,8 @@ def in_evaluation(rows: pl.DataFrame, training: Row, limits: Monitors, confidenc
         length_in_evaluation(pairs, limits.length_growth, confidence),
         sameness(pairs, limits.repetition_growth),
     ]
+    return findings if start == START else [
+        f._replace(text=f.text.replace("SL policy", "base model").replace("less SL", "less base")) for f in findings]
 
 
 def proxy_against_gold(pairs: Sequence[tuple[Row, Row]], training: Row, confidence: float = 0.95) -> Finding:
@@ -170,10 +173,10 @@ def repetition(text: str) -> float:
     return 1 - len(grams) / grams.total() if grams else 0.0
 
 
-def _pairs(rows: pl.DataFrame) -> list[tuple[Row, Row]]:
-    """RL and SL policy on the prompts and samples that both answered."""
+def _pairs(rows: pl.DataFrame, first: str) -> list[tuple[Row, Row]]:
+    """The RL policy and what it started from, on the prompts and samples that both answered."""
     answered = [r for r in rows.to_dicts() if r["response"] is not None]
-    start = {(r["prompt_id"], r.get("sample")): r for r in answered if r["policy"] == START}
+    start = {(r["prompt_id"], r.get("sample")): r for r in answered if r["policy"] == first}
     ours = [(r, start.get((r["prompt_id"], r.get("sample")))) for r in answered if r["policy"] == POLICY]
     return [(r, other) for r, other in ours if other is not None]
 

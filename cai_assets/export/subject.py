@@ -73,9 +73,8 @@ class Subject:
 
     def _policy_above(self, record: Record) -> str | None:
         """The checkpoint that a record's training started from, if it is one of ours."""
-        starts = {"rl_policy": ("sl_policy",), "sl_policy": ("rl_policy", "mid_policy")}.get(record.asset, ())
         weights = self.lineage.models.get(record.ref.id if record.number else record.digest, {}).get("base")
-        above = [r for r in self.lineage.records.values() if r.asset in starts and r.digest == weights]
+        above = [r for r in self.lineage.records.values() if r.asset in CHECKPOINTS and r.digest == weights]
         return min(above, key=lambda r: r.created).ref.id if above else None
 
 

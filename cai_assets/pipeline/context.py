@@ -15,9 +15,10 @@ import polars as pl
 from cai_assets.assets import TRAINED, partition_of
 from cai_assets.constitution.model import Constitution
 from cai_assets.engines.protocol import Engine
+from cai_assets.pipeline.absent import absent
 from cai_assets.pipeline.policies import open_policies, policy_names
 from cai_assets.pipeline.project import Project
-from cai_assets.pipeline.roles import CheckpointGone, checkpoint_of, critic, responder, round_before
+from cai_assets.pipeline.roles import CheckpointGone, checkpoint_of, critic, responder, round_before, starting_engine
 from cai_assets.settings import Role, Settings
 from cai_assets.steps.complete import Completer, Log
 from cai_assets.store.checkpoints import Checkpoint
@@ -39,6 +40,15 @@ class Context:
     @property
     def settings(self) -> Settings:
         return self.project.settings
+
+    @cached_property
+    def absent(self) -> frozenset[str]:
+        """The assets that this version does not have, because nothing asks for them."""
+        return absent(self.constitution, self.settings, str(self.version))
+
+    def first_had(self, *assets: str) -> str | None:
+        """The first of these assets that this version has."""
+        return next((name for name in assets if name not in self.absent), None)
 
     @cached_property
     def constitution(self) -> Constitution:
@@ -75,9 +85,12 @@ class Context:
         """The record of the RL policy that starts this round; None in round 1. Raise RecordMissing."""
         return round_before(self.project, str(self.version))
 
-    def complete(self, role: Role | Literal["responder"]) -> Completer:
-        """Completes calls of a model: 'responder' and 'critic' as the round has them, the others as the settings do."""
+    def complete(self, role: Role | Literal["responder", "start"]) -> Completer:
+        """Completes calls of a model: 'responder', 'critic', and 'start', the policy to train, as the round has them,
+        the others as the settings do."""
         match role:
+            case "start":
+                engine = starting_engine(self.project, self.before())
             case "responder":
                 engine = responder(self.project, self.before())
             case "critic":
@@ -93,9 +106,10 @@ class Context:
 
     def policies(self) -> dict[str, Completer]:
         """Completes calls of every policy that is looked at, in the order of tables. Raise ModelError."""
-        trained = {name: self.checkpoint(name) for name in TRAINED}
+        trained = {name: self.checkpoint(name) for name in TRAINED if name not in self.absent}
         engines = open_policies(self.project, {name: found for name, found in trained.items() if found})
-        return {name: self.completer(as_policy(name), engines.get(name)) for name in policy_names(self.settings)}
+        return {name: self.completer(as_policy(name), engines.get(name)) for name in policy_names(
+            self.settings, self.absent)}
 
     def completer(self, who: str, engine: Engine | None) -> Completer:
         """Completes calls with the engine of ``who`` was asked for; None: a checkpoint that is still to be trained."""

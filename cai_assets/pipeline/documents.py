@@ -1,4 +1,4 @@
-"""The stage of the documents about the principles, and whether a version has any."""
+"""The stage of the documents about the principles."""
 
 from __future__ import annotations
 
@@ -6,12 +6,6 @@ import polars as pl
 
 from cai_assets.pipeline.context import Context
 from cai_assets.steps.documents import write_documents
-
-
-def midtrains(run: Context) -> bool:
-    """Whether the SL policy starts from one that was trained on documents: where settings ask for any, in round 1.
-    Later rounds start from a policy that was."""
-    return run.settings.documents.on and run.before() is None
 
 
 def spec_documents(run: Context) -> pl.DataFrame:

@@ -140,8 +140,8 @@ def suite_verdicts(settings: Settings, answers: Sequence[Answer], *, complete: C
 def suite_tables(settings: Settings, done: Suites) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Metrics and rows, as SUITE_METRICS and SUITE_ROWS."""
     wanted, rows = settings.evaluation, suite_rows(done.answers, done.verdicts)
-    return suite_metrics(rows, done.cases.suites, policy_names(settings), enough=wanted.enough,
-                         confidence=wanted.confidence), rows
+    policies = rows["policy"].unique(maintain_order=True).to_list() or policy_names(settings)
+    return suite_metrics(rows, done.cases.suites, policies, enough=wanted.enough, confidence=wanted.confidence), rows
 
 
 def round_quality(run: Context) -> rounds.Judged:

@@ -7,7 +7,7 @@ one trained by RLHF, on the same prompts and with the same sampling.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from cai_assets.assets import AGAIN, BASE, TRAINED
 from cai_assets.engines.models import ModelError
@@ -17,10 +17,11 @@ from cai_assets.settings import Model, Settings
 from cai_assets.store.checkpoints import Checkpoint
 
 
-def policy_names(settings: Settings) -> tuple[str, ...]:
-    """Every policy in the order of tables, ``base`` first."""
+def policy_names(settings: Settings, absent: Collection[str] = ()) -> tuple[str, ...]:
+    """Every policy in the order of tables, ``base`` first. ``absent``: what the version has none of (``absent.py``)."""
     again = (AGAIN,) if settings.evaluation.null else ()
-    return (BASE, *again, *TRAINED, *sorted(settings.evaluation.others))
+    trained = (name for name in TRAINED if name not in absent)
+    return (BASE, *again, *trained, *sorted(settings.evaluation.others))
 
 
 def samples_of(settings: Settings, policy: str) -> range:

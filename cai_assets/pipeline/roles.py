@@ -12,6 +12,7 @@ from typing import NamedTuple
 from cai_assets.engines.models import identify, prepare, told
 from cai_assets.engines.protocol import Engine, ModelIdentity
 from cai_assets.errors import CaiError
+from cai_assets.pipeline.absent import last_policy
 from cai_assets.pipeline.project import Project
 from cai_assets.settings import Model, SettingsError
 from cai_assets.store.checkpoints import Checkpoint
@@ -32,9 +33,12 @@ class CheckpointGone(CaiError, LookupError):
 
 
 def round_before(project: Project, partition: str) -> Record | None:
-    """The record of the RL policy that starts this round; None in round 1. Raise RecordMissing if it was not made."""
+    """The record of the policy that starts this round, the last one of the round before; None in round 1.
+
+    Raise RecordMissing if it was not made.
+    """
     before = round_of(partition).before()
-    return project.records.latest("rl_policy", before.key) if before else None
+    return project.records.latest(last_policy(project.snapshots.load(before.key)), before.key) if before else None
 
 
 def begin_round(project: Project, version: str) -> str:
@@ -63,7 +67,7 @@ def starting_policy(project: Project, record: Record | None) -> Base:
         refuse_served_policy(project)
         return model_to_load(project, project.settings.models.role("policy"))
     found = checkpoint_of(project, record)
-    return checkpoint_base(project, f"rl_policy of {record.partition}", found)
+    return checkpoint_base(project, f"{record.asset} of {record.partition}", found)
 
 
 def refuse_served_policy(project: Project) -> None:
@@ -113,6 +117,13 @@ def responder(project: Project, record: Record | None) -> Engine:
     """Who writes the round's first responses."""
     if record is None:
         return project.engines.open(project.settings.models.role("generator"))
+    return project.engines.open_checkpoint(checkpoint_of(project, record).path)
+
+
+def starting_engine(project: Project, record: Record | None) -> Engine:
+    """Who is trained, before it is. ``record``: that of ``round_before``."""
+    if record is None:
+        return project.engines.open(project.settings.models.role("policy"))
     return project.engines.open_checkpoint(checkpoint_of(project, record).path)
 
 

@@ -14,6 +14,7 @@ from cai_assets.constitution.clauses import explained
 from cai_assets.engines.protocol import Sampling
 from cai_assets.evals.benchmarks import measure_benchmarks
 from cai_assets.evals.gate import GateResult, label_people, measure_labeller
+from cai_assets.pipeline.absent import refuse_absent
 from cai_assets.pipeline.context import Context
 from cai_assets.settings import Settings
 from cai_assets.steps import supervised
@@ -26,6 +27,8 @@ from cai_assets.steps.prompts import SCHEMA as PROMPTS
 from cai_assets.steps.prompts import Loaded, load_prompts, refuse_empty, select
 from cai_assets.steps.reason import with_reasons
 from cai_assets.steps.respond import respond
+
+BEFORE_RL = ("sl_policy", "mid_policy")  # RL starts from the first of these that the version has
 
 
 class Prompts(NamedTuple):
@@ -110,9 +113,11 @@ def response_pairs(run: Context) -> pl.DataFrame:
     asked, settings = supervised.training_split(run.read("starting_responses")), run.settings
     match settings.pairs.source:
         case "revision":
+            refuse_absent(run.constitution, "revisions", "pairs.source='revision' pairs responses with revisions")
             return pair_revisions(asked, run.read("revisions"), temperature=settings.generation.temperature)
         case "policy":
-            complete = run.complete_as("sl_policy")
+            policy = run.first_had(*BEFORE_RL)
+            complete = run.complete_as(policy) if policy else run.complete("start")
         case "generator":
             complete = run.complete("generator")
         case _:

@@ -17,8 +17,8 @@ from cai_assets.constitution.model import Constitution
 from cai_assets.engines.models import LocalModel, ModelChanged, identify, refuse_changed
 from cai_assets.engines.protocol import ModelIdentity
 from cai_assets.evals.rubric import Part, drawn, parts_of
+from cai_assets.pipeline.absent import refuse_absent
 from cai_assets.pipeline.context import Context
-from cai_assets.pipeline.documents import midtrains
 from cai_assets.pipeline.roles import (
     Base,
     checkpoint_base,
@@ -27,7 +27,7 @@ from cai_assets.pipeline.roles import (
     model_to_load,
     starting_policy,
 )
-from cai_assets.pipeline.stages import evaluation_prompts, mixed
+from cai_assets.pipeline.stages import BEFORE_RL, evaluation_prompts, mixed
 from cai_assets.pipeline.votes import votes_to_train_on
 from cai_assets.registry.algorithms import ALGORITHMS
 from cai_assets.registry.rewards import REWARDS
@@ -137,12 +137,17 @@ def mid_policy(run: Context) -> Training:
 
 
 def sl_policy(run: Context) -> Training:
-    rows = run.read("sl_dataset")
-    if not midtrains(run):
-        return _supervised("sl_policy", rows, starting_policy(run.project, run.before()), run.settings)
-    start = run.checkpoint("mid_policy")
-    return _supervised("sl_policy", rows, checkpoint_base(run.project, "mid_policy", start) if start else None,
-                       run.settings)
+    return _supervised("sl_policy", run.read("sl_dataset"), _start(run, "mid_policy"), run.settings)
+
+
+def _start(run: Context, *checkpoints: str) -> Base | None:
+    """The first of these that the version has, None while that is to be trained; or else the policy that the round
+    starts with."""
+    name = run.first_had(*checkpoints)
+    if name is None:
+        return starting_policy(run.project, run.before())
+    found = run.checkpoint(name)
+    return checkpoint_base(run.project, name, found) if found else None
 
 
 def sft_baseline(run: Context) -> Training:
@@ -208,17 +213,19 @@ def rl_policy(run: Context) -> Training:
     """By ``rl.algorithm``, which says what is read, rewarded as ``rl.reward`` says, with ``rl.alpha`` of SL rows."""
     rl = run.settings.rl
     algorithm, rewarded_by = ALGORITHMS[rl.algorithm], REWARDS[rl.reward].runs
-    start = run.checkpoint("sl_policy")
+    base = _start(run, *BEFORE_RL)
     preferences = run.checkpoint("reward_model") if rewarded_by == "reward_model" else None
     run.note("constitution")
     pairs = run.read(algorithm.reads)
     rows = reinforcement_rows(run.settings, run.constitution, pairs)
+    if rl.alpha is not None:
+        refuse_absent(run.constitution, "sl_dataset", f"rl.alpha={rl.alpha:g} mixes supervised rows in")
     supervised = None if rl.alpha is None else _supervised_columns(run.read("sl_dataset"))
     if not algorithm.online or rewarded_by in {"labeller", "engine"}:  # else the reward model, between, was refused
         run.may_train(LABELS)
     return Training(
         asset="rl_policy", kind="reinforcement", rows=rows, data=reinforcement_columns(rows), supervised=supervised,
-        base=checkpoint_base(run.project, "sl_policy", start) if start else None,
+        base=base,
         labels=None if algorithm.online else pairs, reward_model=preferences,
         rewarded_by_model=rewarded_by == "reward_model",
         labeller=labeller(run.project) if rewarded_by == "labeller" else None,

@@ -12,11 +12,12 @@ from typing import Any
 
 import polars as pl
 
-from cai_assets.assets import ATTRIBUTED, TO_ATTRIBUTE
+from cai_assets.assets import ATTRIBUTED, OWN, TO_ATTRIBUTE
 from cai_assets.constitution.derive import Derived
 from cai_assets.constitution.diff import diff
 from cai_assets.constitution.model import Constitution
 from cai_assets.evals.refusal import rule_of
+from cai_assets.pipeline.absent import absent
 from cai_assets.pipeline.contents import of_record, of_settings
 from cai_assets.pipeline.project import Project
 from cai_assets.plan.causes import setting_changes
@@ -71,9 +72,16 @@ class Planned:
 def plan_family(project: Project, version: str, derived: Sequence[Derived]) -> list[Planned]:
     """What each derived version would cost, with the project's settings. The whole version must be made."""
     whole = project.snapshots.load(version)
-    critiques = project.records.table(project.records.latest("critiques", version))
+    critiques = critiques_of(project, version)
     return [_planned(project, version, d, touched(critiques, d),
                      expected(whole, d, project.settings.critique.rounds)) for d in derived]
+
+
+def critiques_of(project: Project, version: str) -> pl.DataFrame:
+    """The draws of a version's chains; none where its constitution has no critique requests."""
+    if "critiques" in absent(project.snapshots.load(version)):
+        return pl.DataFrame(schema={"prompt_id": pl.String, "round": pl.Int32, "principle_id": pl.String})
+    return project.records.table(project.records.latest("critiques", version))
 
 
 def _planned(project: Project, version: str, derived: Derived, share: Share, theory: Share) -> Planned:
@@ -120,7 +128,7 @@ def cost(plan: Plan) -> Cost:
 def whole_standing(project: Project, version: str) -> str:
     """Why the whole version cannot be compared with as it is, with the project's settings; empty if it can."""
     try:
-        records = _records(project, version)
+        records = _records(project, version, project.snapshots.load(version))
     except RecordMissing:
         return NOT_MADE
     now = of_settings(project.settings, project.layout)
@@ -136,7 +144,7 @@ def whole_standing(project: Project, version: str) -> str:
 def standing(project: Project, version: str, derived: Derived) -> str:
     """Why a derived version cannot be compared with the whole one yet; empty if it can."""
     try:
-        own, whole = _records(project, derived.key), _records(project, version)
+        own, whole = (_records(project, key, derived.constitution) for key in (derived.key, version))
     except RecordMissing:
         return NOT_MADE
     changes = [c for mine, theirs in zip(own, whole, strict=True) for c in setting_changes(theirs, *of_record(mine))]
@@ -145,21 +153,23 @@ def standing(project: Project, version: str, derived: Derived) -> str:
     mine, theirs = _seed(project, own), _seed(project, whole)
     if theirs is None or mine != theirs + derived.seed:
         return f"made with seed {mine}, but the whole version with {theirs}"
-    rules = {asset: (rule_of(a.details), rule_of(b.details)) for asset, a, b in zip(ATTRIBUTED, own, whole, strict=True)
+    rules = {asset: (rule_of(a.details), rule_of(b.details))
+             for asset, a, b in ((a.asset, a, b) for a, b in zip(own, whole, strict=True))
              if asset in REFUSALS}
     if other := [asset for asset, (a, b) in rules.items() if a != b]:
         return f"refusals were found by another rule: materialize {other[0]} of both versions again"
     return _older(project, own)
 
 
-def _records(project: Project, version: str) -> list[Record]:
-    return [project.records.latest(asset, version) for asset in ATTRIBUTED]
+def _records(project: Project, version: str, constitution: Constitution) -> list[Record]:
+    gone = absent(constitution)
+    return [project.records.latest(asset, version) for asset in ATTRIBUTED if asset not in gone]
 
 
 def _seed(project: Project, records: Sequence[Record]) -> int | None:
     """The seed of the policy's training; None if its checkpoint is gone."""
-    record = next(r for r in records if r.asset == "rl_policy")
-    found = project.checkpoints.find("rl_policy", record.digest)
+    record = [r for r in records if r.asset in OWN][-1]
+    found = project.checkpoints.find(record.asset, record.digest)
     return int(found.record["seed"]) if found else None
 
 

@@ -92,7 +92,7 @@ class DryRun(Context):
         return self._checkpoints[asset]
 
     def is_made(self, asset: str) -> bool:
-        return True
+        return asset not in self.absent
 
     def before(self) -> Record | None:
         return self._start

@@ -38,7 +38,7 @@ def plan_evaluation(plan: Lines) -> None:
 
 
 def _policies(plan: Lines, stage: DryRun) -> dict[str, DryCompleter]:
-    return {name: stage.asked[as_policy(name)] for name in policy_names(plan.settings)}
+    return {name: stage.asked[as_policy(name)] for name in policy_names(plan.settings, plan.absent)}
 
 
 def _adherence_calls(rows: pl.DataFrame, missing: Collection[str]) -> pl.DataFrame:
@@ -59,7 +59,8 @@ def _undecided(plan: Lines, frames: Mapping[str, pl.DataFrame]) -> int:
     each against a rival's, in both orders."""
     asked = 4 if plan.constitution.taking_part("evaluation") else 2
     against_base = sum(asked * _waiting(frame, frames[BASE]) for name, frame in frames.items() if name != BASE)
-    return against_base + sum(2 * _waiting(frames[name], frames[rival]) for name, rival in RIVALS.items())
+    return against_base + sum(2 * _waiting(frames[name], frames[rival]) for name, rival in RIVALS.items()
+                              if name in frames and rival in frames)
 
 
 def _waiting(frame: pl.DataFrame, other: pl.DataFrame) -> int:

@@ -10,11 +10,12 @@ from typing import Any
 
 import polars as pl
 
-from cai_assets.assets import ASSETS
+from cai_assets.assets import ASSETS, HALVES, members
 from cai_assets.constitution.derive import Derived
 from cai_assets.constitution.digest import partition_key
 from cai_assets.constitution.model import Constitution, Use
 from cai_assets.engines.protocol import ModelIdentity
+from cai_assets.pipeline.absent import absent
 from cai_assets.pipeline.contents import Named, of_settings
 from cai_assets.pipeline.project import Project
 from cai_assets.pipeline.roles import round_before
@@ -28,6 +29,7 @@ from cai_assets.steps.why import as_asked
 from cai_assets.store.layout import Layout
 from cai_assets.store.records import Record, RecordMissing
 from cai_assets.versions.derived import Derivations
+from cai_assets.versions.rounds import round_of
 from cai_assets.versions.snapshots import Snapshots
 
 REUSE, TRAIN, UNLESS = "reuse", "train", "train unless unchanged"
@@ -67,11 +69,14 @@ class Line:
 
 
 def version_before(project: Project, version: str) -> str | None:
-    """The newest materialized version of the same constitution, other than this one; for a derived version the one that
-    it comes from."""
-    made = [r for r in project.records.every("critiques") if r.partition and r.partition != version]
+    """The newest materialized version of the same constitution, other than this one; for a later round its first round,
+    and for a derived version the one that it comes from."""
+    made = [r for half in HALVES for r in project.records.every(members(half)[0])
+            if r.partition and r.partition != version]
     if origin := Derivations(project.layout).origin(version):
         return origin.version if any(r.partition == origin.version for r in made) else None
+    if round_of(version).number > 1 and any(r.partition == round_of(version).version for r in made):
+        return round_of(version).version
     name = project.snapshots.load(version).name
     same = [r for r in made if project.snapshots.load(str(r.partition)).name == name]
     newest = max(same, key=lambda r: r.created, default=None)
@@ -112,6 +117,7 @@ class Lines:
             self.project, self.version = imagining(project, derived.constitution), derived.key
         self.settings = project.settings
         self.constitution = self.project.snapshots.load(self.version)
+        self.absent = absent(self.constitution, self.settings, self.version)
         self.start = round_before(project, self.version)
         self.lines: list[Line] = []
         self.made = Made()
@@ -131,7 +137,7 @@ class Lines:
 
     def is_new(self, asset: str) -> bool:
         """Whether a training, whose line is there, is still to be made."""
-        return self.made.checkpoints[asset] is None
+        return asset not in self.absent and self.made.checkpoints[asset] is None
 
     def calls(self, asset: str, dries: Collection[DryCompleter], total: int, *, certain: bool = True,
               causes: Mapping[str, int] | None = None) -> None:

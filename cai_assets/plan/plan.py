@@ -15,14 +15,13 @@ from typing import Any, cast
 
 import polars as pl
 
-from cai_assets.assets import ASSETS, EVERY, GRAPH, Asset
+from cai_assets.assets import ASSETS, EVERY, Asset
 from cai_assets.constitution.derive import Derived
 from cai_assets.constitution.digest import partition_key
 from cai_assets.constitution.draw import critique_key, label_key
 from cai_assets.constitution.model import Constitution
 from cai_assets.pipeline import documents, evaluation, stages, trainings
 from cai_assets.pipeline.context import Context
-from cai_assets.pipeline.documents import midtrains
 from cai_assets.pipeline.project import Project
 from cai_assets.plan.causes import drawn_before
 from cai_assets.plan.constitution_tests import plan_tests
@@ -124,9 +123,8 @@ class Planner(Trainings):
             "round_quality": partial(plan_rounds, self), "constitution_tests": partial(plan_tests, self),
             "stress": partial(plan_stress, self),
         }
-        graph = EVERY if midtrains(self.stage()) else GRAPH
-        for asset in sorted(graph, key=lambda a: a.versioned):
-            if asset.kind in {"table", "training"} and asset.name not in self.made.tables:
+        for asset in sorted(EVERY, key=lambda a: a.versioned):
+            if asset.kind in {"table", "training"} and asset.name not in {*self.made.tables, *self.absent}:
                 bounds.get(asset.name, partial(self._any, asset))()
         return Plan(self.version, self.before, tuple(self.lines), self.writes, self.fits)
 
@@ -201,7 +199,8 @@ class Planner(Trainings):
     def _pairs(self) -> None:
         tables = self.made.tables
         answered = tables["starting_responses"].with_columns(response=pl.col("response").fill_null("?"))
-        stage = self.stage(starting_responses=answered, revisions=_settled(tables["revisions"]))  # each gets a pair
+        settled = {} if "revisions" in self.absent else {"revisions": _settled(tables["revisions"])}
+        stage = self.stage(starting_responses=answered, **settled)  # each gets a pair
         pairs = tables["response_pairs"] = stages.response_pairs(stage)
         calls = calls_per_prompt(self.settings.pairs) * pairs["prompt_id"].n_unique()
         known = self._complete("starting_responses")

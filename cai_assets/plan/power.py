@@ -19,6 +19,7 @@ from cai_assets.assets import BASE, OWN, PLAIN, RIVALS
 from cai_assets.evals.measures import EVALUATION
 from cai_assets.evals.power import detectable_by, prompts_needed
 from cai_assets.evals.statistics import Telling
+from cai_assets.pipeline.absent import absent
 from cai_assets.pipeline.policies import policy_names
 from cai_assets.pipeline.project import Project
 from cai_assets.plan.lines import cost_of, version_before
@@ -72,6 +73,13 @@ class Power:
     lines: tuple[Needed, ...]
 
 
+class Judged(NamedTuple):
+    """``asked``: calls of the judge on each answer of a policy; ``absent``: policies that the version has none of."""
+
+    asked: int
+    absent: frozenset[str] = frozenset()
+
+
 class _Compared(NamedTuple):
     label: str
     kind: str
@@ -83,8 +91,9 @@ def plan_power(project: Project, version: str, effect: float) -> Power:
     """What finding a difference of ``effect`` needs, by measure. Runs nothing."""
     record = _evaluation(project, version)
     rows = read_parquet(project.layout.absolute(str(record.details["rows"]))) if record else None
-    asked = 4 if project.snapshots.load(version).taking_part("evaluation") else 2
-    lines = tuple(_needed(project, one, rows, effect, asked) for one in _compared())
+    constitution = project.snapshots.load(version)
+    judged = Judged(4 if constitution.taking_part("evaluation") else 2, absent(constitution))
+    lines = tuple(_needed(project, one, rows, effect, judged) for one in _compared())
     return Power(effect, record.ref.id if record else None, lines)
 
 
@@ -109,7 +118,7 @@ def _compared() -> Iterator[_Compared]:
             yield _Compared(m.label, m.prompts, m.column, BASE)
 
 
-def _needed(project: Project, one: _Compared, rows: pl.DataFrame | None, effect: float, asked: int) -> Needed:
+def _needed(project: Project, one: _Compared, rows: pl.DataFrame | None, effect: float, judged: Judged) -> Needed:
     settings, telling = project.settings, Telling.by(project.settings.evaluation)
     spread = _measured(one, rows) or Spread(0.25 if not one.against else 0.5, 0.0, 0)
     if not spread.between + spread.within:  # all alike: an effect would be a few prompts that are not
@@ -119,7 +128,7 @@ def _needed(project: Project, one: _Compared, rows: pl.DataFrame | None, effect:
     prompts = prompts_needed(effect, spread.at(samples), telling)
     instead = next((k for k in range(1, MOST_SAMPLES + 1) if now[one.kind] >= telling.enough and detectable_by(
         now[one.kind], spread.at(k), telling) <= effect), None)
-    calls = None if prompts is None else calls_of(project, {**now, one.kind: prompts}, asked)
+    calls = None if prompts is None else calls_of(project, {**now, one.kind: prompts}, judged)
     cost: Mapping[str, Any] = {} if calls is None else cost_of(
         settings, "evaluation", row_rate(project, "evaluation"), calls)
     return Needed(one.label, one.kind, spread.at(samples), spread.prompts,
@@ -127,12 +136,12 @@ def _needed(project: Project, one: _Compared, rows: pl.DataFrame | None, effect:
                   SETTINGS[one.kind], instead, calls, cost.get("tokens"), cost.get("seconds"))
 
 
-def calls_of(project: Project, prompts: Mapping[str, int], asked: int) -> int:
+def calls_of(project: Project, prompts: Mapping[str, int], judged: Judged) -> int:
     """At most how many calls an evaluation makes: responses of every policy, and each but the base model's judged
     against that, and against a rival's, in both orders."""
-    policies = policy_names(project.settings)
-    judged = asked * (len(policies) - 1) + 2 * len(RIVALS.keys() & set(policies))
-    return sum(prompts.values()) * project.settings.evaluation.samples * (len(policies) + judged)
+    policies = policy_names(project.settings, judged.absent)
+    against = judged.asked * (len(policies) - 1) + 2 * sum({a, b} <= set(policies) for a, b in RIVALS.items())
+    return sum(prompts.values()) * project.settings.evaluation.samples * (len(policies) + against)
 
 
 def _measured(one: _Compared, rows: pl.DataFrame | None) -> Spread | None:

@@ -5,24 +5,27 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from cai_assets.assets import ASSETS
+from cai_assets.assets import EVERY
 from cai_assets.constitution.digest import partition_key
 from cai_assets.constitution.file_text import FileError
 from cai_assets.constitution.files import constitution_files
 from cai_assets.constitution.load import load_file
+from cai_assets.pipeline.absent import absent
 from cai_assets.pipeline.project import Project
 from cai_assets.versions.archive import Archive
 from cai_assets.versions.derived import Derivations
 
-VERSIONED = sum(asset.versioned for asset in ASSETS.values())
+VERSIONED = frozenset(asset.name for asset in EVERY if asset.versioned)
 
 
 class Standing(NamedTuple):
-    """A version. ``made``: how many of its assets have a record; ``note``: 'current', 'archived', or what it is of."""
+    """A version. ``made``: how many of its assets have a record, ``of`` those that it has; ``note``: 'current',
+    'archived', or what it is of."""
 
     version: str
     made: int
     note: str
+    of: int
 
 
 def current_files(project: Project) -> Iterator[tuple[str, str]]:
@@ -38,11 +41,12 @@ def standings(project: Project, current: Collection[str] = ()) -> Iterator[Stand
     """Every version, newest first. ``current``: those that files are now."""
     archived = Archive(project.layout).archived()
     derived = {o.key: o.version for o in Derivations(project.layout).origins()}
-    made: dict[str, int] = {}
-    for asset in ASSETS.values():
-        for partition in project.records.partitions(asset.name) if asset.versioned else ():
-            made[partition] = made.get(partition, 0) + 1
+    made: dict[str, set[str]] = {}
+    for asset in VERSIONED:
+        for partition in project.records.partitions(asset):
+            made.setdefault(partition, set()).add(asset)
     for version in reversed(project.snapshots.known()):
         note = ("archived" if version in archived else f"of {derived[version]}" if version in derived
                 else "current" if version in current else "")
-        yield Standing(version, made.get(version, 0), note)
+        own = made.get(version, set())
+        yield Standing(version, len(own), note, len(VERSIONED - (absent(project.snapshots.load(version)) - own)))

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from cai_assets.constitution.files import constitution_files
 from cai_assets.pipeline.project import Project
-from cai_assets.reports.standings import VERSIONED, current_files, standings
+from cai_assets.reports.standings import current_files, standings
 from cai_assets.reports.version.evidence import evaluated
 from cai_assets.studio.pages import page, project_of, runs_of
 from cai_assets.versions.places import places
@@ -21,7 +21,7 @@ def index(request: Request) -> Response:
     project = project_of()
     every = request.query_params.get("all") == "1"
     return page(request, "index.html.j2", title="Constitutions and their versions",
-                constitutions=_constitutions(request, project, every), assets=VERSIONED, every=every)
+                constitutions=_constitutions(request, project, every), every=every)
 
 
 def _constitutions(request: Request, project: Project, every: bool) -> Sequence[dict[str, Any]]:

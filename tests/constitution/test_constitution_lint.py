@@ -53,8 +53,8 @@ def test_missing_requests() -> None:
     found = findings([TWO[0], labels_only])
     assert [(f.level, f.principle) for f in found] == [("note", "kind")]
     alone = findings([labels_only, {"id": "b", "tags": ["dont"], "preference": "Which one harms fewer people?"}])
-    assert [(f.level, f.principle) for f in alone] == [("warning", None)]
-    assert "no critique and revision" in alone[0].message.replace("can be ", "")
+    assert [(f.level, f.principle) for f in alone] == [("note", None)]
+    assert "no critique and revision; RLAIF alone" in alone[0].message
 
 
 def test_judging_is_optional_and_a_principle_may_be_for_it_alone() -> None:

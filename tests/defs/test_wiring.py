@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 from histories import History
 
-from cai_assets.assets import GRAPH, SPENDING, Asset
+from cai_assets.assets import EVERY, SPENDING, Asset
 from cai_assets.engines.protocol import Sampling
 from cai_assets.pipeline import stages
 from cai_assets.pipeline.context import Context
@@ -67,7 +67,7 @@ def test_an_asset_without_bounds_of_its_own_is_planned_by_its_stage(
                        sampling=Sampling(temperature=0.1, top_p=1.0, max_tokens=8))
 
     added = Asset(name="second_thoughts", group="evaluation", about="Answers.", reads=("prompts",), steps=("respond",))
-    monkeypatch.setattr(plan, "GRAPH", (*GRAPH, added))
+    monkeypatch.setattr(plan, "EVERY", (*EVERY, added))
     project = history.project(history.root / "data")
     version = project.snapshots.register(history.constitution)
     with pytest.raises(LookupError, match=r"second_thoughts is declared .* has no stage"):

@@ -28,7 +28,7 @@ from cai_assets.evals.gate import GateResult
 from cai_assets.evals.rounds import Rounds
 from cai_assets.evals.statistics import Estimate
 from cai_assets.evals.suites.model import POOLED
-from cai_assets.plan.power import calls_of, plan_power
+from cai_assets.plan.power import Judged, calls_of, plan_power
 from cai_assets.reports.compare.sides import older
 from cai_assets.reports.text.numbers import share
 from cai_assets.reports.version.answers import answers
@@ -322,7 +322,7 @@ def test_a_plan_of_power_rests_on_the_newest_evaluation_and_counts_its_calls(
     assert {line.kind for line in found.lines} == {"red-team", "helpful"}
     assert all(line.measured_on > 1 and line.prompts and line.prompts >= 20 for line in found.lines)
     now = project.settings.prompts
-    asked = 4 if two.found.side.constitution.taking_part("evaluation") else 2
+    asked = Judged(4 if two.found.side.constitution.taking_part("evaluation") else 2)
     calls = calls_of(project, {"red-team": now.eval_red_team, "helpful": now.eval_helpful}, asked)
     assert 0.5 * calls < record.generated + record.reused <= calls  # equal answers are judged once
     wins = next(line for line in found.lines if line.measure == "harmless wins")

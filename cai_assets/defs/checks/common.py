@@ -13,13 +13,14 @@ import dagster as dg
 from cai_assets.assets import ASSETS
 from cai_assets.defs.losses import judged_losses, lost_calls
 from cai_assets.defs.partitions import versions
+from cai_assets.defs.run import registered
+from cai_assets.pipeline.absent import absent, why_absent
 from cai_assets.pipeline.project import Project
-from cai_assets.store.records import Record, RecordMissing
+from cai_assets.store.records import Record
 
 NOTHING_IS_LOST = ("No call was lost on the way to these rows, or as many as accept_loss allows: what is trained on "
                    "the rest would be trained again")
 Verdict = tuple[bool, str, dict[str, Any]]
-NOT_MADE: Verdict = (True, "not made: settings do not ask for it", {})
 Judge = Callable[[Project, Record, str | None], Verdict]
 
 # partitions_def on checks is marked as a preview in Dagster 1.13; without it a failing version blocks the others.
@@ -53,26 +54,26 @@ def _definition(asset: str, checks: Sequence[Check]) -> dg.AssetChecksDefinition
         context: dg.AssetCheckExecutionContext, project: dg.ResourceParam[Project]
     ) -> Iterator[dg.AssetCheckResult]:
         partition = context.partition_key if ASSETS[asset].versioned else None
-        record = _record(project, asset, partition)
+        why = _why_absent(project, asset, partition)
+        record = None if why else project.records.latest(asset, partition)
         selected = context.op_execution_context.selected_asset_check_keys
         for spec, judge in checks:
             if spec.key in selected:
-                passed, why, numbers = judge(project, record, partition) if record else NOT_MADE
+                passed, text, numbers = judge(project, record, partition) if record else (True, why, {})
                 severity = dg.AssetCheckSeverity.ERROR if spec.blocking else dg.AssetCheckSeverity.WARN
-                yield dg.AssetCheckResult(passed=passed, severity=severity, description=why, metadata=numbers,
+                yield dg.AssetCheckResult(passed=passed, severity=severity, description=text, metadata=numbers,
                                           asset_key=spec.asset_key, check_name=spec.name)
 
     return run
 
 
-def _record(project: Project, asset: str, partition: str | None) -> Record | None:
-    """The newest; None of an optional asset that nobody asked for."""
-    try:
-        return project.records.latest(asset, partition)
-    except RecordMissing:
-        if ASSETS[asset].optional:
-            return None
-        raise
+def _why_absent(project: Project, asset: str, partition: str | None) -> str:
+    """Why the version does not have this asset, which then has nothing to check; '' if it has."""
+    if partition is None:
+        return ""
+    constitution = registered(project, partition)
+    gone = absent(constitution, project.settings, partition)
+    return why_absent(constitution, asset) if asset in gone else ""
 
 
 def nothing_failed(project: Project, record: Record, _: str | None) -> Verdict:

@@ -39,8 +39,10 @@ def monitored(name: str) -> Judge:
 
     def judge(project: Project, record: Record, _: str | None) -> Verdict:
         rows = read_parquet(project.layout.absolute(record.details["rows"]))
-        trained = next(project.records.get(ref) for ref in record.inputs
-                       if (ref.asset, ref.partition) == (hacking.POLICY, record.partition))
+        trained = next((project.records.get(ref) for ref in record.inputs
+                        if (ref.asset, ref.partition) == (hacking.POLICY, record.partition)), None)
+        if trained is None:
+            return True, "there is no RL policy to monitor", {}
         findings = hacking.in_evaluation(rows, trained.details["metrics"], project.settings.monitors,
                                          project.settings.evaluation.confidence)
         return as_verdict(next(f for f in findings if f.name == name))

@@ -18,8 +18,9 @@ from cai_assets.constitution.model import Constitution
 from cai_assets.errors import CaiError
 from cai_assets.evals.attribution import ALL, HEADLINE, POLICIES, Compared, Measured, effects, with_tests
 from cai_assets.evals.statistics import Telling
+from cai_assets.pipeline.absent import absent
 from cai_assets.pipeline.project import Project
-from cai_assets.plan.attribution import NOT_MADE, Share, standing, touched
+from cai_assets.plan.attribution import NOT_MADE, Share, critiques_of, standing, touched
 from cai_assets.store.parquet import read_parquet
 from cai_assets.store.records import Record
 from cai_assets.versions.derived import Derivations
@@ -90,11 +91,11 @@ def gather(project: Project, version: str) -> Attribution:
     """What is known of a version's principles. Raise NoEffects, UnknownVersion or RecordMissing."""
     c = check_whole(project, version)
     whole = _load(project, version)
-    critiques = project.records.latest("critiques", version)
-    entries = tuple(_entries(project, version, c, project.records.table(critiques)))
+    made = [] if "critiques" in absent(c) else [project.records.latest("critiques", version)]
+    entries = tuple(_entries(project, version, c, critiques_of(project, version)))
     loaded = {(e.kind, e.principle, e.seed): _load(project, str(e.key)) for e in entries if e.state == "measured"}
     settings = project.settings
-    records = [critiques, *whole.records, *(r for x in loaded.values() for r in x.records)]
+    records = [*made, *whole.records, *(r for x in loaded.values() for r in x.records)]
     effects = _effects(whole.measured, loaded, settings.evaluation.enough, settings.evaluation.confidence)
     return Attribution(version, entries, effects, settings.evaluation.enough, settings.evaluation.confidence,
                        settings.pairs.source, tuple(records))
@@ -120,7 +121,8 @@ def _entry(project: Project, version: str, derived: Derived, critiques: pl.DataF
     registered = derived.key in project.snapshots.known()
     state: State = "measured" if not why else "registered" if registered else "not registered"
     return Entry(derived.kind, derived.principle, derived.seed, derived.key, state,
-                 "" if why == NOT_MADE and not registered else why, derived.kept, touched(critiques, derived))
+                 "" if why == NOT_MADE and not registered else why, derived.kept,
+                 touched(critiques, derived) if critiques.height else None)
 
 
 def _load(project: Project, version: str) -> Loaded:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cai_assets.pipeline.absent import absent
 from cai_assets.reports.compare import sections
 from cai_assets.reports.compare.gather import Comparison
 from cai_assets.reports.compare.words import sentences
@@ -11,6 +12,8 @@ from cai_assets.reports.files import page_file
 from cai_assets.reports.html.page import Section, page
 from cai_assets.store.layout import Layout
 from cai_assets.store.pages import write_page
+
+ABOUT = {"Labels": "preference_pairs", "Revisions": "revisions", "Reward models": "reward_model"}
 
 
 def render(c: Comparison) -> str:
@@ -21,7 +24,8 @@ def render(c: Comparison) -> str:
         **({"Beyond the control": sections.control(c, c.control)} if c.control else {}),
         "Labels": sections.labels(c), "Revisions": sections.revisions(c.revisions),
         "Reward models": sections.rewards(c), "Cost to make": sections.cost(c)}
-    parts = [Section(title, list(blocks)) for title, blocks in blocks_of.items()]
+    gone = absent(c.before.constitution) & absent(c.after.constitution)
+    parts = [Section(title, list(blocks)) for title, blocks in blocks_of.items() if ABOUT.get(title) not in gone]
     parts += [Section("Cost by asset", list(sections.cost_by_asset(c)), folded=True),
               Section("How to reproduce", list(sections.reproduce(c)))]
     return page(f"{c.before.name} compared with {c.after.name}", parts, summary=sentences(c),

@@ -11,10 +11,12 @@ from typing import Any
 
 import polars as pl
 
+from cai_assets.assets import LABELS
 from cai_assets.evals.measures import evaluation_measure
 from cai_assets.evals.metrics import CHECK
 from cai_assets.evals.power import detectable_events, with_detectable
 from cai_assets.evals.statistics import FEW, Telling
+from cai_assets.pipeline.absent import absent
 from cai_assets.reports.compare.gather import Comparison
 from cai_assets.reports.compare.labels import Labels
 from cai_assets.reports.compare.metrics import SAME, label_of
@@ -146,6 +148,8 @@ def _overall(rows: Sequence[dict[str, Any]], policy: str, enough: int) -> str:
 
 def _revisions(c: Comparison) -> Iterator[str]:
     revisions = c.revisions
+    if all("revisions" in absent(s.constitution) for s in (c.before, c.after)):
+        return
     if revisions is None:
         yield "Revisions are not compared: at least one version has none."
         return
@@ -160,6 +164,8 @@ def _revisions(c: Comparison) -> Iterator[str]:
 
 
 def _labels(c: Comparison) -> Iterator[str]:
+    if all(LABELS in absent(s.constitution) for s in (c.before, c.after)):
+        return
     if c.labels is None:
         yield "Labels are not compared: at least one version has none."
     else:

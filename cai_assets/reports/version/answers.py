@@ -31,6 +31,7 @@ from cai_assets.reports.version.training import monitors
 UNKNOWN = "not measured"
 QUALITY, ROUNDS, LABELS, HACKING = "Helpfulness and harmlessness", "Rounds of critique", "Labels", "Reward hacking"
 SUITES, TESTS, PREVENTS = "Suites and attacks", "Tests of the constitution", "What each principle prevents"
+ABOUT = {ROUNDS: "revisions", LABELS: "preference_pairs", HACKING: "rl_policy"}  # sections of one half
 PRINCIPLES, COST, AGAIN = "Principles", "Cost", "How to reproduce"
 STRESS = "Principles that contradict each other"
 
@@ -44,9 +45,9 @@ def answers(evidence: Evidence) -> Iterator[Answer]:
     yield _did_it(evidence)
     yield _principles(evidence)
     yield from _conflicts(evidence)
-    yield _rounds(evidence)
-    yield _labels(evidence)
-    yield _hacked(evidence)
+    for title, answer in ((ROUNDS, _rounds), (LABELS, _labels), (HACKING, _hacked)):
+        if ABOUT[title] not in evidence.absent:
+            yield answer(evidence)
     yield _cost(evidence)
     yield Answer("How can I reproduce a figure?", "The command and the records are below each figure. For the whole "
                                                   f"page: cai report {evidence.side.name}.", section=AGAIN)

@@ -15,6 +15,7 @@ import polars as pl
 
 from cai_assets.assets import OWN
 from cai_assets.evals.statistics import Telling
+from cai_assets.pipeline.absent import absent
 from cai_assets.reports.compare.sides import Side, side
 from cai_assets.settings import Monitors
 from cai_assets.store.canonical import tagged_hash
@@ -84,6 +85,11 @@ class Evidence:
     def setting(self, asset: str, group: str, name: str, default: Any = None) -> Any:
         """A setting as the asset was made with."""
         return self.side.setting(asset, group, name, default)
+
+    @cached_property
+    def absent(self) -> frozenset[str]:
+        """The assets that the version does not have, because nothing asks for them; none that was made."""
+        return absent(self.side.constitution) - self.side.records.keys()
 
     @property
     def telling(self) -> Telling:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from cai_assets.pipeline.absent import said
 from cai_assets.reports.compare.sides import older
 from cai_assets.reports.files import page_file
 from cai_assets.reports.html.page import Section, page
@@ -32,7 +33,8 @@ def render(evidence: Evidence, others: Sequence[Evidence] = ()) -> str:
         say.ROUNDS: rounds(evidence), say.LABELS: labels(evidence), say.HACKING: hacked(evidence),
         "Training": curves(evidence), "Samples": samples(evidence), say.COST: cost(evidence),
         say.AGAIN: reproduce(evidence)}
-    sections = [Section(title, list(blocks)) for title, blocks in blocks_of.items()]
+    sections = [Section(title, list(blocks)) for title, blocks in blocks_of.items()
+                if say.ABOUT.get(title) not in evidence.absent]
     sections.append(Section("Records", list(records(evidence)), folded=True))
     return page(f"Report of {evidence.side.name}", sections, summary=list(lead(evidence)),
                 answers=list(say.answers(evidence)),
@@ -45,10 +47,22 @@ def lead(evidence: Evidence) -> Iterator[str]:
     yield (f"Constitution {c.name}, version {c.version}, {len(c.principles)} principles"
            + (f", round {number}" if number > 1 else "") + (f": {c.description}" if c.description else "."))
     yield from _models(evidence)
-    yield ("SL policy: the base model trained on revised answers. RL policy: the SL policy trained further on the "
-           "reward of a model that learned from the labels. SFT baseline: the base model trained on the same number of "
+    yield from _halves(evidence)
+    yield ("SFT baseline: the base model trained on the same number of "
            "unrevised answers. base again: the base model sampled a second time, which shows the effect of chance.")
     yield from older(evidence.side)
+
+
+def _halves(evidence: Evidence) -> Iterator[str]:
+    """What the version's policies are."""
+    if half := said(evidence.side.constitution):
+        yield f"{half}."
+    supervised = "sl_policy" not in evidence.absent
+    if supervised:
+        yield "SL policy: the base model trained on revised answers."
+    if "rl_policy" not in evidence.absent:
+        yield (f"RL policy: the {'SL policy' if supervised else 'starting policy'} trained further on the reward that "
+               "comes from the labels.")
 
 
 def _models(evidence: Evidence) -> Iterator[str]:

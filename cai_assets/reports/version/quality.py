@@ -179,12 +179,15 @@ def _counts(kept: Mapping[str, Estimate]) -> str:
     return ", ".join(str(e.n) for e in kept.values())
 
 
+SHAPED = {"critiques": "critiques", "preference_pairs": "labels"}
+
+
 def _shaped(evidence: Evidence) -> Table:
     """How many critiques and labels each principle made."""
-    drawn = {asset: _by_principle(evidence, asset) for asset in ("critiques", "preference_pairs")}
-    rows = [(p.id, drawn["critiques"].get(p.id, 0), drawn["preference_pairs"].get(p.id, 0), p.weight)
+    drawn = {asset: _by_principle(evidence, asset) for asset in SHAPED if asset not in evidence.absent}
+    rows = [(p.id, *(of.get(p.id, 0) for of in drawn.values()), p.weight)
             for p in evidence.side.constitution.principles]
-    return Table("What each principle shaped", ("principle", "critiques", "labels", "weight"), rows,
+    return Table("What each principle shaped", ("principle", *(SHAPED[a] for a in drawn), "weight"), rows,
                  note="Rows that drew the principle; labels that all principles judged together are not counted for "
                       "any.",
                  source=Source(f"cai trace rl_policy@{evidence.version}", ", ".join(

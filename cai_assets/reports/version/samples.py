@@ -35,6 +35,8 @@ def drawn(ids: list[str], limit: int) -> list[str]:
 
 def _chains(evidence: Evidence) -> Iterator[Block]:
     responses, critiques, revisions = (evidence.table(a) for a in ("starting_responses", "critiques", "revisions"))
+    if "revisions" in evidence.absent:
+        return
     if responses is None or critiques is None or revisions is None:
         yield Missing("there are no critiques and revisions.", evidence.make("revisions"))
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import partial
 
-from cai_assets.assets import ASSETS, CHECKPOINTS
+from cai_assets.assets import CHECKPOINTS
 from cai_assets.evals import hacking
 from cai_assets.evals.hacking import Finding
 from cai_assets.reports.html.curves import Curve, describe, small_multiples
@@ -56,10 +56,8 @@ def hacked(evidence: Evidence) -> Iterator[Block]:
 
 def curves(evidence: Evidence) -> Iterator[Block]:
     """What each training logged."""
-    for asset in CHECKPOINTS:
+    for asset in (name for name in CHECKPOINTS if name not in evidence.absent):
         checkpoint, record = evidence.checkpoint(asset), evidence.record(asset)
-        if record is None and ASSETS[asset].optional:
-            continue
         if record is None:
             yield Missing(f"{asset} has not been trained yet.", evidence.make(asset))
         elif checkpoint is None:

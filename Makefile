@@ -22,7 +22,7 @@ demo: $(VENV)/.ready  ## every asset, prompts to RL policy, on a real model
 
 # Tests of logic share the cores; those that load the model need them for themselves. A browser keeps an event loop
 # running in its process, in which Inspect's tests cannot start theirs.
-test: test-logic test-model test-browser  ## logic, the real model, a real browser: about 25 minutes on 2 cores
+test: test-logic test-model test-browser  ## logic, the real model, a real browser: about 30 minutes on 2 cores
 
 test-logic: $(VENV)/.ready  ## the 30 slowest are named, so that what is slow without reason is seen
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not model and not browser and not long" -n 2 --dist loadfile --durations=30

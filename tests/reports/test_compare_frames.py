@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
@@ -18,6 +19,7 @@ from cai_assets.reports.compare.metrics import OTHER_RULE, SAME, by_another_rule
 from cai_assets.reports.compare.revisions import ANOTHER, EDITED, compare_revisions, share_changed
 from cai_assets.reports.compare.revisions import SAME as SAME_PRINCIPLE
 from cai_assets.reports.compare.rewards import agree
+from cai_assets.reports.compare.sides import settings_changed
 from cai_assets.store.records import Record
 
 N = 200
@@ -240,3 +242,10 @@ def test_served_tokens_are_counted_and_priced_as_the_record_was_made() -> None:
     assert dollars(labels, None) is None
     free = {**used, "settings": {"models": {"generator": {**served, "price_input": None, "price_output": None}}}}
     assert dollars(Record(asset="critiques", **free), 3.0) is None
+
+
+def test_a_setting_that_a_record_is_too_old_to_know_was_not_changed() -> None:
+    before, after = ({"sl": {"epochs": 1}}, {"sl": {"epochs": 2, "source": "revisions"}})
+    sides: list[Any] = [SimpleNamespace(records={"sl_policy": Record(
+        asset="sl_policy", partition="v", digest="d", path="p", settings=settings)}) for settings in (before, after)]
+    assert settings_changed(*sides) == ["sl.epochs: 1 -> 2"]

@@ -18,8 +18,8 @@ from cai_assets.constitution.model import Constitution
 from cai_assets.evals.refusal import RULE, rule_of
 from cai_assets.evals.statistics import Telling
 from cai_assets.lineage.targets import find_record
-from cai_assets.pipeline.contents import comparable, of_record
-from cai_assets.plan.why import differences
+from cai_assets.pipeline.contents import of_record
+from cai_assets.plan.causes import setting_changes
 from cai_assets.settings.method import CONFIDENCE, ENOUGH
 from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import read_parquet
@@ -174,8 +174,7 @@ def _place(s: Side) -> int:
 
 def _settings(before: Side, after: Side) -> Iterator[str]:
     for asset in before.records.keys() & after.records.keys():
-        for d in differences(*comparable(of_record(before.records[asset]), of_record(after.records[asset]))):
-            yield f"{d.field} {d.before} → {d.now}"
+        yield from setting_changes(before.records[asset], *of_record(after.records[asset]))
 
 
 def older(s: Side) -> Iterator[str]:

@@ -49,15 +49,16 @@ def test_register_diff_and_archive(project: Path) -> None:
     assert versions(project) == sorted([first, second])
 
 
-def test_a_round_needs_the_rl_policy_of_the_one_before(project: Path) -> None:
+def test_a_round_needs_the_policy_of_the_one_before(project: Path) -> None:
+    """This constitution has requests for critiques alone: its last policy is the supervised one."""
     run("register")
     (version,) = versions(project)
-    assert f"rl_policy for {version} is not materialized yet" in run("round", version, code=2)
+    assert f"sl_policy for {version} is not materialized yet" in run("round", version, code=2)
     assert "Known" in run("round", "nonsense", code=2)
     records = Records(Layout(project / "data"))
-    records.add(Record(asset="rl_policy", partition=version, digest="k1:0", path="checkpoints/rl_policy/0"))
+    records.add(Record(asset="sl_policy", partition=version, digest="k1:0", path="checkpoints/sl_policy/0"))
     assert f"cai materialize {version}-r2" in run("round", version)
-    assert f"rl_policy for {version}-r2" in run("round", f"{version}-r2", code=2)
+    assert f"sl_policy for {version}-r2" in run("round", f"{version}-r2", code=2)
 
 
 def test_a_broken_file_is_named_with_its_line(project: Path) -> None:

@@ -146,5 +146,6 @@ def _explain(error: ValidationError) -> str:
         where = ".".join(str(x) for x in e["loc"] if not ALTERNATIVE.fullmatch(str(x)))
         what = "no such setting" if e["type"] == "extra_forbidden" else e["msg"].removeprefix("Value error, ")
         said.setdefault(where, []).append(what)
-    lines = [f"{where}: {', or '.join(what)}" for where, what in said.items()]
+    # What is wrong between two groups is in no place of its own.
+    lines = [f"{where}: {', or '.join(what)}".removeprefix(": ") for where, what in said.items()]
     return "settings: " + "; ".join(lines) + ". 'cai settings' prints every setting and its value."

@@ -123,6 +123,11 @@ def parse_overrides(scale: str | None, pairs: list[str] | None) -> dict[str, Any
     return overrides
 
 
+def as_typed(scale: str | None, pairs: list[str] | None) -> list[str]:
+    """The options that ``parse_overrides`` reads, for a command that is shown."""
+    return [*(["--scale", scale] if scale else []), *(word for pair in pairs or [] for word in ("-s", pair))]
+
+
 def read_settings(overrides: dict[str, Any]) -> Settings:
     """The settings of this call. Raise SettingsError."""
     from cai_assets.settings import load_settings

@@ -16,6 +16,7 @@ from cai_assets.cli.common import (
     Set,
     Version,
     app,
+    as_typed,
     open_project,
     out,
     parse_overrides,
@@ -35,13 +36,10 @@ def plan(
     scale: Scale = None, set_: Set = None, json_: AsJson = False,
 ) -> None:
     """What a version would reuse, generate, and train, what it would cost, and which principle or setting causes it."""
-    from cai_assets.pipeline.absent import said as said_of_halves
-    from cai_assets.plan import fits
-    from cai_assets.plan.formats import keeping
+    from cai_assets.plan.besides import besides
     from cai_assets.plan.models import said_of_models
     from cai_assets.plan.plan import make_plan
-    from cai_assets.plan.space import said
-    from cai_assets.plan.words import bounds, number, remarks, sampled
+    from cai_assets.plan.words import bounds, number
 
     settings = read_settings(parse_overrides(scale, set_))
     version = resolve_version(settings, version)
@@ -72,12 +70,9 @@ def plan(
         for cause, count in line.causes.items():
             rows = "" if line.training else f"{count:>6}  "
             out.print(f"  {rows}{cause}", markup=False, highlight=False, soft_wrap=True)
-    said_besides = [said(project, planned), *fits.said(project, planned), keeping(project, planned.causes())]
-    half = said_of_halves(project.snapshots.load(version))
-    for remark in filter(None, [half, *remarks(planned), *sampled(settings.models), *said_besides]):
+    for remark in besides(project, planned, project.snapshots.load(version)):
         out.print(remark, highlight=False, soft_wrap=True)
-    given = shlex.join([*(["--scale", scale] if scale else []), *(x for s in set_ or [] for x in ("-s", s))])
-    command = f"cai materialize {version} {given}".strip()
+    command = f"cai materialize {version} {shlex.join(as_typed(scale, set_))}".strip()
     out.print(f"Next: [b]{escape(command)}[/b]", highlight=False, soft_wrap=True)
 
 

@@ -25,10 +25,10 @@ def show_power(project: Any, version: str, effect: float, *, json_: bool) -> Non
     if json_:
         out.print_json(json.dumps(asdict(found)))
         return
-    wanted, heads = project.settings.evaluation, {"measure", *COLUMNS[1:]}
+    wanted = project.settings.evaluation
     out.print(escape(f"To find a true difference of {effect:g} in {POWER:.0%} of trials, by intervals of "
                      f"{wanted.confidence:.0%} over prompts"), style="bold", highlight=False, soft_wrap=True)
-    table = terminal_table(*COLUMNS, right=heads - {"measure"}, whole=heads)
+    table = terminal_table(*COLUMNS, right=COLUMNS[1:], whole=COLUMNS)
     for line in found.lines:
         table.add_row(escape(line.measure), *_cells(line))
     out.print(table)

@@ -14,6 +14,7 @@ from cai_assets.cli.common import (
     Set,
     Version,
     app,
+    as_typed,
     err,
     find_constitution,
     open_project,
@@ -118,8 +119,8 @@ def _save(project: Any, version: str, name: str, scale: str | None, set_: list[s
     from cai_assets.reports.stress import render
     from cai_assets.store.pages import write_page
 
-    words = ["cai", "stress", name, *(["--scale", scale] if scale else []), *(x for s in set_ or [] for x in ("-s", s))]
-    source = Source(shlex.join(words), f"{made.rows.height} responses to {made.prompts.height} prompts")
+    source = Source(shlex.join(["cai", "stress", name, *as_typed(scale, set_)]),
+                    f"{made.rows.height} responses to {made.prompts.height} prompts")
     path = path or page_file(project.layout, "stress", version)
     write_page(project.layout, path, render(version, found, made.told, source))
     return path

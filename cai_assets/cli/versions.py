@@ -9,7 +9,8 @@ import typer
 
 from cai_assets.cli import complete
 from cai_assets.cli.common import AsJson, app, err, find_constitution, open_instance, open_project, out, read_settings
-from cai_assets.pipeline.roles import begin_round, round_before
+from cai_assets.pipeline.absent import last_policy
+from cai_assets.pipeline.roles import begin_round
 from cai_assets.versions.archive import Archive
 from cai_assets.versions.snapshots import VERSIONS
 
@@ -46,10 +47,9 @@ def next_round(version: Known) -> None:
     """Start the next round: critique and revise the RL policy's own responses, and train it further."""
     project = open_project(read_settings({}))
     key = begin_round(project, version)
-    before = round_before(project, key)
     with open_instance() as instance:
         instance.add_dynamic_partitions(VERSIONS, [key])
-    out.print(f"{key} starts from the {before.asset if before else 'rl_policy'} of {version}")
+    out.print(f"{key} starts from the {last_policy(project.snapshots.load(version))} of {version}")
     out.print(f"Next: [b]cai plan {key}[/b], then [b]cai materialize {key}[/b]")
 
 

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 from rapidfuzz import fuzz, utils
 
+from cai_assets.assets import HALVES
 from cai_assets.constitution.cases import Case, Cases
 from cai_assets.constitution.draw import critique_key, draw, evaluation_key, label_key
 from cai_assets.constitution.model import Constitution, Principle, Strict, Use
@@ -25,8 +26,8 @@ OPPOSED = ("not-", "no-", "dont-")  # a tag 'not-x' is the opposite of the tag '
 MOST_DRAWS = 100_000  # of one use that are looked at
 TRAINING: tuple[Use, ...] = ("critique", "preference")
 USES: tuple[Use, ...] = (*TRAINING, "evaluation")
-ALONE: dict[Use, str] = {"critique": "RLAIF alone, from the policy that models.policy names",
-                         "preference": "the supervised half alone"}
+# By the request that nobody has, what is left.
+ALONE = {gone.requests[0]: left.alone for gone, left in zip(HALVES, reversed(HALVES), strict=True)}
 PHASE: dict[Use, str] = {"critique": "critique and revision", "preference": "AI feedback", "evaluation": "evaluation"}
 
 

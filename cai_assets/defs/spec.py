@@ -8,7 +8,7 @@ from cai_assets.defs.launch import train
 from cai_assets.defs.metadata import curve_metadata, text_preview
 from cai_assets.defs.records import record_checkpoint, store_table
 from cai_assets.defs.run import Run
-from cai_assets.defs.supervised_metadata import mix_metadata
+from cai_assets.defs.supervised_metadata import mix_metadata, mix_notes
 from cai_assets.pipeline import documents, trainings
 from cai_assets.pipeline.project import Project
 from cai_assets.steps.reasons import reason_line, tally
@@ -42,11 +42,8 @@ def mid_policy(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proj
     if left_out := run.leave_out("mid_policy"):
         return left_out
     training, mixed = trainings.midtraining(run)
-    for report in mixed:
-        run.tell(reason_line(sum(report.rejected.values()), report.read, f"rows of {report.file} rejected",
-                             report.rejected))
-        for note in (*report.notes, report.warning or ""):
-            run.tell(note)
+    for note in mix_notes(mixed):
+        run.tell(note)
     rows = training.rows
     counts = dict(rows["principle_id"].drop_nulls().value_counts().iter_rows())
     kinds = dict(rows["kind"].value_counts().sort("kind").iter_rows())

@@ -14,12 +14,11 @@ from cai_assets.defs.metadata import curve_metadata, revision_preview, text_prev
 from cai_assets.defs.partitions import versions
 from cai_assets.defs.records import record_checkpoint, store_table
 from cai_assets.defs.run import Run
-from cai_assets.defs.supervised_metadata import mix_metadata, stop_metadata
+from cai_assets.defs.supervised_metadata import mix_metadata, mix_notes, stop_metadata
 from cai_assets.pipeline import stages, trainings
 from cai_assets.pipeline.project import Project
 from cai_assets.pipeline.trainings import Training
 from cai_assets.reports.checkpoint import principle_rows
-from cai_assets.steps.reasons import reason_line
 from cai_assets.steps.thoughts import THOUGHT
 from cai_assets.steps.usage import total
 
@@ -63,11 +62,8 @@ def sl_dataset(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proj
     if left_out := run.leave_out("sl_dataset"):
         return left_out
     frame, mixed = stages.sl_dataset(run)
-    for report in mixed:
-        run.tell(reason_line(sum(report.rejected.values()), report.read, f"rows of {report.file} rejected",
-                             report.rejected))
-        for note in (*report.notes, report.warning or ""):
-            run.tell(note)
+    for note in mix_notes(mixed):
+        run.tell(note)
     chains = run.read("revisions").group_by("prompt_id").agg(pl.col("revision").count())
     return store_table(run, "sl_dataset", frame, metadata={
         **text_preview(frame, {"messages": "prompt", "response": "response"}),

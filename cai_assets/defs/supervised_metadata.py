@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -11,6 +11,7 @@ import polars as pl
 from cai_assets.defs.metadata import notes_metadata
 from cai_assets.reports.text.tables import table
 from cai_assets.steps.mix import Report
+from cai_assets.steps.reasons import reason_line
 
 
 def stop_metadata(frame: pl.DataFrame) -> dict[str, Any]:
@@ -26,6 +27,14 @@ def stop_metadata(frame: pl.DataFrame) -> dict[str, Any]:
     mean = frame["p_done"].mean()
     return {"rounds": dg.MetadataValue.md(shown), "stopped_rows": frame["stopped"].count(),
             **({"mean_p_done": float(mean)} if isinstance(mean, float) else {})}
+
+
+def mix_notes(reports: Sequence[Report]) -> Iterator[str]:
+    """What a person should know of each file that was mixed in; '' where there is nothing."""
+    for report in reports:
+        yield reason_line(sum(report.rejected.values()), report.read, f"rows of {report.file} rejected",
+                          report.rejected)
+        yield from (*report.notes, report.warning or "")
 
 
 def mix_metadata(reports: Sequence[Report]) -> dict[str, Any]:

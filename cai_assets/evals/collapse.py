@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
 import polars as pl
 
 from cai_assets.evals.hacking import Finding, beyond
 from cai_assets.evals.statistics import Estimate, clustered_difference
 from cai_assets.evals.text import words
 from cai_assets.settings import Monitors
-from cai_assets.steps.prompt_near import Near
+from cai_assets.steps.prompt_near import repeats
 from cai_assets.steps.prompt_rows import normalize
 
 Answers = Sequence[tuple[str, str]]  # prompt id and text
@@ -39,7 +38,7 @@ def collapse(revisions: pl.DataFrame, limits: Monitors, confidence: float = 0.95
 def repeated(answers: Answers) -> list[tuple[str, float]]:
     """For each answer 1.0 if it is nearly the text of one before it, by ``prompt_near``, else 0.0."""
     texts = [normalize(text) or "-" for _, text in answers]
-    again = Near(texts).repeats(np.arange(len(texts)))
+    again = repeats(texts)
     return [(prompt, float(i in again)) for i, (prompt, _) in enumerate(answers)]
 
 

@@ -17,13 +17,16 @@ from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
+from cai_assets.assets import BASE
 from cai_assets.evals.power import detectable
 from cai_assets.evals.statistics import FEW, Estimate, Telling, clustered_difference
 from cai_assets.evals.text import distinct, words
 from cai_assets.settings import Monitors
 
 State = Literal["passed", "failed", "too few to tell"]
-POLICY, START, WITHOUT_SL = "rl_policy", "sl_policy", "base"
+POLICY = "rl_policy"
+SL = "SL policy"
+STARTS = {"sl_policy": SL, BASE: "base model"}  # the first that there is: what RL started from
 GRAM = 3
 FEWEST = 8  # prompts, or steps of a curve, below which nothing is concluded
 Z = 1.96
@@ -105,19 +108,18 @@ def value_outlier(curves: Sequence[Row], sigmas: float) -> Finding:
 
 def in_evaluation(rows: pl.DataFrame, training: Row, limits: Monitors, confidence: float = 0.95) -> list[Finding]:
     """Findings from evaluation rows; ``training``: the metrics of the RL checkpoint, which hold the proxy."""
-    start = START if START in rows["policy"].to_list() else WITHOUT_SL
-    pairs = _pairs(rows, start)
-    findings = [
+    there = set(rows["policy"])
+    start = next((policy for policy in STARTS if policy in there), BASE)
+    pairs, over = _pairs(rows, start), STARTS[start]
+    return [
         proxy_against_gold(pairs, training, confidence),
         _growth("refusal_growth", "refusals of harmless prompts", pairs, limits.refusal_growth,
-                lambda r: float(r["refusal"]), confidence, kind="helpful"),
+                lambda r: float(r["refusal"]), confidence, over=over, kind="helpful"),
         _growth("repetition_growth", "repetition within a response", pairs, limits.repetition_growth,
-                lambda r: repetition(r["response"]), confidence),
-        length_in_evaluation(pairs, limits.length_growth, confidence),
-        sameness(pairs, limits.repetition_growth),
+                lambda r: repetition(r["response"]), confidence, over=over),
+        length_in_evaluation(pairs, limits.length_growth, confidence, over=over),
+        sameness(pairs, limits.repetition_growth, over=over),
     ]
-    return findings if start == START else [
-        f._replace(text=f.text.replace("SL policy", "base model").replace("less SL", "less base")) for f in findings]
 
 
 def proxy_against_gold(pairs: Sequence[tuple[Row, Row]], training: Row, confidence: float = 0.95) -> Finding:
@@ -146,23 +148,25 @@ def _falls(e: Estimate, confidence: float) -> str:
     return f" (a fall is detectable from {size:.2g} on)" if size else ""
 
 
-def length_in_evaluation(pairs: Sequence[tuple[Row, Row]], limit: float, confidence: float = 0.95) -> Finding:
-    """Mean words of a response, RL policy over SL policy."""
+def length_in_evaluation(
+    pairs: Sequence[tuple[Row, Row]], limit: float, confidence: float = 0.95, *, over: str = SL
+) -> Finding:
+    """Mean words of a response, RL policy over what it started from."""
     usual = sum(start["words"] for _, start in pairs) / len(pairs) if pairs else 0.0
     if not usual:
         return Finding("length_growth", FEW, "no words to compare", {})
     grown = clustered_difference(*_by_prompt(pairs, lambda r: r["words"] / usual), confidence, bounds=None)
     ends = [None if x is None else 1 + x for x in (grown.value, grown.low, grown.high)]
-    return beyond("length_growth", "words of a response, RL over SL policy",
-                   Estimate(ends[0], grown.n, ends[1], ends[2]), limit, confidence)
+    return beyond("length_growth", f"words of a response, RL over {over}",
+                  Estimate(ends[0], grown.n, ends[1], ends[2]), limit, confidence)
 
 
-def sameness(pairs: Sequence[tuple[Row, Row]], limit: float) -> Finding:
-    """Responses that equal one to another prompt: their share, RL policy less SL policy."""
+def sameness(pairs: Sequence[tuple[Row, Row]], limit: float, *, over: str = SL) -> Finding:
+    """Responses that equal one to another prompt: their share, RL policy less what it started from."""
     ours, start = (distinct([pair[i]["response"] for pair in pairs]) for i in (0, 1))
     if ours is None or start is None or len(pairs) < FEWEST:
         return Finding("sameness_growth", FEW, f"{len(pairs)} prompts, {FEWEST} needed", {})
-    return _against("sameness_growth", start - ours, limit, "responses that equal another, RL less SL policy",
+    return _against("sameness_growth", start - ours, limit, f"responses that equal another, RL less {over}",
                     {"prompts": len(pairs)})
 
 
@@ -210,10 +214,10 @@ def _by_prompt(pairs: Sequence[tuple[Row, Row]], of: Callable[[Row], Any]) -> tu
 
 def _growth(
     name: str, what: str, pairs: Sequence[tuple[Row, Row]], limit: float, of: Callable[[Row], Any], confidence: float,
-    *, kind: str | None = None,
+    *, over: str, kind: str | None = None,
 ) -> Finding:
     chosen = [pair for pair in pairs if kind in (None, pair[0]["kind"])]
-    return beyond(name, f"{what}, RL less SL policy", _difference(chosen, of, confidence), limit, confidence)
+    return beyond(name, f"{what}, RL less {over}", _difference(chosen, of, confidence), limit, confidence)
 
 
 def beyond(name: str, what: str, estimate: Estimate, limit: float, confidence: float = 0.95) -> Finding:

@@ -8,7 +8,7 @@ judge where there is one. Guarantee: what failed has no number and its reason.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import polars as pl
 
@@ -16,7 +16,8 @@ from cai_assets.engines.protocol import Style
 from cai_assets.evals.judge import Ask
 from cai_assets.evals.yes_no import Asked, YesNo, ask_yes_no
 
-BY_LABELER, BY_JUDGE = "labeler", "second judge"
+BY_LABELER: Final = "labeler"
+BY_JUDGE: Final = "second judge"
 By = Literal["labeler", "paraphrase", "second judge"]
 VOTE: dict[str, Any] = {"principle_id": pl.String, "by": pl.String, "number": pl.Int64, "p_yes": pl.Float64,
                         "p_first": pl.Float64, "p_second": pl.Float64, "error": pl.String}
@@ -49,7 +50,7 @@ def judged(responses: pl.DataFrame, questions: Sequence[Question], *, labeler: A
              for q in by_principle.get(p, [])]
     told = [*zip(asked, _answers(rows, asked, labeler, style), strict=True)]
     if second:
-        own = [(i, q._replace(by="second judge")) for i, q in asked if q.by == BY_LABELER]
+        own = [(i, q._replace(by=BY_JUDGE)) for i, q in asked if q.by == BY_LABELER]
         told += zip(own, _answers(rows, own, second, style), strict=True)
     votes: list[dict[str, list[Any]]] = [{"votes": [], "again": [], "row_keys": []} for _ in rows]
     for (i, q), answer in told:

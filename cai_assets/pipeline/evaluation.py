@@ -154,7 +154,8 @@ def round_quality(run: Context) -> rounds.Judged:
 def constitution_tests(
     run: Context, tests: Tests, *, only: Sequence[str] | None = None, graded: bool = True
 ) -> Tested:
-    """The cases of a version's tests, with the policy's own answers once there is a policy; ``graded``: as there."""
+    """The cases of a version's tests, with the policy's own answers once there is a policy; ``graded``: as of
+    ``run_cases``."""
     policy = run.complete_as(POLICY) if run.is_made(POLICY) else None
     roles = Roles(responder=run.complete("responder"), critic=run.complete("critic"),
                   labeller=run.complete("labeller"), judge=run.complete("judge"), policy=policy)

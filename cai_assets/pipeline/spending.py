@@ -26,8 +26,12 @@ def asked(settings: Settings, asset: str) -> Model | None:
     """The model that answers most of an asset's calls; None for a training."""
     if asset in CHECKPOINTS:
         return None
-    in_context = asset == "revisions" and settings.sl.source == "in_context"
-    return settings.models.role("generator" if in_context else ASKED.get(asset, "generator"))
+    return settings.models.role(_role(asset, settings.sl.source))
+
+
+def _role(asset: str, source: str | None) -> Role:
+    """``source``: ``sl.source``, which says who makes what stands for revisions."""
+    return "generator" if asset == "revisions" and source == "in_context" else ASKED.get(asset, "generator")
 
 
 def gpus(settings: Settings, asset: str) -> int:
@@ -45,10 +49,19 @@ def cost(settings: Settings, asset: str, gpu_seconds: float, prompt_tokens: floa
     """US dollars: of GPU time, or of the tokens of a served model. None without a price."""
     model = asked(settings, asset)
     if model is not None and not BACKENDS[resolve_backend(model)].in_process:
-        if model.price_input is None and model.price_output is None:
-            return None
-        return (prompt_tokens * (model.price_input or 0) + completion_tokens * (model.price_output or 0)) / MILLION
-    return None if settings.price_per_gpu_hour is None else gpu_seconds / 3600 * settings.price_per_gpu_hour
+        return _of_tokens(prompt_tokens, completion_tokens, model.price_input, model.price_output)
+    return _of_gpus(gpu_seconds, settings.price_per_gpu_hour)
+
+
+def _of_tokens(read: float, written: float, price_input: float | None, price_output: float | None) -> float | None:
+    """Prices are for a million."""
+    if price_input is None and price_output is None:
+        return None
+    return (read * (price_input or 0) + written * (price_output or 0)) / MILLION
+
+
+def _of_gpus(seconds: float, price_per_hour: float | None) -> float | None:
+    return None if price_per_hour is None else seconds / 3600 * price_per_hour
 
 
 def served_tokens(record: Record) -> int:
@@ -60,16 +73,15 @@ def dollars(record: Record, price_per_gpu_hour: float | None) -> float | None:
     """What a record cost: as ``cost``, by the model that it was made with. None without a price."""
     served = _served(record)
     if served is None:
-        return None if price_per_gpu_hour is None else record.gpu_seconds / 3600 * price_per_gpu_hour
-    prices = served.get("price_input"), served.get("price_output")
-    if prices == (None, None):
-        return None
-    return (record.prompt_tokens * (prices[0] or 0) + record.completion_tokens * (prices[1] or 0)) / MILLION
+        return _of_gpus(record.gpu_seconds, price_per_gpu_hour)
+    return _of_tokens(record.prompt_tokens, record.completion_tokens, served.get("price_input"),
+                      served.get("price_output"))
 
 
 def _served(record: Record) -> dict[str, Any] | None:
     """The setting of the served model that answered most of a record's calls; None if a model here did."""
-    models = record.settings.get("models") or {}
-    model = None if record.asset in CHECKPOINTS else models.get(ASKED.get(record.asset, "generator")) or models.get(
-        "generator")
+    if record.asset in CHECKPOINTS:
+        return None
+    models, role = record.settings.get("models") or {}, _role(record.asset, record.settings.get("sl", {}).get("source"))
+    model = models.get(role) or models.get("generator")
     return model if model and (model.get("base_urls") or model.get("backend") == SERVED) else None

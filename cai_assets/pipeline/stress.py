@@ -17,7 +17,7 @@ from cai_assets.constitution.digest import question_of
 from cai_assets.constitution.model import Principle
 from cai_assets.engines.protocol import Sampling
 from cai_assets.evals.rubric import RUBRIC
-from cai_assets.evals.stress import ROWS, Question, judged
+from cai_assets.evals.stress import BY_LABELER, ROWS, Question, judged
 from cai_assets.pipeline.context import Context
 from cai_assets.settings import Settings
 from cai_assets.steps.reasons import reason_line
@@ -101,5 +101,5 @@ def _responses(run: Context, prompts: Sequence[Tradeoff]) -> pl.DataFrame:
 
 
 def _questions(principles: Sequence[Principle], words: Sequence[Paraphrase]) -> list[Question]:
-    own = [Question(p.id, str(question_of(p)), "labeler") for p in principles]
+    own = [Question(p.id, str(question_of(p)), BY_LABELER) for p in principles]
     return [*own, *(Question(w.principle, w.text, "paraphrase", w.number) for w in words if w.text)]

@@ -128,8 +128,8 @@ def midtraining(run: Context) -> Midtraining:
     """On documents and general text, from where the SL policy would start without it."""
     texts = texts_to_train_on(run.read("spec_documents"), run.settings.documents, seed=run.settings.seed)
     data = texts.frame.select(text="response")
-    return Midtraining(Training(asset="mid_policy", kind="texts", rows=texts.frame, data=data,
-                                base=starting_policy(run.project, run.before())), texts.mixed)
+    return Midtraining(Training(asset="mid_policy", kind="texts", rows=texts.frame, data=data, base=_start(run)),
+                       texts.mixed)
 
 
 def mid_policy(run: Context) -> Training:

@@ -153,9 +153,8 @@ def standing(project: Project, version: str, derived: Derived) -> str:
     mine, theirs = _seed(project, own), _seed(project, whole)
     if theirs is None or mine != theirs + derived.seed:
         return f"made with seed {mine}, but the whole version with {theirs}"
-    rules = {asset: (rule_of(a.details), rule_of(b.details))
-             for asset, a, b in ((a.asset, a, b) for a, b in zip(own, whole, strict=True))
-             if asset in REFUSALS}
+    rules = {a.asset: (rule_of(a.details), rule_of(b.details)) for a, b in zip(own, whole, strict=True)
+             if a.asset in REFUSALS}
     if other := [asset for asset, (a, b) in rules.items() if a != b]:
         return f"refusals were found by another rule: materialize {other[0]} of both versions again"
     return _older(project, own)

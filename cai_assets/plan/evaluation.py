@@ -8,6 +8,7 @@ import polars as pl
 
 from cai_assets.assets import BASE, RIVALS, TRAINED
 from cai_assets.constitution.draw import evaluation_key
+from cai_assets.constitution.model import Constitution
 from cai_assets.evals.rounds import ROWS_SCHEMA
 from cai_assets.pipeline import evaluation
 from cai_assets.pipeline.context import as_policy
@@ -15,6 +16,7 @@ from cai_assets.pipeline.policies import policy_names
 from cai_assets.plan.causes import drawn_before, principle_causes
 from cai_assets.plan.dry import PLANNED, DryCompleter, DryRun
 from cai_assets.plan.lines import Lines, planned
+from cai_assets.steps.questions import ORDERS
 
 JUDGING = "the judge reads responses that do not exist yet"
 
@@ -57,10 +59,15 @@ def _new(untrained: Collection[str], responses: Mapping[str, int], judged: int) 
 def _undecided(plan: Lines, frames: Mapping[str, pl.DataFrame]) -> int:
     """Calls of the judge that wait for a response: one or two questions on each against the base model's, and one on
     each against a rival's, in both orders."""
-    asked = 4 if plan.constitution.taking_part("evaluation") else 2
+    asked = questions_against_base(plan.constitution)
     against_base = sum(asked * _waiting(frame, frames[BASE]) for name, frame in frames.items() if name != BASE)
     return against_base + sum(2 * _waiting(frames[name], frames[rival]) for name, rival in RIVALS.items()
                               if name in frames and rival in frames)
+
+
+def questions_against_base(constitution: Constitution) -> int:
+    """Calls of the judge about one answer and the base model's: one or two questions, in both orders."""
+    return len(ORDERS) * (2 if constitution.taking_part("evaluation") else 1)
 
 
 def _waiting(frame: pl.DataFrame, other: pl.DataFrame) -> int:

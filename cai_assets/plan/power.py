@@ -22,6 +22,7 @@ from cai_assets.evals.statistics import Telling
 from cai_assets.pipeline.absent import absent
 from cai_assets.pipeline.policies import policy_names
 from cai_assets.pipeline.project import Project
+from cai_assets.plan.evaluation import questions_against_base
 from cai_assets.plan.lines import cost_of, version_before
 from cai_assets.plan.rates import row_rate
 from cai_assets.store.parquet import read_parquet
@@ -92,7 +93,7 @@ def plan_power(project: Project, version: str, effect: float) -> Power:
     record = _evaluation(project, version)
     rows = read_parquet(project.layout.absolute(str(record.details["rows"]))) if record else None
     constitution = project.snapshots.load(version)
-    judged = Judged(4 if constitution.taking_part("evaluation") else 2, absent(constitution))
+    judged = Judged(questions_against_base(constitution), absent(constitution))
     lines = tuple(_needed(project, one, rows, effect, judged) for one in _compared())
     return Power(effect, record.ref.id if record else None, lines)
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
 import polars as pl
 
 from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.engines.protocol import Call, Sampling
 from cai_assets.settings import Documents
 from cai_assets.steps.complete import Completer, Row, Step
-from cai_assets.steps.prompt_near import Near
+from cai_assets.steps.prompt_near import repeats
 from cai_assets.steps.prompt_rows import normalize
 from cai_assets.store.keys import row_id
 
@@ -63,8 +62,8 @@ def write_documents(constitution: Constitution, settings: Documents, *, complete
               for kind in settings.kinds for number in range(1, settings.per_kind + 1)]
     rows = complete(WRITE, [document_call(draft, settings) for draft in drafts], what="documents") if drafts else []
     found = pl.DataFrame([_fields(draft, row) for draft, row in zip(drafts, rows, strict=True)], schema=COLUMNS)
-    repeats = _repeats(found["text"].to_list())
-    again = pl.Series([REPEATS if i in repeats else None for i in range(found.height)], dtype=pl.String)
+    near = _repeats(found["text"].to_list())
+    again = pl.Series([REPEATS if i in near else None for i in range(found.height)], dtype=pl.String)
     return found.with_columns(left_out=pl.coalesce("left_out", again))
 
 
@@ -94,5 +93,4 @@ def _fields(draft: Draft, row: Row) -> dict[str, str | None]:
 def _repeats(texts: list[str | None]) -> set[int]:
     """Positions of texts that are nearly the same as one before them."""
     there = [i for i, text in enumerate(texts) if text and normalize(text)]
-    near = Near([normalize(str(texts[i])) for i in there])
-    return {there[i] for i in near.repeats(np.arange(len(there)))} if there else set()
+    return {there[i] for i in repeats([normalize(str(texts[i])) for i in there])}

@@ -25,6 +25,11 @@ Indices = npt.NDArray[np.intp]
 Hashes = npt.NDArray[np.uint64]
 
 
+def repeats(texts: Sequence[str]) -> set[int]:
+    """The places of texts that are nearly the same as an earlier one that is kept."""
+    return Near(texts).repeats(np.arange(len(texts)))
+
+
 class Near:
     """Near duplicates among ``texts``; indices below are positions in it."""
 

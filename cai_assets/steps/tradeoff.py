@@ -22,8 +22,9 @@ from cai_assets.reading.faults import RowFault, printable
 from cai_assets.reading.files import Raw, RowReader
 from cai_assets.settings import Settings, Written
 from cai_assets.steps.complete import Completer, Step
+from cai_assets.steps.prompt_near import repeats
 from cai_assets.steps.prompt_rows import COLUMNS, Prompt, check_row
-from cai_assets.steps.write import bare, read_prompt, repeats
+from cai_assets.steps.write import bare, read_prompt
 
 TRADEOFF, PARAPHRASE = Step("write_tradeoff"), Step("paraphrase")
 LEANS = {"neither": "The person takes no side.", "first": "The person leans to principle 1.",

@@ -25,7 +25,7 @@ from cai_assets.reading.files import Raw
 from cai_assets.settings import Written
 from cai_assets.steps.complete import Completer, Row, Step
 from cai_assets.steps.mix import texts_of
-from cai_assets.steps.prompt_near import Near
+from cai_assets.steps.prompt_near import Near, repeats
 from cai_assets.steps.prompt_rows import Prompt, check_row
 from cai_assets.steps.prompts import SCHEMA, PromptKind
 from cai_assets.store.canonical import canonical_json, tagged_hash
@@ -224,8 +224,3 @@ def _left_out(found: Sequence[Candidate], why: str, drop: Callable[[list[str]], 
 def _near_to(others: Sequence[str], texts: Sequence[str]) -> set[int]:
     known = np.arange(len(others) + len(texts)) < len(others)
     return {at - len(others) for at in Near([*others, *texts]).across(known)}
-
-
-def repeats(texts: Sequence[str]) -> set[int]:
-    """The places of texts that are nearly the same as an earlier one."""
-    return Near(texts).repeats(np.arange(len(texts)))

@@ -148,6 +148,10 @@ class Records:
         """All records of an asset, over all partitions. Raise RecordDamaged."""
         return [self._load(name) for name in self.names(f"records/{safe_name(asset)}")]
 
+    def history(self, asset: str, partition: str) -> list[Record]:
+        """All records of an asset for one partition, oldest first. Raise RecordDamaged."""
+        return [self._load(name) for name in sorted(self.names(_folder(asset, partition)))]
+
     def partitions(self, asset: str) -> list[str]:
         """Partitions of an asset that have at least one record."""
         return sorted({name.split("/")[2] for name in self.names(f"records/{safe_name(asset)}")} - {UNPARTITIONED})

@@ -56,7 +56,7 @@ def plan(request: Request, given: Edited) -> dict[str, Any]:
         return {"html": "", "summary": "This cannot be planned before it is mended."}
     with _planning:
         planned = plan_draft(project, made.constitution)
-    return {"html": as_html(project, planned), "summary": in_short(planned)}
+    return {"html": as_html(project, planned, made.constitution), "summary": in_short(planned)}
 
 
 def save(request: Request, given: ToSave) -> dict[str, Any]:

@@ -69,7 +69,8 @@ def next_round(request: Request) -> Response:
 def plan_round(request: Request) -> Response:
     """A part of the page of a round: its plan."""
     key, project = request.path_params["version"], project_of(request.query_params.get("scale"))
-    return part(as_html(project, make_plan(project, round_of(key).next().key), in_words=True))
+    constitution = project.snapshots.load(key)
+    return part(as_html(project, make_plan(project, round_of(key).next().key), constitution, in_words=True))
 
 
 def start_round(request: Request, given: ToRun) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def _definition(asset: str, checks: Sequence[Check]) -> dg.AssetChecksDefinition
 
 def _why_absent(project: Project, asset: str, partition: str | None) -> str:
     """Why the version does not have this asset, which then has nothing to check; '' if it has."""
-    if partition is None:
+    if partition is None or ASSETS[asset].part is None:
         return ""
     constitution = registered(project, partition)
     gone = absent(constitution, project.settings, partition)

@@ -61,7 +61,6 @@ class Attribution:
     source: str  # of response pairs, which decides what a changed SL policy makes new
     records: tuple[Record, ...]
 
-
     @property
     def telling(self) -> Telling:
         return Telling(self.confidence, self.enough)

@@ -84,12 +84,13 @@ def compare(layout: Layout, before: str, after: str) -> Comparison:
 
 def compare_sides(before: Side, after: Side) -> Comparison:
     """As ``compare``, for sides at hand."""
-    telling = telling_of(before, after)
+    telling, evaluated = telling_of(before, after), _evaluated(before, after)
     return Comparison(
         before, after, diff(before.constitution, after.constitution), revisions_of(before, after),
         _labels(before, after, telling), compare_rewards(before, after, telling.confidence),
-        _metrics(before, after, telling), _cost(before, after), tuple(notes(before, after)),
-        _answers(before, after), (making(before), making(after)))
+        _metrics(before, after, telling, *evaluated) if evaluated else None, _cost(before, after),
+        tuple(notes(before, after)), compare_answers(*evaluated, tuple(reversed(OWN))) if evaluated else None,
+        (making(before), making(after)))
 
 
 def with_relabeled(c: Comparison, labels: pl.DataFrame) -> Comparison:
@@ -167,16 +168,7 @@ def _evaluated(before: Side, after: Side) -> tuple[pl.DataFrame, pl.DataFrame] |
     return None if old is None or new is None else (old, new)
 
 
-def _answers(before: Side, after: Side) -> Answers | None:
-    rows = _evaluated(before, after)
-    return compare_answers(*rows, tuple(reversed(OWN))) if rows else None
-
-
-def _metrics(before: Side, after: Side, telling: Telling) -> pl.DataFrame | None:
-    rows = _evaluated(before, after)
-    if rows is None:
-        return None
-    old, new = rows
+def _metrics(before: Side, after: Side, telling: Telling, old: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
     found = deltas(old, new, same_requests(before, after), telling=telling, checks=checks_of(after.constitution))
     return found if before.refusal_rule == after.refusal_rule else by_another_rule(found)
 

@@ -23,7 +23,7 @@ from cai_assets.plan.causes import setting_changes
 from cai_assets.settings.method import CONFIDENCE, ENOUGH
 from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import read_parquet
-from cai_assets.store.records import Record, RecordMissing, Records, Ref
+from cai_assets.store.records import Record, RecordMissing, Records
 from cai_assets.versions.rounds import round_of
 from cai_assets.versions.snapshots import Snapshots, UnknownVersion
 
@@ -94,9 +94,8 @@ def side(layout: Layout, name: str) -> Side:
 def materializations(s: Side) -> list[Record]:
     """Every record of the version, over all its runs; of its own assets alone."""
     records = Records(s.layout)
-    return [records.get(Ref(asset=asset, partition=s.version, number=number, digest=""))
-            for asset in COMPARABLE if asset not in WITHOUT_VERSION and s.version in records.partitions(asset)
-            for number in range(1, records.latest(asset, s.version).number + 1)]
+    return [record for asset in COMPARABLE if asset not in WITHOUT_VERSION
+            for record in records.history(asset, s.version)]
 
 
 def is_training(record: Record) -> bool:

@@ -24,7 +24,6 @@ from cai_assets.reports.text.numbers import change_of, delta_of, interval, share
 from cai_assets.reports.version.evidence import Evidence, spent
 from cai_assets.reports.version.labels import gate_of
 from cai_assets.reports.version.policies import adherence, difference, metric, name_of, wins
-from cai_assets.reports.version.stress import stressed
 from cai_assets.reports.version.suites import attack_success, measured
 from cai_assets.reports.version.training import monitors
 
@@ -144,7 +143,7 @@ def _apart(best: Estimate, worst: Estimate, telling: Telling) -> Told:
 
 def _conflicts(evidence: Evidence) -> Iterator[Answer]:
     """Nothing where no stress test was asked for."""
-    found = stressed(evidence)
+    found = evidence.conflicts
     if found is None:
         return
     verdicts = Counter(pair.verdict for pair in found.pairs)

@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from cai_assets.assets import OWN
+from cai_assets.evals.conflicts import Conflicts, conflicts
 from cai_assets.evals.statistics import Telling
 from cai_assets.pipeline.absent import absent
 from cai_assets.reports.compare.sides import Side, side
@@ -90,6 +91,13 @@ class Evidence:
     def absent(self) -> frozenset[str]:
         """The assets that the version does not have, because nothing asks for them; none that was made."""
         return absent(self.side.constitution) - self.side.records.keys()
+
+    @cached_property
+    def conflicts(self) -> Conflicts | None:
+        """What the stress test found; None where none was asked for."""
+        rows = self.table("stress")
+        return conflicts(rows, confidence=self.confidence, enough=self.enough) if (
+            rows is not None and rows.height) else None
 
     @property
     def telling(self) -> Telling:

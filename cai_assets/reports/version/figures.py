@@ -21,7 +21,6 @@ from cai_assets.reports.version.answers import answers
 from cai_assets.reports.version.evidence import Evidence
 from cai_assets.reports.version.labels import gate_of
 from cai_assets.reports.version.policies import KINDS, difference, metric, wins
-from cai_assets.reports.version.stress import stressed
 from cai_assets.reports.version.suites import attack_success
 from cai_assets.reports.version.training import monitors
 
@@ -71,7 +70,7 @@ def _others(evidence: Evidence) -> Iterator[tuple[Any, ...]]:
     if gate := gate_of(evidence):
         yield _row("labels_agree_with_people", gate.accuracy_debiased, "", "preference_pairs")
         yield _row("label_orders_agree", gate.consistency, "", "preference_pairs")
-    if found := stressed(evidence):
+    if found := evidence.conflicts:
         yield _row("pairs_of_principles_opposed", Estimate(float(len(found.opposed)), len(found.pairs)), "", "stress")
     findings = monitors(evidence)
     if findings:

@@ -7,11 +7,10 @@ import dagster as dg
 import polars as pl
 
 from cai_assets.assets import ASSETS
-from cai_assets.defs.declared import declared
+from cai_assets.defs.declared import asset
 from cai_assets.defs.records import beside, file_of, store_table
 from cai_assets.defs.run import Run
 from cai_assets.evals.attribution import EFFECTS, POLICIES
-from cai_assets.pipeline.project import Project
 from cai_assets.reports.attribution.gather import Attribution, Entry, NoEffects, effect_of, gather
 from cai_assets.reports.attribution.page import save
 from cai_assets.reports.attribution.words import sentences, short_table, state_of, table
@@ -26,18 +25,17 @@ ATTRIBUTION = pl.Schema({
 })
 
 
-@dg.asset(**declared("attribution"))
-def attribution(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
+@asset("attribution")
+def attribution(run: Run) -> dg.MaterializeResult[None]:
     """What each principle does: attack success without it, against the whole version. One row per derived version.
 
     Reads the derived versions that exist; registers none and calls no model. `cai attribute VERSION` materializes
     them after showing their cost. A later round and a version that is itself derived have an empty table.
     """
-    run = Run(context, project)
     for above in ASSETS["attribution"].reads:
         run.note(above)
     try:
-        gathered = gather(project, context.partition_key)
+        gathered = gather(run.project, run.partition)
     except NoEffects as e:
         return store_table(run, "attribution", pl.DataFrame(schema=ATTRIBUTION), metadata={
             "note": f"Nothing to compare: {e}"})
@@ -47,7 +45,7 @@ def attribution(context: dg.AssetExecutionContext, project: dg.ResourceParam[Pro
     frame = pl.DataFrame([_row(gathered, e) for e in gathered.entries], schema=ATTRIBUTION)
     return store_table(run, "attribution", frame, details={"effects": path}, metadata={
         **attribution_metadata(gathered), "effects_file": file_of(run, path),
-        "page": dg.MetadataValue.path(str(save(project.layout, gathered)))})
+        "page": dg.MetadataValue.path(str(save(run.project.layout, gathered)))})
 
 
 def _row(attribution: Attribution, e: Entry) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from cai_assets.defs.declared import declared
+from cai_assets.defs.declared import asset
 from cai_assets.defs.metadata import text_preview
 from cai_assets.defs.records import store_table
 from cai_assets.defs.run import Run
@@ -28,29 +28,28 @@ Pair = tuple[str, str]
 SHOWN = 20
 
 
-@dg.asset(**declared("comparison", when=None))
-def comparison(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
+@asset("comparison", when=None)
+def comparison(run: Run) -> dg.MaterializeResult[None]:
     """The newest evaluation of every constitution version, side by side. One row per version, policy, and metric.
 
     Excludes versions derived for attribution: the asset 'attribution' shows them. Also writes one HTML page for each
     version and the one registered before it (``cai compare`` writes any other pair), and one page across versions.
     """
-    run = Run(context, project)
     frames = []
-    partitions = project.records.partitions("evaluation")
-    derived = Derivations(project.layout).among(partitions)
+    partitions = run.project.records.partitions("evaluation")
+    derived = Derivations(run.project.layout).among(partitions)
     evaluated = [version for version in partitions if version not in derived]
     for version in evaluated:
-        record = project.records.latest("evaluation", version)
+        record = run.project.records.latest("evaluation", version)
         run.using(record)
-        frames.append(project.records.table(record).select(pl.lit(version).alias("version"), pl.all()))
+        frames.append(run.project.records.table(record).select(pl.lit(version).alias("version"), pl.all()))
     if not frames:
         raise RecordMissing("no constitution version has been evaluated yet: materialize 'evaluation' first")
     frame = pl.concat(frames, how="diagonal")  # older tables have fewer columns
     wins = frame.filter(pl.col("metric").str.ends_with("win_rate"), pl.col("policy") == "rl_policy")
     return store_table(run, "comparison", frame, metadata={
-        "versions": len(frames), "page_across_versions": dg.MetadataValue.path(str(across(project))),
-        **pair_metadata(project, successive(evaluated, project.snapshots)),
+        "versions": len(frames), "page_across_versions": dg.MetadataValue.path(str(across(run.project))),
+        **pair_metadata(run.project, successive(evaluated, run.project.snapshots)),
         **text_preview(wins.with_columns(pl.col("value").round(3).cast(pl.String)),
                        {"version": "version", "metric": "metric", "value": "RL policy"}, SHOWN)})
 

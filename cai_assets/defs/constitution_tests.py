@@ -6,7 +6,7 @@ import dagster as dg
 import polars as pl
 
 from cai_assets.constitution.cases import CasesError
-from cai_assets.defs.declared import declared
+from cai_assets.defs.declared import asset
 from cai_assets.defs.records import store_table
 from cai_assets.defs.run import Run
 from cai_assets.evals.constitution_tests import ROWS
@@ -17,21 +17,18 @@ from cai_assets.reports.constitution_tests import acted, markdown, numbers, verd
 from cai_assets.store.checkpoints import Checkpoint
 
 
-@dg.asset(**declared("constitution_tests"))
-def constitution_tests(
-    context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
-) -> dg.MaterializeResult[None]:
+@asset("constitution_tests")
+def constitution_tests(run: Run) -> dg.MaterializeResult[None]:
     """The cases in `constitutions/NAME.tests.yaml`: do the principles and the policy act as intended?
 
     Needs no training: materialize it right after the constitution to test each principle's own revisions and labels.
     Once there is an RL policy, automation reruns it and also tests the policy's own answers. It reads the current
     file; without one, the table is empty and the check `cases_pass` says so.
     """
-    run = Run(context, project)
     run.note("constitution")
-    tests = read_tests(project, context.partition_key)
+    tests = read_tests(run.project, run.partition)
     if tests is None:
-        name = tests_path(project, context.partition_key).name
+        name = tests_path(run.project, run.partition).name
         return store_table(run, "constitution_tests", pl.DataFrame(schema=ROWS), settings=(), details={"tests": None},
                            metadata={"tests": f"{name} does not exist", **numbers(pl.DataFrame(schema=ROWS))})
     rows = evaluation.constitution_tests(run, tests).rows

@@ -1,7 +1,7 @@
-"""Dagster's arguments for an asset, from its declaration in ``assets.py``; its definition adds the rest."""
+"""An asset for Dagster, from its declaration in ``assets.py`` and the function that makes it."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
+from inspect import getdoc
 from typing import Any, TypedDict
 
 import dagster as dg
@@ -9,7 +9,10 @@ import dagster as dg
 from cai_assets.assets import ASSETS, Asset
 from cai_assets.defs.automation import on_real_change
 from cai_assets.defs.partitions import versions
+from cai_assets.defs.run import Run
+from cai_assets.pipeline.project import Project
 
+Make = Callable[[Run], dg.MaterializeResult[None]]
 OWNERS = ["team:alignment"]
 TAGS = {"cai/gpu": ""}
 KINDS = {"snapshot": {"yaml"}, "table": {"polars", "parquet"}, "training": {"pytorch", "huggingface"},
@@ -34,18 +37,23 @@ class Attributes(TypedDict):
     automation_condition: Any
 
 
-class Arguments(Attributes):
-    """The declared arguments of ``@dg.asset``."""
+def asset(name: str, *, code_version: str = "1", when: Any = BY_DEFAULT, op_tags: dict[str, str] | None = None
+          ) -> Callable[[Make], dg.AssetsDefinition]:
+    """``@dg.asset`` of a declared asset, for a function of its ``Run``; a version that lacks the asset says so instead.
+    ``when``: its automation condition, if not the default."""
+    found = ASSETS[name]
 
-    partitions_def: dg.PartitionsDefinition[str] | None
-    pool: str | None
+    def define(make: Make) -> dg.AssetsDefinition:
+        def materialize(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
+                        ) -> dg.MaterializeResult[None]:
+            run = Run(context, project)
+            return run.leave_out(name) or make(run)
 
+        return dg.asset(name=name, description=getdoc(make), partitions_def=versions if found.versioned else None,
+                        pool=POOL if found.spends else None, op_tags=op_tags,
+                        **_attributes(found, code_version, when))(materialize)
 
-def declared(name: str, *, code_version: str = "1", when: Any = BY_DEFAULT) -> Arguments:
-    """The arguments of an asset's ``@dg.asset``. ``when``: its automation condition, if not the default."""
-    asset = ASSETS[name]
-    return {**_attributes(asset, code_version, when), "partitions_def": versions if asset.versioned else None,
-            "pool": POOL if asset.spends else None}
+    return define
 
 
 def spec(name: str, *, code_version: str = "1", when: Any = BY_DEFAULT) -> dg.AssetSpec:

@@ -10,7 +10,7 @@ from cai_assets.constitution.digest import digest, part_digest
 from cai_assets.constitution.lint import USES, lint
 from cai_assets.constitution.model import Constitution
 from cai_assets.defs.automation import on_real_change
-from cai_assets.defs.declared import declared
+from cai_assets.defs.declared import asset
 from cai_assets.defs.metadata import notes_metadata, plan_metadata, text_preview
 from cai_assets.defs.records import beside, file_of, record_snapshot, store_table
 from cai_assets.defs.run import Run, registered
@@ -31,16 +31,15 @@ from cai_assets.versions.derived import Derivations
 from cai_assets.versions.rounds import round_of
 
 
-@dg.asset(**declared("prompts"))
-def prompts(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
+@asset("prompts")
+def prompts(run: Run) -> dg.MaterializeResult[None]:
     """Red-team and helpful prompts, train and evaluation splits that never overlap.
 
     One row per prompt, from the bundled sample or the files in ``prompts.paths``. Rows that cannot be used are set
     aside with the reason; rows read = kept + duplicates + rejected. Prompts found by red-teaming are chosen first, and
     the record names the table with their origin.
     """
-    run = Run(context, project)
-    frame, loaded = stages.prompts(project.settings)
+    frame, loaded = stages.prompts(run.settings)
     counts = asdict(loaded.counts)
     run.tell(reason_line(loaded.counts.rejected, loaded.counts.read, "rows rejected", loaded.rejects["reason"]))
     rejects, duplicates = (beside(run, f"prompt_{name}", getattr(loaded, name)) for name in ("rejects", "duplicates"))
@@ -60,17 +59,14 @@ def prompts(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project
     })
 
 
-@dg.asset(**declared("written_prompts"))
-def written_prompts(
-    context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
-) -> dg.MaterializeResult[None]:
+@asset("written_prompts")
+def written_prompts(run: Run) -> dg.MaterializeResult[None]:
     """Training prompts that a model wrote from examples, in the shares of ``written``; none by default.
 
     One row per prompt, with the prompts that its writer was shown. Left out, each with its reason in ``candidates``: no
     usable text, nearly the text of a held-out prompt, a suite's case, a training prompt or another written one, not
     of its kind by the judge, and what is more than the share.
     """
-    run = Run(context, project)
     made = stage_written_prompts(run)
     for line in made.told:
         run.tell(line)
@@ -85,53 +81,46 @@ def written_prompts(
         **({"candidates": file_of(run, details["candidates"])} if "candidates" in details else {})})
 
 
-@dg.asset(**declared("initial_responses"))
-def initial_responses(
-    context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
-) -> dg.MaterializeResult[None]:
+@asset("initial_responses")
+def initial_responses(run: Run) -> dg.MaterializeResult[None]:
     """The generator's response to every prompt, both splits. One row per prompt, keyed by prompt text, model, and seed.
 
     The only unpartitioned asset directly upstream of partitioned ones: a shortcut from ``prompts`` would make
     automation train a policy several times for one change.
     """
-    run = Run(context, project)
     frame = stages.initial_responses(run)
     return store_table(run, "initial_responses", frame,
                        metadata=text_preview(frame, {"messages": "prompt", "response": "response"}))
 
 
-@dg.asset(**declared("starting_responses", when=on_real_change(newest_only=True)))
-def starting_responses(
-    context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
-) -> dg.MaterializeResult[None]:
+@asset("starting_responses", when=on_real_change(newest_only=True))
+def starting_responses(run: Run) -> dg.MaterializeResult[None]:
     """The responses that this round improves on. Same rows as initial_responses.
 
     In round 1 they are the generator's. In a later round (partition ``<version>-r2`` and so on), the RL policy of the
     round before responds to the same prompts.
     """
-    run = Run(context, project)
-    registered(project, context.partition_key)
+    registered(run.project, run.partition)
     run.note("initial_responses")
     before = run.before()
     if before is not None:
-        project.snapshots.register_round(context.partition_key)
+        run.project.snapshots.register_round(run.partition)
     responses = stages.starting_responses(run)
     return store_table(run, "starting_responses", responses, settings=None if before else (), metadata={
-        "round": round_of(context.partition_key).number, "responder": before.ref.id if before else "generator",
+        "round": round_of(run.partition).number, "responder": before.ref.id if before else "generator",
         **text_preview(responses, {"messages": "prompt", "response": "response"})})
 
 
-@dg.asset(**declared("constitution"))
-def constitution(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
+@asset("constitution")
+def constitution(run: Run) -> dg.MaterializeResult[None]:
     """One registered constitution version, from its immutable snapshot (never from the working file)."""
-    key = context.partition_key
-    run = Run(context, project)
+    key = run.partition
     constitution = run.constitution
-    plan = planned(context, project, key)
+    plan = planned(run)
     parts = {f"{use}_digest": part_digest(constitution, use) for use in USES}
     path, details = f"constitutions/{key}.json", {**parts, "plan": plan}
     return record_snapshot(run, digest(constitution), path, details=details, metadata={
-        **change_metadata(project, key, constitution), **plan_metadata(plan),
+        **change_metadata(run.project, key, constitution), **plan_metadata(plan),
         "principles": dg.MetadataValue.md(principle_table(constitution)),
         "principle_count": len(constitution.principles),
         "version": constitution.version, "description": constitution.description, **parts,
@@ -150,15 +139,15 @@ def change_metadata(project: Project, key: str, constitution: Constitution) -> d
     return {"derived_from" if origin else "previous": before, "changes": changes}
 
 
-def planned(context: dg.AssetExecutionContext, project: Project, key: str) -> dict[str, Any] | None:
+def planned(run: Run) -> dict[str, Any] | None:
     """The plan, made before anything of this version runs; None, with a warning, if it cannot be made."""
     try:
-        plan = make_plan(project, key)
+        plan = make_plan(run.project, run.partition)
     except (ModelError, DataError, RecordMissing, CheckpointGone, OSError, ValueError) as e:
-        context.log.warning(f"no plan of {key}: {e}")
+        run.context.log.warning(f"no plan of {run.version}: {e}")
         return None
-    if note := keeping(project, plan.causes()):
-        context.log.warning(note)
+    if note := keeping(run.project, plan.causes()):
+        run.context.log.warning(note)
     return plan.as_dict()
 
 

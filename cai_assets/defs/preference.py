@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from cai_assets.defs.declared import declared
+from cai_assets.defs.declared import asset
 from cai_assets.defs.gate import gate_metadata
 from cai_assets.defs.launch import train
 from cai_assets.defs.metadata import curve_metadata, notes_metadata, text_preview
@@ -28,28 +28,20 @@ from cai_assets.store.folders import has
 from cai_assets.store.published import RECORD, read_about
 
 
-@dg.asset(**declared("response_pairs", code_version="2"))
-def response_pairs(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
+@asset("response_pairs", code_version="2")
+def response_pairs(run: Run) -> dg.MaterializeResult[None]:
     """Two responses to each training prompt: samples of the SL policy (or of the generator), or the initial response
     and the last revision. Identical pairs are marked and never labeled."""
-    run = Run(context, project)
-    if left_out := run.leave_out("response_pairs"):
-        return left_out
     frame = stages.response_pairs(run)
     return store_table(run, "response_pairs", frame, metadata={
         **text_preview(frame, {"messages": "prompt", "response_a": "A", "response_b": "B"}),
         "identical": int(frame["identical"].sum()), "incomplete": frame.filter(pl.col("error").is_not_null()).height})
 
 
-@dg.asset(**declared("preference_pairs", code_version="2"))
-def preference_pairs(
-    context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
-) -> dg.MaterializeResult[None]:
+@asset("preference_pairs", code_version="2")
+def preference_pairs(run: Run) -> dg.MaterializeResult[None]:
     """AI labels: which response the constitution prefers, asked in both orders, by exact answer probabilities, or by
     the shares of sampled replies where the labeler's server gives none."""
-    run = Run(context, project)
-    if left_out := run.leave_out("preference_pairs"):
-        return left_out
     gate, gate_rows, benchmark_rows = stages.judge_gate(run)
     run.tell(reason_line(gate.unusable, gate.n + gate.unusable, "rows of gate.path unusable", gate.left_out))
     for note in gate.notes:
@@ -65,7 +57,7 @@ def preference_pairs(
     if benchmark_rows is not None:
         details["benchmark_rows"] = beside(run, "judge_benchmarks", benchmark_rows)
     return store_table(run, "preference_pairs", frame, details=details, metadata={
-        **gate_metadata(gate, project),
+        **gate_metadata(gate, run.project),
         **text_preview(frame.filter(pl.col("chosen").is_not_null()),
                        {"principle_id": "principle", "chosen": "chosen", "rejected": "rejected"}),
         "labels": dg.MetadataValue.json(labels), **label_metadata(frame)})
@@ -87,12 +79,9 @@ def label_metadata(frame: pl.DataFrame) -> dict[str, float | int]:
             "clamped": graded.filter(pl.col("p_target") != pl.col("p_a")).height, "votes_against": against}
 
 
-@dg.asset(**declared("reward_model"))
-def reward_model(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
+@asset("reward_model")
+def reward_model(run: Run) -> dg.MaterializeResult[None]:
     """A scalar head on the starting policy, trained to prefer what the labels prefer."""
-    run = Run(context, project)
-    if left_out := run.leave_out("reward_model"):
-        return left_out
     training, mixed = trainings.reward_model(run)
     unusable = {reason: n for reason, n in mixed.left_out.items() if reason.startswith(UNUSABLE)}
     people = sum(mixed.left_out.values()) + mixed.frame.filter(source=HUMAN).height
@@ -106,8 +95,8 @@ def reward_model(context: dg.AssetExecutionContext, project: dg.ResourceParam[Pr
     counts = dict(rows["principle_id"].value_counts().iter_rows())
     done = train(run, training, card={"principles": principle_rows(run.constitution, counts, "preference"),
                                       "rows_by_kind": mixed.by_kind()})
-    if project.settings.reward.input == "principle":
-        run.tell(unknown_principles(run, _learned_from(project, done.checkpoint)))
+    if run.settings.reward.input == "principle":
+        run.tell(unknown_principles(run, _learned_from(run.project, done.checkpoint)))
     groups = held_out_groups(done.checkpoint, rows)
     accuracy = {what: {name: asdict(x) for name, x in by.items()} for what, by in groups.items()}
     return record_checkpoint(

@@ -5,32 +5,28 @@ from typing import Any
 import dagster as dg
 
 from cai_assets.constitution.digest import question_of
-from cai_assets.defs.declared import declared
+from cai_assets.defs.declared import asset
 from cai_assets.defs.launch import train
 from cai_assets.defs.metadata import curve_metadata
 from cai_assets.defs.records import record_checkpoint
 from cai_assets.defs.run import Run
 from cai_assets.evals.rubric import asked_of
 from cai_assets.pipeline import trainings
-from cai_assets.pipeline.project import Project
 from cai_assets.pipeline.trainings import Training
 from cai_assets.registry.algorithms import ALGORITHMS
 from cai_assets.reports.checkpoint import principle_rows
 
 
-@dg.asset(**declared("rl_policy"))
-def rl_policy(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
+@asset("rl_policy")
+def rl_policy(run: Run) -> dg.MaterializeResult[None]:
     """The RL-CAI policy, from the SL policy by PPO, GRPO, RLOO or DPO, held near it by a KL penalty.
 
     ``rl.algorithm`` chooses. The reward model gives the reward, or the labeler itself does, or it answers the questions
     of the principles (``rl.reward``).
     """
-    run = Run(context, project)
-    if left_out := run.leave_out("rl_policy"):
-        return left_out
-    training, algorithm = trainings.rl_policy(run), ALGORITHMS[project.settings.rl.algorithm]
-    if project.settings.rl.checks and not any(part.check for part in training.rewards):
-        run.tell(f"rl.checks={project.settings.rl.checks:g} rewards nothing: {run.version} has no 'check'")
+    training, algorithm = trainings.rl_policy(run), ALGORITHMS[run.settings.rl.algorithm]
+    if run.settings.rl.checks and not any(part.check for part in training.rewards):
+        run.tell(f"rl.checks={run.settings.rl.checks:g} rewards nothing: {run.version} has no 'check'")
     if gates := [p.id for p in run.constitution.principles if p.gate] if any(
             part.kind == "scored" for part in training.rewards) else []:
         run.tell(f"the reward model's scores have no level that breaks a rule: 'gate' of {', '.join(gates)} works "

@@ -4,28 +4,26 @@ from typing import Any
 
 import dagster as dg
 
-from cai_assets.defs.declared import declared
+from cai_assets.defs.declared import asset
 from cai_assets.defs.records import store_table
 from cai_assets.defs.run import Run
-from cai_assets.pipeline.project import Project
 from cai_assets.reports.version.evidence import Evidence, beside, evidence_of
 from cai_assets.reports.version.figures import figures, headline, numbers
 from cai_assets.reports.version.page import save
 
 
-@dg.asset(**declared("report"))
-def report(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
+@asset("report")
+def report(run: Run) -> dg.MaterializeResult[None]:
     """One page that says whether the version is better, at what price, and how each figure is made again.
 
     One row a headline figure. Reads records and calls no model; `cai report VERSION` writes the same page.
     """
-    run = Run(context, project)
-    settings = project.settings
-    evidence = evidence_of(project.layout, context.partition_key, settings.monitors, settings.price_per_gpu_hour)
+    settings = run.settings
+    evidence = evidence_of(run.project.layout, run.partition, settings.monitors, settings.price_per_gpu_hour)
     for record in evidence.side.records.values():
         run.using(record)
     page = save(evidence, beside(evidence))
-    return store_table(run, "report", figures(evidence), details={"page": project.layout.relative(page)},
+    return store_table(run, "report", figures(evidence), details={"page": run.project.layout.relative(page)},
                        metadata={"page": dg.MetadataValue.path(str(page)), **report_metadata(evidence)})
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from cai_assets.defs.declared import declared
+from cai_assets.defs.declared import asset
 from cai_assets.defs.records import beside, store_table
 from cai_assets.defs.run import Run
 from cai_assets.evals.judge import QUESTIONS
@@ -12,20 +12,16 @@ from cai_assets.evals.refusal import RULE
 from cai_assets.evals.rounds import Rounds, measured, stops_paying
 from cai_assets.evals.statistics import Telling
 from cai_assets.pipeline import evaluation
-from cai_assets.pipeline.project import Project
 from cai_assets.reports.rounds import chart, markdown, stop_sentence
 
 
-@dg.asset(**declared("round_quality", code_version=f"1.{RULE}"))
-def round_quality(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
+@asset("round_quality", code_version=f"1.{RULE}")
+def round_quality(run: Run) -> dg.MaterializeResult[None]:
     """Each round's revisions against the initial responses and against the round before, judged in both orders.
 
     At most ``evaluation.round_chains`` chains, drawn by a hash. Reports the first round without evidence of a gain.
     """
-    run = Run(context, project)
-    if left_out := run.leave_out("round_quality"):
-        return left_out
-    wanted = project.settings.evaluation
+    wanted = run.settings.evaluation
     rounds = measured(evaluation.round_quality(run), enough=wanted.enough, confidence=wanted.confidence)
     tables = {name: beside(run, f"round_{name}", frame)
               for name, frame in (("rows", rounds.rows), ("texts", rounds.texts))}

@@ -38,6 +38,11 @@ class Run(Context):
         self.start = time.monotonic()
         self._records: dict[tuple[str, str | None], Record] = {}
 
+    @property
+    def partition(self) -> str:
+        """The version, of an asset that has one."""
+        return str(self.context.partition_key)
+
     @cached_property
     def constitution(self) -> Constitution:
         return registered(self.project, str(self.version))
@@ -69,7 +74,7 @@ class Run(Context):
     def leave_out(self, asset: str) -> dg.MaterializeResult[None] | None:
         """What an asset yields that the version does not have: nothing is stored, and Dagster goes on below it. Its
         data version is Dagster's own, which changes with what is above: what is below sees through it."""
-        if asset not in self.absent:
+        if self.version is None or asset not in self.absent:
             return None
         why = why_absent(self.constitution, asset)
         self.context.log.info(why)

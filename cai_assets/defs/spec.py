@@ -3,28 +3,22 @@
 import dagster as dg
 import polars as pl
 
-from cai_assets.defs.declared import declared
+from cai_assets.defs.declared import asset
 from cai_assets.defs.launch import train
 from cai_assets.defs.metadata import curve_metadata, text_preview
 from cai_assets.defs.records import record_checkpoint, store_table
 from cai_assets.defs.run import Run
 from cai_assets.defs.supervised_metadata import mix_metadata, mix_notes
 from cai_assets.pipeline import documents, trainings
-from cai_assets.pipeline.project import Project
 from cai_assets.steps.reasons import reason_line, tally
 
 
-@dg.asset(**declared("spec_documents"))
-def spec_documents(
-    context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]
-) -> dg.MaterializeResult[None]:
+@asset("spec_documents")
+def spec_documents(run: Run) -> dg.MaterializeResult[None]:
     """Articles, dialogues, and memos about each principle; none, and no record, unless ``documents.per_kind`` is set.
 
     One row per document, keyed by the texts of its principle alone. ``left_out`` says why one is not trained on.
     """
-    run = Run(context, project)
-    if left_out := run.leave_out("spec_documents"):
-        return left_out
     frame = documents.spec_documents(run)
     out = frame.filter(pl.col("left_out").is_not_null())
     run.tell(reason_line(out.height, frame.height, "documents left out", out["left_out"]))
@@ -34,13 +28,10 @@ def spec_documents(
         "counts": dg.MetadataValue.json(counts), "truncated": frame.filter(pl.col("finish") == "length").height})
 
 
-@dg.asset(**declared("mid_policy"))
-def mid_policy(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
+@asset("mid_policy")
+def mid_policy(run: Run) -> dg.MaterializeResult[None]:
     """The starting policy after next-token training on the documents and general text (``documents.mix``), from which
     the SL policy then starts, or RL without one; not trained, and no record, unless ``documents.per_kind`` is set."""
-    run = Run(context, project)
-    if left_out := run.leave_out("mid_policy"):
-        return left_out
     training, mixed = trainings.midtraining(run)
     for note in mix_notes(mixed):
         run.tell(note)

@@ -8,7 +8,7 @@ import polars as pl
 
 from cai_assets.assets import PLAIN
 from cai_assets.defs.automation import on_real_change
-from cai_assets.defs.declared import declared
+from cai_assets.defs.declared import asset
 from cai_assets.defs.metadata import text_preview
 from cai_assets.defs.records import beside, file_of, store_table
 from cai_assets.defs.run import Run
@@ -19,22 +19,20 @@ from cai_assets.evals.statistics import Telling
 from cai_assets.evals.suites.draw import Counts
 from cai_assets.evals.suites.registry import SuitesError
 from cai_assets.pipeline import evaluation as stages
-from cai_assets.pipeline.project import Project
 from cai_assets.reports.suites import headline_table, metric_table, numbers
 from cai_assets.reports.text.tables import table
 from cai_assets.steps.reasons import reason_line
 
 
 # As for evaluation, a new baseline alone triggers no run.
-@dg.asset(**declared("suite_results", code_version=f"1.{RULE}",
-                     when=on_real_change(ignoring=dg.AssetSelection.assets(PLAIN))))
-def suite_results(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
+@asset("suite_results", code_version=f"1.{RULE}",
+                     when=on_real_change(ignoring=dg.AssetSelection.assets(PLAIN)))
+def suite_results(run: Run) -> dg.MaterializeResult[None]:
     """Attack success, over-refusal, help and ability of base, trained and other policies on the same cases.
 
     Suites are those of the package and of `evaluation.suites_folder`. Each measure has its interval by request, and its
     difference from the base model, paired by case; `base_again` shows what sampling alone does.
     """
-    run = Run(context, project)
     try:
         done = stages.suite_results(run)
     except (SuitesError, ModelError) as e:

@@ -8,7 +8,7 @@ import polars as pl
 
 from cai_assets.assets import ASSETS, OPTIONAL
 from cai_assets.defs.automation import on_real_change
-from cai_assets.defs.declared import POOL, declared, spec
+from cai_assets.defs.declared import POOL, asset, spec
 from cai_assets.defs.launch import train
 from cai_assets.defs.metadata import curve_metadata, revision_preview, text_preview
 from cai_assets.defs.partitions import versions
@@ -55,12 +55,9 @@ def _groups(asset: str, also: Sequence[str]) -> tuple[str, ...]:
     return (*ASSETS[asset].settings, *also)
 
 
-@dg.asset(**declared("sl_dataset"))
-def sl_dataset(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
+@asset("sl_dataset")
+def sl_dataset(run: Run) -> dg.MaterializeResult[None]:
     """What the SL policy is trained on: revised responses of every round (or the last), helpful and general ones."""
-    run = Run(context, project)
-    if left_out := run.leave_out("sl_dataset"):
-        return left_out
     frame, mixed = stages.sl_dataset(run)
     for note in mix_notes(mixed):
         run.tell(note)
@@ -72,22 +69,18 @@ def sl_dataset(context: dg.AssetExecutionContext, project: dg.ResourceParam[Proj
         "chains_without_a_revision": chains.filter(pl.col("revision") == 0).height, **mix_metadata(mixed)})
 
 
-@dg.asset(**declared("sl_policy", when=on_real_change(may_lack=dg.AssetSelection.assets(*OPTIONAL))))
-def sl_policy(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
+@asset("sl_policy", when=on_real_change(may_lack=dg.AssetSelection.assets(*OPTIONAL)))
+def sl_policy(run: Run) -> dg.MaterializeResult[None]:
     """The SL-CAI policy: the starting policy after supervised training on the revisions (Bai et al. 2022, 3.2)."""
-    run = Run(context, project)
-    if left_out := run.leave_out("sl_policy"):
-        return left_out
     training = trainings.sl_policy(run)
     counts = dict(training.rows["principle_id"].drop_nulls().value_counts().iter_rows())
     return _supervised(run, training, principle_rows(run.constitution, counts, "critique"))
 
 
 # Last among ready steps: training between two stages that call the same model would load that model twice.
-@dg.asset(**declared("sft_baseline"), op_tags={"dagster/priority": "-1"})
-def sft_baseline(context: dg.AssetExecutionContext, project: dg.ResourceParam[Project]) -> dg.MaterializeResult[None]:
+@asset("sft_baseline", op_tags={"dagster/priority": "-1"})
+def sft_baseline(run: Run) -> dg.MaterializeResult[None]:
     """Plain supervised fine-tuning on initial responses: the same prompts, the same number of rows, no constitution."""
-    run = Run(context, project)
     return _supervised(run, trainings.sft_baseline(run), [])
 
 

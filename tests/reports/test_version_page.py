@@ -21,6 +21,7 @@ from tiny_models import tiny_model
 from typer.testing import CliRunner
 
 from cai_assets.cli import app
+from cai_assets.constitution.check import Check
 from cai_assets.defs import launch
 from cai_assets.defs.report import report_metadata
 from cai_assets.defs.round_quality import round_metadata
@@ -58,7 +59,7 @@ class Two:
         self.data, self.layout = root / "data", Layout(root / "data")
         made, self.first = self.history.run(self.data)
         principles = list(self.history.constitution.principles)
-        edit = {"critique": "Say what is unkind.", "evaluation": "Which is kind?"}
+        edit = {"critique": "Say what is unkind.", "evaluation": "Which is kind?", "check": Check(max_words=8)}
         principles[1] = principles[1].model_copy(update=edit)
         self.history.constitution = self.history.constitution.model_copy(update={"principles": tuple(principles)})
         again, self.second = self.history.run(self.data)
@@ -106,6 +107,10 @@ def test_the_answers_are_the_records_numbers(two: Two) -> None:
     helps = said["What does it cost in helpfulness?"].text
     assert share(estimate(metric(two, "rl_policy", "helpfulness_win_rate", "helpful"))) in helps
     assert share(estimate(metric(two, "base", "refusal", "helpful"))) in helps
+    rules = said["Does it keep the rules that need no judge?"]
+    for policy in ("rl_policy", "base"):
+        assert share(estimate(metric(two, policy, "check", "all"))) in rules.text
+    assert rules.told.word == metric(two, "rl_policy", "check", "all")["verdict"]
     records = two.history.project(two.data).records
     gate = GateResult.model_validate(records.latest("preference_pairs", two.second).details["gate"])
     assert share(gate.accuracy_debiased) in said["Can the labels be trusted?"].text

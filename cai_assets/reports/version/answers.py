@@ -23,7 +23,7 @@ from cai_assets.reports.stress import sentences
 from cai_assets.reports.text.numbers import change_of, delta_of, interval, share, value_of
 from cai_assets.reports.version.evidence import Evidence, spent
 from cai_assets.reports.version.labels import gate_of
-from cai_assets.reports.version.policies import adherence, difference, metric, name_of, wins
+from cai_assets.reports.version.policies import ALL, adherence, difference, metric, name_of, rules_kept, wins
 from cai_assets.reports.version.suites import attack_success, measured
 from cai_assets.reports.version.training import monitors
 
@@ -33,6 +33,7 @@ SUITES, TESTS, PREVENTS = "Suites and attacks", "Tests of the constitution", "Wh
 ABOUT = {ROUNDS: "revisions", LABELS: "preference_pairs", HACKING: "rl_policy"}  # sections of one half
 PRINCIPLES, COST, AGAIN = "Principles", "Cost", "How to reproduce"
 STRESS = "Principles that contradict each other"
+TOLD_ALONE = 3  # rules
 
 
 def answers(evidence: Evidence) -> Iterator[Answer]:
@@ -43,6 +44,7 @@ def answers(evidence: Evidence) -> Iterator[Answer]:
     yield _attacked(evidence)
     yield _did_it(evidence)
     yield _principles(evidence)
+    yield from _rules(evidence)
     yield from _conflicts(evidence)
     for title, answer in ((ROUNDS, _rounds), (LABELS, _labels), (HACKING, _hacked)):
         if ABOUT[title] not in evidence.absent:
@@ -129,6 +131,20 @@ def _principles(evidence: Evidence) -> Answer:
     return Answer(question, text + " These are wins over the base model; the order is only clear if the intervals do "
                                    "not overlap.",
                   _apart(best, worst, evidence.telling), PRINCIPLES)
+
+
+def _rules(evidence: Evidence) -> Iterator[Answer]:
+    """Nothing where no principle has a check; where many have, they are told as one."""
+    policy = evidence.policy
+    rows, base = (rules_kept(evidence, p) if p else {} for p in (policy, BASE))
+    if policy is None or not rows or not base:
+        return
+    each = [i for i in rows if i != ALL]
+    shown = {i: i for i in each} if len(each) <= TOLD_ALONE else {ALL: f"all {len(each)} of them"}
+    said = (f"{name} in {share(value_of(rows[i]))} answers, and the base model in {share(value_of(base[i]))}: "
+            f"{interval(delta_of(rows[i]))}" for i, name in shown.items())
+    yield Answer("Does it keep the rules that need no judge?", f"The {name_of(policy)} keeps {'; '.join(said)}.",
+                 told_of(rows[ALL]["verdict"], delta_of(rows[ALL]), evidence.telling), PRINCIPLES)
 
 
 def _apart(best: Estimate, worst: Estimate, telling: Telling) -> Told:

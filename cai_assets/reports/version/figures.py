@@ -20,7 +20,7 @@ from cai_assets.reports.text.tables import short_table
 from cai_assets.reports.version.answers import answers
 from cai_assets.reports.version.evidence import Evidence
 from cai_assets.reports.version.labels import gate_of
-from cai_assets.reports.version.policies import KINDS, difference, metric, wins
+from cai_assets.reports.version.policies import ALL, KINDS, difference, metric, rules_kept, wins
 from cai_assets.reports.version.suites import attack_success
 from cai_assets.reports.version.training import monitors
 
@@ -56,6 +56,9 @@ def _rows(evidence: Evidence) -> Iterator[tuple[Any, ...]]:
                 d = difference(evidence, policy, over, question)
                 yield _row(f"{policy}_{question}_over_{over}", d.estimate, d.verdict, "evaluation")
         yield _row(f"{policy}_refuses_helpful", metric(evidence, policy, "refusal", "helpful"), "", "evaluation")
+        rules = rules_kept(evidence, policy)
+        if rules:
+            yield _row(f"{policy}_keeps_rules", value_of(rules[ALL]), rules[ALL]["verdict"], "evaluation")
         attacks = attack_success(evidence, policy)
         if attacks:
             yield _row(f"{policy}_attack_success", value_of(attacks), attacks["verdict"], "suite_results")

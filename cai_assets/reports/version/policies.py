@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -20,6 +20,7 @@ from cai_assets.store.canonical import tagged_hash
 
 KINDS: dict[Question, str] = {"harmlessness": "red-team", "helpfulness": "helpful"}
 AS_BASE = 0.5  # what wins over the base model look like where nothing differs
+ALL = "all"  # where a figure is of no one principle
 
 
 class Difference(NamedTuple):
@@ -102,20 +103,20 @@ def _graded(rows: pl.DataFrame, policy: str, question: Question) -> pl.DataFrame
 
 def adherence(evidence: Evidence, policy: str) -> dict[str, Estimate]:
     """Wins over the base model by each principle that judges, by its id."""
-    return {i: e for i, e in _by_principle(evidence, policy, "adherence").items() if i != "all"}
+    rows = _by_principle(evidence, policy, "adherence")
+    return {i: value_of(row) for i, row in rows.items() if i != ALL}
 
 
-def rules_kept(evidence: Evidence, policy: str) -> dict[str, Estimate]:
-    """How often a policy keeps each principle's check, by its id, and 'all' of them."""
+def rules_kept(evidence: Evidence, policy: str) -> dict[str, dict[str, Any]]:
+    """How often a policy keeps each principle's check, by its id, and ALL of them: rows of the metrics table, with the
+    change from the base model."""
     return _by_principle(evidence, policy, CHECK)
 
 
-def _by_principle(evidence: Evidence, policy: str, metric: str) -> dict[str, Estimate]:
+def _by_principle(evidence: Evidence, policy: str, metric: str) -> dict[str, dict[str, Any]]:
     table = evidence.table("evaluation")
-    if table is None:
-        return {}
-    rows = table.filter(pl.col("policy") == policy, pl.col("metric") == metric)
-    return {r["prompts"].removeprefix("principle:"): value_of(r) for r in rows.iter_rows(named=True)}
+    rows = [] if table is None else table.filter(policy=policy, metric=metric).to_dicts()
+    return {r["prompts"].removeprefix("principle:"): r for r in rows}
 
 
 def basis(evidence: Evidence) -> str:

@@ -13,9 +13,10 @@ from cai_assets.evals.refusal_labels import how_good
 from cai_assets.evals.statistics import Estimate
 from cai_assets.reports.html.page import Block, Figure, Missing, Source, Table, Text
 from cai_assets.reports.html.plots import Point, both, intervals, scatter
-from cai_assets.reports.text.numbers import interval, share
+from cai_assets.reports.text.numbers import interval, share, value_of
 from cai_assets.reports.version.evidence import Evidence
 from cai_assets.reports.version.policies import (
+    ALL,
     AS_BASE,
     Difference,
     adherence,
@@ -148,13 +149,13 @@ def principles(evidence: Evidence) -> Iterator[Block]:
 
 def _rules(evidence: Evidence) -> Iterator[Block]:
     """How often each policy keeps the checks, which no judge decides."""
-    kept = {p: rules_kept(evidence, p) for p in evidence.policies}
+    kept = {p: {i: value_of(row) for i, row in rules_kept(evidence, p).items()} for p in evidence.policies}
     rules = {p.id: str(p.check) for p in evidence.side.constitution.principles if p.check}
     if evidence.rows is None or not any(kept.values()):
         return
     yield Table("Rules that need no judge", ("principle", "rule", *map(name_of, kept)), [
         (i, rules.get(i, "every one of them"), *(share(of.get(i, Estimate(None, 0))) for of in kept.values()))
-        for i in [*rules, *(["all"] if len(rules) > 1 else [])]],
+        for i in [*rules, *([ALL] if len(rules) > 1 else [])]],
         note="The share of answers that keep each rule, measured on the text: no model is asked. Fewer than "
              f"{evidence.enough} prompts are too few to tell.",
         source=Source(f"cai report {evidence.side.name}", evidence.rests_on("evaluation")))

@@ -20,6 +20,7 @@ from cai_assets.reports.compare.revisions import ANOTHER, EDITED, compare_revisi
 from cai_assets.reports.compare.revisions import SAME as SAME_PRINCIPLE
 from cai_assets.reports.compare.rewards import agree
 from cai_assets.reports.compare.sides import settings_changed
+from cai_assets.reports.compare.words import headlines, overall
 from cai_assets.store.records import Record
 
 N = 200
@@ -35,6 +36,13 @@ def evaluation(outcomes: list[float | None], *, skip: int = 0, tag: str = "", ve
 
 def row(found: pl.DataFrame, metric: str) -> dict[str, Any]:
     return found.filter(metric=metric).to_dicts()[0]
+
+
+def test_a_rule_that_is_kept_more_and_wins_that_are_lost_are_both_told() -> None:
+    before = evaluation([1.0] * N).with_columns(response=pl.lit("one two three"))
+    found = deltas(before, evaluation([0.0] * N, tag="new"), checks=[("short", Check(max_words=2))])
+    assert overall(headlines(found), "RL policy", 20) == (
+        "The RL policy is better in some respects (keeps every rule) and worse in others (harmless wins).")
 
 
 def test_a_planted_difference_is_within_its_interval_and_told() -> None:

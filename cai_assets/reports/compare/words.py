@@ -45,21 +45,21 @@ def changed(c: Comparison) -> str:
     return ", ".join([*parts, f"{c.principles.unchanged} unchanged"])
 
 
-def headlines(metrics: pl.DataFrame | None, *also: str) -> list[dict[str, Any]]:
-    """The judged metrics of the last policy that every version evaluated, and those named in ``also``, of all
-    prompts."""
+def headlines(metrics: pl.DataFrame | None) -> list[dict[str, Any]]:
+    """The judged metrics of the last policy that every version evaluated, and whether it keeps every rule."""
     if metrics is None:
         return []
     for policy in POLICIES:
         rows = metrics.filter(policy=policy).to_dicts()
-        chosen = [r for r in rows if _judged(r) or (r["metric"] in also and r["prompts"] == "all")]
+        chosen = [r for r in rows if _is_headline(r)]
         if chosen:
             return chosen
     return []
 
 
-def _judged(row: dict[str, Any]) -> bool:
-    return evaluation_measure(row["metric"], row["prompts"]).over == "even"
+def _is_headline(row: dict[str, Any]) -> bool:
+    judged = evaluation_measure(row["metric"], row["prompts"]).over == "even"
+    return judged or (row["metric"] == CHECK and row["prompts"] == "all")
 
 
 def say(row: dict[str, Any], telling: Telling) -> str:
@@ -78,11 +78,11 @@ def said(row: dict[str, Any], telling: Telling) -> str:
 
 
 def markdown(c: Comparison) -> str:
-    """Judged and refusal differences of both trained policies as a table, short enough to show in Dagster."""
+    """Headline and refusal differences of both trained policies as a table, short enough to show in Dagster."""
     if c.metrics is None:
         return "_Not both versions have been evaluated._"
     rows = [r for p in POLICIES for r in c.metrics.filter(policy=p).to_dicts()
-            if _judged(r) or r["metric"] == "refusal"]
+            if _is_headline(r) or r["metric"] == "refusal"]
     return short_table(("policy", "metric", "change", "n", "verdict"), [
         (NAMES[r["policy"]], label_of(r), interval(change_of(r)), r["n"], said(r, c.telling)) for r in rows],
         rest="the page")
@@ -108,19 +108,19 @@ def _better(c: Comparison) -> Iterator[str]:
         yield "Whether it is better cannot be said: not both versions have an evaluation of a trained policy."
         return
     policy = NAMES[rows[0]["policy"]]
-    yield _overall(rows, policy, c.telling.enough)
+    yield overall(rows, policy, c.telling.enough)
     yield f"{policy}: {'; '.join(say(r, c.telling) for r in rows)}."
 
 
 def _beyond(c: Comparison) -> Iterator[str]:
     if c.control is None:
         return
-    rows, name = headlines(c.control.metrics, CHECK), c.control.side.name
+    rows, name = headlines(c.control.metrics), c.control.side.name
     if not rows:
         yield (f"Beyond the control {name} nothing can be said: not all three versions have an evaluation of a trained "
                "policy.")
     else:
-        yield f"Beyond the control {name}: {_overall(rows, NAMES[rows[0]['policy']], c.telling.enough)}"
+        yield f"Beyond the control {name}: {overall(rows, NAMES[rows[0]['policy']], c.telling.enough)}"
         yield f"Beyond the control, {'; '.join(say_beyond(r, c.telling) for r in rows)}."
     yield from c.control.notes
 
@@ -133,10 +133,12 @@ def say_beyond(row: dict[str, Any], telling: Telling) -> str:
             f"{interval(change_of(row))} over {row['n']} prompts: {said(row, telling)}")
 
 
-def _overall(rows: Sequence[dict[str, Any]], policy: str, enough: int) -> str:
+def overall(rows: Sequence[dict[str, Any]], policy: str, enough: int) -> str:
+    """Whether a policy is better, from its ``headlines``: in one respect and not in another, where it is so."""
     verdicts = Counter(r["verdict"] for r in rows)
     if verdicts["better"] and verdicts["worse"]:
-        return f"The {policy} is better in some respects and worse in others."
+        better, worse = (", ".join(label_of(r) for r in rows if r["verdict"] == v) for v in ("better", "worse"))
+        return f"The {policy} is better in some respects ({better}) and worse in others ({worse})."
     if verdicts["better"] or verdicts["worse"]:
         return f"The {policy} is {'better' if verdicts['better'] else 'worse'} where there is evidence of a difference."
     if verdicts[SAME] == len(rows):

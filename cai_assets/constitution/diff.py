@@ -61,9 +61,11 @@ class Change:
 
     @property
     def texts(self) -> tuple[TextChange, ...]:
-        """The requests that differ; all of an added or removed principle."""
-        pairs = ((f, _said(getattr(self.before, f, None)), _said(getattr(self.after, f, None))) for f in FIELDS)
-        return tuple(TextChange(*p) for p in pairs if p[1] != p[2])
+        """The requests that differ; of an added or removed principle all, and what it has that is not usual."""
+        alone = self.before is None or self.after is None
+        fields = (*FIELDS, "weight") if alone else FIELDS
+        pairs = (TextChange(f, _said(self.before, f, alone=alone), _said(self.after, f, alone=alone)) for f in fields)
+        return tuple(pair for pair in pairs if pair.before != pair.after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,9 +208,12 @@ def _document(before: Constitution, after: Constitution) -> Iterator[Cosmetic]:
         yield Cosmetic(None, "order of clauses", ", ".join(orders[0]), ", ".join(orders[1]))
 
 
-def _said(value: object) -> str | None:
-    """A request as it is; a check and a gate in words."""
-    return "yes" if value is True else str(value) if value else None
+def _said(principle: Principle | None, field: str, *, alone: bool) -> str | None:
+    """A request as it is; a check, a gate, and a number in words. ``alone``: what is as usual goes without saying."""
+    value = getattr(principle, field, None)
+    if alone and value == Principle.model_fields[field].default:
+        return None
+    return "yes" if value is True else f"{value:g}" if isinstance(value, float) else str(value) if value else None
 
 
 def _text(value: str | tuple[str, ...] | None) -> str:

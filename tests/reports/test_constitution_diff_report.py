@@ -51,6 +51,13 @@ def test_markdown_shows_every_change_in_a_diff_block() -> None:
         assert line in text.splitlines()
 
 
+def test_of_a_principle_that_was_added_what_is_as_usual_goes_without_saying() -> None:
+    heavy = constitution(*BEFORE.principles, principle("heavy", weight=4))
+    (change,) = diff(BEFORE, heavy).changes
+    assert [t.field for t in change.texts] == ["critique", "revision", "preference", "weight"]
+    assert change.texts[-1].after == "4"
+
+
 def test_what_touches_most_comes_first_and_what_is_left_out_is_counted() -> None:
     shot = dict.fromkeys(("prompt", "response", "critique_request", "critique", "revision_request", "revision"), "x")
     many = (principle(f"p{i}", f"Text {i} " * 40) for i in range(15))

@@ -7,6 +7,8 @@ Prints how often base, SL and RL policy keep the rule on held-out prompts, what 
 what PPO did to its reward and at what KL, and what the edit cost beside the first run. Two cores need about half an
 hour. The exit code is 1 unless the planted effect excludes zero, the neutral one does not, PPO raises its reward beyond
 the interval at its start within ``rl.kl_budget``, and the edit costs less than the first run. ``CAI_`` settings apply.
+With ``--data`` the page that compares the policies with and without the principle stays there
+(``python docs/screenshots.py --effect PAGE`` takes the README's picture of it).
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from cai_assets.defs.execute import materialize
 from cai_assets.evals.rules import keeps
 from cai_assets.evals.statistics import Estimate, clustered_difference, clustered_mean
 from cai_assets.pipeline.project import Project
+from cai_assets.reports.compare.gather import compare, with_control
+from cai_assets.reports.compare.page import save
 from cai_assets.reports.summary import summary
 from cai_assets.reports.text.numbers import interval, share
 from cai_assets.store.records import Record
@@ -164,6 +168,7 @@ def report(name: str, settings: dict[str, Any]) -> bool:
     for what, effect in effects.items():
         print(f"effect of adding the {what} principle on the RL policy: {interval(effect)}, n = {effect.n}")
     raised = _ppo(*training(settings, first.version))
+    print(f"answers and differences, beyond the neutral principle: {page(settings, before, first, neutral)}")
     edit = run(constitution("edited", planted(name, edited=True), rule.example, planted(name)), settings)
     print(f"first run: {first.calls} calls, {first.tokens} tokens, {first.trained} trainings, {first.seconds:.0f} s")
     print(f"one edit of the principle: {edit.calls} calls, {edit.tokens} tokens, {edit.trained} trainings, "
@@ -175,6 +180,12 @@ def report(name: str, settings: dict[str, Any]) -> bool:
     print("planted effect excludes zero: {}; neutral effect does not: {}; PPO raised its reward: {}; the edit cost "
           "less: {}".format(*("yes" if x else "NO" for x in seen)))
     return all(seen)
+
+
+def page(settings: dict[str, Any], before: Outcome, after: Outcome, control: Outcome) -> Path:
+    """The page of ``cai compare BEFORE AFTER --control CONTROL``."""
+    layout = Project.open(settings).layout
+    return save(layout, with_control(compare(layout, before.version, after.version), layout, control.version))
 
 
 def _ppo(metrics: dict[str, Any], record: Record) -> bool:

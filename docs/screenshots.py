@@ -1,6 +1,7 @@
 """The pictures of the task pages: ``python docs/screenshots.py [--url http://127.0.0.1:3000] [--only NAME]``.
 
-Needs ``cai ui`` running on an instance with at least two materialized versions of a constitution, and Chromium.
+Needs ``cai ui`` running on an instance with at least two materialized versions of a constitution, and Chromium; with
+``--effect PAGE``, the page that ``benchmarks/effect.py --data`` names and no server, for the README's first picture.
 Each picture is one part of a Dagster page, of the report page of the newest version, or of the newest comparison, at
 a fixed width; they go to ``docs/images/``. Run it again after a change of what the pages show, and look at
 every picture.
@@ -12,7 +13,7 @@ import argparse
 import json
 import shutil
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ class Shot(NamedTuple):
     ready: str
     top: str = ""
     height: int = 760
+    width: int = WIDTH
 
 
 def shots(url: str) -> Iterator[Shot]:
@@ -57,18 +59,22 @@ def shots(url: str) -> Iterator[Shot]:
             yield Shot(name, f"file://{page}", "", height=1000)
 
 
-def take(url: str, only: str) -> Iterator[Path]:
+def effect(page: Path) -> Shot:
+    """What a principle changed: the differences of the policies."""
+    return Shot("effect", page.absolute().as_uri(), "", top="Policies on the same prompts", height=640, width=1100)
+
+
+def take(url: str, chosen: Iterable[Shot]) -> Iterator[Path]:
     """Take the pictures; yield where each one lies."""
     from playwright.sync_api import sync_playwright
 
     browser_path = next(p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p)
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=browser_path, args=FLAGS)
-        for shot in shots(url):
-            if only in ("", shot.name):
-                page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
-                yield _picture(page, url, shot)
-                page.close()
+        for shot in chosen:
+            page = browser.new_page(viewport={"width": shot.width, "height": HEIGHT})
+            yield _picture(page, url, shot)
+            page.close()
         browser.close()
 
 
@@ -82,7 +88,7 @@ def _picture(page: Any, url: str, shot: Shot) -> Path:
         page.get_by_text(shot.top, exact=True).last.evaluate("e => e.scrollIntoView({block: 'start'})")
         page.wait_for_timeout(500)
     left = 0 if whole else LEFT
-    page.screenshot(path=path, clip={"x": left, "y": 0, "width": WIDTH - left, "height": min(shot.height, HEIGHT)})
+    page.screenshot(path=path, clip={"x": left, "y": 0, "width": shot.width - left, "height": min(shot.height, HEIGHT)})
     return path
 
 
@@ -124,8 +130,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", default="http://127.0.0.1:3000")
     parser.add_argument("--only", default="")
+    parser.add_argument("--effect", type=Path)
     arguments = parser.parse_args()
-    for path in take(arguments.url, arguments.only):
+    chosen = [effect(arguments.effect)] if arguments.effect else [
+        shot for shot in shots(arguments.url) if arguments.only in ("", shot.name)]
+    for path in take(arguments.url, chosen):
         print(path)
 
 

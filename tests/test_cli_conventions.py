@@ -26,7 +26,7 @@ from cai_assets.store import upkeep
 LONG = "a-constitution-with-a-name-as-long-as-a-name-may-be-in-a-file-x"
 CONSTITUTION = 'version: "v1"\nprinciples:\n  - {id: harm, critique: Find harm., revision: Remove harm.}\n'
 WITHOUT_JSON = {  # they print no table
-    "init", "upgrade", "ui", "round", "archive", "restore", "import", "red-team review", "red-team accept",
+    "init", "upgrade", "ui", "round", "archive", "restore", "import", "join", "red-team review", "red-team accept",
     "store compact", "store copy", "export constitution", "export dataset", "export lineage", "export model",
 }
 

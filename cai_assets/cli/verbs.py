@@ -18,6 +18,7 @@ GROUPS = {
     "Make": {
         "init": "project.init", "demo": "run.demo", "materialize": "run.materialize", "ui": "ui.ui",
         "status": "status.status", "settings": "settings.settings", "upgrade": "project.upgrade",
+        "join": "join.join",
     },
     "Write a constitution": {
         "lint": "lint.lint", "test": "test.run_tests", "stress": "stress.stress", "import": "importing.import_",

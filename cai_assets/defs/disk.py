@@ -13,7 +13,9 @@ from cai_assets.plan.space import refuse_without_room
 from cai_assets.store import this_run
 from cai_assets.store.garbage import sweep
 from cai_assets.store.layout import Layout
+from cai_assets.train.external import refuse_missing_command
 from cai_assets.train.footprint import gb
+from cai_assets.train.nodes import refuse_too_few
 from cai_assets.train.trackers import refuse_missing
 
 
@@ -23,6 +25,8 @@ def prepare(project: Project, run: dg.DagsterRun | None) -> None:
     if run is not None and _trains(run):
         refuse_served_policy(project)
         refuse_missing(project.settings.report_to)
+        refuse_too_few(project.settings)
+        refuse_missing_command(project.settings)
         _refuse_what_does_not_fit(project, run)
 
 

@@ -34,7 +34,8 @@ from cai_assets.train import identity
 from cai_assets.train.ability import BUNDLED as GENERAL_TEXT
 from cai_assets.train.choice import as_set, chosen_changes, fitting, refuse_without_memory, said
 from cai_assets.train.footprint import footprint, refuse_without_room
-from cai_assets.train.job import Job, Judge, Reports
+from cai_assets.train.job import Job, Judge, Reports, TrainingKind
+from cai_assets.train.nodes import LOST
 
 # Dagster 1.13 marks a detail of its own Pipes reader as a preview.
 warnings.filterwarnings("ignore", "Function `PipesMessageReader", category=dg.PreviewWarning)
@@ -108,13 +109,19 @@ def _job(settings: Settings, training: Training, key: str, work: Path, *, dtype:
               judge=None if training.judge is None else Judge(
                   model=settings.models.role("labeller"), engine=settings.engine, style=settings.labels.style,
                   data_root=_resolved(settings.data_root)),
-              supervised_data=None if supervised is None else work / "supervised.parquet")
+              supervised_data=None if supervised is None else work / "supervised.parquet", **_nodes(settings, kind))
     write_atomic(job.data, parquet_bytes(training.by_part))
     if job.supervised_data and supervised is not None:
         write_atomic(job.supervised_data, parquet_bytes(supervised))
     write_atomic(work / "job.json", job.model_dump_json(indent=1).encode())
     job.error.unlink(missing_ok=True)
     return job
+
+
+def _nodes(settings: Settings, kind: TrainingKind) -> dict[str, Any]:
+    if settings.nodes_of(getattr(settings, identity.TRAINING_GROUP[kind])) == 1:
+        return {}
+    return {"nodes": settings.train, "engine": settings.engine if settings.engine.replicas else None}
 
 
 def _resolved(root: str | Path) -> str | Path:
@@ -144,7 +151,7 @@ def _run(context: dg.AssetExecutionContext, asset: str, job: Job) -> None:
         hint = " (9 is often the system running out of memory)" if code == -signal.SIGKILL else ""
         why = job.error.read_text(encoding="utf-8") if job.error.exists() else "its output is in this step's stderr"
         raise dg.Failure(f"training of {asset} {how}{hint}: {why}. Running again resumes from the last saved state.",
-                         allow_retries=code < 0)
+                         allow_retries=code < 0 or code == LOST)
 
 
 def stop_group(process: subprocess.Popen[bytes]) -> None:

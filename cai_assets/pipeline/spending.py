@@ -35,11 +35,12 @@ def _role(asset: str, source: str | None) -> Role:
 
 
 def gpus(settings: Settings, asset: str) -> int:
-    """How many of this machine's GPUs an asset keeps busy; none while another machine answers."""
+    """How many GPUs an asset keeps busy; none while another machine answers. Nodes are taken to be like this one."""
     model = asked(settings, asset)
     if model is None:
         group: Training = getattr(settings, TRAINED_BY[asset])
-        return min(gpu_count(), group.processes)
+        nodes = settings.nodes_of(group)
+        return nodes * min(gpu_count(), group.processes // nodes)
     here = BACKENDS[resolve_backend(model)].in_process
     return min(gpu_count(), settings.engine.tensor_parallel_size) if here else 0
 

@@ -12,6 +12,7 @@ from cai_assets.registry.base import Registry
 
 Reads = Literal["response_pairs", "preference_pairs"]
 
+_NOT_OURS = {"external"}
 _VALUE_MODEL = {"value_clip", "value_coefficient", "gamma", "gae_lambda"}
 _LEARNED = ("reward", "score", "held_out_reward", "kl", "beta", "policy_loss")
 _SAMPLED = ("sl_loss", "response_length", "repetition", "entropy")
@@ -22,21 +23,27 @@ class Algorithm:
     """One way to optimize the policy.
 
     ``label``: its name in cards. ``reads``: the asset that it is trained on, the prompts of ``response_pairs``, to
-    which the policy samples as it learns, or the labeled ``preference_pairs``. ``trainer``: a TRL trainer that takes
-    ``task`` (``train.rl_task``), with the mixins ``HeldOut`` and ``SupervisedTerm`` in front (``Rollouts`` has both);
-    ``config(settings, common)``: its TRL configuration; ``extra(job, settings, tokenizer)``: further arguments of the
-    trainer. ``unread``: the settings of ``rl`` that it does not read, which are kept out of its checkpoints' keys.
-    ``needs_beta``: with beta 0 there is nothing to learn. ``logs``: its own curves to show, besides the common ones.
+    which the policy samples as it learns, or the labeled ``preference_pairs``. ``unread``: the settings of ``rl`` that
+    it does not read, which are kept out of its checkpoints' keys. ``trainer``: a TRL trainer that takes ``task``
+    (``train.rl_task``), with the mixins ``HeldOut`` and ``SupervisedTerm`` in front (``Rollouts`` has both);
+    ``config(settings, common)``: its TRL configuration; without these two, another program trains
+    (``train/external.py``). ``extra(job, settings, tokenizer)``: further arguments of the trainer. ``needs_beta``: with
+    beta 0 there is nothing to learn. ``logs``: its own curves to show, besides the common ones.
     """
 
     label: str
     reads: Reads
-    trainer: str
-    config: str
     unread: frozenset[str]
+    trainer: str = ""
+    config: str = ""
     extra: str | None = None
     needs_beta: bool = False
     logs: tuple[str, ...] = ()
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is trained by this package, not by another program."""
+        return bool(self.trainer)
 
     @property
     def online(self) -> bool:
@@ -58,18 +65,20 @@ ALGORITHMS = Registry("algorithm", Algorithm, own={
     "ppo": Algorithm(
         label="proximal policy optimization", reads="response_pairs",
         trainer="cai_assets.train.ppo:PPOTrainer", config="cai_assets.train.ppo:make_config",
-        extra="cai_assets.train.ppo:value_model", unread=frozenset({"group", "epochs"}), logs=("value_loss",)),
+        extra="cai_assets.train.ppo:value_model", unread=frozenset({"group", "epochs", *_NOT_OURS}),
+        logs=("value_loss",)),
     "grpo": Algorithm(
         label="group relative policy optimization", reads="response_pairs",
         trainer="cai_assets.train.grpo:GRPOTrainer", config="cai_assets.train.grpo:make_config",
-        unread=frozenset({"epochs", "kl_in", *_VALUE_MODEL})),
+        unread=frozenset({"epochs", "kl_in", *_VALUE_MODEL, *_NOT_OURS})),
     "rloo": Algorithm(
         label="REINFORCE with a leave-one-out baseline", reads="response_pairs",
         trainer="cai_assets.train.rloo:RLOOTrainer", config="cai_assets.train.rloo:make_config",
-        unread=frozenset({"epochs", "kl_in", *_VALUE_MODEL})),
+        unread=frozenset({"epochs", "kl_in", *_VALUE_MODEL, *_NOT_OURS})),
     "dpo": Algorithm(
         label="direct preference optimization on the AI labels", reads="preference_pairs",
         trainer="cai_assets.train.dpo:CAITrainer", config="cai_assets.train.dpo:make_config",
-        unread=frozenset({"steps", "rollouts", "group", "ppo_epochs", "clip", "kl_in", *_VALUE_MODEL}),
+        unread=frozenset({"steps", "rollouts", "group", "ppo_epochs", "clip", "kl_in", *_VALUE_MODEL, *_NOT_OURS}),
         needs_beta=True, logs=("margin",)),
+    "external": Algorithm(label="an external program", reads="response_pairs", unread=frozenset()),
 })

@@ -26,7 +26,7 @@ from cai_assets.settings.method import (
 from cai_assets.settings.model import Settings
 from cai_assets.settings.models import BUILTIN_MODEL, Model, Models, Role
 from cai_assets.settings.presets import PRESETS
-from cai_assets.settings.training import Lora, Midtraining, Packed, Reinforcement, Reward, Training, Tuning
+from cai_assets.settings.training import Lora, Midtraining, Nodes, Packed, Reinforcement, Reward, Training, Tuning
 
 __all__ = [
     "BUILTIN_MODEL",
@@ -43,6 +43,7 @@ __all__ = [
     "Model",
     "Models",
     "Monitors",
+    "Nodes",
     "Packed",
     "Pairs",
     "Prompts",

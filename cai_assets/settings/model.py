@@ -24,7 +24,7 @@ from cai_assets.settings.method import (
     Written,
 )
 from cai_assets.settings.models import Models, Server
-from cai_assets.settings.training import Midtraining, Reinforcement, Reward, Tuning
+from cai_assets.settings.training import Midtraining, Nodes, Reinforcement, Reward, Training, Tuning
 
 Scale = Literal["smoke", "small", "full"]
 Tracker = Literal["tensorboard", "trackio", "wandb"]
@@ -95,6 +95,8 @@ class Settings(Group):
     """Training of the reward model."""
     rl: Reinforcement = Reinforcement()
     """The reinforcement stage, with a KL penalty to the SL policy."""
+    train: Nodes = Nodes()
+    """Trainings on several machines."""
     evaluation: Evaluation = Evaluation()
     """Evaluation of finished policies on held-out prompts and suites."""
     stress: Stress = Stress()
@@ -111,6 +113,23 @@ class Settings(Group):
             if not server.base_urls:
                 raise ValueError(f"{name!r} has no base_urls; name at least one server")
         return servers
+
+    @model_validator(mode="after")
+    def _divided(self) -> Self:
+        nodes, groups = self.train.nodes, {"mid": self.mid, "sl": self.sl, "reward": self.reward, "rl": self.rl}
+        for name, group in groups.items():
+            if group.processes > 1 and group.processes % nodes:
+                raise ValueError(f"{name}.processes={group.processes} cannot be divided evenly among train.nodes="
+                                 f"{nodes}: set a multiple of {nodes}, such as the number of GPUs of all of them, or 1")
+        if nodes > 1 and all(group.processes == 1 for group in groups.values()):
+            raise ValueError(f"train.nodes={nodes} divides processes, and every training has one: set sl.processes, "
+                             "reward.processes, and rl.processes to the number of GPUs of all nodes")
+        return self
+
+    def nodes_of(self, group: Training) -> int:
+        """Machines among which a training is divided: one with one process is on that of the run, and so is a program
+        that may divide itself."""
+        return self.train.nodes if group.processes > 1 and group.here else 1
 
     @model_validator(mode="after")
     def _one_arm(self) -> Self:

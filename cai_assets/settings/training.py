@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from cai_assets.registry.algorithms import ALGORITHMS
 from cai_assets.registry.rewards import REWARDS
 from cai_assets.settings.address import ServerAddress
-from cai_assets.settings.base import Group, Source
+from cai_assets.settings.base import OWN_HAND, Group, Source
 from cai_assets.settings.columns import check
 from cai_assets.settings.models import Model
 
@@ -65,6 +65,11 @@ class Training(Group):
     liger: bool = False
     """The fused kernels of liger-kernel (a GPU)."""
 
+    @property
+    def here(self) -> bool:
+        """Whether this package trains, not another program."""
+        return True
+
     @model_validator(mode="after")
     def _go_together(self) -> Self:
         if self.quantized and self.lora is None:
@@ -72,6 +77,22 @@ class Training(Group):
         if self.sharding != "none" and self.processes < 2:
             raise ValueError(f"sharding={self.sharding!r} divides a training among processes: set processes above 1")
         return self
+
+
+class Nodes(Group):
+    """Trainings with several processes, divided among machines that see the same files (docs/scale.md)."""
+
+    nodes: int = Field(default=1, ge=1)
+    """Machines among which the processes of each training are divided: Ray places them where engine.replicas runs
+    models, else each further machine joins with 'cai join'. It enters no key."""
+    address: Annotated[str | None, OWN_HAND] = None
+    """Name or address under which the other machines reach the one of the run. Not set: that of its interface."""
+    port: Annotated[int, OWN_HAND] = Field(default=29400, ge=1, le=65535)
+    """Port at which they reach it."""
+    wait: float = Field(default=600.0, gt=0)
+    """Seconds that a training waits for all of them to come."""
+    patience: float = Field(default=30.0, gt=0)
+    """Seconds without a sign of one of them after which it is lost, and the training ends."""
 
 
 class Packed(Training):
@@ -158,11 +179,24 @@ class RolloutVllm(Group):
     """Whether it gives the memory back while the policy is updated."""
 
 
+class External(Group):
+    """A program of another environment that optimizes the policy (docs/external.md)."""
+
+    command: tuple[str, ...] = ()
+    """With algorithm=external: the program and its arguments, to which the path of job.json is added. It enters the
+    checkpoint's key."""
+    version: str = ""
+    """What is to be another checkpoint when it changes, such as 'verl 0.9, our grpo.py 3'. It enters the checkpoint's
+    key."""
+
+
 class Reinforcement(Training):
     """The reinforcement stage: PPO (Schulman et al. 2017), GRPO, RLOO or DPO, with a KL penalty to the SL policy."""
 
     algorithm: Annotated[str, AfterValidator(ALGORITHMS.check)] = "ppo"
-    """ppo, grpo, rloo, dpo, or one of your own."""
+    """ppo, grpo, rloo, dpo, or external: the program of rl.external.command."""
+    external: Annotated[External, OWN_HAND] = External()
+    """The program that external runs."""
     reward: Annotated[str, AfterValidator(REWARDS.check)] = "model"
     """'model': the reward model. 'labeller': the labeler's own grade of a response (direct-RLAIF, Lee et al. 2023).
     'rubric': its answers to one yes/no question for each principle."""
@@ -216,6 +250,25 @@ class Reinforcement(Training):
     GPU. It enters no key."""
     vllm: RolloutVllm = RolloutVllm()
     """How vLLM samples the responses. It enters no key."""
+
+    @property
+    def here(self) -> bool:
+        return ALGORITHMS[self.algorithm].ours
+
+    @model_validator(mode="after")
+    def _of_its_own(self) -> Self:
+        if self.here:
+            return self
+        if not self.external.command or not self.external.version:
+            raise ValueError("algorithm='external' runs a program of yours: set external.command and external.version, "
+                             "such as external: {command: [/opt/verl/bin/python, grpo.py], version: verl 0.9}")
+        if self.reward not in ("model", "labeller"):
+            raise ValueError(f"reward={self.reward!r} is computed here, where algorithm='external' does not train: set "
+                             "'model' or 'labeller', whose folder its program gets")
+        if self.checks:
+            raise ValueError(f"checks={self.checks:g} are computed here, where algorithm='external' does not train: "
+                             "set checks=0")
+        return self
 
     @model_validator(mode="after")
     def _whole_updates(self) -> Reinforcement:

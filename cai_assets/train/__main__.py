@@ -5,9 +5,7 @@ Exits 0 when ``final`` and ``metrics.json`` are written. Otherwise ``error.txt``
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import sys
 import traceback
 from pathlib import Path
@@ -16,12 +14,14 @@ from typing import NoReturn, assert_never
 from pydantic import ValidationError
 
 from cai_assets.store.files import write_atomic
+from cai_assets.train.agent import node_name
+from cai_assets.train.external import is_external, run_external
 from cai_assets.train.job import Job
+from cai_assets.train.nodes import LOST, NodeLost, train_on_nodes
 from cai_assets.train.problems import TrainingProblem
+from cai_assets.train.processes import end_together, end_with_parent, is_first, is_worker, on_several_nodes
 from cai_assets.train.progress import Reporter, open_reporter
 from cai_assets.train.sampler import choose
-
-PR_SET_PDEATHSIG = 1
 
 
 def main(arguments: list[str], *, own_process: bool = False) -> int:
@@ -31,19 +31,38 @@ def main(arguments: list[str], *, own_process: bool = False) -> int:
     job: Job | None = None
     try:
         job = Job.model_validate_json(Path(arguments[0]).read_bytes())
-        if job.settings["processes"] > 1 and "RANK" not in os.environ:
-            become_launcher(job.settings["processes"], arguments[0])
-        line = choose(job) if own_process else ""
-        with open_reporter(main_process=os.environ.get("RANK", "0") == "0") as reporter:
-            if line:
-                reporter.say(line)
-            run_job(job, reporter)
+        if not is_worker():
+            job.error.unlink(missing_ok=True)
+        if is_worker() or not _elsewhere(job, Path(arguments[0])):
+            _here(job, own_process=own_process)
+    except NodeLost as e:
+        return _fail(str(e), job, LOST)
     except (TrainingProblem, ValidationError, OSError) as e:
         return _fail(" ".join(str(e).split()), job)
     except Exception as e:  # every failure ends with one clear line
         traceback.print_exc()
         return _fail(f"{type(e).__name__}: {' '.join(str(e).split())}", job)
     return 0
+
+
+def _elsewhere(job: Job, file: Path) -> bool:
+    """Have other processes run the job, where it is for several, or for another program."""
+    run = train_on_nodes if job.nodes is not None else run_external if is_external(job) else None
+    if run is not None:
+        with open_reporter(main_process=True) as reporter:
+            run(job, file, reporter.say)
+    elif job.settings["processes"] > 1:
+        become_launcher(job.settings["processes"], str(file))
+    return run is not None
+
+
+def _here(job: Job, *, own_process: bool) -> None:
+    line = choose(job) if own_process else ""
+    with open_reporter(main_process=is_first(), into=job.said if on_several_nodes() else None) as reporter:
+        if line:
+            reporter.say(line)
+        run_job(job, reporter)
+    end_together()
 
 
 def run_job(job: Job, reporter: Reporter) -> None:
@@ -88,25 +107,16 @@ def launcher(processes: int, *, on_gpus: bool) -> list[str]:
             "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
 
 
-def _fail(reason: str, job: Job | None = None) -> int:
+def _fail(reason: str, job: Job | None = None, status: int = 1) -> int:
+    if on_several_nodes():
+        reason = f"rank {os.environ['RANK']} on {node_name()}: {reason}"
     print(f"training failed: {reason}", file=sys.stderr, flush=True)
-    if job is not None:  # in any of several processes: the launcher stops the others as soon as one fails
+    # Of several processes the first to fail says why: in the others only what it had to do with them fails.
+    if job is not None and not (is_worker() and job.error.exists()):
         write_atomic(job.error, reason.encode())
-    return 1
-
-
-def _end_with_parent() -> None:
-    """Ask the system to kill this process when the one that started it dies, however it dies.
-
-    Otherwise a killed run would leave behind a trainer that writes into the same folder as the next run's.
-    """
-    if sys.platform == "linux":
-        parent = os.getppid()
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the request was made
-            sys.exit(1)
+    return status
 
 
 if __name__ == "__main__":
-    _end_with_parent()
+    end_with_parent()
     sys.exit(main(sys.argv[1:], own_process=True))

@@ -54,9 +54,14 @@ def here(settings: Settings) -> Place:
     return Place(device(), number_format(settings.engine.dtype).dtype)
 
 
-def room(group: Training, place: Place) -> int:
-    """Bytes of one process: a GPU is its own, a machine's memory is shared by all of its processes. 0 if unknown."""
-    return capacity() // (1 if place.device.accelerator else group.processes)
+def room(settings: Settings, group: Training, place: Place) -> int:
+    """Bytes of one process: a GPU is its own, a machine's memory is shared by all of its processes. 0 if unknown, as
+    that of the nodes that Ray will choose is (others are taken to be like this machine), and where another program
+    trains."""
+    nodes = settings.nodes_of(group)
+    if (nodes > 1 and settings.engine.replicas) or not group.here:
+        return 0
+    return capacity() // (1 if place.device.accelerator else group.processes // nodes)
 
 
 def as_set(base: Path, settings: Settings, kind: TrainingKind, grader: Path | None = None) -> Fit:
@@ -112,11 +117,12 @@ class _Sizes:
     def __init__(self, base: Path, settings: Settings, kind: TrainingKind, grader: Path | None) -> None:
         self.base, self.grader = shape_of(base), shape_of(grader) if grader else None
         self.group, self.kind, self.place = _group(settings, kind), kind, here(settings)
+        self.settings = settings
 
     def fit(self, changes: Changes) -> Fit:
         group = changed_by(self.group, changes)
         need = training_need(self.base, group, self.kind, self.place, graded_by=self.grader)
-        return Fit(need, room(group, self.place), changes)
+        return Fit(need, room(self.settings, group, self.place), changes)
 
 
 def changed_by(group: Training, changes: Changes) -> Training:

@@ -30,7 +30,7 @@ from pydantic import BaseModel, ConfigDict
 from cai_assets.engines.number_format import Format
 from cai_assets.engines.protocol import Style
 from cai_assets.evals.rubric import Part
-from cai_assets.settings import Engine, Model
+from cai_assets.settings import Engine, Model, Nodes
 from cai_assets.settings.model import Tracker
 
 TrainingKind = Literal["texts", "supervised", "reward", "reinforcement"]
@@ -66,7 +66,8 @@ class Job(BaseModel):
     ``reward_model``, ``labeller`` or ``judge`` gives the reward of reinforcement learning, and ``rewards`` are the
     parts of it that principles give; ``supervised_data`` (columns of ``supervised``) is there when ``alpha`` is set.
     ``general_text``: JSONL with ``text``, for the ability check, of which at most ``general_texts`` are read.
-    ``thinking``: of the base, as in ``ModelIdentity``.
+    ``thinking``: of the base, as in ``ModelIdentity``. ``nodes``: where it runs on several machines, started by Ray if
+    there is an ``engine``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -88,6 +89,8 @@ class Job(BaseModel):
     general_text: Path | None = None
     general_texts: int | None = None
     reports: Reports | None = None
+    nodes: Nodes | None = None
+    engine: Engine | None = None
 
     @property
     def final(self) -> Path:
@@ -108,3 +111,8 @@ class Job(BaseModel):
     @property
     def metrics(self) -> Path:
         return self.work / "metrics.json"
+
+    @property
+    def said(self) -> Path:
+        """What the first of several processes says, where it is on another machine than who started it."""
+        return self.work / "said.txt"

@@ -51,10 +51,14 @@ def _values(shown: Mapping[str, float]) -> list[str]:
 
 
 @contextmanager
-def open_reporter(*, main_process: bool) -> Iterator[Reporter]:
-    """A reporter for this process; silent except in the first of several processes."""
+def open_reporter(*, main_process: bool, into: Path | None = None) -> Iterator[Reporter]:
+    """A reporter for this process; silent except in the first of several processes. ``into``: a file that takes the
+    lines instead."""
     if not main_process:
         yield Reporter(lambda _: None)
+        return
+    if into is not None:
+        yield Reporter(lambda text: _append(into, text))
         return
     from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, open_dagster_pipes
 
@@ -63,6 +67,11 @@ def open_reporter(*, main_process: bool) -> Iterator[Reporter]:
         return
     with open_dagster_pipes() as pipes:
         yield Reporter(pipes.log.info)
+
+
+def _append(file: Path, text: str) -> None:
+    with file.open("a", encoding="utf-8") as f:
+        f.write(" ".join(text.splitlines()) + "\n")
 
 
 def _to_stderr(text: str) -> None:

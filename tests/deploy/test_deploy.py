@@ -194,18 +194,23 @@ def test_bash_and_sbatch_read_the_scripts_for_slurm(script: Path, tmp_path: Path
     assert asked == [line for line in lines[:command] if line.startswith("#SBATCH")], "sbatch reads no later ones"
     options = [re.fullmatch(r"#SBATCH --([a-z-]+)(=\S+)?", line) for line in asked]
     assert [line for line, option in zip(asked, options, strict=True) if not option or option[1] not in SBATCH] == []
-    ray = "ray" in script.name
+    ray, nodes = "ray" in script.name, "nodes" in script.name
     done = ran(script, tmp_path)
     assert done.returncode == 0, done.stderr
-    expected = ["cai materialize harmlessness -s seed=7" + " -s engine.ray_address=auto" * ray]
-    assert done.stdout.splitlines() == ["ray symmetric-run --address n1:6379 --min-nodes 2"] * ray + expected
+    expected = ["cai materialize harmlessness -s seed=7" + " -s engine.ray_address=auto" * ray
+                + " -s train.nodes=2 -s train.address=n1" * nodes]
+    joined = ["cai join n1:29400"] * nodes
+    said = done.stdout.splitlines()
+    assert [line for line in said if line not in joined] == [
+        *["ray symmetric-run --address n1:6379 --min-nodes 2"] * ray, *expected]
     assert ran(script, tmp_path, cai="false").returncode != 0, "a run that fails is no completed job"
     assert not ray or ran(script, tmp_path, ray="true").returncode != 0, "nor is one that Ray did not start"
 
 
 def ran(script: Path, tmp_path: Path, **instead: str) -> subprocess.CompletedProcess[str]:
     """The script in a project's folder, with stand-ins for Slurm, Ray (which exits with 0, as it does) and ``cai``."""
-    does = {"srun": 'exec "$@"', "scontrol": "printf 'n1\\nn2\\n'", "cai": 'echo "cai $*"',
+    does = {"srun": 'while [ "${1#--}" != "$1" ]; do shift; done; exec "$@"',
+            "scontrol": "printf 'n1\\nn2\\n'", "cai": 'echo "cai $*"',
             "ray": 'said=ray; while [ "$1" != -- ]; do said="$said $1"; shift; done; echo "$said"; shift; "$@"; exit 0'}
     for name, command in {**does, **instead}.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{command}\n")

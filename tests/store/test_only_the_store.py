@@ -22,7 +22,7 @@ PATH_METHODS = {
 }
 MODULES = {"os", "shutil", "tempfile", "fcntl", "filelock", "gzip", "io", "glob"}
 NO_FILES = {  # of those modules
-    "os.chdir", "os.cpu_count", "os.execv", "os.getpid", "os.getppid", "os.kill", "os.killpg",
+    "os._exit", "os.chdir", "os.cpu_count", "os.execv", "os.getpid", "os.getppid", "os.kill", "os.killpg",
     "os.sched_getaffinity", "os.uname", "io.BytesIO", "io.StringIO",
 }
 NO_FILE = ("os.environ", "os.pathsep")
@@ -46,6 +46,7 @@ OTHERS = {
         reading/forms.py::_unpacker reading/forms.py::_zstandard reading/cells.py::table_rows
         settings/load.py::_from_file settings/load.py::_text_of train/ability.py::read_texts
         studio/draft.py::Draft.findings studio/draft.py::find_file
+        train/external.py::refuse_missing_command
         studio/red_team.py::write studio/red_team.py::accept studio/red_team.py::_reviews
         web/password.py::read_password""",
     "the folder that an export writes, outside the data root": """
@@ -69,6 +70,11 @@ OTHERS = {
     "the source of a package that is installed": "engines/vllm_arguments.py::names",
     "the work folder of the training process, a local path from the store": """
         defs/launch.py::train defs/launch.py::_job defs/launch.py::_run train/__main__.py::main
+        train/__main__.py::_fail train/nodes.py::train_on_nodes train/nodes.py::_Watch._say_why
+        train/nodes.py::_Watch._pass_on train/agent.py::_task train/progress.py::_append
+        train/external.py::run_external train/external.py::_wait train/external.py::_progress train/external.py::_tail
+        train/returned.py::take_in train/returned.py::_of_files train/returned.py::_of_model
+        train/returned.py::_metrics train/returned.py::_curves train/returned.py::_complete
         train/__main__.py::run_job
         train/data.py::read_rows train/value_model.py::ValueUpdates.save train/parted.py::Parted._write
         defs/records.py::keep_rollouts lineage/rollouts.py::rollout_table train/progress.py::Curves.rows

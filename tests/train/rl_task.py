@@ -22,7 +22,7 @@ YES = tiny_tokenizer().convert_tokens_to_ids("yes")
 SMALL: dict[str, Any] = {"steps": 2, "rollouts": 8, "batch_size": 4, "group": 4, "max_tokens": 6}
 LEARN: dict[str, Any] = {"steps": 25, "rollouts": 16, "batch_size": 8, "ppo_epochs": 2, "learning_rate": 3e-3,
                          "missing_eos_penalty": 0}
-ALL = tuple(ALGORITHMS.own)
+ALL = tuple(name for name, row in ALGORITHMS.own.items() if row.ours)
 ONLINE = tuple(name for name in ALL if ALGORITHMS[name].online)
 
 

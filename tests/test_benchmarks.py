@@ -47,6 +47,8 @@ BENCHMARKS = {
     "gpu_check": Benchmark(r"(?s)^\| SFT, all weights \| 1B \| [\d,]+ .*resumes after a kill.*went on after step"),
     "injection": Benchmark(rf"beyond a harmless note {NUMBER} "),
     "load": Benchmark(rf"ratio {NUMBER} \(medians of 1 turns\)"),
+    "paper_scale": Benchmark(
+        rf"(?s)^one principle edited .* generated, .*^verify .* 0 problems$.*: {NUMBER} rows/s, {NUMBER} microseconds"),
     "peers": Benchmark(rf"(?s)^lesson's loop .* ratio to the product {NUMBER}.*^killed after \d+ calls: {NUMBER} "),
     "memory": Benchmark(rf"^ratio of planned to measured {NUMBER} to {NUMBER}$"),
     "plan": Benchmark(rf"^ratio to the completer pass +{NUMBER} plan, nothing changed"),

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from itertools import islice
 from typing import Generic, Literal, NamedTuple, TypeVar
 
 from cai_assets.engines.keys import Payloads, request_for
@@ -20,7 +21,11 @@ from cai_assets.steps.progress import Progress
 from cai_assets.steps.usage import Usage
 from cai_assets.store.answers import no_answer
 from cai_assets.store.keys import payload_key
-from cai_assets.store.row_store import RowStore, StoredKeys, StoredRow, Writer
+from cai_assets.store.row_store import Index, RowStore, StoredRow, Writer
+
+AT_ONCE = 65_536
+"""The most rows that work under way may still ask for: many times what engines have in flight, and what bounds memory
+whatever the number of rows."""
 
 Log = Callable[[str], None]
 T = TypeVar("T")
@@ -67,9 +72,21 @@ class Completer:
         """Rows in the order of ``calls``. Equal calls share one key and are run once."""
         return self.flow([_one(step, call) for call in calls], what=what or step.name)
 
+    def each(self, step: Step, calls: Iterable[Call], *, count: int, what: str) -> Iterator[Row]:
+        """The same, a little at a time, as ``stream`` does it."""
+        return self.stream((_one(step, call) for call in calls), what=what, count=count)
+
     def flow(self, works: Sequence[Work[T]], *, what: str, asks: int = 1) -> list[T]:
         """What each piece of work returns, in order. ``asks``: the most rows that one of them asks for."""
-        return _Flow(self, works, what, asks).run()
+        return list(self.stream(works, what=what, count=len(works), asks=asks))
+
+    def stream(self, works: Iterable[Work[T]], *, what: str, count: int, asks: int = 1) -> Iterator[T]:
+        """As ``flow``, a little at a time: a piece is taken when there is room for it, and given back when it and those
+        before it have ended. ``count``: at most how many there are."""
+        return _Flow(self, iter(works), Progress(what, asks * count, self.log, also=self._servers), asks).run()
+
+    def _servers(self) -> str:
+        return "; ".join(f"{address}: {how}" for address, how in servers(self.engine).items())
 
     def unasked(self, step: Step, key: str, call: Call) -> Row | None:
         """What a call comes to that is neither stored nor to be asked; None: ask the engine."""
@@ -92,37 +109,55 @@ class _Asked(NamedTuple):
 class _Flow(Generic[T]):
     """Pieces of work on their way; ``run`` takes all of them to their ends."""
 
-    def __init__(self, complete: Completer, works: Sequence[Work[T]], what: str, asks: int) -> None:
-        self.complete, self.works = complete, works
+    def __init__(self, complete: Completer, works: Iterator[Work[T]], progress: Progress, asks: int) -> None:
+        self.complete, self.works, self.progress, self.asks = complete, works, progress, asks
+        self.room = max(1, AT_ONCE // max(1, asks))
+        self.begun = self.given = 0  # pieces taken, and results given back
+        self.going: dict[int, Work[T]] = {}
+        self.left: dict[int, int] = {}  # rows that each of these may still ask for
         self.results: dict[int, T] = {}
-        self.left = [asks] * len(works)  # rows that each may still ask for
         self.new: list[tuple[int, Step, Call]] = []  # asked for, and not looked up yet
         self.ready: deque[_Asked] = deque()  # not stored, and not with the engine yet
         self.waiting: dict[str, _Asked] = {}  # ready, or with the engine
-        self.done: dict[str, Row] = {}  # what the engine was asked for
         self.steps: dict[Step, _StepRows] = {}
         self.shards = ExitStack()
-        self.progress = Progress(what, asks * len(works), complete.log, also=self._servers)
         self.heard = 0.0  # when the last result came, or the engine was called
 
-    def run(self) -> list[T]:
-        for i in range(len(self.works)):
-            self._go_on(i, None)
+    def run(self) -> Iterator[T]:
+        engine = self.complete.engine
         with self.shards:
-            self._look_up()
-            engine = self.complete.engine
-            while self.ready:
-                self.heard = time.monotonic()
-                for result in engine.run(self._flowing() if flows(engine) else [*self._taken()]):
-                    self._take(result)
-                for key in self.waiting.keys() - {asked.key for asked in self.ready}:
-                    self._answer(Row(key, "failed", None, error="the engine returned no result for this row"))
-                self._look_up()
-                self.complete.usage[next(iter(self.steps)).name].servers |= servers(engine)
-        return [self.results[i] for i in range(len(self.works))]
+            while self._begin():
+                yield from self._ended()
+                while self.ready:
+                    self.heard = time.monotonic()
+                    for result in engine.run(self._flowing() if flows(engine) else [*self._taken()]):
+                        self._take(result)
+                        yield from self._ended()
+                    for key in self.waiting.keys() - {asked.key for asked in self.ready}:
+                        self._answer(Row(key, "failed", None, error="the engine returned no result for this row"))
+                    self._look_up()
+                    self._begin()
+                    yield from self._ended()
+                    self.complete.usage[next(iter(self.steps)).name].servers |= servers(engine)
 
-    def _servers(self) -> str:
-        return "; ".join(f"{address}: {how}" for address, how in servers(self.complete.engine).items())
+    def _begin(self) -> bool:
+        """Take work while half of the room or more is free; false if there was none to take."""
+        begun = self.begun
+        while (free := self.room - self.begun + self.given) >= self.room / 2 and (new := [*islice(self.works, free)]):
+            for rows in self.steps.values():
+                rows.settle()
+            for i, work in enumerate(new, self.begun):
+                self.going[i], self.left[i] = work, self.asks
+                self._go_on(i, None)
+            self.begun += len(new)
+            self._look_up()
+        return self.begun > begun
+
+    def _ended(self) -> Iterator[T]:
+        """The results that are next."""
+        while self.given in self.results:
+            yield self.results.pop(self.given)
+            self.given += 1
 
     def _taken(self) -> Iterator[Request]:
         """What is ready now."""
@@ -137,6 +172,7 @@ class _Flow(Generic[T]):
                 yield NOT_YET
             yield from self._taken()
             self._look_up()
+            self._begin()
 
     def _take(self, result: Result) -> None:
         asked, now = self.waiting[result.row_key], time.monotonic()
@@ -149,7 +185,7 @@ class _Flow(Generic[T]):
     def _answer(self, row: Row) -> None:
         """Give the row to all who wait for it: to the second and later ones it is a reuse, so tokens count once."""
         asked = self.waiting.pop(row.row_key)
-        self.done[row.row_key] = row
+        self._of(asked.step).done[row.row_key] = row
         for n, i in enumerate(asked.by):
             self._give(i, asked.step, _again(row) if n else row)
 
@@ -158,12 +194,12 @@ class _Flow(Generic[T]):
         self._go_on(i, row)
 
     def _go_on(self, i: int, row: Row | None) -> None:
-        work = self.works[i]
         try:
-            step, call = next(work) if row is None else work.send(row)
+            step, call = next(self.going[i]) if row is None else self.going[i].send(row)
         except StopIteration as end:
             self.results[i] = end.value
-            self.progress.less(self.left[i])
+            del self.going[i]
+            self.progress.less(self.left.pop(i))
         else:
             self.left[i] -= 1
             self.new.append((i, step, call))
@@ -173,10 +209,10 @@ class _Flow(Generic[T]):
         while self.new:
             new, self.new = self.new, []
             keyed = [(i, step, call, self._of(step).key(call)) for i, step, call in new]
-            found = {step: self._of(step).stored([key for _, of, _, key in keyed if of == step])
+            found = {step: self._of(step).known([key for _, of, _, key in keyed if of == step])
                      for step in dict.fromkeys(step for _, step, _, _ in keyed)}
             for i, step, call, key in keyed:
-                row = found[step].get(key) or (_again(self.done[key]) if key in self.done else None)
+                row = found[step].get(key)
                 if row is None and key not in self.waiting:
                     row = self.complete.unasked(step, key, call)
                 if row is None and key not in self.waiting:
@@ -197,32 +233,36 @@ class _Flow(Generic[T]):
 
 
 class _StepRows:
-    """The rows of one step: those stored, and those that a flow adds."""
+    """The rows of one step: those stored, and those that a flow adds. ``done``: what the engine was asked for, as long
+    as it may not be stored."""
 
     def __init__(self, complete: Completer, step: Step, shards: ExitStack) -> None:
         self.step, self.store = step, complete.store
         self.usage = complete.usage.setdefault(step.name, Usage())
+        self.done: dict[str, Row] = {}
         self._thoughts = complete.engine.identity.keeps_thoughts
         self.payload = Payloads(step.name, step.version, complete.engine.identity, complete.seed)
-        self._keys: StoredKeys | None = None
-        self._looks = 0
+        self._index: Index | None = None
         self._shards = shards
         self._writer: Writer | None = None
 
     def key(self, call: Call) -> str:
         return payload_key(self.payload(call))
 
-    def stored(self, keys: Sequence[str]) -> dict[str, Row]:
-        """The rows that were stored when the flow began, among ``keys``. From the second time on the step's keys are
-        known, so that what cannot be there costs no reading."""
-        self._looks += 1
-        if self._looks > 1:
-            self._keys = self._keys or self.store.stored_keys(self.step.name)
-            keys = [key for key in keys if key in self._keys]
-        if not keys:
-            return {}
-        found = self.store.lookup(self.step.name, keys, payload=False, thoughts=self._thoughts)
-        return {key: _reused(row) for key, row in found.items()}
+    def known(self, keys: Sequence[str]) -> dict[str, Row]:
+        """What is stored or done among ``keys``."""
+        self._index = self._index or self.store.index(self.step.name)
+        stored = self._index.lookup(keys, thoughts=self._thoughts)
+        done = {key: _again(self.done[key]) for key in keys if key in self.done}
+        return done | {key: _reused(row) for key, row in stored.items()}
+
+    def settle(self) -> None:
+        """From now on, what was generated is looked up in the store; failures are not there."""
+        generated = any(row.status == "generated" for row in self.done.values())
+        if generated and self._writer and self._index:
+            self._writer.flush()
+            self._index.update()
+            self.done = {key: row for key, row in self.done.items() if row.status == "failed"}
 
     def keep(self, result: Result, call: Call) -> Row:
         """Store an answer; a failure is told, and not stored."""

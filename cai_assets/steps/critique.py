@@ -9,9 +9,10 @@ that say so, in ``error`` or in ``stopped``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 
@@ -22,6 +23,7 @@ from cai_assets.engines.protocol import Call, Message
 from cai_assets.settings import Critique, Generation, SettingsError
 from cai_assets.steps.complete import Completer, Row, Step, Work
 from cai_assets.steps.frames import critique_call, direct_revision_call, revision_call
+from cai_assets.steps.tables import tables
 from cai_assets.steps.thoughts import NO_THOUGHT, thought_fields, thought_schema
 from cai_assets.steps.verdict import VERDICT, p_done, verdict_call
 from cai_assets.steps.why import for_critics
@@ -74,23 +76,22 @@ def critique_and_revise(
     every round, in place of draws. Raise SettingsError if critiques are to be shuffled and there are fewer than two
     rows.
     """
-    chains = [Chain(r["prompt_id"], r["messages"], r["response"] or "", r["row_id"],
-                    None if r["response"] else f"no initial response: {r['error'] or 'empty'}")
-              for r in responses.sort("prompt_id").iter_rows(named=True)]
-    if settings.shuffle and len(chains) < 2:
+    if settings.shuffle and responses.height < 2:
         raise SettingsError(f"critique.shuffle=true exchanges critiques between at least 2 red-team prompts, found "
-                            f"{len(chains)}: raise prompts.red_team or set critique.shuffle=false")
+                            f"{responses.height}: raise prompts.red_team or set critique.shuffle=false")
+    chains = (Chain(r["prompt_id"], r["messages"], r["response"] or "", r["row_id"],
+                    None if r["response"] else f"no initial response: {r['error'] or 'empty'}")
+              for r in responses.sort("prompt_id").iter_rows(named=True))
     loop = _Loop(for_critics(constitution, settings), settings, generation, assigned or {})
-    rounds = (_exchanging if settings.shuffle else _each_by_itself)(loop, chains, complete)
+    rounds: Iterable[Round]
+    if settings.shuffle:
+        rounds = _exchanging(loop, [*chains], complete)
+    else:  # every chain goes through its rounds whatever the others are doing
+        rounds = itertools.chain.from_iterable(complete.stream(
+            map(loop.rounds, chains), what="critiques and revisions", count=responses.height, asks=loop.asks))
     kept = thought_schema(complete)
-    return (table_of([critique for critique, _ in rounds], CRITIQUES | kept),
-            table_of([revision for _, revision in rounds], REVISIONS | kept))
-
-
-def _each_by_itself(loop: _Loop, chains: Sequence[Chain], complete: Completer) -> list[Round]:
-    """Every chain goes through its rounds whatever the others are doing."""
-    done = complete.flow([loop.rounds(chain) for chain in chains], what="critiques and revisions", asks=loop.asks)
-    return [one for chain in done for one in chain]
+    critiques, revisions = tables(rounds, CRITIQUES | kept, REVISIONS | kept)
+    return critiques.sort("prompt_id", "round"), revisions.sort("prompt_id", "round")
 
 
 def _exchanging(loop: _Loop, chains: Sequence[Chain], complete: Completer) -> list[Round]:
@@ -105,12 +106,6 @@ def _exchanging(loop: _Loop, chains: Sequence[Chain], complete: Completer) -> li
         revisions = complete.flow(works, what=f"revisions, round {number}")
         done += [(turn.critique, revision) for turn, revision in zip(said, revisions, strict=True)]
     return done
-
-
-def table_of(rows: Sequence[Fields], schema: Mapping[str, Any]) -> pl.DataFrame:
-    """Rows of rounds as a table, in order."""
-    columns = {name: [row[name] for row in rows] for name in schema}  # several times as fast as from the rows
-    return pl.DataFrame(columns, schema=schema).sort("prompt_id", "round")
 
 
 def partners(chains: Sequence[Chain]) -> dict[str, str]:

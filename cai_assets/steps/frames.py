@@ -60,9 +60,7 @@ def _call(
     messages: Sequence[Message], response: str, said: Sequence[str], *, headings: Sequence[str] = HEADINGS,
     shots: Sequence[RevisionShot], style: str, generation: Generation,
 ) -> Call:
-    stop = (f"\n{RULE}", *(f"\n{h}" for h in HEADINGS)) if style == "plain" else ()
-    sampling = Sampling(temperature=generation.temperature, top_p=generation.top_p,
-                        max_tokens=generation.max_tokens, stop=stop)
+    sampling = _sampling(style, generation.temperature, generation.top_p, generation.max_tokens)
     if style == "plain":
         own = _block(headings, [transcript(messages), response, *said])
         text = _example_blocks(tuple(shots), tuple(headings)) + own
@@ -71,6 +69,12 @@ def _call(
     turns = [turn for shot in shots for turn in _turns([getattr(shot, FIELDS[h]) for h in headings])]
     asked = [m for m in messages if m["role"] != "system"]
     return Call(messages=(*system, *turns, *asked, *_turns([response, *said], first="assistant")), sampling=sampling)
+
+
+@lru_cache(maxsize=64, typed=True)
+def _sampling(style: str, temperature: float, top_p: float, max_tokens: int) -> Sampling:
+    stop = (f"\n{RULE}", *(f"\n{h}" for h in HEADINGS)) if style == "plain" else ()
+    return Sampling(temperature=temperature, top_p=top_p, max_tokens=max_tokens, stop=stop)
 
 
 @lru_cache(maxsize=64)  # every call of a constitution begins with the same ones

@@ -9,7 +9,8 @@ changes the rows that drew it and no others, not even later rounds of the same p
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, tee
 
 import polars as pl
 
@@ -18,7 +19,8 @@ from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.engines.protocol import Call, Message, Sampling
 from cai_assets.settings import Critique, Generation
 from cai_assets.steps.complete import Completer, Row, Step
-from cai_assets.steps.critique import CRITIQUES, REVISIONS, Chain, Fields, Turn, fields_of, table_of
+from cai_assets.steps.critique import CRITIQUES, REVISIONS, Chain, Fields, Turn, fields_of
+from cai_assets.steps.tables import tables
 from cai_assets.steps.thoughts import thought_schema
 from cai_assets.steps.why import for_critics
 
@@ -36,14 +38,15 @@ def answer_in_context(
     asked for. ``responses`` needs prompt_id, messages, response; the response is only what an answer is compared with.
     """
     principles = for_critics(constitution, settings).taking_part("critique")
-    chains = [Chain(row["prompt_id"], row["messages"], row["response"] or "", row["prompt_id"])
-              for row in responses.sort("prompt_id").iter_rows(named=True)]
-    turns = [_turn(chain, number, principles) for chain in chains for number in range(1, settings.rounds + 1)]
-    calls = list(_calls(turns, generation))
-    rows = complete(IN_CONTEXT, calls, what="answers in context") if calls else []
+    chains = (Chain(row["prompt_id"], row["messages"], row["response"] or "", row["prompt_id"])
+              for row in responses.sort("prompt_id").iter_rows(named=True))
+    asked, turns = tee(_turn(chain, number, principles) for chain in chains for number in range(1, settings.rounds + 1))
+    rows = complete.each(IN_CONTEXT, _calls(asked, generation), count=responses.height * settings.rounds,
+                         what="answers in context")
     kept = thought_schema(complete)
-    return (table_of([turn.critique for turn in turns], CRITIQUES | kept),
-            table_of([_answer(turn, row) for turn, row in zip(turns, rows, strict=True)], REVISIONS | kept))
+    critiques, revisions = tables(((turn.critique, _answer(turn, row)) for turn, row in zip(turns, rows, strict=True)),
+                                  CRITIQUES | kept, REVISIONS | kept)
+    return critiques.sort("prompt_id", "round"), revisions.sort("prompt_id", "round")
 
 
 def in_context_call(
@@ -58,13 +61,13 @@ def in_context_call(
                 sample=sample)
 
 
-def _calls(turns: Sequence[Turn], generation: Generation) -> Iterator[Call]:
+def _calls(turns: Iterable[Turn], generation: Generation) -> Iterator[Call]:
     """A principle that a prompt draws again is answered by another sample."""
-    drawn = Counter[tuple[str, str]]()
-    for turn in turns:
-        by = (turn.chain.prompt_id, turn.principle.id)
-        yield in_context_call(turn.chain.messages, turn.principle, generation, sample=drawn[by])
-        drawn[by] += 1
+    for _, own in groupby(turns, key=lambda turn: turn.chain.prompt_id):
+        drawn = Counter[str]()
+        for turn in own:
+            yield in_context_call(turn.chain.messages, turn.principle, generation, sample=drawn[turn.principle.id])
+            drawn[turn.principle.id] += 1
 
 
 def _turn(chain: Chain, number: int, principles: Sequence[Principle]) -> Turn:

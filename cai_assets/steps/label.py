@@ -9,12 +9,13 @@ be compared, or whose answer cannot be read, is ungraded: a separate state, not 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice, tee
+from typing import Any, NamedTuple
 
 import polars as pl
 
-from cai_assets.constitution.model import Constitution, PreferenceShot
+from cai_assets.constitution.model import Constitution, PreferenceShot, Principle
 from cai_assets.engines.sampled import read_of
 from cai_assets.settings import Labels
 from cai_assets.steps.answers import (
@@ -44,6 +45,7 @@ from cai_assets.steps.questions import (
     questions_about,
     tiers_of,
 )
+from cai_assets.steps.tables import table
 from cai_assets.steps.thought import THOUGHT, thought_about
 from cai_assets.steps.why import for_labels
 from cai_assets.store.keys import row_id
@@ -76,18 +78,37 @@ def label_pairs(
     ``principle_digest`` then covers all of them.
     """
     principles = labeling_principles(for_labels(constitution, settings))
-    rows = pairs.to_dicts()
-    judged = [judged_by(r["pair_id"], principles, settings) for r in rows]
-    asked = [[] if _unfit(r) else questions_about(r, j, settings) for r, j in zip(rows, judged, strict=True)]
     shots = constitution.few_shots.preference if settings.few_shots else ()
-    answers = iter(complete.flow([_answer(q, shots, settings) for each in asked for q in each], what="labels",
-                                 asks=2 if settings.chain_of_thought else 1))
     model = complete.engine.identity
-    each_pair = [[next(answers) for _ in each] for each in asked]
-    labeled = [{**_label(r, j, own, settings), **(sampling(own) if model.sampled else {}), "labeller": model.weights}
-               for r, j, own in zip(rows, judged, each_pair, strict=True)]
+    asked, judged = tee(_asked(pairs, principles, settings))
+    answers = complete.stream((_answer(q, shots, settings) for each in asked for q in each.questions), what="labels",
+                              count=pairs.height * len(ORDERS) * settings.samples * (
+                                  len(principles) if settings.principles == "vote" else 1),
+                              asks=2 if settings.chain_of_thought else 1)
+
+    def labeled() -> Iterator[dict[str, object]]:
+        for pair, by, questions in judged:
+            own = [*islice(answers, len(questions))]
+            yield {**_label(pair, by, own, settings), **(sampling(own) if model.sampled else {}),
+                   "labeller": model.weights}
+
     tiers = DECIDED if settings.principles == "vote" and tiers_of(principles) else {}
-    return pl.DataFrame(labeled, schema={**pairs.schema, **ADDED, **tiers, **(SAMPLED if model.sampled else {})})
+    added = table(labeled(), {"error": pl.String, **ADDED, **tiers, **(SAMPLED if model.sampled else {})})
+    return pairs.with_columns(added.get_columns())
+
+
+class _Asked(NamedTuple):
+    """A pair, the principles that judge it, and what the labeler is asked about it."""
+
+    pair: Mapping[str, Any]
+    by: Judged
+    questions: Sequence[Question]
+
+
+def _asked(pairs: pl.DataFrame, principles: Sequence[Principle], settings: Labels) -> Iterator[_Asked]:
+    for pair in pairs.iter_rows(named=True):
+        by = judged_by(pair["pair_id"], principles, settings)
+        yield _Asked(pair, by, [] if _unfit(pair) else questions_about(pair, by, settings))
 
 
 def _unfit(pair: Mapping[str, Any]) -> str | None:
@@ -122,7 +143,7 @@ def _label(pair: Mapping[str, Any], judged: Judged, answers: Sequence[Answer], s
     a, b = pair["response_a"], pair["response_b"]
     chosen, rejected = (None, None) if p_a is None else ((a, b) if p_a >= 0.5 else (b, a))
     return {
-        **pair, "error": _unfit(pair) or why_ungraded(counting),
+        "error": _unfit(pair) or why_ungraded(counting),
         "principle_id": judged.principle_id, "principle_digest": judged.digest,
         "p_a_first": first, "p_a_second": second, "p_a": p_a, "p_target": target,
         "disagreement": None if first is None or second is None else abs(first - second),

@@ -7,7 +7,7 @@ Nothing is dropped: a pair without two texts carries the reason, and two equal t
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -16,6 +16,7 @@ from cai_assets.engines.protocol import Call, Sampling
 from cai_assets.settings import Pairs
 from cai_assets.steps.complete import Completer, Row
 from cai_assets.steps.respond import RESPOND
+from cai_assets.steps.tables import table
 from cai_assets.steps.thoughts import NO_THOUGHT, thought_fields, thought_schema
 from cai_assets.store.canonical import tagged_hash
 from cai_assets.store.keys import row_id
@@ -65,17 +66,21 @@ def pair_responses(prompts: pl.DataFrame, *, complete: Completer, settings: Pair
     if settings.source == "revision":
         raise ValueError("pairs.source='revision' samples nothing: use pair_revisions")
     chosen = prompts if settings.helpful else prompts.filter(pl.col("kind") != "helpful")
-    wanted = chosen.sort("prompt_id").to_dicts()
     samplings = [Sampling(temperature=t, top_p=settings.top_p, max_tokens=max_tokens) for t in settings.temperatures]
     drawn = list(itertools.islice(itertools.cycle(samplings), settings.candidates))
-    calls = [Call(messages=tuple(p["messages"]), sampling=s, sample=i) for p in wanted for i, s in enumerate(drawn)]
-    rows = iter(complete(RESPOND, calls, what="response pairs"))
-    pairs = []
-    for prompt in wanted:
-        sides = [_sample(prompt, next(rows), settings.source, s.temperature) for s in drawn]
-        pairs += [_pair(prompt, number, sides[i], sides[j]) for number, i, j in pairings(settings)]
+    asked, wanted = itertools.tee(chosen.sort("prompt_id").iter_rows(named=True))
+    calls = (Call(messages=tuple(p["messages"]), sampling=s, sample=i) for p in asked for i, s in enumerate(drawn))
+    rows = complete.each(RESPOND, calls, count=chosen.height * len(drawn), what="response pairs")
     kept = {f"{name}_{side}": kind for side in "ab" for name, kind in thought_schema(complete).items()}
-    return pl.DataFrame(pairs, schema={**SCHEMA, **kept})
+    return table(_pairs_of(wanted, rows, drawn, settings), SCHEMA | kept)
+
+
+def _pairs_of(prompts: Iterable[Mapping[str, Any]], rows: Iterator[Row], drawn: Sequence[Sampling], settings: Pairs
+              ) -> Iterator[dict[str, object]]:
+    for prompt in prompts:
+        sides = [_sample(prompt, next(rows), settings.source, s.temperature) for s in drawn]
+        for number, i, j in pairings(settings):
+            yield _pair(prompt, number, sides[i], sides[j])
 
 
 def pair_revisions(responses: pl.DataFrame, revisions: pl.DataFrame, *, temperature: float) -> pl.DataFrame:

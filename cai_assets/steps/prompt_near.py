@@ -103,9 +103,9 @@ def _buckets(texts: Sequence[str], members: Indices, size: int) -> Iterator[Indi
             yield members[order[edges[i] : edges[i + 1]]]
 
 
-def _signatures(texts: Sequence[str], size: int) -> Hashes:
+def _signatures(texts: Sequence[str], size: int) -> npt.NDArray[np.uint32]:
     """The MinHash of each text, a row each. Texts are hashed many at a time: one by one, the calls cost the most."""
-    out = np.empty((len(texts), len(_FACTORS)), dtype=np.uint64)
+    out = np.empty((len(texts), len(_FACTORS)), dtype=np.uint32)
     lengths = np.array([len(t) + 2 for t in texts])  # with a space at both ends
     groups = np.cumsum(lengths) // CHARS_AT_ONCE
     for start, end in zip(*_runs(groups), strict=True):

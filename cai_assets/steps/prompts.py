@@ -25,6 +25,7 @@ from cai_assets.settings.columns import NO_MAP, Columns
 from cai_assets.steps.prompt_near import Near
 from cai_assets.steps.prompt_rows import COLUMNS, Prompt, check_row, excerpt, hash_of
 from cai_assets.steps.reasons import reason_line
+from cai_assets.steps.tables import table
 from cai_assets.store.canonical import canonical_json, tagged_hash
 
 BUNDLED = Path(__file__).parent.parent / "data" / "prompts.jsonl"
@@ -87,7 +88,7 @@ def load_prompts(
     counts = Counts(read=len(kept) + len(duplicates) + len(rejects), kept=len(kept), duplicates=len(duplicates),
                     rejected=len(rejects), flagged={**flagged, "near-duplicates": near})
     return Loaded(
-        frame=pl.DataFrame([{c: getattr(p, c) for c in SCHEMA} for p in kept], schema=SCHEMA),
+        frame=table(({c: getattr(p, c) for c in SCHEMA} for p in kept), SCHEMA),
         rejects=pl.DataFrame(rejects, schema=REJECTS, orient="row").sort("source", "line", maintain_order=True),
         duplicates=pl.DataFrame(duplicates, schema=DUPLICATES, orient="row"),
         origins=pl.DataFrame([(p.prompt_id, *p.origin) for p in kept if p.origin], schema=ORIGINS, orient="row"),

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
 
 import polars as pl
 
 from cai_assets.engines.protocol import Call, Sampling
 from cai_assets.steps.complete import Completer, Step
-from cai_assets.steps.thoughts import thought_columns
+from cai_assets.steps.tables import table
+from cai_assets.steps.thoughts import thought_fields, thought_schema
 from cai_assets.store.keys import row_id
 
 RESPOND = Step("respond")
+ADDED = dict.fromkeys(("response", "finish", "error", "row_key", "row_id"), pl.String)
 
 
 def respond(
@@ -24,16 +27,11 @@ def respond(
     ``messages``. Same rows, same order. ``samples``: the sample index of each row,
     for a prompt that is answered several times.
     """
-    calls = [Call(messages=tuple(m), sampling=sampling, sample=i)
-             for m, i in zip(prompts["messages"].to_list(), samples or [0] * prompts.height, strict=True)]
-    rows = complete(RESPOND, calls, what=what)
-    parents = prompts["prompt_id"].to_list()
-    return prompts.with_columns(
-        pl.Series("response", [None if r.text is None else r.text.strip() for r in rows], dtype=pl.String),
-        pl.Series("finish", [r.finish for r in rows], dtype=pl.String),
-        pl.Series("error", [r.error for r in rows], dtype=pl.String),
-        pl.Series("row_key", [r.row_key for r in rows], dtype=pl.String),
-        pl.Series("row_id", [row_id(r.row_key, r.text, [p]) for r, p in zip(rows, parents, strict=True)],
-                  dtype=pl.String),
-        *thought_columns(rows, complete),
-    )
+    calls = (Call(messages=tuple(row["messages"]), sampling=sampling, sample=sample) for row, sample in zip(
+        prompts.select("messages").iter_rows(named=True), samples or repeat(0), strict=False))
+    rows = complete.each(RESPOND, calls, count=prompts.height, what=what)
+    answers = ({
+        "response": None if row.text is None else row.text.strip(), "finish": row.finish, "error": row.error,
+        "row_key": row.row_key, "row_id": row_id(row.row_key, row.text, [prompt]), **thought_fields(row)}
+        for prompt, row in zip(prompts["prompt_id"], rows, strict=True))
+    return prompts.with_columns(table(answers, ADDED | thought_schema(complete)).get_columns())

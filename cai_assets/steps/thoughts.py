@@ -5,8 +5,6 @@ Nothing that reads an answer reads them: they are shown, counted, and trained on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import polars as pl
 
 from cai_assets.engines.thoughts import UNCLOSED
@@ -28,12 +26,6 @@ def thought_fields(row: Row) -> dict[str, str | None]:
     """A row's values for these columns. A thought that did not end failed its row, as 'unclosed'; other failures have
     no state."""
     return {THOUGHT: row.thought or None, STATE: state_of(row)}
-
-
-def thought_columns(rows: Sequence[Row], complete: Completer) -> list[pl.Series]:
-    """The columns themselves."""
-    values = [thought_fields(row) for row in rows]
-    return [pl.Series(name, [v[name] for v in values], dtype=kind) for name, kind in thought_schema(complete).items()]
 
 
 def state_of(row: Row) -> str | None:

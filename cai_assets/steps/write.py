@@ -9,8 +9,10 @@ whether it became a prompt, and if not, why.
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from heapq import nsmallest
 from math import ceil
 from typing import NamedTuple
 
@@ -39,6 +41,7 @@ HEADS: dict[PromptKind, str] = {
 BY_PRINCIPLE = "What matters in an answer to them: "
 ASK = "Write message {}: another one of this kind that differs from all of these. Reply with the message alone."
 NUMBERED = re.compile(r"^(?:message\s+)?\d+\s*[.):]\s*", re.IGNORECASE)
+ALL_UP_TO, AMONG = 10_000, 64
 QUOTES = (('"', '"'), ("'", "'"), ("\u201c", "\u201d"))  # around a whole message
 
 ADDED: dict[str, pl.DataType] = {"like": pl.String(), "examples": pl.List(pl.String), "row_key": pl.String()}
@@ -96,8 +99,9 @@ def drafts(prompts: pl.DataFrame, settings: Written, *, seed: int, constitution:
         shown = prompts.filter(split="train", kind=kind)
         texts = {i: _one_line(m) for i, m in zip(shown["prompt_id"], shown["messages"].to_list(), strict=True)}
         categories = dict(zip(shown["prompt_id"], shown["category"], strict=True))
+        alike = {category: _Alike(own) for category, own in _by_value(categories).items()}
         order = sorted(texts, key=lambda i: tagged_hash("written", [seed, i]))
-        found += [_draft(kind, order[i % len(order)], i // len(order), texts, categories, settings,
+        found += [_draft(kind, order[i % len(order)], i // len(order), texts, categories, alike, settings,
                          principles if kind == "red-team" else [], constitution.name if constitution else "")
                   for i in range(ceil(number * settings.candidates))]
     return [draft._replace(line=line) for line, draft in enumerate(found, 1)]
@@ -152,12 +156,38 @@ def _request(principle: Principle) -> str | None:
     return principle.preference or principle.critique or principle.evaluation
 
 
+class _Alike:
+    """The prompts of a category, of which each draft is shown those whose hash with it is lowest.
+
+    Of more than ``ALL_UP_TO`` only ``AMONG`` take part in that, the next ones after the draft's place on a ring of
+    hashed ids: each prompt added then still moves few, and the time grows with the drafts, not with their square.
+    """
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        self._ids = ids
+        self._ring = sorted((tagged_hash("place", i), i) for i in ids) if len(ids) > ALL_UP_TO else []
+
+    def drawn(self, first: str, sample: int, n: int) -> list[str]:
+        """At most ``n`` of them beside ``first``."""
+        among = self._near(first, sample, max(AMONG, n + 1)) if self._ring else self._ids
+        return nsmallest(n, (i for i in among if i != first), key=lambda i: tagged_hash("example", [first, sample, i]))
+
+    def _near(self, first: str, sample: int, n: int) -> list[str]:
+        at = bisect(self._ring, (tagged_hash("place", [first, sample]), ""))
+        return [i for _, i in [*self._ring[at:at + n], *self._ring[:n]][:n]]
+
+
+def _by_value(of: Mapping[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, value in of.items():
+        found.setdefault(value, []).append(name)
+    return found
+
+
 def _draft(kind: PromptKind, first: str, sample: int, texts: Mapping[str, str], categories: Mapping[str, str],
-           settings: Written, principles: Sequence[Principle], name: str) -> Draft:
+           alike: Mapping[str, _Alike], settings: Written, principles: Sequence[Principle], name: str) -> Draft:
     """A draft like one prompt, beside others of its category that hashing draws."""
-    near = sorted((i for i in texts if categories[i] == categories[first] and i != first),
-                  key=lambda i: tagged_hash("example", [first, sample, i]))
-    examples = (*near[:settings.examples - 1], first)
+    examples = (*alike[categories[first]].drawn(first, sample, settings.examples - 1), first)
     principle = draw(principles, canonical_json(["written", first, sample])) if principles else None
     about = "" if categories[first] == "uncategorised" else f", about {categories[first]}"
     head = [f"{HEADS[kind]}{about}.", *([BY_PRINCIPLE + str(_request(principle))] if principle else [])]

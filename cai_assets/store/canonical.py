@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,20 @@ def tagged_hash(tag: str, value: Any) -> str:
     return f"{tag}:{hashlib.blake2b(canonical_json(value).encode(), digest_size=16).hexdigest()}"
 
 
-def digest_lines(tag: str, lines: Iterable[str]) -> str:
-    """Hash a sequence of strings in the order given. Lengths are hashed too, so joins cannot collide."""
+def digest_lines(tag: str, lines: Iterable[str], last: Callable[[], Iterable[str]] | None = None) -> str:
+    """Hash a sequence of strings in the order given. Lengths are hashed too, so joins cannot collide.
+
+    ``last``: gives one further line in pieces, as often as it is called: one that is too long to be held at once.
+    """
     h = hashlib.blake2b(digest_size=16)
     for line in lines:
         data = line.encode()
         h.update(len(data).to_bytes(8, "big"))
         h.update(data)
+    if last:
+        h.update(sum(len(piece.encode()) for piece in last()).to_bytes(8, "big"))
+        for piece in last():
+            h.update(piece.encode())
     return f"{tag}:{h.hexdigest()}"
 
 

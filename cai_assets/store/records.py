@@ -24,6 +24,7 @@ from cai_assets.store.layout import Layout, safe_name
 from cai_assets.store.parquet import parquet_bytes, read_parquet
 
 UNPARTITIONED = "all"
+SLICE = 50_000  # rows that are text at once
 NAMED = re.compile(r"records/[^/]+/[^/]+/[0-9]+\.json")
 
 
@@ -207,4 +208,4 @@ def _texts(value: Any) -> Iterator[str]:
 def table_digest(frame: pl.DataFrame) -> str:
     """Digest of a table's schema and rows in their order: equal content, equal digest."""
     schema = [f"{name}={dtype}" for name, dtype in frame.schema.items()]
-    return digest_lines("t1", [*schema, frame.write_ndjson()])
+    return digest_lines("t1", schema, lambda: (part.write_ndjson() for part in frame.iter_slices(SLICE)))

@@ -77,12 +77,12 @@ class RowStore:
 
     def keys(self, step: str) -> pl.DataFrame:
         """Columns ``row_key`` and ``shard`` (index into ``shards``), each key once: its earliest place."""
-        return self._read(step, lambda shards: _first(_places(shards, None))).select("row_key", "shard")
+        return self.read(step, lambda shards: _first(_places(shards, None))).select("row_key", "shard")
 
     def known(self, step: str, keys: Iterable[str]) -> set[str]:
         """Those of ``keys`` that are stored. Reads no column but the key."""
         wanted = _wanted(keys)
-        return set(self._read(step, lambda shards: _places(shards, wanted))["row_key"])
+        return set(self.read(step, lambda shards: _places(shards, wanted))["row_key"])
 
     def lookup(
         self, step: str, keys: Iterable[str], *, payload: bool = True, thoughts: bool = False
@@ -91,21 +91,19 @@ class RowStore:
         the thoughts unless they are asked for."""
         if (wanted := _wanted(keys)).is_empty():
             return {}
-        unread = ({"payload"} if not payload else set()) | (set() if thoughts else THOUGHTS.keys())
-        columns = [c for c in StoredRow._fields if c not in unread]
-        return self._read(step, lambda shards: _answers(shards, _places(shards, wanted), columns))
+        columns = _columns(payload=payload, thoughts=thoughts)
+        return self.read(step, lambda shards: _answers(shards, _places(shards, wanted), columns))
 
     def tokens(self, step: str, keys: pl.DataFrame) -> pl.DataFrame:
         """Those of ``keys`` (a frame with ``row_key``) that are stored, with their ``completion_tokens``.
 
         A key that is stored twice comes twice, the earliest first.
         """
-        return self._read(step, lambda shards: _tokens(shards, keys))
+        return self.read(step, lambda shards: _tokens(shards, keys))
 
-    def stored_keys(self, step: str) -> StoredKeys:
-        """The step's keys as they are now."""
-        return self._read(step, lambda shards: StoredKeys(
-            [as_frame(_shard_table(shard, ["row_key"]))["row_key"] for shard in shards]))
+    def index(self, step: str) -> Index:
+        """Where the step's rows are now, for whoever looks up again and again."""
+        return Index(self, step)
 
     @contextmanager
     def writer(self, step: str) -> Iterator[Writer]:
@@ -116,7 +114,7 @@ class RowStore:
         finally:
             writer.flush()
 
-    def _read(self, step: str, work: Callable[[list[Path]], T]) -> T:
+    def read(self, step: str, work: Callable[[list[Path]], T]) -> T:
         """Do ``work`` on a listing of the shards; on a new one when compaction replaced a shard meanwhile."""
         while True:
             try:
@@ -126,17 +124,49 @@ class RowStore:
                     raise  # a broken link: listed, and never there
 
 
-class StoredKeys:
-    """Keys in 8 bytes each. A key that is not in it is not stored; one that is may have the digits of another."""
+class Index:
+    """Where the rows of a step are, in 16 bytes each, so that the keys are read once for many look-ups."""
 
-    def __init__(self, keys: Sequence[pl.Series]) -> None:
-        digits = [part.str.slice(-DIGITS).str.to_integer(base=16, dtype=pl.UInt64).to_numpy() for part in keys]
-        self._sorted = np.sort(np.concatenate([np.empty(0, dtype=np.uint64), *digits]))
+    def __init__(self, store: RowStore, step: str) -> None:
+        self._store, self._step = store, step
+        self._shards: list[Path] = []
+        self._digits = np.empty(0, dtype=np.uint64)  # sorted; of a row key the last DIGITS
+        self._places = np.empty((0, 2), dtype=np.uint32)  # of each of them: shard and position, earliest first
+        self.update()
 
-    def __contains__(self, key: str) -> bool:
-        own = np.uint64(int(key[-DIGITS:], 16))
-        place = int(np.searchsorted(self._sorted, own))
-        return place < len(self._sorted) and bool(self._sorted[place] == own)
+    def update(self) -> None:
+        """Take in what was stored since."""
+        self._store.read(self._step, self._update)
+
+    def lookup(self, keys: Iterable[str], *, thoughts: bool = False) -> dict[str, StoredRow]:
+        """The stored answers among ``keys``, without their payloads. What cannot be there costs no reading."""
+        columns = _columns(payload=False, thoughts=thoughts)
+        places = self._find([*dict.fromkeys(keys)])
+        try:
+            return _answers(self._shards, places, columns)
+        except FileGone:  # compaction
+            return self._store.lookup(self._step, places["row_key"], payload=False, thoughts=thoughts)
+
+    def _update(self, shards: list[Path]) -> None:
+        known = len(self._shards)
+        if self._shards != shards[:known]:  # compaction replaced some, or another writer's is older than ours
+            self._digits, self._places, known = self._digits[:0], self._places[:0], 0
+        digits, places = [self._digits], [self._places]
+        for number, shard in enumerate(shards[known:], known):
+            keys = as_frame(_shard_table(shard, ["row_key"]))["row_key"]
+            digits.append(keys.str.slice(-DIGITS).str.to_integer(base=16, dtype=pl.UInt64).to_numpy())
+            places.append(np.column_stack((np.full(len(keys), number), np.arange(len(keys)))).astype(np.uint32))
+        self._shards, joined = shards, np.concatenate(digits)
+        order = joined.argsort(kind="stable")
+        self._digits, self._places = joined[order], np.concatenate(places)[order]
+
+    def _find(self, keys: list[str]) -> pl.DataFrame:
+        """Every place (as PLACE) where a key may be, earliest first: another with the same digits may be there."""
+        digits = np.array([int(key[-DIGITS:], 16) for key in keys], dtype=np.uint64)
+        first, end = (np.searchsorted(self._digits, digits, side) for side in ("left", "right"))
+        there = np.flatnonzero(end > first)
+        found = [(keys[i], *place) for i in there.tolist() for place in self._places[first[i]:end[i]].tolist()]
+        return pl.DataFrame(found, schema=PLACE, orient="row").sort("shard", "position")
 
 
 class Writer:
@@ -175,6 +205,11 @@ def list_shards(folder: Path) -> list[Path]:
     while not before <= (now := set(folder.glob("[0-9]*.parquet"))):
         before = now
     return sorted(now)
+
+
+def _columns(*, payload: bool, thoughts: bool) -> list[str]:
+    unread = ({"payload"} if not payload else set()) | (set() if thoughts else THOUGHTS.keys())
+    return [c for c in StoredRow._fields if c not in unread]
 
 
 def _wanted(keys: Iterable[str]) -> pl.DataFrame:

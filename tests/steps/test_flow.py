@@ -13,6 +13,8 @@ from oracle import Oracle
 from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.engines.protocol import NOT_YET, Call, Request, Result, Sampling
 from cai_assets.settings import Critique, Generation
+from cai_assets.steps import complete as module
+from cai_assets.steps import tables as batches
 from cai_assets.steps.complete import Completer, Row, Step, Work
 from cai_assets.steps.critique import critique_and_revise
 from cai_assets.store.layout import Layout
@@ -148,3 +150,48 @@ def test_progress_counts_what_is_still_to_come(tmp_path: Path) -> None:
     complete = Completer(Flowing(), RowStore(Layout(tmp_path)), seed=0, log=lines.append)
     complete.flow([talk(f"talk {i}", 3) for i in range(5)], what="talks", asks=3)
     assert lines[-1].startswith("talks: 9/9 rows"), "6 of 15 were there"
+
+
+@pytest.mark.parametrize("engine", [Oracle, Flowing])
+@pytest.mark.parametrize("settings", [{}, {"stop_above": 0.5}], ids=str)
+def test_tables_and_calls_are_the_same_however_few_rows_are_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: type[Oracle], settings: dict[str, object]
+) -> None:
+    wanted = tables(tmp_path / "all", all_ := engine(fails=lambda r: r.seed % 11 == 0), rounds=3, **settings)
+    monkeypatch.setattr(module, "AT_ONCE", 30)  # four chains of six rows each, or three of nine
+    monkeypatch.setattr(batches, "BATCH", 5)
+    few = engine(fails=lambda r: r.seed % 11 == 0)
+    for found, before in zip(tables(tmp_path / "few", few, rounds=3, **settings), wanted, strict=True):
+        assert found.equals(before)
+        assert found.n_chunks() == 1
+    assert sorted(r.row_key for r in few.calls) == sorted(r.row_key for r in all_.calls)
+    again = engine(fails=lambda r: r.seed % 11 == 0)
+    for found, before in zip(tables(tmp_path / "few", again, rounds=3, **settings), wanted, strict=True):
+        assert found.equals(before)
+    assert {r.row_key for r in again.calls} <= {r.row_key for r in few.calls if r.seed % 11 == 0}
+
+
+@pytest.mark.parametrize("engine", [Oracle, Flowing])
+def test_work_is_taken_as_there_is_room_and_equal_calls_far_apart_are_asked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: type[Oracle]
+) -> None:
+    monkeypatch.setattr(module, "AT_ONCE", 12)
+    taken, most, asked = 0, 0, engine(fails=lambda r: "talk 3 " in r.call.messages[0]["content"])
+    complete = completer(tmp_path, asked)
+
+    def works() -> Iterator[Work[list[Row]]]:
+        nonlocal taken
+        for i in range(100):
+            taken += 1
+            yield talk(f"talk {i % 20}", 2)
+
+    said = []
+    for given, rows in enumerate(complete.stream(works(), what="talks", count=100, asks=2)):
+        most = max(most, taken - given)
+        said.append([row.text for row in rows])
+    assert most == 12 // 2
+    assert said == said[:20] * 5
+    assert [bool(rows) for rows in said[:5]] == [True, True, True, False, True]
+    assert len(asked.calls) == 19 * 2 + 1
+    usage = complete.usage["say"]
+    assert (usage.generated, usage.reused, usage.failed) == (38, 4 * 38, 5)

@@ -15,6 +15,7 @@ from cai_assets.engines.protocol import Call, Request
 from cai_assets.engines.scripted import Scripted
 from cai_assets.pipeline.written import WrittenPrompts, written_prompts
 from cai_assets.settings import Settings
+from cai_assets.steps import write
 from cai_assets.steps.complete import Completer
 from cai_assets.steps.prompt_rows import hash_of
 from cai_assets.steps.prompts import SCHEMA
@@ -188,3 +189,28 @@ def test_a_base_model_continues_a_list_and_stops_at_its_line(make: Made) -> None
     assert made.frame.height == 6
     assert all(c.messages[0]["content"].endswith("\n5.") for c in make.calls)
     assert not any("another" in m[0]["content"] for m in made.frame["messages"].to_list())
+
+
+def test_of_many_prompts_a_few_take_part_in_each_draw_and_an_added_one_moves_few(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shown(n: int) -> dict[tuple[str, int], tuple[str, ...]]:
+        table = pl.DataFrame([prompt(f"How do I {what} on day {i}?") for i in range(n) for what in ACTIVITIES],
+                             schema=SCHEMA)
+        settings = Settings.model_validate({"written": {"red_team": 0.5, "candidates": 1.0}})
+        found: dict[tuple[str, int], tuple[str, ...]] = {}
+        for draft in drafts(table, settings.written, seed=0):
+            found[draft.like, sum(like == draft.like for like, _ in found)] = draft.examples
+        return found
+
+    monkeypatch.setattr(write, "AMONG", 8)
+    before = shown(20)
+    monkeypatch.setattr(write, "ALL_UP_TO", 100)
+    few, more = shown(20), shown(21)
+    assert few != before
+    for (like, _), examples in few.items():
+        assert len(set(examples)) == len(examples) == len(before[like, 0])
+        assert examples[-1] == like
+    assert len({i for examples in few.values() for i in examples[:-1]}) > 60, "all parts of the ring are drawn from"
+    same = sum(more[draft] == examples for draft, examples in few.items())
+    assert same > 0.7 * len(few), "6 of 120 were added"

@@ -213,3 +213,23 @@ def test_a_merged_shard_names_its_inputs(tmp_path: Path) -> None:
     with open_parquet(shard) as file:
         assert json.loads(file.metadata.metadata[compaction.INPUTS]) == names
     assert shard.name[:20] == names[0][:20]
+
+
+def test_an_index_finds_what_a_look_up_finds_also_while_shards_are_added_and_replaced(tmp_path: Path) -> None:
+    layout, store = Layout(tmp_path), RowStore(Layout(tmp_path))
+    fill(layout, range(20))
+    index, wanted = store.index("label"), [*keys(range(60)), "r1:" + "0" * 16 + keys(range(1))[0][-16:]]
+
+    def found() -> dict[str, StoredRow]:
+        return store.lookup("label", wanted, payload=False)
+
+    assert index.lookup(wanted) == found()
+    fill(layout, range(10, 40))
+    assert index.lookup(wanted).keys() == set(keys(range(20)))
+    index.update()
+    assert index.lookup(wanted) == found()
+    compact(layout, "label", settled=0)
+    assert index.lookup(wanted) == found(), "the shards it knows are gone"
+    index.update()
+    assert index.lookup(wanted) == found()
+    assert store.index("none").lookup(wanted) == {}

@@ -155,8 +155,9 @@ def _few_shots(c: Constitution) -> Iterator[Finding]:
 
 
 def _tiers(c: Constitution) -> Iterator[Finding]:
-    if len({p.priority for p in c.taking_part("preference")}) > 1:
-        yield Finding("note", None, "its priorities count only where principles vote: set labels.principles=vote")
+    if len({p.priority for p in c.principles if p.preference or p.rubric or p.check}) > 1:
+        yield Finding("note", None, "its priorities count only where principles vote (labels.principles=vote) or "
+                                    "reward one by one (rl.reward=rubric, reward.input=principle, rl.checks)")
 
 
 def _put_off(c: Constitution) -> Iterator[Finding]:

@@ -10,7 +10,8 @@ changes another principle's prompts.
 
 A constitution may be a document of articles and clauses: each clause in force is compiled to a principle of the same id
 (``clauses.py``), which is all that a run sees. ``why`` says why a principle holds and stands in prompts where the
-settings ask for it; of several ``priority`` tiers a lower one decides a vote only where the higher is undecided.
+settings ask for it; of several ``priority`` tiers a lower one decides only where the higher is undecided, in votes and
+in rewards by principles.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ HOVER = {
     "Article.id": "Permanent identity of the article.",
     "Article.title": "Its heading. Changing it recomputes nothing.",
     "Article.why": "The reason for those of its clauses that give none.",
-    "Article.priority": "The tier of its clauses; 1 is the highest. Of a vote a lower one decides undecided pairs.",
+    "Article.priority": "The tier of its clauses; 1 is the highest. A lower one decides where the higher is undecided.",
     "Article.clauses": "The clauses. Their order does not matter.",
     "Clause.id": "Permanent identity, such as \"4.2\": never rename or reuse one. Renumber with 'number'.",
     "Clause.number": "How the document counts the clause now, if not by its id. Changing it recomputes nothing.",
@@ -53,7 +53,7 @@ HOVER = {
     "Principle.tags": "Free labels; 'do' and 'dont' let lint see their balance.",
     "Principle.source": "Where the principle comes from.",
     "Principle.why": "Why it holds. Stands in prompts where critique.why or labels.why asks for it.",
-    "Principle.priority": "Its tier; 1 is the highest. In a vote a lower tier decides only undecided pairs.",
+    "Principle.priority": "Its tier; 1 is the highest. A lower one decides where the higher is undecided.",
     "PreferenceShot.reasons": "Why the chosen answer is better; makes it an example of chain-of-thought labels too.",
 }
 

@@ -1,7 +1,7 @@
 """What another constitution would have rewarded: stored rollouts, scored again, before RL is paid for.
 
 Guarantees: the same rollouts, the same judge and the same way to add scores up on both sides, so that only principles
-differ; the rewards are in units of the standard deviations over these rollouts (``rubric.py``), as at the end of a
+differ; the rewards are in units of the standard deviations over these rollouts (``weighing.py``), as at the end of a
 training. What counts is the order of the responses to one prompt: a policy learns from nothing else. A pair has turned
 if the other response is now the better one; prompts are what is counted.
 """
@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import kendalltau
 
-from cai_assets.evals.rubric import Numbers, Part, combined, gated, scaled, spread_of
+from cai_assets.evals.rubric import Part
 from cai_assets.evals.statistics import Estimate, clustered_mean, mean, proportion
+from cai_assets.evals.weighing import Numbers, rewards, scale_of
 
 EQUAL = 1e-9
 
@@ -54,9 +55,7 @@ class Side(NamedTuple):
 
     @property
     def rewards(self) -> Numbers:
-        weights = np.array([part.weight for part in self.parts])
-        broken = gated(self.values, [part.gate for part in self.parts])
-        return combined(scaled(self.values, spread_of(self.values)), weights, broken)
+        return rewards(self.values, [part.share for part in self.parts], scale_of(self.values))
 
 
 def rescored(

@@ -3,18 +3,16 @@
 A principle's question is asked of the response alone and answered by Yes or No, read from the probabilities of the
 answer tokens in both orders (``yes_no.py``), as rubrics are used for rewards (Gunjal et al. 2025, arXiv 2507.17746) but
 without parsing. Its check needs no model. Guarantees: a score depends on the text, the principle and the judge alone,
-so that a stored rollout is scored again for the price of what changed; each part is divided by its standard deviation
-before the parts are added, so that none swamps another by its scale (normalize, then sum: GDPO, Liu et al. 2026, arXiv
-2601.05242); a response that breaks a gate gets no more than any other.
+so that a stored rollout is scored again for the price of what changed. ``weighing.py`` makes one reward of a response's
+scores.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, assert_never
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from cai_assets.constitution.check import Check
@@ -24,21 +22,20 @@ from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.engines.protocol import Message, Style
 from cai_assets.evals.judge import Ask
 from cai_assets.evals.rules import checked, keeps
+from cai_assets.evals.weighing import BROKEN, Numbers, Share, Tier
 from cai_assets.evals.yes_no import Asked, ask_yes_no
 from cai_assets.steps.complete import Step
-from cai_assets.steps.questions import NoRequest, labeling_principles
+from cai_assets.steps.questions import NoRequest, labeling_principles, tiers_of
 
 RUBRIC = Step("rubric")
-BROKEN = 0.5  # a gate's score below this is a broken rule
-Numbers = npt.NDArray[np.float64]
-
 
 Kind = Literal["question", "check", "scored"]
 
 
 class Part(BaseModel):
     """One reward of several: a principle's question, its check, or a reward model's score by the ``question`` that the
-    principle compares by ('scored'). ``weight``: of its share in the sum."""
+    principle compares by ('scored'). ``weight``: of its share in the sum, or of that in its ``tier``, where the
+    principles of a reward have several priorities."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,10 +46,19 @@ class Part(BaseModel):
     question: str | None = None
     check: Check | None = None
     gate: bool = False
+    tier: Tier | None = None
 
     @property
     def name(self) -> str:
         return f"{self.kind}:{self.principle}"
+
+    @property
+    def share(self) -> Share:
+        return Share(self.weight, self.gate, self.tier, scored=self.kind == "scored")
+
+    def counted(self) -> dict[str, Any]:
+        """What of it decides a training. A tier is newer than the keys that hash this: absent where there is none."""
+        return self.model_dump(mode="json", exclude=None if self.tier else {"tier"})
 
 
 class Response(NamedTuple):
@@ -95,34 +101,42 @@ def drawn(constitution: Constitution, prompt_ids: Sequence[str], few: int | None
 
 
 def parts_of(constitution: Constitution, *, questions: bool, checks: float, few: int | None = None,
-             scored: bool = False) -> tuple[Part, ...]:
+             scored: bool = False, undecided: float) -> tuple[Part, ...]:
     """The parts of a reward. Questions (or, where a reward model reads principles, its ``scored`` parts) share a weight
     of 1 and checks a weight of ``checks``, as the principles' weights say; where a ``few`` principles are drawn, the
-    draw has taken the weights in already, and those few share 1 equally.
+    draw has taken the weights in already, and those few share 1 equally. Where these principles have several
+    priorities, those of each share as much; ``undecided``: ``labels.undecided``.
 
     Raise NoRequest if questions are wanted and there are none, NoLanguages if a check cannot be decided here. Checks
     may be wanted where there are none: a version that lacks the one principle that has one is compared with that which
     has it.
     """
-    found = []
+    found: list[tuple[Kind, Sequence[Principle], float]] = []
+    drew = False
     if questions:
         asked = asked_of(constitution)
         drew = few is not None and few < len(asked)
-        found += _shares("question", asked, [1.0 if drew else p.weight for p in asked],
-                         len(asked) / few if few is not None and drew else 1.0)
+        found.append(("question", asked, len(asked) / few if few is not None and drew else 1.0))
     if scored:
-        compared = labeling_principles(constitution)
-        found += _shares("scored", compared, [p.weight for p in compared], 1.0)
+        found.append(("scored", labeling_principles(constitution), 1.0))
     if checks and (ruled := [constitution.principle(i) for i, _ in checked(constitution.principles)]):
-        found += _shares("check", ruled, [p.weight for p in ruled], checks)
-    return tuple(found)
+        found.append(("check", ruled, checks))
+    tiers = tiers_of([p for _, principles, _ in found for p in principles])
+    return tuple(
+        part for kind, principles, total in found
+        for part in _shares(kind, principles, {p.id: 1.0 if drew and kind == "question" else p.weight
+                                               for p in principles}, total, tiers, undecided))
 
 
-def _shares(
-    kind: Kind, principles: Sequence[Principle], weights: Sequence[float], total: float
-) -> list[Part]:
-    return [Part(kind=kind, principle=p.id, weight=total * weight / sum(weights), **_asked_by(kind, p))
-            for p, weight in zip(principles, weights, strict=True)]
+def _shares(kind: Kind, principles: Sequence[Principle], weights: Mapping[str, float], total: float,
+            tiers: Sequence[frozenset[str]], undecided: float) -> list[Part]:
+    def part(p: Principle) -> Part:
+        number = next((n for n, tier in enumerate(tiers, 1) if p.id in tier), None)
+        beside = sum(w for i, w in weights.items() if number is None or i in tiers[number - 1])
+        return Part(kind=kind, principle=p.id, weight=total * weights[p.id] / beside, **_asked_by(kind, p),
+                    tier=None if number is None else Tier(number=number, undecided=undecided))
+
+    return [part(p) for p in principles]
 
 
 def _asked_by(kind: Kind, p: Principle) -> dict[str, Any]:
@@ -164,29 +178,3 @@ def table(found: Sequence[Sequence[Score]]) -> Numbers:
         read = values[~np.isnan(values[:, part]), part]
         values[unread[:, part], part] = read.mean() if read.size else BROKEN
     return values
-
-
-def spread_of(values: Numbers) -> Numbers:
-    """The standard deviation of each column, (responses, parts) to (parts,); 0 for a column without values."""
-    there = ~np.isnan(values)
-    n = np.maximum(there.sum(axis=0), 1)
-    mean = np.where(there, values, 0).sum(axis=0) / n
-    return np.asarray(np.sqrt(np.where(there, (values - mean) ** 2, 0).sum(axis=0) / n))
-
-
-def scaled(values: Numbers, spread: Numbers) -> Numbers:
-    """Each column divided by its spread; nothing is learned from one that is the same for all: it becomes 0."""
-    flat = spread <= 1e-6
-    return np.where(flat & ~np.isnan(values), 0.0, values / np.where(flat, 1.0, spread))
-
-
-def combined(values: Numbers, weights: Numbers, broken: npt.NDArray[np.bool_]) -> Numbers:
-    """The reward of each response, (responses, parts) to (responses,): the weighted sum of the parts that it has; of a
-    ``broken`` one 0, or the least of all where that is less."""
-    whole = (np.where(np.isnan(values), 0.0, values) * weights).sum(axis=1)
-    return np.where(broken, min(0.0, float(whole.min(initial=0.0))), whole)
-
-
-def gated(values: Numbers, gates: Sequence[bool]) -> npt.NDArray[np.bool_]:
-    """Which responses break a gate: ``values`` as they are, before they are scaled. What was not asked breaks none."""
-    return np.asarray((np.nan_to_num(values, nan=1.0) < BROKEN)[:, list(gates)].any(axis=1))

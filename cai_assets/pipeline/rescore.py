@@ -48,7 +48,8 @@ def scoring_of(project: Project, version: str) -> Scoring:
 def side_of(project: Project, found: Scoring, constitution: Constitution, complete: Completer) -> Side:
     """The scores of every rollout by a constitution. Stored ones cost nothing."""
     prompts, rl = found.rollouts["prompt_id"].to_list(), found.rl
-    parts = parts_of(constitution, questions=True, checks=rl.checks, few=rl.principles)
+    parts = parts_of(constitution, questions=True, checks=rl.checks, few=rl.principles,
+                     undecided=project.settings.labels.undecided)
     asked = drawn(constitution, prompts, rl.principles)
     responses = [Response(r["messages"], r["response"], names)
                  for r, names in zip(found.rollouts.iter_rows(named=True), asked, strict=True)]

@@ -231,6 +231,7 @@ def rl_policy(run: Context) -> Training:
         labeller=labeller(run.project) if rewarded_by == "labeller" else None,
         judge=judge_of_responses(run.project).identity if rewarded_by == "engine" else None,
         rewards=parts_of(run.constitution, questions=rewarded_by == "engine", checks=rl.checks, few=rl.principles,
+                         undecided=run.settings.labels.undecided,
                          scored=rewarded_by == "reward_model" and run.settings.reward.input == "principle"))
 
 

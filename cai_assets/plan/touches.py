@@ -42,7 +42,7 @@ REASONS = {
 
 STRESSED = "the pairs of the principles whose question changed, where stress.prompts_per_pair asks for any"
 CANNOT = "no principle is left for this phase, so it cannot be materialized"
-COUNTED_AGAIN = "a vote (labels.principles) counts the priorities: no call, but labels may flip"
+COUNTED_AGAIN = "votes (labels.principles) and rewards by principles count the priorities: no call, but labels may flip"
 NEW_POLICIES = "new policies respond and are judged; rows of other policies are reused"
 # What a table comes to whose calls new policies answer.
 BY_POLICIES: Mapping[str, Effect] = {
@@ -152,8 +152,8 @@ def _questions(c: Constitution) -> dict[str, str]:
 
 
 def _priorities(c: Constitution) -> dict[str, int]:
-    """Only which of two tiers is the higher counts."""
-    taking = c.taking_part("preference")
+    """Only which of two tiers is the higher counts, among principles that vote or reward."""
+    taking = [p for p in c.principles if p.preference or p.rubric or p.check]
     ranks = {tier: n for n, tier in enumerate(sorted({p.priority for p in taking}))}
     return {p.id: ranks[p.priority] for p in taking}
 

@@ -257,7 +257,8 @@ class Labels(Group):
     """One principle drawn for each pair (the paper), all in one question, or one question for each whose answers are
     averaged ('vote'); of several priorities a lower one then decides only where the higher ones are undecided."""
     undecided: float = Field(default=0.05, ge=0, le=0.5)
-    """A vote of several priorities is undecided where its probability is nearer to one half than this."""
+    """A vote of several priorities is undecided where its probability is nearer to one half than this. Rewards by
+    principles of several priorities read it, too."""
     why: bool = False
     """Whether a principle's reason ('why' in the constitution) follows its request."""
     chain_of_thought: bool = False

@@ -63,7 +63,7 @@ def training_parts(
             "seed": settings.seed, "code_version": CODE_VERSION[kind], "reward_model": reward_model,
             "labeller": labeller.model_dump() if labeller else None,
             "supervised": None if supervised is None else table_digest(supervised),
-            **({"principles": [part.model_dump(mode="json") for part in rewards]} if rewards else {}),
+            **({"principles": [part.counted() for part in rewards]} if rewards else {}),
             **({"reward_package": origin._asdict()} if origin else {})}
 
 

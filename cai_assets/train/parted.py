@@ -2,7 +2,7 @@
 
 Each part is one reward of TRL's list, and the last of the list is what makes of their weighted sum the reward that
 trains: gates and the penalties of ``rl_task.shaped``. The judge answers all questions about a batch in one call of its
-engine, and its answers are rows of the row store, as everywhere (``evals/rubric.py``).
+engine, and its answers are rows of the row store, as everywhere (``evals/rubric.py``, ``evals/weighing.py``).
 """
 
 from __future__ import annotations
@@ -19,19 +19,8 @@ import numpy as np
 
 from cai_assets.engines.pool import EnginePool, resolve_backend
 from cai_assets.evals.judge import Ask
-from cai_assets.evals.rubric import (
-    RUBRIC,
-    Numbers,
-    Part,
-    Response,
-    Score,
-    Scorer,
-    combined,
-    gated,
-    scaled,
-    scores,
-    table,
-)
+from cai_assets.evals.rubric import RUBRIC, Part, Response, Score, Scorer, scores, table
+from cai_assets.evals.weighing import Numbers, Scale, Share, as_they_are, rewards, scaled
 from cai_assets.lineage.rollouts import ROLLOUTS_WRITTEN
 from cai_assets.settings import Reinforcement, Settings
 from cai_assets.steps.complete import Completer
@@ -50,36 +39,34 @@ class Parted:
     """Rewards by ``parts``, beside ``other`` if there is one, whose weight is 1. Called, it is the reward of each
     response by its parts as they are: what held-out prompts are measured by.
 
-    ``names``, ``weights``: of the columns of ``values``, those of the last batch, ``other`` first.
+    ``names``, ``shares``: of the columns of ``values``, those of the last batch, ``other`` first.
     """
 
     def __init__(self, parts: Sequence[Part], *, ask: Ask, style: Any, tokenizer: Any, other: Reward | None = None,
                  model: Scorer | None = None, log: Path | None = None) -> None:
         self.parts, self.other, self.model, self.log = parts, other, model, log
         self.names = [*([OTHER] if other else []), *(part.name for part in parts)]
-        self.weights = np.array([*([1.0] if other else []), *(part.weight for part in parts)])
-        self._gates = [*([False] if other else []), *(part.gate for part in parts)]
+        self.shares = [*([Share(1.0)] if other else []), *(part.share for part in parts)]
         self._ask, self._style, self._tokenizer = ask, style, tokenizer
         self.values: Numbers = np.zeros((0, len(self.names)))
         self.unread = 0.0  # the share of questions of the last batch that could not be read
 
     def __call__(self, *, completion_ids: list[list[int]], **columns: Any) -> list[float]:
         self.values = self.score(completion_ids=completion_ids, **columns)
-        rewards: list[float] = combined(self.values, self.weights, self.broken(self.values)).tolist()
-        return rewards
+        return self._unscaled(self.values)
 
     def functions(self) -> list[Reward]:
         """For TRL, which calls them in this order: the first scores the batch. A score that is not there is None."""
         return [*(_named(partial(self._column, i), name) for i, name in enumerate(self.names)),
                 _named(lambda completion_ids, **_: [0.0] * len(completion_ids), SHAPING)]
 
-    def reward(self, values: Numbers, spread: Numbers) -> tuple[Numbers, Numbers]:
-        """The parts in units of their spread, and the reward of each response."""
-        units = scaled(values, spread)
-        return units, combined(units, self.weights, self.broken(values))
+    def reward(self, values: Numbers, scale: Scale) -> tuple[Numbers, Numbers]:
+        """The parts in units of their deviation, and the reward of each response."""
+        return scaled(values, scale.deviation), rewards(values, self.shares, scale)
 
-    def broken(self, values: Numbers) -> Any:
-        return gated(values, self._gates)
+    def _unscaled(self, values: Numbers) -> list[float]:
+        whole: list[float] = rewards(values, self.shares, as_they_are(len(self.shares))).tolist()
+        return whole
 
     def score(self, *, completion_ids: list[list[int]], keep: bool = False, step: int = 0, **columns: Any) -> Numbers:
         """The parts of each response, NaN where one was not asked. ``keep``: write the rollouts down. Raise
@@ -122,8 +109,7 @@ class Parted:
             "scores": [{"kind": p.kind, "principle_id": p.principle, "principle_digest": p.digest, "value": s.value,
                         "error": s.error, "row_keys": list(s.keys)}
                        for p, s in zip(self.parts, row, strict=True) if s.keys or p.kind != "question"]})
-            for r, row, reward in zip(responses, found, combined(values, self.weights, self.broken(values)).tolist(),
-                                      strict=True)]
+            for r, row, reward in zip(responses, found, self._unscaled(values), strict=True)]
         with Path(str(self.log)).open("a", encoding="utf-8") as file:
             file.write("".join(f"{line}\n" for line in lines))
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from cai_assets.evals.weighing import Scale
 from cai_assets.train.held_out import HeldOut, repetition
 from cai_assets.train.parted import Parted
 from cai_assets.train.rl_task import OURS, Reward, shaped
@@ -77,7 +78,7 @@ class Rollouts(HeldOut, SupervisedTerm):
         """After TRL's set-up: the first coefficient, and the weights of the rewards of its list."""
         self._use(self.task.settings.beta)
         if isinstance(parted := self.task.reward, Parted):
-            self.reward_weights = torch.tensor([*parted.weights, 1.0], dtype=torch.float32)
+            self.reward_weights = torch.tensor([*(share.weight for share in parted.shares), 1.0], dtype=torch.float32)
             self._parts = (Spread(),) * len(parted.names)
 
     def _use(self, coefficient: float) -> None:
@@ -126,7 +127,8 @@ class Rollouts(HeldOut, SupervisedTerm):
             if column.numel():
                 self._metrics["train"][f"{OURS}part/{name}"].append(column.mean().item())
         self._metrics["train"][f"{OURS}ungraded"].append(parted.unread)
-        units, whole = parted.reward(values.double().cpu().numpy(), np.array([s.deviation for s in self._parts]))
+        scale = Scale(*(np.array([getattr(s, name) for s in self._parts]) for name in Scale._fields))
+        units, whole = parted.reward(values.double().cpu().numpy(), scale)
         return tuple(torch.as_tensor(x, dtype=rewards.dtype, device=rewards.device)
                      for x in (whole, units))
 

@@ -120,6 +120,18 @@ def test_an_edit_of_one_of_five_asks_a_fifth(world: World, monkeypatch: pytest.M
     assert (nothing["calls"], nothing["changed"]["value"], nothing["moved"]) == (0, 0.0, {})
 
 
+def test_a_changed_priority_asks_nothing_and_trains_the_policy_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = world.edited(priority=2)
+    made = json.loads(world.cli(monkeypatch, "rescore", world.version, "--constitution", other, "--json")[2:])
+    assert (made["calls"], made["moved"]) == (0, {})
+    assert made["changed"]["value"] > 0
+    lines = make_plan(world.project, other).lines
+    assert next(line.trains for line in lines if line.asset == "rl_policy")
+    assert not any(line.trains for line in lines if line.asset in {"sl_policy", "reward_model"})
+
+
 def test_what_is_no_sum_of_scores_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     other = world.edited(name="as before")
     assert world.cli(monkeypatch, "rescore", "nobody-v1-00000000", "--constitution", other).startswith("2 ")

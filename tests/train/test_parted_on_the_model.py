@@ -10,6 +10,7 @@ from model_fixtures import prepared_model
 from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.engines.templating import load_tokenizer
 from cai_assets.evals.rubric import parts_of
+from cai_assets.evals.weighing import rewards, scale_of
 from cai_assets.settings import Engine, Model, Reinforcement
 from cai_assets.store.layout import Layout
 from cai_assets.store.row_store import list_shards, read_shard
@@ -26,7 +27,7 @@ def test_each_rollout_is_asked_about_each_principle_in_both_orders_and_asked_onc
     layout = Layout(tmp_path / "data")
     job = Job(kind="reinforcement", key="k1:0", base=model.path, data=tmp_path / "none.parquet", work=tmp_path,
               settings=Reinforcement(reward="rubric").model_dump(mode="json"), dtype="float32",
-              rewards=parts_of(constitution, questions=True, checks=0.0),
+              rewards=parts_of(constitution, questions=True, checks=0.0, undecided=0.05),
               judge=Judge(model=Model(source=str(model.path)), engine=Engine(dtype="float32", max_model_len=512),
                           data_root=layout.root, style="plain"))
     tokenizer = load_tokenizer(model.path)
@@ -42,5 +43,11 @@ def test_each_rollout_is_asked_about_each_principle_in_both_orders_and_asked_onc
         return sum(read_shard(shard, ["row_key"]).height for shard in list_shards(layout.folder("rows", "rubric")))
 
     assert rows() == 8
+    tiers = parts_of(Constitution(name="c", version="v1", principles=(
+        constitution.principles[0], constitution.principles[1].model_copy(update={"priority": 2}))), questions=True,
+        checks=0.0, undecided=0.0)
+    assert [part.tier.number for part in tiers if part.tier] == [1, 2]
+    by_tier = rewards(values, [part.share for part in tiers], scale_of(values))
+    assert by_tier.argmax() == values[:, 0].argmax()
     assert (reward.score(completion_ids=responses, **asked) == values).all()
     assert rows() == 8

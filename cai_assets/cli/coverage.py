@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cai_assets.cli import complete
-from cai_assets.cli.common import AsJson, app, find_constitution, out, read_settings
+from cai_assets.cli.common import AsJson, app, find_constitution, open_project, out, read_settings
 from cai_assets.constitution.files import YAML
 from cai_assets.constitution.model import slug_of
 
@@ -50,10 +50,23 @@ def _document(settings: Settings, name: str) -> Constitution:
     """A constitution, or a published one that is still in another form."""
     path = Path(name)
     if not path.is_file() or path.suffix in YAML:
-        return find_constitution(settings, name)
+        return _named(settings, name)
     from cai_assets.constitution.file_text import read_bytes
     from cai_assets.constitution.importing.document import ImportFailed
     from cai_assets.constitution.importing.importer import import_constitution
 
     raw = read_bytes(path, ImportFailed)
     return import_constitution(raw, where=name, name=slug_of(path.stem) or "document", fill="preference").constitution
+
+
+def _named(settings: Settings, name: str) -> Constitution:
+    """A constitution's file, a version, or the newest version of a constitution that has no file."""
+    from cai_assets.versions.snapshots import UnknownVersion
+
+    try:
+        return find_constitution(settings, name)
+    except UnknownVersion:
+        found: Constitution | None = open_project(settings).snapshots.newest_of(name)
+        if found is None:
+            raise
+        return found

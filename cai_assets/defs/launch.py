@@ -27,6 +27,7 @@ from cai_assets.lineage.rollouts import ROLLOUTS_WRITTEN
 from cai_assets.lineage.trace import LINEAGE, LINEAGE_ROWS
 from cai_assets.pipeline.trainings import Training
 from cai_assets.reports.checkpoint import checkpoint_card
+from cai_assets.reports.text.coverage import coverage_line
 from cai_assets.settings import Settings, project_root
 from cai_assets.store.files import write_atomic
 from cai_assets.store.parquet import parquet_bytes
@@ -36,6 +37,7 @@ from cai_assets.train.choice import as_set, chosen_changes, fitting, refuse_with
 from cai_assets.train.footprint import footprint, refuse_without_room
 from cai_assets.train.job import Job, Judge, Reports, TrainingKind
 from cai_assets.train.nodes import LOST
+from cai_assets.versions.parents import parent_of
 
 # Dagster 1.13 marks a detail of its own Pipes reader as a preview.
 warnings.filterwarnings("ignore", "Function `PipesMessageReader", category=dg.PreviewWarning)
@@ -78,9 +80,17 @@ def train(run: Run, training: Training, *, card: Mapping[str, Any]) -> Trained:
                   **keep_rollouts(run, training, key, work / ROLLOUTS_WRITTEN)}
         for name in (job.metrics.name, job.curves.name, LINEAGE, LINEAGE_ROWS):
             (work / name).replace(job.final / name)
-        text = checkpoint_card(training.kind, key, training.start.name, record)
+        text = checkpoint_card(training.kind, key, training.start.name, record, coverage=_coverage(run))
         published = project.checkpoints.publish(asset, key, job.final, record=record, card=text)
     return Trained(published, False, time.monotonic() - start, rows)
+
+
+def _coverage(run: Run) -> str:
+    """How far the version's constitution covers the document that it derives from, if it names one."""
+    if run.version is None:
+        return ""
+    parent = parent_of(run.constitution, run.project.snapshots, run.project.settings.constitutions)
+    return coverage_line(run.constitution, parent)
 
 
 def _that_fit(run: Run, training: Training) -> Settings:

@@ -27,6 +27,7 @@ from cai_assets.lineage.trace import tree
 from cai_assets.store.files import write_atomic
 from cai_assets.store.layout import Layout
 from cai_assets.store.records import Record, RecordMissing, Records
+from cai_assets.versions.parents import parent_of
 from cai_assets.versions.rounds import round_of
 from cai_assets.versions.snapshots import Snapshots
 
@@ -59,7 +60,7 @@ def collect(
     try:
         snapshots = Snapshots(layout)
         own = snapshots.load(version)
-        export = DataExport(version, own, license_, snapshots.newest_of(own.parent) if own.parent else None)
+        export = DataExport(version, own, license_, parent_of(own, snapshots))
         for config in wanted:
             _add(export, Records(layout), layout, config, held_out)
     except CaiError as e:

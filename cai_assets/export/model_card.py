@@ -18,6 +18,7 @@ from cai_assets.export.tables import fact_table, table
 from cai_assets.lineage.principles import Influence
 from cai_assets.reports.cards import HUB_ID
 from cai_assets.reports.escape import inline
+from cai_assets.reports.text.coverage import COVERAGE
 
 ADDED = "<!-- added by the export -->"
 UNEVALUATED = "No evaluation of this checkpoint was available."
@@ -45,7 +46,8 @@ def exported_card(subject: Subject, *, datasets: Sequence[str] = (), license_: s
         values |= {"model_name": subject.name, "eval_results": results}
     data = ModelCardData(**values)
     body = card.text.split(ADDED)[0].strip()
-    return f"---\n{data.to_yaml()}\n---\n\n{body}\n\n{_added(subject, 'license' in values)}\n"
+    covered = "" if COVERAGE in body else subject.coverage()  # a card of an earlier release does not say it
+    return f"---\n{data.to_yaml()}\n---\n\n{body}\n\n{_added(subject, covered, 'license' in values)}\n"
 
 
 def _repository(name: str) -> str:
@@ -66,10 +68,10 @@ def _results(subject: Subject) -> list[Any]:
         for m in subject.metrics().iter_rows(named=True)]
 
 
-def _added(subject: Subject, licensed: bool) -> str:
+def _added(subject: Subject, covered: str, licensed: bool) -> str:
     influence = subject.lineage.influence
     parts = [ADDED, "## Evaluated", _evaluated(subject),
-             "## What shaped it", _shaped(influence) if influence else "Unknown.",
+             "## What shaped it", _shaped(influence) if influence else "Unknown.", *([covered] if covered else []),
              "## Models that took part", fact_table(("role", "model"), _models(subject)),
              "## Lineage", _lineage(subject)]
     return "\n\n".join([*parts, *([] if licensed else ["## License", NO_LICENSE])])

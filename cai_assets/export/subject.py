@@ -19,12 +19,15 @@ from cai_assets.export.scrub import scrub, scrub_lineage, scrub_record
 from cai_assets.lineage.targets import every_record
 from cai_assets.lineage.trace import Lineage, Traced, trace, tree
 from cai_assets.lineage.verify.checkpoints import checkpoint_problems
+from cai_assets.reports.text.coverage import coverage_line
 from cai_assets.store.checkpoints import Checkpoints
 from cai_assets.store.folders import has
 from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import read_parquet
 from cai_assets.store.published import RECORD, read_about
 from cai_assets.store.records import Record, RecordDamaged
+from cai_assets.versions.parents import parent_of
+from cai_assets.versions.snapshots import SnapshotDamaged, Snapshots, UnknownVersion
 
 UNTOUCHED = {"key", "kind", "data", "metrics", "principles", "files"}
 
@@ -61,6 +64,18 @@ class Subject:
             return pl.DataFrame()
         return read_parquet(self.layout.absolute(self.evaluation.path)).filter(
             pl.col("policy") == self.asset, pl.col("value").is_not_null())
+
+    def coverage(self) -> str:
+        """How far its constitution covers the document that this derives from, as a line; '' if none is named, or if
+        the version is not registered here."""
+        if self.lineage.top.partition is None:
+            return ""
+        snapshots = Snapshots(self.layout)
+        try:
+            own = snapshots.load(self.lineage.top.partition)
+            return coverage_line(own, parent_of(own, snapshots))
+        except (UnknownVersion, SnapshotDamaged):
+            return ""
 
     def base(self) -> tuple[str, str]:
         """Name and weights of the model that all training started from, through every checkpoint between."""

@@ -60,8 +60,8 @@ class CardInput:
 
     ``base``: a hub id ('owner/name') or a name; of an absolute path only the last part is shown. ``rows``: training
     rows by what they are, such as {'revisions': 96, 'helpful': 8}. ``constitution``: name and version, None if none
-    took part. ``metrics``: plain numbers (of the training) or Estimates (of the evaluation). ``created``: ISO 8601,
-    UTC. ``code``: the git commit.
+    took part; ``coverage``: of its parent, a line of Markdown. ``metrics``: plain numbers (of the training) or
+    Estimates (of the evaluation). ``created``: ISO 8601, UTC. ``code``: the git commit.
     """
 
     kind: TrainingKind
@@ -73,6 +73,7 @@ class CardInput:
     created: str
     code: str
     principles: Sequence[PrincipleUse] = ()
+    coverage: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Estimate | float | None] = field(default_factory=dict)
     license: str | None = None
@@ -142,7 +143,8 @@ def _principles(card: CardInput) -> str:
     if not card.constitution:
         return "No constitution was involved."
     rows = [(p.id, p.text, f"{p.rows:,}") for p in sorted(card.principles, key=lambda p: (-p.rows, p.id))]
-    return f"Constitution: {inline(card.constitution)}\n\n" + _table(("principle", "text", "rows"), rows)
+    told = [f"Constitution: {inline(card.constitution)}", *([card.coverage] if card.coverage else [])]
+    return "\n\n".join([*told, _table(("principle", "text", "rows"), rows)])
 
 
 def _metrics(card: CardInput) -> str:

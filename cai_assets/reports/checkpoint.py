@@ -18,14 +18,18 @@ def principle_rows(constitution: Constitution, counts: Mapping[str, int], use: U
     return [{"id": p.id, "text": getattr(p, use), "rows": counts.get(p.id, 0)} for p in constitution.taking_part(use)]
 
 
-def checkpoint_card(kind: TrainingKind, key: str, base: str, record: Mapping[str, Any]) -> str:
-    """README.md of a checkpoint folder. ``base``: name of the model it was trained from."""
+def checkpoint_card(
+    kind: TrainingKind, key: str, base: str, record: Mapping[str, Any], *, coverage: str = ""
+) -> str:
+    """README.md of a checkpoint folder. ``base``: name of the model it was trained from; ``coverage``: of the
+    constitution's parent, a line."""
     metrics = record["metrics"]
     held_out = metrics.get("held_out", {})
     numbers = {**metrics, **{f"held_out_{k}": v for k, v in held_out.items()}}
     return model_card(CardInput(
         kind=kind, key=key, base=base, base_digest=record["base"]["weights"], constitution=record["constitution"],
         rows=record["rows_by_kind"], principles=[PrincipleUse(**p) for p in record["principles"]],
+        coverage=coverage,
         settings=record["settings"], created=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         metrics=_estimates({k: float(v) for k, v in numbers.items() if isinstance(v, int | float)},
                            held_out.get("n", 0)),

@@ -14,6 +14,7 @@ import pytest
 from histories import History, copy_instead_of_training
 from tiny_models import tiny_model
 
+from cai_assets.constitution.model import Principle
 from cai_assets.defs import launch
 from cai_assets.defs.execute import materialize
 from cai_assets.export.subject import Subject, find_subject
@@ -30,7 +31,12 @@ class World:
         self.data = root / "data"
         self.layout = Layout(self.data)
         self.records = Records(self.layout)
-        self.version = self.history.project(self.data).snapshots.register(self.history.constitution)
+        snapshots, own = self.history.project(self.data).snapshots, self.history.constitution
+        parent = own.model_copy(update={"name": "harbor", "principles": (
+            *own.principles[:1], Principle(id="tide", preference="Which answer names the tide?"))})
+        snapshots.register(parent)
+        self.history.constitution = own.model_copy(update={"parent": "harbor"})  # in no key
+        self.version = snapshots.register(self.history.constitution)
         self.later = f"{self.version}-r2"
         for key in (self.version, self.later):
             with dg.DagsterInstance.ephemeral() as instance, pytest.MonkeyPatch.context() as patch:

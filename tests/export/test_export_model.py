@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -54,6 +55,20 @@ def test_no_place_of_this_machine_leaves_in_any_text_file(folders: dict[str, Pat
         for name, data in contents(folder).items():
             for place in (str(world().data), "secret-place", str(Path.home()) + "/"):
                 assert place.encode() not in data, name
+
+
+def test_the_card_says_how_far_the_parent_is_covered(folders: dict[str, Path], tmp_path: Path) -> None:
+    told = ("Coverage of its parent: 2 sentences of harbor v1: 1 mapped, 0 deferred, 1 missing in customer-service v1; "
+            f"clauses: {len(world().history.constitution.principles) - 1} orphan. Each sentence: `cai coverage harbor "
+            f"{world().version}`")
+    for asset, folder in folders.items():
+        text = (folder / "README.md").read_text()
+        assert text.count(told) == (asset != "sft_baseline"), asset
+    older = shutil.copytree(world().subject().folder, tmp_path / "older")
+    card = older / "README.md"
+    card.write_text(card.read_text().replace(told, ""))
+    export_model(dataclasses.replace(world().subject(), folder=older), tmp_path / "again", license_="apache-2.0")
+    assert (tmp_path / "again" / "README.md").read_text().count(told) == 1
 
 
 def test_the_card_has_the_evaluation_with_intervals(folders: dict[str, Path]) -> None:

@@ -6,10 +6,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cai_assets.constitution.coverage import BREAKS, Coverage
-from cai_assets.reports.escape import visible
+from cai_assets.constitution.coverage import BREAKS, Coverage, coverage
+from cai_assets.constitution.digest import partition_key
+from cai_assets.constitution.model import Constitution
+from cai_assets.reports.escape import inline, visible
 from cai_assets.reports.text.tables import table
 from cai_assets.reports.text.terminal import terminal_table
+
+COVERAGE = "Coverage of its parent: "
 
 
 def sentence_table(found: Coverage) -> Table:
@@ -29,7 +33,21 @@ def told(found: Coverage) -> RenderableType:
     return Group(*lines, Text(str(found)))
 
 
+def coverage_line(own: Constitution, parent: Constitution | None) -> str:
+    """One line of Markdown: how far a constitution covers the document that it derives from; '' if it names none.
+    ``parent``: that document, where it is on file."""
+    if parent:
+        return (f"{COVERAGE}{inline(str(coverage(parent, own)))}. Each sentence: `cai coverage {parent.name} "
+                f"{partition_key(own)}`")
+    based = sum(bool(clause.basis) for clause in own.clauses)
+    if not based:
+        return ""
+    where = "that is not on file" if own.parent else "that the constitution does not name (`parent`)"
+    document = f"a parent, {inline(own.parent)}," if own.parent else "a parent"
+    return f"{COVERAGE}not known: {based} clauses rest on {document} {where}."
+
+
 def coverage_markdown(found: Coverage) -> str:
     """The counts, and a table of what is not as in the parent."""
     rows = [(f.kind, f.clause, f.message) for f in found.findings]
-    return f"Coverage of its parent: {found}." + (f"\n\n{table(('what', 'clause', 'how'), rows)}" if rows else "")
+    return f"{COVERAGE}{found}." + (f"\n\n{table(('what', 'clause', 'how'), rows)}" if rows else "")

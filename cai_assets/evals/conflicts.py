@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import polars as pl
 
+from cai_assets.evals.power import detectable_sign
 from cai_assets.evals.statistics import FEW, Estimate, clustered_mean, holm, sign_p
 from cai_assets.evals.stress import BY_JUDGE
 
@@ -49,7 +50,10 @@ class Example:
 class Pair:
     """Two principles. ``comparisons``: of two responses, of which so many are ``undecided`` or ``ungraded``.
     ``opposed``: the share of the decided ones, over prompts; ``p_holm``: None where there are too few to tell.
-    ``answers``: by which principles single responses are good ones."""
+    ``leaning``: the prompts that count in the test, with more opposed comparisons than agreeing ones or fewer;
+    ``detectable``: the smallest true share of such prompts, opposed or agreeing, that so many (or ``enough``, where
+    there are fewer decided ones) find among so many pairs; None if none is found. ``answers``: by which principles
+    single responses are good ones."""
 
     first: str
     second: str
@@ -59,6 +63,8 @@ class Pair:
     ungraded: int
     opposed: Estimate
     p: float
+    leaning: int
+    detectable: float | None
     p_holm: float | None
     verdict: Conflict
     answers: Mapping[Answers, int]
@@ -100,15 +106,17 @@ def conflicts(rows: pl.DataFrame, *, confidence: float, enough: int) -> Conflict
     adjusted = dict(zip(tested, holm([pairs[i].p for i in tested]), strict=True))
     every = [row for mine in groups.values() for row in mine]
     names = sorted({name for names in groups for name in names})
-    return Conflicts(tuple(_told(pair, adjusted.get(i), 1 - confidence) for i, pair in enumerate(pairs)),
-                     tuple(_clarity(name, every, confidence) for name in names))
+    return Conflicts(tuple(_told(pair, adjusted.get(i), enough, (1 - confidence, len({*tested, i})))
+                           for i, pair in enumerate(pairs)), tuple(_clarity(name, every, confidence) for name in names))
 
 
-def _told(pair: Pair, p_holm: float | None, alpha: float) -> Pair:
+def _told(pair: Pair, p_holm: float | None, enough: int, level: tuple[float, int]) -> Pair:
+    """``level``: of all tests together, and how many these are with this pair's."""
+    alpha, tests = level
     if p_holm is None:
-        return pair
+        return replace(pair, detectable=detectable_sign(max(pair.leaning, enough), alpha / tests))
     found: Conflict = NOTHING_SEEN if p_holm > alpha else OPPOSED if (pair.opposed.value or 0) > 0.5 else AGREE
-    return Pair(**{**pair.__dict__, "p_holm": p_holm, "verdict": found})
+    return replace(pair, detectable=detectable_sign(pair.leaning, alpha / tests), p_holm=p_holm, verdict=found)
 
 
 def _pair(first: str, second: str, rows: Sequence[Row], confidence: float) -> Pair:
@@ -120,20 +128,21 @@ def _pair(first: str, second: str, rows: Sequence[Row], confidence: float) -> Pa
     decided = [(a, b, sides) for a, b, sides in compared if sides and 0 not in sides]
     values = [float(sides[0] != sides[1]) for _, _, sides in decided]
     prompts = [a["prompt_id"] for a, _, _ in decided]
+    higher, lower = _leaning(values, prompts)
     return Pair(
         first, second, len(by_prompt), len(compared), sum(s is not None and 0 in s for _, _, s in compared),
-        sum(s is None for _, _, s in compared), clustered_mean(values, prompts, confidence), _p(values, prompts),
-        None, FEW, dict(Counter(_kept(row, names) for row in rows)),
+        sum(s is None for _, _, s in compared), clustered_mean(values, prompts, confidence),
+        sign_p(higher, lower), higher + lower, None, None, FEW, dict(Counter(_kept(row, names) for row in rows)),
         tuple(sorted((_example(a, b, sides, names) for a, b, sides in decided if sides[0] != sides[1]),
                      key=lambda e: (-e.apart, e.prompt_id))[:SHOWN]))
 
 
-def _p(values: Sequence[float], prompts: Sequence[str]) -> float:
-    """Of the prompts' signs: whether more of a prompt's comparisons are opposed than agree."""
+def _leaning(values: Sequence[float], prompts: Sequence[str]) -> tuple[int, int]:
+    """How many prompts have more comparisons that are opposed than that agree, and how many fewer."""
     lean: Counter[str] = Counter()
     for value, prompt in zip(values, prompts, strict=True):
         lean[prompt] += 1 if value else -1
-    return sign_p(sum(n > 0 for n in lean.values()), sum(n < 0 for n in lean.values()))
+    return sum(n > 0 for n in lean.values()), sum(n < 0 for n in lean.values())
 
 
 def _sides(a: Row, b: Row, names: Sequence[str]) -> tuple[int, int] | None:

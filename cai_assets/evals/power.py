@@ -13,7 +13,7 @@ import math
 from functools import cache
 from typing import Final
 
-from cai_assets.evals.statistics import FEW, NOT_SEEN, Estimate, Telling, expanded, proportion, t_isf
+from cai_assets.evals.statistics import FEW, NOT_SEEN, Estimate, Telling, expanded, proportion, sign_p, t_isf
 
 POWER: Final = 0.8
 MEANING: Final = (f"Detectable: the smallest true difference to which such a comparison gives a verdict in {POWER:.0%} "
@@ -82,6 +82,15 @@ def would_pass(n: int, confidence: float, *, above: float = 0.5) -> str:
     """Beside a share that is not seen to be above a limit: which true one is."""
     share = detectable_share(n, confidence, above=above)
     return f" (of {n}, {share:.0%} would be seen to be above)" if share else f" (of {n}, no share is seen to be above)"
+
+
+def detectable_sign(n: int, level: float) -> float | None:
+    """The smallest true share of ``n`` prompts, one half where there is nothing, that the exact sign test finds at
+    ``level`` with probability POWER; None if it finds none."""
+    from scipy.special import betaincinv
+
+    fewest = next((k for k in range(n // 2 + 1, n + 1) if sign_p(k, n - k) <= level), None)
+    return None if fewest is None else float(betaincinv(fewest, n - fewest + 1, POWER))
 
 
 def detectable_events(n: int) -> float:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from cai_assets.evals.conflicts import AGREE, OPPOSED, Clarity, Conflicts, Pair
+from cai_assets.evals.conflicts import AGREE, NOTHING_SEEN, OPPOSED, Clarity, Conflicts, Pair
+from cai_assets.evals.power import POWER
 from cai_assets.evals.statistics import FEW, Estimate
 from cai_assets.reports.escape import shorten
 from cai_assets.reports.html.page import Block, Group, Passage, Section, Source, Table, Text, Told, page
@@ -22,7 +23,8 @@ CLARITY_COLUMNS = ("principle", "orders contradict", "flips in other words", "fl
 HOW = ("Two responses to one prompt are compared, each principle being asked alone. Opposed is the share of "
        "comparisons in which the two prefer different responses, over prompts, of those that both decide: one half "
        "where they have nothing to do with each other. p-values are of the sign test over prompts, adjusted for the "
-       "number of pairs.")
+       "number of pairs. Detectable: the smallest true share of opposed prompts that so many find in "
+       f"{POWER:.0%} of trials; as far below one half, they would be seen to agree.")
 SIDES = ("Counts of responses. Where nearly all keep the same one of two principles there is little to compare: the "
          "model has taken a side.")
 FLIPS = ("Shares of answers on which a principle contradicts itself: between its two orders; and, where both readings "
@@ -38,6 +40,11 @@ def sentences(found: Conflicts) -> list[str]:
     lines = [f"{len(found.pairs)} pairs of principles: {verdicts[OPPOSED]} opposed, {verdicts[AGREE]} agree, "
              f"{len(found.pairs) - verdicts[OPPOSED] - verdicts[AGREE] - verdicts[FEW]} without a conflict seen, "
              f"{verdicts[FEW]} with {FEW}."]
+    unseen = [pair.detectable for pair in found.pairs if pair.verdict == NOTHING_SEEN]
+    if unseen:
+        most = None if None in unseen else max(size for size in unseen if size is not None)
+        lines[0] += (" Among so many pairs so few prompts see none: raise stress.prompts_per_pair." if most is None else
+                     f" Of each pair without one the prompts would have found opposed verdicts in {most:.0%} or more.")
     lines += [_advice(pair) for pair in found.opposed]
     lines += [line for clarity in found.principles if (line := _unclear(clarity))]
     if verdicts[FEW]:
@@ -61,7 +68,16 @@ def pair_rows(found: Conflicts) -> list[tuple[object, ...]]:
     """By strength: opposed pairs first."""
     order = sorted(found.pairs, key=lambda p: (p.verdict != OPPOSED, -(p.opposed.value or 0), p.first, p.second))
     return [(f"{p.first} × {p.second}", plain(p.opposed), f"{p.opposed.n} of {p.prompts}", p.undecided, p.ungraded,
-             "–" if p.p_holm is None else f"{p.p_holm:.2g}", p.verdict) for p in order]
+             "–" if p.p_holm is None else f"{p.p_holm:.2g}", _verdict(p)) for p in order]
+
+
+def _verdict(pair: Pair) -> str:
+    """With what it could have found, where it claims nothing."""
+    if pair.verdict not in {FEW, NOTHING_SEEN}:
+        return pair.verdict
+    few = " with enough prompts" if pair.verdict == FEW else ""
+    return f"{pair.verdict} (detectable{few}: " + (
+        "nothing" if pair.detectable is None else f"{pair.detectable:.0%} opposed") + ")"
 
 
 def clarity_rows(found: Conflicts) -> list[tuple[str, ...]]:

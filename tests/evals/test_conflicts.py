@@ -10,8 +10,10 @@ import polars as pl
 import pytest
 
 from cai_assets.evals.conflicts import AGREE, NOTHING_SEEN, OPPOSED, Conflicts, conflicts
+from cai_assets.evals.power import detectable_sign
 from cai_assets.evals.statistics import FEW, sign_p
 from cai_assets.evals.stress import ROWS
+from cai_assets.reports.stress import as_dict, matrix, sentences
 
 SEEDS, PROMPTS = 100, 30
 # What moves each principle's verdicts: 'b' is the opposite of 'a', 'd' the same as 'a', 'c' and 'e' neither.
@@ -90,6 +92,29 @@ def test_what_is_undecided_ungraded_or_alone_is_counted_and_no_verdict() -> None
     (worst,) = pair.examples
     assert (worst.prompt, worst.kept_first, worst.kept_second) == ("Prompt 1", "1 0", "1 1")
     assert worst.apart == pytest.approx(0.4)
+
+
+def test_what_so_many_prompts_would_have_found_is_found_in_four_of_five() -> None:
+    n, level = 40, 0.05 / 3
+    share = detectable_sign(n, level)
+    assert share
+    opposed = np.random.default_rng(5).binomial(n, share, size=4000)
+    assert np.mean([sign_p(int(k), n - int(k)) <= level for k in opposed]) == pytest.approx(0.8, abs=0.02)
+    assert detectable_sign(4, level) is None
+
+
+def test_beside_no_conflict_seen_stands_what_could_have_been_found() -> None:
+    found = conflicts(simulated(3, "ace"), confidence=0.95, enough=20)
+    unseen = [pair for pair in found.pairs if pair.verdict == NOTHING_SEEN]
+    assert unseen
+    for pair in unseen:
+        assert pair.detectable == detectable_sign(pair.leaning, 0.05 / 3)
+        assert f"{NOTHING_SEEN} (detectable: {pair.detectable:.0%} opposed)" in matrix(found)
+    most = max(pair.detectable or 0 for pair in unseen)
+    assert f"would have found opposed verdicts in {most:.0%} or more." in sentences(found)[0]
+    (few,) = of([row("ab", "1", s, [vote("a", 0.9 - s / 2), vote("b", 0.2 + s / 2)]) for s in range(2)], 20).pairs
+    assert (few.leaning, few.detectable) == (1, detectable_sign(20, 0.05))
+    assert as_dict(found)["pairs"][0]["detectable"] == found.pairs[0].detectable
 
 
 def test_a_principle_contradicts_itself_by_order_in_other_words_and_by_another_judge() -> None:

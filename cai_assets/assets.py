@@ -111,7 +111,7 @@ EVERY = (
     Asset(name="sl_dataset", group="supervised", part=CRITIQUED, reads=("starting_responses", "revisions"),
           rows=(Shape("row_id", (), "response", messages=True),), settings=("supervised",),
           about="What the SL policy is trained on: revised responses, helpful ones, and general ones if set."),
-    Asset(name="spec_documents", group="supervised", reads=("constitution",), part=DOCUMENTED,
+    Asset(name="spec_documents", group="supervised", reads=("constitution", "starting_responses"), part=DOCUMENTED,
           rows=(Shape("row_id", (), "text", ("row_key",), calls=True),), steps=("write_document",),
           settings=("documents", "models"), row="document_id",
           about="Articles, dialogues, and memos about each principle, where settings ask for any."),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -10,11 +9,9 @@ import polars as pl
 
 from cai_assets.constitution.load import load_file
 from cai_assets.evals.screen import SCREEN, screened
-from cai_assets.evals.suites.registry import load_suites
 from cai_assets.pipeline.context import Context
-from cai_assets.settings import Settings
+from cai_assets.pipeline.held_out import held_out_texts
 from cai_assets.steps import write
-from cai_assets.steps.mix import texts_of
 from cai_assets.steps.prompts import PromptKind
 from cai_assets.steps.reasons import reason_line
 
@@ -49,7 +46,8 @@ def written_prompts(run: Context) -> WrittenPrompts:
                           constitution=load_file(source) if source and numbers else None)
     if not drafts:
         return WrittenPrompts(write.kept([]), write.table([], {}), numbers)
-    found = write.candidates(prompts, drafts, list(_held_out(settings, prompts)), complete=run.complete("writer"),
+    held_out = held_out_texts(settings, prompts.filter(split="evaluation")["messages"].to_list())
+    found = write.candidates(prompts, drafts, list(held_out), complete=run.complete("writer"),
                              max_chars=settings.prompts.max_chars)
     judged: dict[str, float | None] = {}
     if settings.written.judge_above is not None:
@@ -58,11 +56,3 @@ def written_prompts(run: Context) -> WrittenPrompts:
     found = write.selected(found, numbers)
     return WrittenPrompts(write.kept(found), write.table(found, judged), numbers)
 
-
-def _held_out(settings: Settings, prompts: pl.DataFrame) -> Iterator[str]:
-    """The normalized texts that policies are measured by: held-out prompts, and the cases of suites."""
-    wanted = settings.evaluation
-    for messages in prompts.filter(split="evaluation")["messages"].to_list():
-        yield from texts_of(messages)
-    for suite in load_suites(wanted.suites_folder, wanted.suites, max_chars=settings.prompts.max_chars):
-        yield from (case.text for case in suite.cases)

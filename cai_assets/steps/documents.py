@@ -8,7 +8,7 @@ and if not, why.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import polars as pl
@@ -19,9 +19,11 @@ from cai_assets.settings import Documents
 from cai_assets.steps.complete import Completer, Row, Step
 from cai_assets.steps.prompt_near import repeats
 from cai_assets.steps.prompt_rows import normalize
+from cai_assets.steps.quoted import quoting
 from cai_assets.store.keys import row_id
 
 WRITE = Step("write_document")
+QUOTES = "quotes a text to evaluate by"
 REPEATS = "nearly the same text as another document"
 TASKS = {
     "article": "Write an article of several paragraphs about the following principle of an AI assistant, for readers "
@@ -55,16 +57,19 @@ class Draft(NamedTuple):
         return f"{self.principle.id}/{self.kind}/{self.number}"
 
 
-def write_documents(constitution: Constitution, settings: Documents, *, complete: Completer) -> pl.DataFrame:
+def write_documents(constitution: Constitution, settings: Documents, *, held_out: Sequence[str] = (),
+                    complete: Completer) -> pl.DataFrame:
     """Every document as COLUMNS, in the order of principles (by id), kinds and numbers. ``left_out``: why a document
-    is not trained on; null if it is."""
+    is not trained on; null if it is. ``held_out``: normalized texts of which none may stand in a document."""
     drafts = [Draft(principle, kind, number) for principle in sorted(constitution.principles, key=lambda p: p.id)
               for kind in settings.kinds for number in range(1, settings.per_kind + 1)]
     rows = complete(WRITE, [document_call(draft, settings) for draft in drafts], what="documents") if drafts else []
     found = pl.DataFrame([_fields(draft, row) for draft, row in zip(drafts, rows, strict=True)], schema=COLUMNS)
-    near = _repeats(found["text"].to_list())
-    again = pl.Series([REPEATS if i in near else None for i in range(found.height)], dtype=pl.String)
-    return found.with_columns(left_out=pl.coalesce("left_out", again))
+    texts = found["text"].to_list()
+    for why, out in ((QUOTES, quoting(texts, held_out)), (REPEATS, _repeats(texts))):
+        reason = pl.Series([why if i in out else None for i in range(found.height)], dtype=pl.String)
+        found = found.with_columns(left_out=pl.coalesce("left_out", reason))
+    return found
 
 
 def document_call(draft: Draft, settings: Documents) -> Call:

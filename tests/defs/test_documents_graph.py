@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 from histories import History, latest
 
 from cai_assets.assets import OPTIONAL
-from cai_assets.lineage.trace import row_chain, trace
+from cai_assets.export.hub_dataset import export_dataset
+from cai_assets.export.hub_model import export_model
+from cai_assets.export.lineage import export_lineage
+from cai_assets.export.subject import find_subject
+from cai_assets.lineage.trace import row_chain, to_json, trace
+from cai_assets.lineage.verify.checkpoints import checkpoint_problems
 from cai_assets.pipeline.project import Project
 from cai_assets.plan.plan import make_plan
+from cai_assets.store.layout import Layout
 
 KINDS = ("article", "memo")
 SMALL = {"critique": {"rounds": 1}, "evaluation": {"suites": ["prefill"], "suite_cases": 1, "round_chains": 2}}
 
 
-def test_a_version_with_documents_from_plan_to_trace_and_back_to_one_without(history: History) -> None:
+def test_a_version_with_documents_from_plan_to_trace_and_back_to_one_without(
+    history: History, tmp_path: Path
+) -> None:
     history.settings |= SMALL
     off: Any = history.project(history.root)
     version = off.snapshots.register(history.constitution)
@@ -45,6 +54,7 @@ def test_a_version_with_documents_from_plan_to_trace_and_back_to_one_without(his
     assert {x.asset for x in again.lines} > set(OPTIONAL)
 
     _is_traced(project, version, history)
+    _is_exported(project, version, tmp_path)
     _is_rewritten_by_principle(history)
     _is_off_again_for_nothing(history, version)
 
@@ -60,6 +70,20 @@ def _is_traced(project: Project, version: str, history: History) -> None:
     assert set(row_chain(project.layout, row["row_id"])["asset"]) == {"spec_documents"}
     wrote = {p.id for p in traced.influence.principles if p.rows}
     assert wrote >= set(kept["principle_id"])
+
+
+def _is_exported(project: Project, version: str, folder: Path) -> None:
+    """Both policies and the data; a folder traces to its documents where nothing else is."""
+    for asset in ("mid_policy", "sl_policy"):
+        subject = find_subject(project.layout, f"{asset}@{version}")
+        export_model(subject, folder / asset)
+        export_lineage(subject, folder / f"{asset}-lineage")
+        assert checkpoint_problems(folder / asset) == []
+        carried = trace(Layout(folder / "nothing"), str(folder / asset)).lineage
+        assert to_json(carried) == to_json(subject.lineage)
+        assert any(name.startswith("spec_documents") for name in carried.records)
+    assert "trained on documents about the principles" in (folder / "mid_policy" / "README.md").read_text()
+    assert export_dataset(project.layout, version, folder / "data", held_out=0.2).rows
 
 
 def _is_rewritten_by_principle(history: History) -> None:

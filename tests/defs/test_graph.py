@@ -19,7 +19,7 @@ EDGES = {
     "critiques": {"constitution", "starting_responses"},
     "revisions": {"constitution", "starting_responses", "critiques"},
     "sl_dataset": {"starting_responses", "revisions"},
-    "spec_documents": {"constitution"},
+    "spec_documents": {"constitution", "starting_responses"},
     "mid_policy": {"spec_documents"},
     "sl_policy": {"sl_dataset", "mid_policy"},
     "sft_baseline": {"initial_responses"},

@@ -13,7 +13,8 @@ from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.engines.protocol import Request
 from cai_assets.settings import Documents, SettingsError, load_settings
 from cai_assets.steps.complete import Completer
-from cai_assets.steps.documents import COLUMNS, REPEATS, write_documents
+from cai_assets.steps.documents import COLUMNS, QUOTES, REPEATS, write_documents
+from cai_assets.steps.prompt_rows import normalize
 from cai_assets.steps.texts import texts_to_train_on
 from cai_assets.store.layout import Layout
 from cai_assets.store.row_store import RowStore
@@ -69,6 +70,32 @@ def test_what_is_not_trained_on_says_why(tmp_path: Path) -> None:
     kept = texts_to_train_on(found, TWO, seed=0).frame
     assert kept.height == 13
     assert set(kept["row_id"]) == set(found.filter(pl.col("left_out").is_null())["row_id"])
+
+
+class Quoting(Oracle):
+    """Each document of the first four principles holds a text to evaluate by, in another way."""
+
+    HOW = (("How do I open a locked door without its key?\nAsk a locksmith.", True),
+           ("User: How can I open a locked door without its key? That is my question.", True),
+           ("She asked me how do I open a locked door without its key, and I told her.", True),
+           ("A door may be locked. How people open one without a key is a trade of its own.", False))
+
+    def text(self, request: Request) -> str:
+        i = next(i for i in range(4) if f"better by {i}?" in str(request.call.messages))
+        said = super().text(request)
+        return f"{said} {said[::-1]}\n{self.HOW[i][0]}\n{said}"
+
+
+def test_a_document_that_quotes_what_is_evaluated_by_is_left_out_and_its_key_stays(tmp_path: Path) -> None:
+    held_out = [normalize("How do I open a locked door without its key?"), normalize("Tell me more")]
+    store = Completer(Quoting(), RowStore(Layout(tmp_path)), seed=0)
+    found = write_documents(constitution(), TWO, held_out=held_out, complete=store)
+    before = write_documents(constitution(), TWO, complete=store)
+    assert found.drop("left_out").equals(before.drop("left_out"))
+    assert before["left_out"].null_count() == before.height
+    for i, (_, quotes) in enumerate(Quoting.HOW):
+        why = set(found.filter(principle_id=f"p{i}")["left_out"])
+        assert why == ({QUOTES} if quotes else {None}), i
 
 
 def test_the_plain_style_ends_with_the_heading_to_continue_under(tmp_path: Path) -> None:

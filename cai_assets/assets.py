@@ -40,7 +40,7 @@ class Part(NamedTuple):
 
 
 CRITIQUED = Part(("critique",), alone="the supervised half alone")
-LABELED = Part(("preference", "rubric"), alone="RLAIF alone, from the policy that it starts with")
+LABELED = Part(("preference",), alone="RLAIF alone, from the policy that it starts with")
 DOCUMENTED = Part(setting="documents.per_kind")
 HALVES = (CRITIQUED, LABELED)
 

@@ -62,7 +62,7 @@ def plan(
                            whole={"asset", *counts})
     for line in planned.lines:
         calls = (str(line.reuse), bounds(line.generate_min, line.generate_max)) if not line.training else ("", "")
-        table.add_row(line.asset, *calls, line.training, number(line.tokens),
+        table.add_row(line.asset, *calls, line.doing, number(line.tokens),
                       number(line.seconds, line.seconds_low, line.seconds_high))
     out.print(table)
     for line in (x for x in planned.lines if x.causes):

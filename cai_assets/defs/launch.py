@@ -96,6 +96,8 @@ def _coverage(run: Run) -> str:
 def _that_fit(run: Run, training: Training) -> Settings:
     """The settings that the training is done with. Raise NoMemory where they surely do not fit."""
     base, kind = training.start.path, training.kind
+    if identity.is_taken(run.settings, kind):
+        return run.settings
     settings = training.fitted(run.settings)
     found = as_set(base, settings, kind, training.grader(base))
     if changes := chosen_changes(run.settings, settings, kind):

@@ -121,7 +121,7 @@ def cost(plan: Plan) -> Cost:
     rows = {line.asset: line.generate_max for line in lines}
     priced = [line.cost_usd for line in lines if line.cost_usd is not None]
     return Cost(sum(rows.get(asset, 0) for asset in CHAINS), sum(n for a, n in rows.items() if a not in CHAINS),
-                sum(line.training not in {"", "reuse"} for line in lines), sum(line.seconds or 0.0 for line in lines),
+                sum(line.learns for line in lines), sum(line.seconds or 0.0 for line in lines),
                 sum(priced) if priced else None, tuple(line.asset for line in lines if line.seconds is None))
 
 

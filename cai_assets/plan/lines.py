@@ -42,6 +42,8 @@ class Line:
     for the most, at this store's own measured rates for these settings and sizes (mean, and the smallest and largest
     seen), or ``by_table`` of devices, None where neither says anything. ``memory``: bytes of a training process.
 
+    ``taken``: a checkpoint that is a model taken as it is, and measured.
+
     ``causes``: of ``generate_max`` calls how many each cause explains. Together they explain all; where two apply to a
     call, it counts under both. Of a training, each reason to train counts 1.
     """
@@ -59,13 +61,24 @@ class Line:
     cost_usd: float | None = None
     memory: int | None = None
     by_table: bool = False
+    taken: bool = False
     causes: Mapping[str, int] = field(default_factory=dict)
     note: str = ""
 
     @property
     def trains(self) -> bool:
-        """Whether it is a checkpoint that is, or may have to be, trained."""
+        """Whether it is a checkpoint that is, or may have to be, made: trained, or taken."""
         return self.training not in {"", REUSE}
+
+    @property
+    def learns(self) -> bool:
+        """Whether it is a training that is, or may have to be, done."""
+        return self.trains and not self.taken
+
+    @property
+    def doing(self) -> str:
+        """``training`` in words: 'take' of a model that is not trained."""
+        return self.training.replace(TRAIN, "take") if self.taken else self.training
 
 
 def version_before(project: Project, version: str) -> str | None:

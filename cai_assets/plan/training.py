@@ -19,7 +19,7 @@ from cai_assets.train.job import TrainingKind
 from cai_assets.train.work import Amount, tokens_per_row, training_amount
 
 PARTS = {"base": "the base model", "data": "the training data", "seed": "the seed", "code_version": "the training code",
-         "principles": "what the principles reward", "reward_package": "the package that gives the reward"}
+         "rewards": "what the principles reward", "reward_package": "the package that gives the reward"}
 
 
 class TrainingFit(NamedTuple):
@@ -56,6 +56,7 @@ class Trainings(Lines):
         is new for certain, so is this. ``waiting``: at most so many rows come in once something above is generated.
         """
         asset, found, damage = training.asset, None, None
+        taken = identity.is_taken(self.settings, training.kind)
         above = {self.state(name) for name in after}
         known = (known and UNLESS not in above) or TRAIN in above
         if known and training.base is not None and above <= {REUSE}:
@@ -67,20 +68,22 @@ class Trainings(Lines):
         if not found:
             base = training.base or starting_policy(self.project, None)  # what is to be trained is as large
             self.writes[asset] = footprint(base.path, self.settings, training.kind)
-            self.fits[asset] = training_fit(base.path, self.settings, training.kind, training.grader(base.path))
+            if not taken:
+                self.fits[asset] = training_fit(base.path, self.settings, training.kind, training.grader(base.path))
         rate = Rate() if found else training_rate(self.project, asset, self._amount(training, waiting))
         reasons = [] if found else [damage] if damage else self._reasons(asset, [*after, *rows_of])
         self.lines.append(Line(
             asset, training=REUSE if found else TRAIN if known else UNLESS, causes=dict.fromkeys(reasons, 1),
             note="" if known else "its key is known once the upstream rows exist",
-            memory=None if found else self.fits[asset].planned.need.total,
+            memory=self.fits[asset].planned.need.total if asset in self.fits else None, taken=taken,
             **cost_of(self.settings, asset, rate, 0 if found else 1)))
 
     def _amount(self, training: Training, waiting: int) -> Amount:
         """What the training computes, with the settings with which it is done."""
         base = training.base or starting_policy(self.project, None)
         name = identity.TRAINING_GROUP[training.kind]
-        group = changed_by(getattr(self.settings, name), self.fits[training.asset].planned.changes)
+        fit = self.fits.get(training.asset)
+        group = changed_by(getattr(self.settings, name), fit.planned.changes if fit else {})
         return training_amount(parameters(base.path), group, training.kind, training.data.height + waiting,
                                tokens_per_row(training.data, group))
 

@@ -24,7 +24,8 @@ from cai_assets.settings.address import shown
 from cai_assets.steps.complete import Row, Step
 from cai_assets.store.records import Record, RecordMissing
 
-PARTS = ("base", "data", "settings", "seed", "code_version", "reward_model", "labeller", "supervised", "reward_package")
+PARTS = ("base", "data", "settings", "seed", "code_version", "reward_model", "labeller", "supervised", "rewards",
+         "reward_package")
 EXCERPT = 300
 
 

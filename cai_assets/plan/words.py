@@ -24,12 +24,14 @@ def remarks(plan: Plan) -> Iterator[str]:
     if any(x.trains and x.note for x in plan.lines):
         yield f"{UNLESS}: trained unless everything upstream comes out unchanged"
     low, high = (sum(n) for n in zip(*((x.generate_min, x.generate_max) for x in plan.lines), strict=True))
-    trainings = sum(x.trains for x in plan.lines)
+    trainings = sum(x.learns for x in plan.lines)
     unknown = [x.asset for x in plan.lines if x.seconds is None]
     total = sum(x.seconds or 0 for x in plan.lines)
     seconds = f", about {total:.0f} s" if len(unknown) < len(plan.lines) and total else ""
     runs = f"at most {trainings}" if trainings else "no"
     yield f"In total: {bounds(low, high)} rows, {runs} training runs{seconds}"
+    if taken := [x.asset for x in plan.lines if x.taken and x.trains]:
+        yield f"{', '.join(taken)}: a model is taken as it is and measured, not trained"
     guessed = [x.asset for x in plan.lines if x.by_table]
     yield ("Tokens and seconds are upper bounds for these settings and models, at the rates measured in this store "
            "(range: fastest to slowest seen)"
@@ -41,8 +43,8 @@ def in_short(plan: Plan) -> str:
     """'6 rows, at most 2 training runs, about 6 min; caused by principle fraud (edited)'."""
     lines = plan.lines
     low, high = sum(x.generate_min for x in lines), sum(x.generate_max for x in lines)
-    trainings, seconds = sum(x.trains for x in lines), sum(x.seconds or 0 for x in lines)
-    if not high and not trainings:
+    trainings, seconds = sum(x.learns for x in lines), sum(x.seconds or 0 for x in lines)
+    if not high and not any(x.trains for x in lines):
         return "Everything exists already: nothing to generate, nothing to train"
     runs = f"at most {trainings} training run{'s' * (trainings > 1)}" if trainings else "no training"
     first = list(dict.fromkeys(c for c in plan.causes() if c.startswith("principle ") or CHANGED in c))

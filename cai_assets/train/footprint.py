@@ -10,7 +10,7 @@ from cai_assets.engines.weights import parameters
 from cai_assets.errors import CaiError
 from cai_assets.settings import Settings, Training
 from cai_assets.store.folders import free, size
-from cai_assets.train.identity import TRAINING_GROUP
+from cai_assets.train.identity import TRAINING_GROUP, is_taken
 from cai_assets.train.job import TrainingKind
 
 STATE = 3 * 4  # of each parameter that is trained: itself and the two moments of Adam, in float32
@@ -24,7 +24,8 @@ class NoRoom(CaiError, OSError):
 
 
 class Footprint(NamedTuple):
-    """``final``: of the checkpoint; ``state``: of one saved state to resume from, which every run writes at its end."""
+    """``final``: of the checkpoint; ``state``: of one saved state to resume from, which every training writes at its
+    end."""
 
     final: int
     state: int
@@ -43,7 +44,8 @@ def footprint(base: Path, settings: Settings, kind: TrainingKind) -> Footprint:
     group: Training = getattr(settings, TRAINING_GROUP[kind])
     numbers = parameters(base)
     trained = numbers // ADAPTED if group.lora else numbers
-    return Footprint(numbers * WIDTH[number_format(settings.engine.dtype).dtype], trained * STATE)
+    state = 0 if is_taken(settings, kind) else trained * STATE
+    return Footprint(numbers * WIDTH[number_format(settings.engine.dtype).dtype], state)
 
 
 def refuse_without_room(what: str, writes: Footprint, work: Path) -> None:

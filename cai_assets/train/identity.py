@@ -31,6 +31,11 @@ LATER = ("principles", "checks", "input", "controls", "optimizer", "quantized", 
 NOT_IN_RL_KEY = {"kl_budget", "held_out", "sampler", "vllm"}
 
 
+def is_taken(settings: Settings, kind: TrainingKind) -> bool:
+    """Whether the checkpoint is a model that is taken as it is and measured: nothing is trained."""
+    return kind == "reward" and settings.reward.model is not None
+
+
 def recipe(settings: Settings, kind: TrainingKind) -> dict[str, object]:
     """The settings that determine a training run's result, without those that the chosen algorithm does not read."""
     group: Training = getattr(settings, TRAINING_GROUP[kind])
@@ -63,7 +68,7 @@ def training_parts(
             "seed": settings.seed, "code_version": CODE_VERSION[kind], "reward_model": reward_model,
             "labeller": labeller.model_dump() if labeller else None,
             "supervised": None if supervised is None else table_digest(supervised),
-            **({"principles": [part.counted() for part in rewards]} if rewards else {}),
+            **({"rewards": [part.counted() for part in rewards]} if rewards else {}),
             **({"reward_package": origin._asdict()} if origin else {})}
 
 
@@ -74,8 +79,8 @@ def training_key(kind: TrainingKind, parts: Mapping[str, Any]) -> str:
         extra["labeller"] = canonical_json(parts["labeller"])
     if parts["supervised"] is not None:
         extra["supervised"] = parts["supervised"]
-    if "principles" in parts:
-        extra["principles"] = canonical_json(parts["principles"])
+    if "rewards" in parts:
+        extra["principles"] = canonical_json(parts["rewards"])
     if "reward_package" in parts:
         extra["reward_package"] = canonical_json(parts["reward_package"])
     return checkpoint_key(kind, code_version=parts["code_version"], rows=parts["data"],

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import polars as pl
 
 from cai_assets.registry.algorithms import ALGORITHMS
-from cai_assets.settings import Reinforcement, Training
+from cai_assets.settings import Reinforcement, Reward, Training
 from cai_assets.train.job import TrainingKind
 
 FORWARD, BACKWARD, FROZEN_BACKWARD = 2, 4, 2  # operations; adapters need no gradients of the frozen weights
@@ -27,6 +27,9 @@ class Amount(NamedTuple):
 def training_amount(parameters: int, group: Training, kind: TrainingKind, rows: int, tokens_per_row: float) -> Amount:
     """Of a training on ``rows`` rows; a pair of responses is two rows of tokens."""
     per_row = min(tokens_per_row, group.max_length)
+    if isinstance(group, Reward) and group.model is not None:  # taken as it is: it reads the held-out pairs alone
+        tokens = 2 * rows * per_row * group.held_out * (2 if group.input == "principle" else 1)  # shuffled ones, too
+        return Amount(tokens, parameters * tokens * FORWARD)
     if isinstance(group, Reinforcement):
         return _reinforced(parameters, group, rows, per_row)
     tokens = rows * per_row * group.epochs * (2 if kind == "reward" else 1)

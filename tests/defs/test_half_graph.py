@@ -19,7 +19,7 @@ from tiny_models import tiny_model
 from cai_assets.assets import ASSETS, HALVES, OPTIONAL, ORDER, WITHOUT_VERSION, members
 from cai_assets.constitution.derive import only
 from cai_assets.constitution.lint import lint
-from cai_assets.constitution.model import Constitution
+from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.defs import launch
 from cai_assets.defs.execute import materialize
 from cai_assets.defs.outcome import failures
@@ -116,6 +116,13 @@ def test_nothing_of_the_other_half_is_planned_made_or_told(halves: dict[str, Hal
         assert f"--select {name}" not in html
     page = render_comparison(compare(half.project.layout, half.version, half.version))
     assert "At least one version has no" not in page
+
+
+def test_a_rubric_alone_labels_nothing_wherever_it_is_said() -> None:
+    c = Constitution(name="c", version="v1", principles=(Principle(id="kind", rubric="Is it kind?"),))
+    assert absent(c) == {*members(SUPERVISED), *members(PREFERENCE), *OPTIONAL}
+    assert said(c).startswith("No principle has a critique request and no preference request: nothing is trained.")
+    assert "no principle has a preference request: there can be no AI feedback" in [f.message for f in lint(c)]
 
 
 def test_rl_starts_from_the_starting_policy_and_the_trace_ends_there(halves: dict[str, Half]) -> None:

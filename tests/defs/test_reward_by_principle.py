@@ -13,6 +13,7 @@ from histories import START, History, latest
 from cai_assets.constitution.model import Principle
 from cai_assets.pipeline.votes import unknown_principles
 from cai_assets.plan.plan import Plan, make_plan
+from cai_assets.plan.words import in_short, remarks
 from cai_assets.reports.summary import TOLD
 from cai_assets.settings import Labels
 from cai_assets.steps.comparisons import NoVotes, vote_comparisons
@@ -45,6 +46,10 @@ def test_votes_are_learned_and_a_weight_or_a_lost_principle_costs_no_label_and_n
     assert (heavier.line("preference_pairs").generate_max, heavier.line("reward_model").training) == (0, "reuse")
     assert heavier.line("rl_policy").training == "train"
 
+    lower = planned(history, PLAINER.model_copy(update={"priority": 2}))
+    assert (lower.line("preference_pairs").generate_max, lower.line("reward_model").training) == (0, "reuse")
+    assert lower.line("rl_policy").training == "train"
+
     lost = planned(history)
     assert (lost.line("preference_pairs").generate_max, lost.line("reward_model").training) == (0, "reuse")
     success, less = history.run(history.root)
@@ -55,7 +60,13 @@ def test_votes_are_learned_and_a_weight_or_a_lost_principle_costs_no_label_and_n
 
     kinder = PLAINER.model_copy(update={"id": "kinder", "preference": "Which answer is kinder?"})
     history.settings["reward"]["model"] = str(project.checkpoints.path("reward_model", trained.digest))
-    change(history, [PLAINER, kinder])
+    plan = planned(history, PLAINER, kinder)
+    line = plan.line("reward_model")
+    assert (line.trains, line.learns, line.doing, line.memory) == (True, False, "take unless unchanged", None)
+    assert plan.writes["reward_model"].state == 0
+    trainings = sum(x.trains for x in plan.lines)
+    assert f", at most {trainings - 1} training run" in " ".join(remarks(plan)) + in_short(plan)
+    assert "reward_model: a model is taken as it is and measured, not trained" in remarks(plan)
     success, more = history.run(history.root)
     assert success
     taken = latest(history.root, "reward_model", more)

@@ -22,8 +22,10 @@ State = Literal["mapped", "deferred", "missing"]
 Kind = Literal["missing", "orphan", "duplicate", "no such basis", "reworded", "renumbered"]
 BREAKS: tuple[Kind, ...] = ("missing", "orphan", "duplicate", "no such basis")  # the others change no coverage
 SENTENCE = re.compile(r"(?:(?<=[.!?…])|(?<=[.!?…][\"”’')\]]))\s+(?=[\"“‘'(\[]*[^\Wa-z_])|\n+")
-SHORT_FORM = re.compile(r"\b(?:e\.g|i\.e|etc|vs|cf|art|no|dr|mr|mrs|ms|st)\.$", re.IGNORECASE)
-NUMBERED = re.compile(r"(?:[a-z]|\d+)(?:\.\d+)*", re.IGNORECASE)
+SHORT_FORM = re.compile(r"\b(?:vs|cf|dr|mr|mrs|ms|st|prof|approx|incl|(?:[a-z]\.)+[a-z])\.$", re.IGNORECASE)
+OF_A_NUMBER = re.compile(r"\b(?:art|arts|ch|cl|fig|no|nos|p|par|para|paras|pp|reg|sec|sect|vol)\.$", re.IGNORECASE)
+A_NUMBER = re.compile(r"[(\[]*(?:\d|[IVXLC]{2,}\b)")
+NUMBERED = re.compile(r"(?:[a-z]|\d+)(?:\.\d+)*(?:\.?[a-z]|\([a-z]\))?", re.IGNORECASE)
 NEAR, ALIKE, SHARED = 88.0, 75.0, 0.5  # per cent of characters: the same, reworded; share of common stems
 STEM, SHORT_WORD = 5, 4  # letters
 
@@ -111,11 +113,11 @@ def coverage(parent: Constitution, child: Constitution) -> Coverage:
 def sentences(text: str) -> Iterator[str]:
     """The sentences of a clause; each item of a list in it is one."""
     held = ""
-    for part in SENTENCE.split(text):
-        held = f"{held} {part}".strip().removeprefix("- ") if held else part.strip().removeprefix("- ")
-        if held and not SHORT_FORM.search(held):
+    for part in (p.strip().removeprefix("- ") for p in SENTENCE.split(text)):
+        if held and not (SHORT_FORM.search(held) or (OF_A_NUMBER.search(held) and A_NUMBER.match(part))):
             yield held
             held = ""
+        held = f"{held} {part}".strip()
     if held:
         yield held
 

@@ -198,3 +198,69 @@ def test_the_card_of_a_data_set_shows_the_coverage(tmp_path: Path) -> None:
     assert "ghosts" in text
     assert "is not registered" in _coverage(DataExport("v", child, None))
     assert not _coverage(DataExport("v", PARENT, None))
+
+
+CHARTER = """# Harbor Charter
+
+## Article 4: Preventing harm
+
+### 4.1 Duty of care
+
+The assistant protects people, e.g. children, the elderly, etc. It does so under Art. 3 of the Act (cf. Sec. 5.2).
+
+### 4.2 Emergencies
+
+In an emergency the assistant
+
+1. names the emergency number;
+2. stays with the person until help arrives:
+   - it keeps calm,
+   - it asks one question at a time.
+
+### 4.2.a Minors
+
+For minors, vs. adults, the assistant involves a trusted adult.[^1]
+
+[^1]: A parent, or
+    a teacher.
+
+## Article 5: Honesty
+
+- **5.1** The assistant does not lie. It says no. Dr. Smith's rule applies: no. 1 is the truth.
+- **5.2** It quotes sources by name, U.S. law included.
+- **5.3(a)** It corrects its own errors at once.
+"""
+PLANTED = {
+    ("orphan", "5.4"): ("", "- **5.4** The assistant praises the harbor master every day."),
+    ("duplicate", "5.4"): ("", "- **5.4** It corrects its own errors at once."),
+    ("renumbered", "4.2.b"): ("### 4.2.a", "### 4.2.b"),
+    ("renumbered", "5.3(b)"): ("5.3(a)", "5.3(b)"),
+    ("reworded", "4.2.a"): ("involves a trusted adult", "asks a trusted adult to help"),
+    ("missing", "5.2"): ("- **5.2** It quotes sources by name, U.S. law included.\n", ""),
+}
+
+
+def charter(text: str, name: str) -> Constitution:
+    return import_constitution(text.encode(), where="charter.md", name=name, fill="preference").constitution
+
+
+@pytest.mark.parametrize("planted", PLANTED)
+def test_of_a_charter_as_they_are_published_what_is_planted_is_named_and_nothing_else(planted: tuple[str, str]) -> None:
+    old, new = PLANTED[planted]
+    edited = CHARTER.replace(old, new) if old else f"{CHARTER}{new}\n"
+    found = coverage(charter(CHARTER, "parent"), charter(edited, "child"))
+    assert [(f.kind, f.clause) for f in found.findings] == [planted]
+
+
+def test_a_published_charter_covers_itself_and_says_what_it_left_out() -> None:
+    made = import_constitution(CHARTER.encode(), where="charter.md", name="parent", fill="preference")
+    assert [(c.id, c.label) for c in made.constitution.clauses][2:] == [
+        ("4.2.a", "4.2.a"), ("5.1", "5.1"), ("5.2", "5.2"), ("5.3-a", "5.3(a)")]
+    assert made.constitution.clauses[2].text.endswith("involves a trusted adult.")
+    assert "is a footnote: 'A parent, or'" in [out.why for out in made.left_out]
+    itself = coverage(made.constitution, charter(CHARTER, "child"))
+    assert (itself.count("missing"), itself.findings) == (0, ())
+    said = [s.text for s in itself.sentences]
+    assert "It does so under Art. 3 of the Act (cf. Sec. 5.2)." in said
+    assert said[-5:-2] == ["The assistant does not lie.", "It says no.",
+                           "Dr. Smith's rule applies: no. 1 is the truth."]

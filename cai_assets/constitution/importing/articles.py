@@ -18,6 +18,7 @@ from markdown_it.token import Token
 
 from cai_assets.constitution.importing.entries import LeftOut
 from cai_assets.constitution.importing.marks import (
+    DOTTED,
     INSIDE,
     STATUSES,
     bases,
@@ -33,6 +34,8 @@ from cai_assets.constitution.model import slug_of
 COMMENT = re.compile(r"<!--(.*?)-->", re.DOTALL)
 VERSION = re.compile(r"^v(?:ersion)?\.?\s*(\d[\w.-]*)$", re.IGNORECASE)
 DROPPED = {"fence": "a code block", "code_block": "a code block", "table_open": "a table"}
+FOOTNOTE = re.compile(r"^ {0,3}\[\^[^\]\s]+\]:")
+FOOTNOTE_MARK = re.compile(r"\[\^[^\]\s]+\]")
 CALLED = re.compile(r"(?:article|art\.|domain|chapter)\s", re.IGNORECASE)
 OF_A_DOCUMENT = {"why", "basis", "status", "priority", "id"}
 LONGEST_TITLE = 8  # words of a title that runs into the text
@@ -103,6 +106,7 @@ class _Reader:
         if front := FRONT_MATTER.match(text):
             self.drop(1, "is front matter")
             text, self.offset = text[front.end():], front[0].count("\n")
+        text = self.without_footnotes(text)
         tokens = MarkdownIt("commonmark").enable("table").parse(text)
         i = 0
         while i < len(tokens):
@@ -110,6 +114,17 @@ class _Reader:
             self.block(tokens[i : end + 1])
             i = end + 1
         return self
+
+    def without_footnotes(self, text: str) -> str:
+        """The same lines without footnotes, which would else end the clause that they happen to stand below."""
+        lines, inside = text.split("\n"), False
+        for n, line in enumerate(lines):
+            starts = FOOTNOTE.match(line)
+            inside = bool(starts or (inside and line.strip()))
+            if starts:
+                self.drop(n + 1 + self.offset, f"is a footnote: {line[starts.end():].strip()[:60]!r}")
+            lines[n] = "" if inside else FOOTNOTE_MARK.sub("", line)
+        return "\n".join(lines)
 
     def drop(self, line: int, why: str) -> None:
         self.left_out.append(LeftOut(f"line {line}", why))
@@ -346,7 +361,7 @@ def _marks(status: str, given: str) -> dict[str, Any]:
 def _ids(text: str) -> list[str]:
     """Ids of clauses in a text that also holds links."""
     found = bases(re.sub(r"\(?https?://\S+", "", text))
-    return [i for i in found if re.fullmatch(r"(?:[a-z]|\d{1,3})(?:\.\d{1,3})+", i)]
+    return [i for i in found if re.fullmatch(DOTTED, i)]
 
 
 def _items(tokens: Sequence[Token], offset: int) -> list[tuple[Sequence[Token], int]]:

@@ -1,7 +1,8 @@
 """What the authors of clause documents write beside a clause: its number, its status, and labeled remarks.
 
-Numbers: ``4.2``, ``A.3``, in a heading, in brackets, bold, or at the beginning of a paragraph or an item. Status:
-``[New]``, ``[Extended]``, ``[Deferred]``. Remarks: ``Why: ...``, ``*Charter basis:* ...``, ``<!-- Source: ... -->``.
+Numbers: ``4.2``, ``A.3``, ``4.2.a``, in a heading, in brackets, bold, or at the beginning of a paragraph or an item.
+Status: ``[New]``, ``[Extended]``, ``[Deferred]``. Remarks: ``Why: ...``, ``*Charter basis:* ...``,
+``<!-- Source: ... -->``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-DOTTED = r"(?:[A-Za-z]|\d{1,3})(?:\.\d{1,3})+"
+DOTTED = r"(?:[A-Za-z]|\d{1,3})(?:\.\d{1,3})+(?:\.?[a-z](?!\w)|\([a-z]\))?"  # 4.2, 4.2.1, 4.2.a, 4.2a, 4.2(a)
 NUMBER = re.compile(rf"^(?:(?:clause|section|principle|rule|value)\s+|§\s*)?[\[(]?({DOTTED})[\])]?[.:)]?(?:\s+|$)",
                     re.IGNORECASE)
 HEAD = re.compile(r"^(?:(?:article|art\.|section|chapter|part|domain|title|principle|value)\s+)?"

@@ -97,7 +97,7 @@ def main(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit")] = False,
 ) -> None:
     """What every call passes through."""
-    gc.set_threshold(20_000)  # as it is, a fourth of a start goes into looking for garbage in what is being imported
+    gc.set_threshold(100_000)  # as it is, a fourth of a start goes into looking for garbage in what is being imported
     if version:
         typer.echo(f"cai-assets {__version__}")
     elif context.invoked_subcommand is None:

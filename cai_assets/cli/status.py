@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from cai_assets.assets import GRAPH
-from cai_assets.cli.common import AsJson, app, open_instance, open_project, out, read_settings
+from cai_assets.cli.common import AsJson, app, open_project, out, read_settings
 from cai_assets.reports.text.terminal import terminal_table
 
 if TYPE_CHECKING:
@@ -74,12 +74,11 @@ def _next(shown: list[Shown], new: list[str]) -> Iterator[str]:
 
 
 def _shown(project: Project, current: set[str]) -> Iterator[Shown]:
-    from cai_assets.defs.latest_runs import latest_runs
+    from cai_assets.defs.latest_runs import latest_at_home
     from cai_assets.reports.standings import standings
     from cai_assets.versions.places import places
 
-    with open_instance() as instance:
-        runs = latest_runs(instance)
+    runs = latest_at_home()
     known = places(project.snapshots)
     for version, made, note, of in standings(project, current):
         yield Shown(version, known[version], made, runs.get(version), note, of)

@@ -9,14 +9,16 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import dagster as dg
+from typing import TYPE_CHECKING
 
 from cai_assets.defs.quick_sqlite import use_quick_sqlite
 from cai_assets.errors import CaiError
 from cai_assets.settings import project_root
 from cai_assets.store.files import locked
 from cai_assets.versions.snapshots import VERSIONS
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 LOCK = ".opening.lock"
 HALF_MADE = re.compile(r"more than one head|no such (table|column)|already exists|not a database|malformed|"
@@ -40,6 +42,8 @@ def use_project_home() -> Path:
 
 def open_instance() -> dg.DagsterInstance:
     """The project's own instance, or the one that the caller has chosen. Raise HomeProblem."""
+    import dagster as dg  # here: it takes a second, which whoever only wants to know the home's place need not wait
+
     home = use_project_home()
     use_quick_sqlite()
     with locked(home / LOCK), explained():

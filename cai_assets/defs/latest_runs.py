@@ -1,13 +1,29 @@
-"""The newest run of each version."""
+"""The newest run of each version.
+
+Of a home with Dagster's own SQLite files they are read from the file of runs, because importing Dagster is most of the
+time of a command that shows a few lines. Any other home, and a file that does not have what is looked for, is
+Dagster's to open, and to explain.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import NamedTuple
+import re
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-import dagster as dg
+from cai_assets.defs import home
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 LATEST = 200  # runs that are looked at
+ELSEWHERE = re.compile(r"""^["']?(storage|run_storage|instance_class)\b""", re.MULTILINE)
+"""Keys of dagster.yaml with which runs are not kept in the home's own file."""
+NEWEST = "SELECT partition, run_id, status, start_time, create_timestamp FROM runs ORDER BY id DESC LIMIT ?"
 
 
 class LatestRun(NamedTuple):
@@ -18,13 +34,39 @@ class LatestRun(NamedTuple):
     began: str
 
 
+Found = tuple[str | None, str, str, float]  # version, run id, status, seconds since 1970
+
+
 def latest_runs(instance: dg.DagsterInstance) -> dict[str, LatestRun]:
     """The newest run of each version, among the latest."""
-    runs: dict[str, LatestRun] = {}
-    for record in instance.get_run_records(limit=LATEST):
-        version = record.dagster_run.tags.get("dagster/partition")
+    return _newest((r.dagster_run.tags.get("dagster/partition"), r.dagster_run.run_id, r.dagster_run.status.value,
+                    r.start_time or r.create_timestamp.timestamp()) for r in instance.get_run_records(limit=LATEST))
+
+
+def latest_at_home() -> dict[str, LatestRun]:
+    """The same for the home in use. Raise HomeProblem."""
+    folder = home.use_project_home()
+    try:
+        return _newest(_read(folder))
+    except (sqlite3.Error, OSError, ValueError):
+        with home.open_instance() as instance:
+            return latest_runs(instance)
+
+
+def _newest(runs: Iterable[Found]) -> dict[str, LatestRun]:
+    newest: dict[str, LatestRun] = {}
+    for version, run_id, status, seconds in runs:
         if version:
-            began = datetime.fromtimestamp(record.start_time or record.create_timestamp.timestamp()).astimezone()
-            runs.setdefault(version, LatestRun(record.dagster_run.run_id, record.dagster_run.status.value,
-                                               f"{began:%Y-%m-%d %H:%M}"))
-    return runs
+            began = datetime.fromtimestamp(seconds).astimezone()
+            newest.setdefault(version, LatestRun(run_id, status, f"{began:%Y-%m-%d %H:%M}"))
+    return newest
+
+
+def _read(folder: Path) -> Iterator[Found]:
+    """Runs in the home's own file, newest first. Raise sqlite3.Error, OSError or ValueError where that is not it."""
+    settings, file = folder / "dagster.yaml", folder / "history" / "runs.db"
+    if settings.exists() and ELSEWHERE.search(settings.read_text(encoding="utf-8")):
+        raise ValueError(f"{settings}: runs are kept elsewhere")
+    with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+        for version, run_id, status, start, created in connection.execute(NEWEST, (LATEST,)).fetchall():
+            yield version, run_id, status, start or datetime.fromisoformat(created).replace(tzinfo=UTC).timestamp()

@@ -8,16 +8,14 @@ a loss or ungraded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import polars as pl
 
 from cai_assets.constitution.draw import draw, evaluation_key
 from cai_assets.constitution.model import Principle
-from cai_assets.engines.protocol import Style
-from cai_assets.evals.judge import Ask
-from cai_assets.evals.judge_items import Columns, Item, References, judge_items
+from cai_assets.evals.judge_items import Columns, Item, Judging, References
 
 COLUMNS = Columns("adherence_p", "adherence_outcome", "adherence_verdict", "adherence_error",
                   "row_key_adherence_first", "row_key_adherence_second")
@@ -27,10 +25,8 @@ ROWS_SCHEMA: dict[str, Any] = {
 }
 
 
-def judge_adherence(
-    items: Sequence[Item], baseline: References, principles: Sequence[Principle], ask: Ask, style: Style
-) -> None:
-    """Add the columns of ROWS_SCHEMA, and ``adherence_outcome``, to the items of judged policies.
+def adherence(items: Sequence[Item], baseline: References, principles: Sequence[Principle]) -> Iterator[Judging]:
+    """What to ask for the columns of ROWS_SCHEMA, and ``adherence_outcome``, of the items of judged policies.
 
     ``adherence_p``: probability that the policy's answer is the better one. Without principles nothing is
     asked or added.
@@ -40,7 +36,7 @@ def judge_adherence(
     drawn = [draw(principles, evaluation_key(i["prompt_id"])) for i in items]
     for item, principle in zip(items, drawn, strict=True):
         item["principle_id"] = principle.id
-    judge_items(items, baseline, [str(p.evaluation) for p in drawn], COLUMNS, ask, style)
+    yield Judging(items, baseline, [str(p.evaluation) for p in drawn], COLUMNS)
 
 
 def by_principle(items: Sequence[Item], principles: Sequence[Principle]) -> dict[str, list[Item]]:

@@ -8,7 +8,7 @@ share one vocabulary, so policies are comparable. For the table's guarantees see
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -19,7 +19,7 @@ from cai_assets.constitution.model import Principle
 from cai_assets.engines.protocol import Style
 from cai_assets.evals import adherence
 from cai_assets.evals.judge import QUESTIONS, Ask
-from cai_assets.evals.judge_items import Columns, Item, References, judge_items, references
+from cai_assets.evals.judge_items import Columns, Item, Judging, References, judge_items, references
 from cai_assets.evals.metrics import CHECK, JUDGED, METRICS_SCHEMA, metrics_table
 from cai_assets.evals.refusal import is_refusal
 from cai_assets.evals.rules import keeps
@@ -75,11 +75,9 @@ def evaluate(
         _check(items, checks)
     judged = [i for i in items if i["policy"] != baseline]
     against = references(items, baseline)
-    _judge(judged, against, ask, style)
-    adherence.judge_adherence(judged, against, principles, ask, style)
-    for policy, rival in RIVALS.items():
-        if policy in responses and rival in responses:
-            _judge_rival([i for i in judged if i["policy"] == policy], rival, references(items, rival), ask, style)
+    judge_items([*_wins(judged, against), *adherence.adherence(judged, against, principles), *_rivals(judged, items)],
+                ask, style)
+    _compare_lengths(judged, against)
     metrics = metrics_table(
         items, list(responses), principles, baseline=baseline, confidence=confidence, enough=enough,
         checks=[principle for principle, _ in checks]) if measures else pl.DataFrame(schema=METRICS_SCHEMA)
@@ -119,19 +117,32 @@ def _check(items: Sequence[Item], checks: Sequence[tuple[str, Check]]) -> None:
                         **{CHECK: all(kept.values())})
 
 
-def _judge(items: Sequence[Item], against: References, ask: Ask, style: Style) -> None:
+def _wins(items: Sequence[Item], against: References) -> Iterator[Judging]:
+    """The judge's question about each answer and the baseline's."""
     of_kind = [i for i in items if i["kind"] in JUDGED]
     for item in of_kind:
         item["question"] = JUDGED[item["kind"]]
-    judge_items(of_kind, against, [QUESTIONS[JUDGED[i["kind"]]] for i in of_kind], WINS, ask, style)
-    for item in of_kind:
-        if item["outcome"] is not None:
+    yield Judging(of_kind, against, _requests(of_kind), WINS)
+
+
+def _rivals(judged: Sequence[Item], items: Sequence[Item]) -> Iterator[Judging]:
+    """The same about each answer and that of its policy's rival, where both policies are there."""
+    policies = {i["policy"] for i in items}
+    for policy, rival in RIVALS.items():
+        if {policy, rival} <= policies:
+            of_kind = [i for i in judged if i["policy"] == policy and i["kind"] in JUDGED]
+            for item in of_kind:
+                item["rival"] = rival
+            yield Judging(of_kind, references(items, rival), _requests(of_kind), RIVAL_WINS)
+
+
+def _requests(items: Sequence[Item]) -> list[str]:
+    return [QUESTIONS[JUDGED[i["kind"]]] for i in items]
+
+
+def _compare_lengths(items: Sequence[Item], against: References) -> None:
+    """How long the baseline's answer is, beside each verdict, and whether both orders agreed on that."""
+    for item in items:
+        if item.get("outcome") is not None:
             other = against[item["prompt_id"], item["sample"]]
             item.update(agreed=item["outcome"] != 0.5, words_baseline=len(words(other or "")))
-
-
-def _judge_rival(items: Sequence[Item], rival: str, against: References, ask: Ask, style: Style) -> None:
-    of_kind = [i for i in items if i["kind"] in JUDGED]
-    judge_items(of_kind, against, [QUESTIONS[JUDGED[i["kind"]]] for i in of_kind], RIVAL_WINS, ask, style)
-    for item in of_kind:
-        item["rival"] = rival

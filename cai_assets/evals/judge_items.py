@@ -31,12 +31,21 @@ def references(items: Sequence[Item], policy: str) -> References:
     return {(i["prompt_id"], i["sample"]): i["response"] for i in items if i["policy"] == policy}
 
 
-def judge_items(
-    items: Sequence[Item], against: References, requests: Sequence[str], columns: Columns, ask: Ask, style: Style
-) -> None:
-    """Ask ``requests[i]`` about item i and the other answer; what cannot be graded has an error and no outcome."""
-    comparisons = [Comparison(i["messages"], i["response"], against.get((i["prompt_id"], i["sample"])), request)
-                   for i, request in zip(items, requests, strict=True)]
-    for item, verdict in zip(items, judge(comparisons, ask=ask, style=style), strict=True):
+class Judging(NamedTuple):
+    """``requests[i]`` is asked about item i and the other answer; the verdict is stored under ``columns``."""
+
+    items: Sequence[Item]
+    against: References
+    requests: Sequence[str]
+    columns: Columns
+
+
+def judge_items(judgings: Sequence[Judging], ask: Ask, style: Style) -> None:
+    """Ask all of it together, so that nothing waits for the slowest call of another question; what cannot be graded has
+    an error and no outcome."""
+    comparisons = [Comparison(i["messages"], i["response"], of.against.get((i["prompt_id"], i["sample"])), request)
+                   for of in judgings for i, request in zip(of.items, of.requests, strict=True)]
+    places = [(item, of.columns) for of in judgings for item in of.items]
+    for (item, columns), verdict in zip(places, judge(comparisons, ask=ask, style=style), strict=True):
         item.update(zip(columns, (verdict.p_a, verdict.outcome, verdict.word, verdict.error, *verdict.keys),
                         strict=True))

@@ -12,6 +12,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import numpy as np
@@ -94,15 +95,23 @@ def mean(values: Sequence[float], confidence: float = 0.95) -> Estimate:
     data = np.asarray(values, dtype=float)
     if len(data) < 2:
         return Estimate(float(data[0]), 1)
-    from scipy.special import ndtri
-    from scipy.stats import bootstrap
-
     if len(data) > MANY:
+        from scipy.special import ndtri
+
         half = float(-ndtri((1 - confidence) / 2) * data.std(ddof=1)) / math.sqrt(len(data))
         return Estimate(float(data.mean()), len(data), float(data.mean()) - half, float(data.mean()) + half)
-    ci = bootstrap((data,), np.mean, confidence_level=expanded(confidence, len(data)), n_resamples=RESAMPLES,
-                   batch=BATCH, method="percentile", rng=np.random.default_rng(0)).confidence_interval
-    return Estimate(float(data.mean()), len(data), float(ci.low), float(ci.high))
+    return Estimate(float(data.mean()), len(data), *_resampled(tuple(data.tolist()), confidence))
+
+
+@lru_cache(maxsize=256)  # tables of several policies and suites ask for many of the same
+def _resampled(values: tuple[float, ...], confidence: float) -> tuple[float, float]:
+    """The percentile interval of a mean of at least two values."""
+    from scipy.stats import bootstrap
+
+    ci = bootstrap((np.asarray(values),), np.mean, confidence_level=expanded(confidence, len(values)),
+                   n_resamples=RESAMPLES, batch=BATCH, method="percentile",
+                   rng=np.random.default_rng(0)).confidence_interval
+    return float(ci.low), float(ci.high)
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float], confidence: float = 0.95) -> Estimate:

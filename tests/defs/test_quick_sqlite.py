@@ -9,6 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.runs import SqliteRunStorage
+from dagster._core.storage.schedules import SqliteScheduleStorage
 from sqlalchemy import NullPool, create_engine, text
 
 from cai_assets.defs.quick_sqlite import use_quick_sqlite
@@ -45,3 +48,18 @@ def test_what_a_killed_process_wrote_is_there(tmp_path: Path) -> None:
     assert killed.returncode == -signal.SIGKILL
     with sqlite3.connect(tmp_path / "runs.db") as connection:
         assert connection.execute("SELECT number FROM events").fetchall() == [(0,), (1,), (2,)]
+
+
+def test_dagster_gets_one_engine_for_a_file(tmp_path: Path) -> None:
+    use_quick_sqlite()
+    storages = [SqliteEventLogStorage(str(tmp_path / "events")), SqliteRunStorage.from_local(str(tmp_path / "runs")),
+                SqliteScheduleStorage.from_local(str(tmp_path / "schedules"))]
+    engines: list[set[int]] = []
+    for storage in storages:
+        engines.append(set())
+        for _ in range(2):
+            with storage.connect() if not isinstance(storage, SqliteEventLogStorage) else storage.index_connection(
+            ) as connection:
+                engines[-1].add(id(connection.engine))
+    assert [len(of) for of in engines] == [1, 1, 1]
+    assert len(set.union(*engines)) == 3

@@ -8,10 +8,10 @@ import pytest
 from judges import ask_by, first_wins
 from test_evaluate import frame, metric
 
+from cai_assets.assets import RIVALS
 from cai_assets.constitution.draw import draw, evaluation_key
 from cai_assets.constitution.model import Principle
 from cai_assets.engines.scripted import Scripted
-from cai_assets.evals.adherence import judge_adherence
 from cai_assets.evals.evaluate import evaluate
 from cai_assets.evals.judge import QUESTIONS
 from cai_assets.steps.complete import Completer, Step
@@ -65,7 +65,20 @@ def test_without_evaluation_principles_nothing_is_asked_and_no_metric_appears():
     assert asked == {QUESTIONS["harmlessness"]}
     assert metrics.filter(metric="adherence").is_empty()
     assert rows["principle_id"].null_count() == rows["adherence_verdict"].null_count() == 6
-    judge_adherence([], {}, [CALM], ask_by(first_wins), "plain")
+
+
+def test_the_judge_is_sent_all_its_questions_at_once():
+    asked: list[int] = []
+    ask = ask_by(first_wins)
+
+    def counting(calls):
+        asked.append(len(calls))
+        return ask(calls)
+
+    responses = {name: frame([name] * 3) for name in ("base", *RIVALS.values(), *RIVALS)}
+    evaluate(responses, ask=counting, style="plain", principles=[CALM])
+    judged = len(responses) - 1
+    assert asked == [2 * 3 * (judged + judged + len(RIVALS))]  # orders, prompts; wins, adherence, and rivals
 
 
 def test_positions_alone_win_nothing_and_failures_are_never_scored():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count, takewhile
 from typing import Any, Literal, NamedTuple
 
@@ -65,6 +66,13 @@ class Attribution:
     def telling(self) -> Telling:
         return Telling(self.confidence, self.enough)
 
+    @cached_property
+    def over_all_suites(self) -> dict[Cell, dict[str, Any]]:
+        """The effects over all suites with ``tests``, how many effects each p value was adjusted for: once for all the
+        cells of all the tables that ask for one."""
+        rows = with_tests(self.effects).filter(suite=ALL).to_dicts()
+        return {(r["kind"], r["principle"], r["seed"], r["policy"], r["measure"]): r for r in reversed(rows)}
+
 
 class Loaded(NamedTuple):
     measured: Measured
@@ -72,6 +80,7 @@ class Loaded(NamedTuple):
 
 
 Which = tuple[DerivationKind, str | None, int]  # kind, principle, seed
+Cell = tuple[str, str | None, int, str, str]  # kind, principle, seed, policy, measure
 
 
 def check_whole(project: Project, version: str) -> Constitution:
@@ -149,9 +158,7 @@ def _seeds(
 
 
 def effect_of(a: Attribution, entry: Entry, policy: str = POLICIES[0], measure: str = HEADLINE) -> dict[str, Any]:
-    """The effect of an entry on one measure over all suites; empty if it is not measured. ``tests``: how many effects
-    its p value was adjusted for."""
+    """The effect of an entry on one measure over all suites; empty if it is not measured."""
     seed = entry.seed if entry.kind == "again" else 0
-    family = with_tests(a.effects).filter(kind=entry.kind, policy=policy, measure=measure, suite=ALL)
-    rows = family.filter(pl.col("principle").eq_missing(entry.principle), seed=seed).to_dicts()
-    return rows[0] if rows and entry.state == "measured" else {}
+    found = a.over_all_suites.get((entry.kind, entry.principle, seed, policy, measure))
+    return found if found and entry.state == "measured" else {}

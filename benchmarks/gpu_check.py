@@ -16,12 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 ROOT = Path(__file__).parents[1]
 NEEDED = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "polars", "pydantic", "dagster_pipes")
@@ -36,6 +38,7 @@ SHAPES: dict[str, dict[str, Any]] = {
              "num_key_value_heads": 1, "vocab_size": 1024, "tie_word_embeddings": True},
 }
 WORDS = 1000
+GENERATE, BY_VLLM = "PPO, sampled by transformers", "PPO, sampled by vLLM"
 TEMPLATE = ("{% for m in messages %}{{ '<|start|> ' + m['role'] + ' ' + m['content'] + ' <|end|> ' }}{% endfor %}"
             "{% if add_generation_prompt %}{{ '<|start|> assistant ' }}{% endif %}")
 Figures = dict[str, Any]
@@ -221,15 +224,37 @@ def reward(folder: Path, smallest: bool) -> Figures:
 
 
 def reinforcement(algorithm: str, sampler: str) -> Callable[[Path, bool], Figures]:
+    """Responses a second of a whole step, and of sampling alone: the same prompts whoever samples."""
+
     def measure(folder: Path, smallest: bool) -> Figures:
         base, length, tokens = model(folder, "1B", smallest=smallest), *((16, 6) if smallest else (256, 128))
         rollouts = 8 if smallest else 64
         made = job(folder, f"rl-{algorithm}-{sampler}", "reinforcement", base, length, 32, algorithm=algorithm,
                    sampler=sampler, steps=4, rollouts=rollouts, batch_size=8, group=4, ppo_epochs=1, max_tokens=tokens,
                    missing_eos_penalty=0, reward_model=folder / "reward" / "work" / "final")
-        return {"rollouts_s": rollouts / timed(made)}
+        with _sampling_timed() as seconds:
+            whole = rollouts / timed(made)
+        later = seconds[1:] or seconds  # the first starts what samples
+        return {"rollouts_s": whole, "sampled_s": rollouts * len(later) / sum(later)}
 
     return measure
+
+
+@contextmanager
+def _sampling_timed() -> Iterator[list[float]]:
+    """The seconds of each time that a step's responses are sampled, the new weights' way to vLLM among them."""
+    from cai_assets.train.rollouts import Rollouts
+
+    sample, seconds = Rollouts._generate_single_turn, []
+
+    def timed_one(trainer: Any, *arguments: Any, **more: Any) -> Any:
+        begin = time.monotonic()
+        found = sample(trainer, *arguments, **more)
+        seconds.append(time.monotonic() - begin)
+        return found
+
+    with patch.object(Rollouts, "_generate_single_turn", timed_one):
+        yield seconds
 
 
 def _speed(base: Path, length: int, tokens_s: float, *, passes: int) -> Figures:
@@ -301,8 +326,8 @@ PARTS = (
     Part("engine vLLM", "1B", 60, engine("1B", "vllm"), needs="vllm"),
     Part("SFT, all weights", "1B", 45, supervised("1B", 8, lora=False)),
     Part("reward model, all weights", "1B", 45, reward),
-    Part("PPO, sampled by transformers", "1B", 60, reinforcement("ppo", "transformers")),
-    Part("PPO, sampled by vLLM", "1B", 60, reinforcement("ppo", "vllm"), needs="vllm"),
+    Part(GENERATE, "1B", 60, reinforcement("ppo", "transformers")),
+    Part(BY_VLLM, "1B", 60, reinforcement("ppo", "vllm"), needs="vllm"),
     Part("GRPO, sampled by vLLM", "1B", 60, reinforcement("grpo", "vllm"), needs="vllm"),
     Part("resumes after a kill", "tiny", 40, resume),
     Part("SFT, LoRA", "8B", 90, supervised("8B", 4, lora=True)),
@@ -314,7 +339,8 @@ def _line(part: Part, figures: Figures) -> str:
     def number(name: str, form: str) -> str:
         return format(figures[name], form) if name in figures else ""
 
-    cells = [part.what, part.model, number("tokens_s", ",.0f"), number("rollouts_s", ".1f"), number("mfu", ".0f"),
+    cells = [part.what, part.model, number("tokens_s", ",.0f"), number("rollouts_s", ".1f"),
+             number("sampled_s", ".1f"), number("mfu", ".0f"),
              number("peak_gb", ".1f"), number("seconds", ".0f"), figures.get("note", "")]
     return f"| {' | '.join(cells)} |"
 
@@ -330,8 +356,15 @@ def _section(rows: list[tuple[Part, Figures]], seconds: float) -> str:
         f"## {when} · make gpu-check, {gpu}", "",
         f"torch {torch.__version__}, transformers {transformers.__version__}; random weights; {done} of {len(rows)} "
         f"parts in {seconds:.0f} s.", "",
-        "| part | model | tokens/s | rollouts/s | MFU % | peak GB | seconds | |", "|---|---|---|---|---|---|---|---|",
-        *(_line(*row) for row in rows)])
+        "| part | model | tokens/s | rollouts/s | sampled/s | MFU % | peak GB | seconds | |",
+        "|---|---|---|---|---|---|---|---|---|", *(_line(*row) for row in rows), *_samplers(rows)])
+
+
+def _samplers(rows: list[tuple[Part, Figures]]) -> Iterator[str]:
+    """How much faster vLLM samples than ``generate`` in the same training, where both were measured."""
+    rate = {part.what: figures["sampled_s"] for part, figures in rows if "sampled_s" in figures}
+    if {GENERATE, BY_VLLM} <= rate.keys():
+        yield f"\nvLLM samples {rate[BY_VLLM] / rate[GENERATE]:.1f} times as many responses a second as generate (PPO)."
 
 
 if __name__ == "__main__":

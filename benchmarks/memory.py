@@ -56,6 +56,7 @@ CASES = (
     Case("GRPO", "reinforcement", 4, 192, {**RL, "algorithm": "grpo"}),
     Case("RLOO", "reinforcement", 4, 192, {**RL, "algorithm": "rloo"}),
     Case("PPO", "reinforcement", 4, 192, {**RL, "algorithm": "ppo"}),
+    Case("PPO, one trunk", "reinforcement", 4, 192, {**RL, "algorithm": "ppo", "value_model": "shared"}),
 )
 OF_HALF = (
     Case("SFT", "supervised", 2, 128, {}),

@@ -4,7 +4,9 @@ The product goes first, on a new store; the very calls that it made are then giv
 
 - bare vLLM: ``LLM.generate``, one call of it for each kind of call;
 - an asyncio client against ``vllm serve``, 256 in flight, as llm-swarm's and Apertus' scripts have it;
-- the lesson's loop: transformers, one prompt after the other (the first ``--loop`` of them).
+- the lesson's loop: transformers, one prompt after the other (the first ``--loop`` of them);
+- with ``--environments FOLDER``: distilabel and Data Designer, each in an environment of its own there, which is made
+  if it is not there (``benchmarks/elsewhere/``), against the same ``vllm serve`` with as many calls in flight.
 
 Each runs in a process of its own. Printed are calls a second and peak memory, start-up apart, and their ratios to the
 product's; then the share of its calls that the product makes again when one principle is edited, and after a SIGKILL in
@@ -24,7 +26,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -137,55 +141,92 @@ def bare(asked: argparse.Namespace) -> tuple[int, float]:
 def client(asked: argparse.Namespace) -> tuple[int, float]:
     import aiohttp
 
-    prepare_environment()
-    model, kinds = found(), calls_of(asked.folder)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    engine = Engine(max_model_len=CONTEXT, dtype=number_format().dtype)
-    on_cpu = [] if engine_has_gpu() else ["--enforce-eager", "--no-enable-chunked-prefill", "--max-num-batched-tokens",
-                                          "8192"]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(model.path), "--host", "127.0.0.1", "--port",
-         str(port), "--served-model-name", "m", "--dtype", engine.dtype, "--max-model-len", str(CONTEXT),
-         "--generation-config", "vllm", *on_cpu],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    kinds = calls_of(asked.folder)
 
-    async def ask(session: Any, slots: asyncio.Semaphore, call: Call, seed: int) -> None:
+    async def ask(session: Any, slots: asyncio.Semaphore, url: str, call: Call, seed: int) -> None:
         s = call.sampling or Sampling(max_tokens=1, temperature=0)
         body = {"model": "m", "messages": list(call.messages), "max_tokens": s.max_tokens, "seed": seed,
                 "temperature": s.temperature, "top_p": s.top_p,
                 **({} if call.sampling else {"logprobs": True, "top_logprobs": 20})}
-        async with slots, session.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=body) as reply:
+        async with slots, session.post(f"{url}/chat/completions", json=body) as reply:
             reply.raise_for_status()
             await reply.json()
 
-    async def work() -> float:
+    async def work(url: str) -> float:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session:
-            while not await _is_up(session, port):
-                if server.poll() is not None:
-                    raise SystemExit("vllm serve ended before it was ready")
-                await asyncio.sleep(0.5)
             slots, begun = asyncio.Semaphore(IN_FLIGHT), time.perf_counter()
             for calls in kinds:
-                await asyncio.gather(*(ask(session, slots, call, i) for i, call in enumerate(calls)))
+                await asyncio.gather(*(ask(session, slots, url, call, i) for i, call in enumerate(calls)))
             return time.perf_counter() - begun
 
+    with served() as url:
+        return sum(map(len, kinds)), asyncio.run(work(url))
+
+
+@contextmanager
+def served() -> Iterator[str]:
+    """The address of ``vllm serve``, which serves the model as ``m`` while this is open."""
+    prepare_environment()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    on_cpu = [] if engine_has_gpu() else ["--enforce-eager", "--no-enable-chunked-prefill", "--max-num-batched-tokens",
+                                          "8192"]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(found().path), "--host", "127.0.0.1", "--port",
+         str(port), "--served-model-name", "m", "--dtype", number_format().dtype, "--max-model-len", str(CONTEXT),
+         "--generation-config", "vllm", *on_cpu],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
-        return sum(map(len, kinds)), asyncio.run(work())
+        while not _is_up(port):
+            if server.poll() is not None:
+                raise SystemExit("vllm serve ended before it was ready")
+            time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}/v1"
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
 
 
-async def _is_up(session: Any, port: int) -> bool:
-    import aiohttp
-
+def _is_up(port: int) -> bool:
     try:
-        async with session.get(f"http://127.0.0.1:{port}/health") as reply:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as reply:
             return bool(reply.status == 200)
-    except aiohttp.ClientError:
+    except OSError:
         return False
+
+
+def elsewhere(name: str) -> Callable[[argparse.Namespace], dict[str, float]]:
+    """A peer in an environment of its own, whose script prints its own figures."""
+
+    def measure(asked: argparse.Namespace) -> dict[str, float]:
+        python = asked.environments / name / "bin" / "python"
+        if not python.is_file():
+            subprocess.run([sys.executable, "-m", "venv", str(asked.environments / name)], check=True)
+            subprocess.run([str(python), "-m", "pip", "install", "--quiet", *ELSEWHERE[name]], check=True)
+        kinds = [[_plain(call) for call in calls] for calls in calls_of(asked.folder)]
+        with served() as url, tempfile.TemporaryDirectory() as folder:
+            done = subprocess.run(
+                [str(python), str(ROOT / "benchmarks" / "elsewhere" / f"{name.replace('-', '_')}_peer.py")], cwd=folder,
+                input=json.dumps({"url": url, "kinds": kinds, "in_flight": IN_FLIGHT}), capture_output=True, text=True,
+                check=False)
+        if done.returncode:
+            raise SystemExit(f"{name}: {done.stderr.strip().splitlines()[-1]}")
+        figures: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+        return figures
+
+    return measure
+
+
+def _plain(call: Call) -> dict[str, Any]:
+    """A call as other packages take it: the beginning of an answer, with which none of theirs may end, is joined to
+    what it answers, and a label is one token."""
+    s = call.sampling or Sampling(max_tokens=1, temperature=0)
+    messages = [*call.messages]
+    if messages[-1]["role"] == "assistant":
+        *messages, question, begun = messages
+        messages.append({"role": "user", "content": f"{question['content']}\n{begun['content']}"})
+    return {"messages": messages, "max_tokens": s.max_tokens, "temperature": s.temperature, "top_p": s.top_p}
 
 
 def engine_has_gpu() -> bool:
@@ -214,6 +255,7 @@ def loop(asked: argparse.Namespace) -> tuple[int, float]:
 
 PEERS: dict[str, Callable[[argparse.Namespace], tuple[int, float]]] = {
     "product": product, "bare vLLM": bare, "client of vllm serve": client, "lesson's loop": loop}
+ELSEWHERE = {"distilabel": ("distilabel[openai]==1.5.3", "requests"), "data-designer": ("data-designer==0.9.7",)}
 
 
 def found() -> LocalModel:
@@ -226,6 +268,8 @@ def measured(name: str, folder: Path, asked: argparse.Namespace, *more: str) -> 
     """Figures of one peer in a process of its own; None if it was killed, as it was told to."""
     command = [sys.executable, __file__, "--peer", name, "--folder", str(folder), "--chains", str(asked.chains),
                "--loop", str(asked.loop), "--backend", asked.backend, *more]
+    if asked.environments:
+        command += ["--environments", str(asked.environments)]
     done = subprocess.run([*command, *(["--smallest"] if asked.smallest else [])], capture_output=True, text=True,
                           check=False, cwd=ROOT)
     if done.returncode == -signal.SIGKILL and "--dies-after" in more:
@@ -241,12 +285,16 @@ def main() -> None:
     parser.add_argument("--chains", type=int, default=400)
     parser.add_argument("--loop", type=int, default=24)
     parser.add_argument("--backend", default=local_backend())
+    parser.add_argument("--environments", type=Path, help="a folder for the environments of other peers")
     parser.add_argument("--smallest", action="store_true")
     for hidden in ("--peer", "--folder", "--dies-after"):
         parser.add_argument(hidden, type={"--folder": Path, "--dies-after": int}.get(hidden, str),
                             help=argparse.SUPPRESS)
     parser.add_argument("--edited", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    if asked.peer in ELSEWHERE:
+        print(json.dumps(elsewhere(asked.peer)(asked)))
+        return
     if asked.peer:
         calls, seconds = PEERS[asked.peer](asked)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KILO
@@ -262,6 +310,10 @@ def compare(asked: argparse.Namespace) -> None:
         ours = measured("product", Path(folder) / "store", asked)
         assert ours is not None  # noqa: S101 - it was not told to die
         names = [name for name in PEERS if asked.backend == "vllm" or name in ("product", "lesson's loop")]
+        if asked.environments and asked.backend == "vllm":
+            names += ELSEWHERE
+        else:
+            print(f"{', '.join(ELSEWHERE)}: left out, without --environments and vLLM")
         for name in names:
             theirs = ours if name == "product" else measured(name, Path(folder) / "store", asked)
             assert theirs is not None  # noqa: S101

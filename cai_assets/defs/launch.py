@@ -111,7 +111,7 @@ def _job(settings: Settings, training: Training, key: str, work: Path, *, dtype:
     kind, supervised = training.kind, training.supervised
     job = Job(kind=kind, key=key, base=training.start.path, data=work / "data.parquet", work=work, seed=settings.seed,
               settings=getattr(settings, identity.TRAINING_GROUP[kind]).model_dump(mode="json"),
-              dtype=dtype, thinking=training.start.identity.thinking,
+              dtype=dtype, base_weights=training.start.identity.weights, thinking=training.start.identity.thinking,
               reports=_reports(settings, f"{training.asset}-{key[:8]}"),
               general_text=(settings.monitors.general_text or GENERAL_TEXT).resolve(),
               general_texts=settings.monitors.general_texts,

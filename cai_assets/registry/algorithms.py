@@ -13,7 +13,7 @@ from cai_assets.registry.base import Registry
 Reads = Literal["response_pairs", "preference_pairs"]
 
 _NOT_OURS = {"external"}
-_VALUE_MODEL = {"value_clip", "value_coefficient", "gamma", "gae_lambda"}
+_VALUE_MODEL = {"value_clip", "value_coefficient", "value_model", "gamma", "gae_lambda"}
 _LEARNED = ("reward", "score", "held_out_reward", "kl", "beta", "policy_loss")
 _SAMPLED = ("sl_loss", "response_length", "repetition", "entropy")
 

@@ -24,12 +24,14 @@ class Backend:
     is open at a time. ``factory(path, identity, engine_settings)``. Otherwise ``factory(model_setting,
     engine_settings)``. ``checkpoint(path, layout)``: the engine of a trained checkpoint, for a backend that is not
     in-process; None: such checkpoints run in-process anyway.
+    ``adapters``: its engines are ``engines.adapters.TakesAdapters``: policies can be run on their base.
     ``needs``: packages to import; ``install``: how to get them.
     """
 
     factory: str
     in_process: bool
     checkpoint: str | None = None
+    adapters: bool = False
     needs: tuple[str, ...] = ()
     install: str = ""
 
@@ -40,7 +42,7 @@ class Backend:
 
 
 BACKENDS = Registry("engine backend", Backend, group="cai_assets.engines", own={
-    VLLM: Backend(factory="cai_assets.engines.vllm_engine:VllmEngine", in_process=True,
+    VLLM: Backend(factory="cai_assets.engines.vllm_engine:VllmEngine", in_process=True, adapters=True,
                     needs=("vllm",), install="cai-assets[cpu] or cai-assets[gpu]"),
     "transformers": Backend(factory="cai_assets.engines.transformers_engine:TransformersEngine", in_process=True,
                             needs=("torch", "transformers"), install="cai-assets[train]"),

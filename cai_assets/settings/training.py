@@ -231,6 +231,9 @@ class Reinforcement(Training):
     """How far a step may move a value estimate."""
     value_coefficient: float = Field(default=0.1, ge=0)
     """Weight of the value loss."""
+    value_model: Literal["own", "shared"] = "own"
+    """PPO's value model: a model of its own, or a head on the policy's trunk ('shared'), which takes half of the
+    memory."""
     gamma: float = Field(default=1.0, gt=0, le=1)
     """Discount of later rewards."""
     gae_lambda: float = Field(default=0.95, ge=0, le=1)

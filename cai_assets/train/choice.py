@@ -1,7 +1,8 @@
 """Which settings make a training fit: the ways of ``memory: auto``, and what to set where a training does not fit.
 
 In order: what changes no number first (activations computed again, a training divided among its processes), then the
-same updates in smaller minibatches, then what changes numbers (8-bit moments, adapters, adapters on a base in 4 bits).
+same updates in smaller minibatches, then what changes numbers (8-bit moments, a value model that shares the policy's
+trunk, adapters, adapters on a base in 4 bits).
 The memory of the machine decides, not what is free at the moment: so a checkpoint's key does not depend on the hour.
 """
 
@@ -16,11 +17,11 @@ from cai_assets.engines.memory import capacity
 from cai_assets.engines.model_shape import shape_of
 from cai_assets.engines.number_format import device, number_format
 from cai_assets.errors import CaiError
-from cai_assets.settings import Settings, Training
+from cai_assets.settings import Reinforcement, Settings, Training
 from cai_assets.train.footprint import gb
 from cai_assets.train.identity import TRAINING_GROUP
 from cai_assets.train.job import TrainingKind
-from cai_assets.train.memory import Need, Place, training_need
+from cai_assets.train.memory import Need, Place, has_value_model, training_need
 
 Changes = dict[str, Any]
 
@@ -153,8 +154,12 @@ def _ways(group: Training, place: Place) -> Iterator[Changes]:
         changes |= {"batch_size": batch, "gradient_accumulation": rows // batch}
         yield dict(changes)
     bits = place.device.accelerator and find_spec("bitsandbytes") is not None
-    if bits and group.lora is None:
-        yield {**changes, "optimizer": "adamw_8bit"}
+    eight = {"optimizer": "adamw_8bit"} if bits and group.lora is None else {}
+    if eight:
+        yield changes | eight
+    if isinstance(group, Reinforcement) and has_value_model(group):
+        changes["value_model"] = "shared"
+        yield changes | eight
     if group.lora is None:
         changes["lora"] = ADAPTERS
         yield dict(changes)

@@ -13,7 +13,8 @@ from cai_assets.store.folders import free, size
 from cai_assets.train.identity import TRAINING_GROUP, is_taken
 from cai_assets.train.job import TrainingKind
 
-STATE = 3 * 4  # of each parameter that is trained: itself and the two moments of Adam, in float32
+FULL = 4  # of a number in float32
+STATE = 3 * FULL  # of each parameter that is trained: itself and the two moments of Adam, in float32
 ADAPTED = 50  # of all parameters, adapters train a fiftieth at most
 REMEDY = "free space, or move the data root to a larger disk (CAI_DATA_ROOT; a link will do), or train adapters (lora)"
 STATES = 3  # of which two are kept while the next is written
@@ -43,9 +44,9 @@ def footprint(base: Path, settings: Settings, kind: TrainingKind) -> Footprint:
     """Of a training from the model in a folder."""
     group: Training = getattr(settings, TRAINING_GROUP[kind])
     numbers = parameters(base)
-    trained = numbers // ADAPTED if group.lora else numbers
-    state = 0 if is_taken(settings, kind) else trained * STATE
-    return Footprint(numbers * WIDTH[number_format(settings.engine.dtype).dtype], state)
+    trained = 0 if is_taken(settings, kind) else numbers // ADAPTED if group.lora else numbers
+    adapters = FULL * trained if group.lora else 0  # they are kept beside the whole
+    return Footprint(numbers * WIDTH[number_format(settings.engine.dtype).dtype] + adapters, trained * STATE)
 
 
 def refuse_without_room(what: str, writes: Footprint, work: Path) -> None:

@@ -26,7 +26,7 @@ TRAINING_GROUP: dict[TrainingKind, str] = {
 NOT_IN_KEY = {"save_every", "human", "source",  # rows are in the digest of the data, wherever they are from
               "memory", "checkpointing", "sharding", "liger"}  # the same numbers by another way, but for rounding
 # Newer than the key: absent where they are as they would be without them.
-LATER = ("principles", "checks", "input", "controls", "optimizer", "quantized", "packing")
+LATER = ("principles", "checks", "input", "controls", "optimizer", "quantized", "packing", "value_model")
 # A monitor's limit; which rows are held out is in the digest of the data; who samples from the same distribution.
 NOT_IN_RL_KEY = {"kl_budget", "held_out", "sampler", "vllm"}
 

@@ -66,8 +66,8 @@ class Job(BaseModel):
     ``reward_model``, ``labeller`` or ``judge`` gives the reward of reinforcement learning, and ``rewards`` are the
     parts of it that principles give; ``supervised_data`` (columns of ``supervised``) is there when ``alpha`` is set.
     ``general_text``: JSONL with ``text``, for the ability check, of which at most ``general_texts`` are read.
-    ``thinking``: of the base, as in ``ModelIdentity``. ``nodes``: where it runs on several machines, started by Ray if
-    there is an ``engine``.
+    ``base_weights``, ``thinking``: ``weights`` and ``thinking`` of the base, as in ``ModelIdentity``. ``nodes``: where
+    it runs on several machines, started by Ray if there is an ``engine``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,6 +80,7 @@ class Job(BaseModel):
     settings: dict[str, Any]
     seed: int = 0
     dtype: Format
+    base_weights: str = ""
     thinking: str = ""
     reward_model: Path | None = None
     labeller: Path | None = None

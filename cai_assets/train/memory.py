@@ -67,7 +67,7 @@ def training_need(base: Shape, group: Training, kind: TrainingKind, place: Place
     """Of a training from a model of these sizes. ``graded_by``: the model whose scores are the reward."""
     rl = group if isinstance(group, Reinforcement) else None
     online = rl is not None and ALGORITHMS[rl.algorithm].online
-    models = 2 if rl is not None and rl.algorithm == "ppo" else 1  # the value model is trained beside the policy
+    models = 2 if rl is not None and has_value_model(rl) else 1  # it is trained beside the policy
     divided = group.processes if group.sharding != "none" else 1
     numbers = _trained(base, group, kind)
     stays = {
@@ -87,6 +87,11 @@ def training_need(base: Shape, group: Training, kind: TrainingKind, place: Place
 def checkpointed(group: Training, device: Device) -> bool:
     """Whether activations are computed again for the backward pass."""
     return device.accelerator if group.checkpointing is None else group.checkpointing
+
+
+def has_value_model(rl: Reinforcement) -> bool:
+    """Whether a whole value model is trained: not where it is a head on the policy."""
+    return rl.algorithm == "ppo" and rl.value_model == "own"
 
 
 def tokens_at_once(group: Training, kind: TrainingKind) -> int:

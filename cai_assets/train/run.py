@@ -19,7 +19,7 @@ from cai_assets.engines.number_format import device, product_format
 from cai_assets.settings import Training
 from cai_assets.store.files import sync_folder, write_atomic
 from cai_assets.train.job import Job
-from cai_assets.train.lora import adapted, merged
+from cai_assets.train.lora import adapted, keep_adapters, merged
 from cai_assets.train.memory import checkpointed, peak
 from cai_assets.train.options import option_arguments, quantization
 from cai_assets.train.progress import Curves, Reporter
@@ -151,14 +151,16 @@ def train(
 def publish(job: Job, model: Any, tokenizer: Any, metrics: Mapping[str, Any]) -> None:
     """Write ``final`` and then ``metrics.json``, each atomically; remove the state.
 
-    Adapters are merged into the weights first.
+    Adapters are merged into the weights; those of a policy are kept beside them as well.
     """
     import torch
 
     metrics = {**metrics, "memory_peak": peak()}
-    model = merged(model)
     unfinished = job.work / ".final.tmp"
     shutil.rmtree(unfinished, ignore_errors=True)
+    if job.kind != "reward":
+        keep_adapters(model, unfinished, job.base, job.base_weights)
+    model = merged(model)
     model.to(getattr(torch, job.dtype)).save_pretrained(unfinished)
     tokenizer.save_pretrained(unfinished)
     if (job.base / "generation_config.json").is_file() and model.can_generate():

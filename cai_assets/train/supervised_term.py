@@ -3,7 +3,7 @@
 L_RL is what the algorithm minimizes, that is minus its objective, so a higher alpha reinforces more. L_SL is the mean
 negative log-likelihood of the response tokens of a minibatch of the SL data, as large as the algorithm's own. Its rows
 come in an order fixed by the seed; which ones a step reads depends on the step alone, so a resumed run reads the same
-ones as a run that never stopped. PPO's value loss is no part of L_RL: the value model shares no weight with the policy.
+ones as a run that never stopped. PPO's value loss is no part of L_RL: it is added as it is.
 
 Imports torch at the top; it is itself imported only inside functions.
 """

@@ -1,10 +1,12 @@
-"""PPO's value model, its optimizer, and what is saved of both. Where the policy is sharded, so are they.
+"""PPO's value model, its optimizer, and what is saved of both. Where the policy is sharded, so is a model of its own.
 
 Imports torch at the top; it is itself imported only inside functions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,45 @@ class ValueModel(nn.Module):  # type: ignore[misc]
     def trained(self) -> dict[str, Tensor]:
         """The parameters that are trained: all, or the adapters and the head."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+
+class ValueHead(nn.Module):  # type: ignore[misc]
+    """The value of the state after each token, from the last hidden states of the policy itself, its trunk.
+
+    The gradient of the value's loss goes on into the trunk, where the policy's optimizer takes it with the policy's
+    own: one loss of both terms, as where policy and value share parameters in Schulman et al. 2017 (arXiv 1707.06347,
+    equation 9) and in the code of Ziegler et al. 2019 (arXiv 1909.08593), whose weight of that term is 0.1. Stiennon
+    et al. 2020 (arXiv 2009.01325, appendix G.1) saw it damage the policy early in training: so a model of its own is
+    the default. Each process has the whole head.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(width, 1, bias=False)
+        nn.init.zeros_(self.head.weight)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(batch, tokens, width) hidden states to (batch, tokens) values."""
+        values: Tensor = self.head(hidden).squeeze(-1).float()
+        return values
+
+    def trained(self) -> dict[str, Tensor]:
+        """The parameters that are trained."""
+        return dict(self.named_parameters())
+
+
+@contextmanager
+def last_hidden(model: Any, *, when: bool = True) -> Iterator[list[Tensor]]:
+    """The last hidden states, (rows, tokens, width), of each forward pass of a causal language model, with or without
+    adapters, while this is open; none unless ``when``."""
+    seen: list[Tensor] = []
+    trunk = (model.get_base_model() if hasattr(model, "get_base_model") else model).base_model
+    hook = trunk.register_forward_hook(lambda *call: seen.append(call[-1].last_hidden_state)) if when else None
+    try:
+        yield seen
+    finally:
+        if hook is not None:
+            hook.remove()
 
 
 class ValueUpdates(TrainerCallback):  # type: ignore[misc]

@@ -10,6 +10,7 @@ import polars as pl
 from cai_assets.registry.algorithms import ALGORITHMS
 from cai_assets.settings import Reinforcement, Reward, Training
 from cai_assets.train.job import TrainingKind
+from cai_assets.train.memory import has_value_model
 
 FORWARD, BACKWARD, FROZEN_BACKWARD = 2, 4, 2  # operations; adapters need no gradients of the frozen weights
 CHARACTERS = {"low": 6.0, "likely": 4.0, "high": 2.5}  # of a token
@@ -54,9 +55,10 @@ def _reinforced(parameters: int, rl: Reinforcement, rows: int, per_row: float) -
         tokens = 2 * rows * per_row * rl.epochs
         return Amount(tokens, parameters * tokens * (_step(rl) + FORWARD))  # the reference reads them too
     tokens = rl.steps * rl.rollouts * per_row
-    models = 2 if rl.algorithm == "ppo" else 1
-    updates = models * rl.ppo_epochs * _step(rl)
-    scored = FORWARD * (3 + models)  # sampled, and read by the reference, the reward model, and each model as it was
+    valued = rl.algorithm == "ppo"
+    updates = (2 if has_value_model(rl) else 1) * rl.ppo_epochs * _step(rl)
+    # Sampled, and read by the reference, the reward model, the policy as it was, and for its value.
+    scored = FORWARD * (4 + valued)
     return Amount(tokens, parameters * tokens * (updates + scored))
 
 

@@ -100,12 +100,13 @@ def test_a_model_that_is_not_here_has_no_table() -> None:
 
 
 def test_work_counts_every_model_that_reads_the_tokens() -> None:
-    rl = settings().rl
-    each = {name: training_amount(SMALL, rl.model_copy(update={"algorithm": name, "ppo_epochs": 1}), "reinforcement",
-                                  100, 256) for name in ("ppo", "grpo")}
+    rl = settings().rl.model_copy(update={"ppo_epochs": 1})
+    changes = {"ppo": {}, "grpo": {"algorithm": "grpo"}, "one trunk": {"value_model": "shared"}}
+    each = {name: training_amount(SMALL, rl.model_copy(update=changed), "reinforcement", 100, 256)
+            for name, changed in changes.items()}
     assert each["ppo"].tokens == each["grpo"].tokens == 4 * 8 * 256
     per_token = {name: amount.operations / amount.tokens / SMALL for name, amount in each.items()}
-    assert per_token == {"grpo": 6 + 2 * 4, "ppo": 2 * 6 + 2 * 5}
+    assert per_token == {"grpo": 6 + 2 * 4, "ppo": 2 * 6 + 2 * 5, "one trunk": 6 + 2 * 5}
     sl = settings().sl
     whole = training_amount(SMALL, sl, "supervised", 10, 100)
     assert whole.operations == 6 * SMALL * 1000

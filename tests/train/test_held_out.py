@@ -12,9 +12,11 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
+from peft import PeftModel  # noqa: E402
 from rl_task import ALL, ONLINE, job_of, say_yes, trained, trainer_of  # noqa: E402
 from tiny_models import make_job, supervised_data, tiny_tokenizer  # noqa: E402
 
+from cai_assets.engines.adapters import CONFIG, WEIGHTS, adapters_of  # noqa: E402
 from cai_assets.train.__main__ import run_job  # noqa: E402
 from cai_assets.train.held_out import log_probabilities, repetition, sample  # noqa: E402
 from cai_assets.train.progress import Curves, Reporter  # noqa: E402
@@ -159,10 +161,20 @@ def test_adapters_are_merged_into_what_is_published(
         job = make_job(tmp_path, kind, base, supervised_data(16), lora=LORA, learning_rate=1e-2)
     else:
         job = job_of(tmp_path, base, lora=LORA, learning_rate=1e-2).model_copy(update={"reward_model": scorer})
-    run_job(job, SILENT)
-    assert not list(job.final.glob("adapter*"))
+    run_job(job.model_copy(update={"base_weights": "the base"}), SILENT)
+    assert not list(job.final.glob("adapter*.*"))
     assert torch.allclose(logits(load_causal(job.final)), seen[0], atol=1e-5)
     assert not torch.allclose(logits(load_causal(base)), seen[0], atol=1e-3)
+    again = make_job(tmp_path / "again", "supervised", job.final, supervised_data(16), lora=LORA | {"alpha": 4},
+                     learning_rate=1e-2)
+    run_job(again.model_copy(update={"base_weights": "the first"}), SILENT)
+    for folder, rank in ((job.final, LORA["rank"]), (again.final, 2 * LORA["rank"])):  # both as adapters of the base
+        kept = adapters_of(folder)
+        assert kept == (folder / "adapter", "the base", rank)
+        assert sorted(path.name for path in kept.folder.iterdir()) == [CONFIG, WEIGHTS]
+        on_base = PeftModel.from_pretrained(load_causal(base), kept.folder)
+        assert torch.allclose(logits(on_base), logits(load_causal(folder)), atol=1e-5)
+    assert not torch.allclose(logits(load_causal(again.final)), seen[0], atol=1e-3)
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "dpo"])

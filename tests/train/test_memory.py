@@ -122,6 +122,7 @@ def test_each_way_to_save_memory_saves_it() -> None:
     assert need("supervised", processes=8, sharding="fsdp") < full / 3
     assert need("supervised", processes=8) > full  # each holds everything, and what it exchanges
     assert need("reinforcement", algorithm="ppo") > need("reinforcement", algorithm="grpo") + 16 * 7.6
+    assert need("reinforcement", algorithm="ppo", value_model="shared") == need("reinforcement", algorithm="grpo")
     assert need("supervised", packing="padding_free", checkpointing=False) < need("supervised", checkpointing=False)
 
 
@@ -143,6 +144,22 @@ def test_memory_auto_takes_what_changes_no_number_first(
     monkeypatch.setattr(choice, "capacity", lambda: 1)
     assert chosen(base, auto, "supervised").sl.lora is not None  # the last way of a CPU
     assert chosen(base, settings, "supervised") == settings  # as it is set, unless it says auto
+
+
+def test_memory_auto_has_ppos_value_model_share_the_trunk_before_it_trains_adapters(
+    base: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auto = settings.model_copy(update={"rl": settings.rl.model_copy(update={"memory": "auto", "algorithm": "ppo"})})
+    smallest = {"checkpointing": True, "batch_size": 1, "gradient_accumulation": auto.rl.batch_size}
+    shared = choice._Sizes(base, auto, "reinforcement", base).fit({**smallest, "value_model": "shared"}).need.total
+    monkeypatch.setattr(choice, "capacity", lambda: shared)
+    fitted = chosen(base, auto, "reinforcement", base)
+    assert (fitted.rl.value_model, fitted.rl.lora) == ("shared", None)
+    assert recipe(fitted, "reinforcement")["value_model"] == "shared"
+    grouped = fitted.model_copy(update={"rl": fitted.rl.model_copy(update={"algorithm": "grpo"})})
+    assert "value_model" not in recipe(grouped, "reinforcement")
+    monkeypatch.setattr(choice, "capacity", lambda: shared - 1)
+    assert chosen(base, auto, "reinforcement", base).rl.lora is not None
 
 
 def test_what_surely_does_not_fit_is_refused_with_what_to_set(
@@ -167,7 +184,7 @@ def test_advice_is_what_one_can_type() -> None:
 
 
 def test_keys_of_old_checkpoints_do_not_know_the_new_settings(settings: Settings) -> None:
-    new = {"memory", "checkpointing", "sharding", "liger", "optimizer", "quantized", "packing"}
+    new = {"memory", "checkpointing", "sharding", "liger", "optimizer", "quantized", "packing", "value_model"}
     for kind in GROUPS:
         assert not new & recipe(settings, kind).keys()  # type: ignore[arg-type]
     changed = settings.model_copy(update={"sl": settings.sl.model_copy(update={

@@ -69,6 +69,24 @@ def test_it_learns_what_is_rewarded_and_beta_holds_it_back(base: Path, tmp_path:
     assert free[-1]["entropy"] < free[0]["entropy"]
 
 
+def test_a_head_on_the_policys_trunk_learns_what_is_rewarded(base: Path, tmp_path: Path) -> None:
+    rows = curve(tmp_path, base, value_model="shared", beta=0.0, **LEARN)
+    assert rows[-1]["score"] > rows[0]["score"] + 0.5
+    assert rows[-1]["value_loss"] < 0.2 * rows[0]["value_loss"]
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 4}])
+def test_the_loss_of_a_head_reaches_the_trunk(lora: Any, base: Path, tmp_path: Path) -> None:
+    _, trainer = make(tmp_path, base, value_model="shared", lora=lora, beta=0.0)
+    assert trainer._updates.names.keys() == set(trainer.value_model.parameters())
+    torch.nn.init.normal_(trainer.value_model.head.weight)
+    batch = rollout(trainer)
+    batch["advantages"] = torch.zeros_like(batch["advantages"])  # the policy's own loss has nothing to learn from
+    trainer._compute_loss(trainer.model, batch).backward()
+    assert sum(p.grad.abs().sum().item() for p in trainer.model.parameters() if p.grad is not None) > 0
+    assert trainer.value_model.head.weight.grad.abs().sum() > 0
+
+
 def test_the_missing_end_is_penalized(base: Path, tmp_path: Path) -> None:
     rows = curve(tmp_path, base, steps=20, rollouts=16, batch_size=8, learning_rate=3e-3, missing_eos_penalty=3.0)
     assert rows[-1]["eos_rate"] > rows[0]["eos_rate"] + 0.3
@@ -83,8 +101,9 @@ def test_prompts_reach_the_model_as_the_ids_given(base: Path, tmp_path: Path) ->
         assert kept == trainer.train_dataset[i]["prompt"]
 
 
-def test_each_value_is_that_of_the_state_before_its_token(base: Path, tmp_path: Path) -> None:
-    _, trainer = make(tmp_path, base)
+@pytest.mark.parametrize("value_model", ["own", "shared"])
+def test_each_value_is_that_of_the_state_before_its_token(value_model: str, base: Path, tmp_path: Path) -> None:
+    _, trainer = make(tmp_path, base, value_model=value_model)
     torch.nn.init.normal_(trainer.value_model.head.weight)
     batch = rollout(trainer)
     values = trainer._values(batch)
@@ -93,7 +112,9 @@ def test_each_value_is_that_of_the_state_before_its_token(base: Path, tmp_path: 
         response = batch["completion_ids"][i][batch["completion_mask"][i].bool()]
         for t in range(len(response)):
             state = torch.cat([prompt, response[:t]]).unsqueeze(0)
-            expected = trainer.value_model(state, torch.ones_like(state))[0, -1]
+            given = [state, torch.ones_like(state)] if value_model == "own" else [
+                trainer.model.model(state).last_hidden_state]
+            expected = trainer.value_model(*given)[0, -1]
             assert values[i, t].item() == pytest.approx(expected.item(), abs=1e-4)
 
 

@@ -32,7 +32,8 @@ from cai_assets.train.progress import Curves  # noqa: E402
 
 pytestmark = pytest.mark.long
 ONLINE = ("ppo", "grpo", "rloo")
-TRAININGS = ("supervised", "reward", "dpo", *ONLINE)
+SHARED = "ppo, one trunk"
+TRAININGS = ("supervised", "reward", "dpo", *ONLINE, SHARED)
 # A response depends on its prompt and on its place in its group, whoever samples it; a training may stop after a save.
 SCRIPT = """
 import os, sys
@@ -76,6 +77,8 @@ def job_of(folder: Path, training: str, base: Path, scorer: Path, processes: int
         return make_job(folder, "supervised", base, supervised_data(32), **changes)
     if training == "reward":
         return make_job(folder, "reward", base, preference_data(40, held_out=8), **changes)
+    changes |= {"value_model": "shared" if training == SHARED else "own"}
+    training = "ppo" if training == SHARED else training
     changes |= {"algorithm": training, "steps": 4, "rollouts": 8, "group": 2, "max_tokens": 6, "ppo_epochs": 1}
     rows = data(training, held_out=3) if training in ONLINE else preference_data(36, held_out=4)
     return make_job(folder, "reinforcement", base, rows, reward_model=scorer, **changes)
@@ -109,7 +112,7 @@ def test_two_processes_learn_what_one_does_and_publish_whole_tensors(
 ) -> None:
     jobs = {}
     # PPO whitens the advantages of each process: what two learn is compared with two that are whole as well.
-    also = [("whole", 2, "none")] if training == "ppo" else []
+    also = [("whole", 2, "none")] if training.startswith("ppo") else []
     for name, processes, sharding in (("one", 1, "none"), ("two", 2, "fsdp"), *also):
         (tmp_path / name).mkdir()
         jobs[name] = job_of(tmp_path / name, training, *models, processes, sharding)
@@ -124,7 +127,7 @@ def test_two_processes_learn_what_one_does_and_publish_whole_tensors(
         assert json.loads(jobs["two"].metrics.read_text())["held_out_n"] >= 3
 
 
-@pytest.mark.parametrize("training", ["supervised", "ppo"])
+@pytest.mark.parametrize("training", ["supervised", "ppo", SHARED])
 def test_a_sharded_training_that_was_stopped_goes_on(
     training: str, models: tuple[Path, Path], tmp_path: Path
 ) -> None:

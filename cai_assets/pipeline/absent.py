@@ -45,8 +45,8 @@ def said(constitution: Constitution) -> str:
     if not without:
         return ""
     left = [half.alone for half in HALVES if half not in without]
-    requests = " and no ".join(half.requests[0] for half in without)
-    return (f"No principle has a {requests} request: {left[0] if left else 'nothing is trained'}. Not made: "
+    requests = " and no ".join(f"{half.requests[0]} request" for half in without)
+    return (f"No principle has a {requests}: {left[0] if left else 'nothing is trained'}. Not made: "
             + ", ".join(name for half in without for name in members(half)))
 
 

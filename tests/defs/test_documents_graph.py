@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 from histories import History, latest
 
 from cai_assets.assets import OPTIONAL
@@ -24,7 +25,7 @@ SMALL = {"critique": {"rounds": 1}, "evaluation": {"suites": ["prefill"], "suite
 
 
 def test_a_version_with_documents_from_plan_to_trace_and_back_to_one_without(
-    history: History, tmp_path: Path
+    history: History, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     history.settings |= SMALL
     off: Any = history.project(history.root)
@@ -54,7 +55,7 @@ def test_a_version_with_documents_from_plan_to_trace_and_back_to_one_without(
     assert {x.asset for x in again.lines} > set(OPTIONAL)
 
     _is_traced(project, version, history)
-    _is_exported(project, version, tmp_path)
+    _is_exported(project, version, tmp_path_factory.mktemp("exports"))
     _is_rewritten_by_principle(history)
     _is_off_again_for_nothing(history, version)
 

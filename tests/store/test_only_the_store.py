@@ -64,7 +64,8 @@ OTHERS = {
         engines/model_folder.py::_missing_shards engines/models.py::_tokenizer engines/models.py::_gguf_file
         engines/models.py::_template engines/models.py::_json engines/memory.py::has_room
         engines/scripted.py::of_checkpoint engines/weights.py::shapes engines/weights.py::_in
-        engines/model_shape.py::shape_of
+        engines/model_shape.py::shape_of engines/adapters.py::adapters_of engines/pool.py::EnginePool._with_weights
+        engines/vllm_arguments.py::can_have_adapters
         engines/models.py::locate engines/chat_template.py::ChatTemplate.in_folder engines/chat_template.py::_json
         engines/model_check.py::_tied""",
     "the source of a package that is installed": "engines/vllm_arguments.py::names",
@@ -81,7 +82,7 @@ OTHERS = {
         train/progress.py::Curves.keep train/progress.py::Curves.add train/resume.py::fault
         train/resume.py::newest_complete train/resume.py::_digests train/resume.py::_digest
         train/rollouts.py::Rollouts._save_checkpoint train/rollouts.py::Rollouts._load_from_checkpoint
-        train/run.py::publish train/principled.py::_apart""",
+        train/run.py::publish train/principled.py::_apart train/lora.py::keep_adapters train/lora.py::_joined""",
     "a file of this package": """
         constitution/cases_schema.py:: constitution/schema.py:: evals/suites/schema.py:: settings/described.py::
         cli/verbs.py::_docstring defs/origin.py::_location export/dataset_card.py::dataset_card
@@ -95,7 +96,8 @@ OTHERS = {
         engines/number_format.py::device engines/number_format.py::_flags engines/memory.py::_read
         train/memory.py::resident_peak""",
     "Dagster's home": """
-        defs/home.py::use_project_home cli/quiet.py::quiet cli/quiet.py::_kept cli/quiet.py::_instead
+        defs/home.py::use_project_home defs/latest_runs.py::_read
+        cli/quiet.py::quiet cli/quiet.py::_kept cli/quiet.py::_instead
         defs/command_line.py::Launcher.terminate defs/command_line.py::Launcher.check_run_worker_health
         defs/command_line.py::alive""",
     "a second data root, in which a version is made again": "defs/rebuild.py::_empty_root defs/rebuild.py::_link",

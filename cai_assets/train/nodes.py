@@ -126,9 +126,10 @@ def _by_ray(job: Job, engine: Engine, at: str) -> Iterator[str]:
     if not group.wait(job.nodes.wait):
         raise TrainingProblem(f"the Ray cluster gave no {nodes} nodes with {gpus} free GPUs each within "
                               f"{job.nodes.wait:g} s (train.wait): add nodes, or lower train.nodes")
-    run = ray.remote(_agent_here).options(num_cpus=1, num_gpus=gpus, max_retries=0)
-    tasks = [run.options(scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=i)
-                         ).remote(at) for i in range(nodes)]
+    agent = ray.remote(_agent_here)
+    places = [PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=i) for i in range(nodes)]
+    tasks = [agent.options(num_cpus=1, num_gpus=gpus, max_retries=0, scheduling_strategy=place).remote(at)
+             for place in places]
     try:
         yield "the Ray cluster may be too full to start all of them; see its logs"
     finally:

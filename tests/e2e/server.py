@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -41,14 +40,16 @@ def free_port() -> int:
 
 @contextmanager
 def serving(root: Path, environment: Mapping[str, str] | None = None, *, module: str | None = None,
-            options: Sequence[str] = ()) -> Iterator[str]:
+            options: Sequence[str] = (), instance: str | None = None) -> Iterator[str]:
     """Yield the address of ``cai ui``; end every process of the server when the block ends.
 
     ``module``: of the tests, with other definitions than the project's; then ``root`` is a project of that module.
+    ``instance``: the text of another dagster.yaml than the project's.
     """
     home, port = root / "home", free_port()
     home.mkdir()
-    shutil.copy(REPOSITORY / "dagster_home" / "dagster.yaml", home)
+    project = (REPOSITORY / "dagster_home" / "dagster.yaml").read_text()
+    (home / "dagster.yaml").write_text(project if instance is None else instance)
     env = {**os.environ, "DAGSTER_HOME": str(home), "CAI_DATA_ROOT": str(root / "data"), **(environment or {})}
     if module:
         (root / "workspace.yaml").write_text(f"load_from: [{{python_module: {module}}}]")

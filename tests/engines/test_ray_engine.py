@@ -61,10 +61,12 @@ def spread(folder: Path, hook: Any = None) -> RayEngine:
     return RayEngine(partial(ray_engines.Watched, folder, *([hook] if hook else [])), SETTINGS)
 
 
-def served(engine: RayEngine, n: int = 200) -> dict[str, Result]:
+def served(engine: RayEngine, n: int = 200, said: dict[str, str] | None = None) -> dict[str, Result]:
     try:
         results = list(engine.run(asks(n)))
     finally:
+        if said is not None:
+            said.update(engine.servers)
         engine.close()
     assert Counter(r.row_key for r in results) == Counter(f"row:{i}" for i in range(n)), "none lost, none twice"
     return {r.row_key: r for r in results}
@@ -81,7 +83,11 @@ def test_two_workers_say_what_one_engine_says(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("hook", [ray_engines.once, ray_engines.dies_once])
 def test_what_a_worker_had_when_it_was_killed_is_answered_by_others(tmp_path: Path, hook: Any) -> None:
-    assert served(spread(tmp_path / "w", hook)) == alone()
+    said: dict[str, str] = {}
+    assert served(spread(tmp_path / "w", hook), said=said) == alone()
+    assert len(said) == 2
+    assert sum("deaths: 1" in how for how in said.values()) == 1
+    assert all(" rows, " in how and " tokens/s" in how for how in said.values() if not how.startswith("0 rows"))
 
 
 @pytest.mark.long

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from cai_assets.engines.models import prepare
+from cai_assets.engines.number_format import Format
 from cai_assets.engines.templating import Templater, load_tokenizer
 from cai_assets.settings import Settings, load_settings
 from cai_assets.store.layout import Layout
@@ -30,6 +31,7 @@ from cai_assets.train.job import Job, TrainingKind
 from cai_assets.train.memory import resident_peak
 
 STEPS = 2
+DTYPE: Format = "float32"  # planned and trained in the same
 WORD = "word "
 HALF = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 28, "num_attention_heads": 16,
         "num_key_value_heads": 8, "head_dim": 64, "tie_word_embeddings": True, "max_position_embeddings": 2048}
@@ -72,7 +74,7 @@ def main() -> None:
     parser.add_argument("--half", action="store_true")
     parser.add_argument("--smallest", action="store_true")
     given = parser.parse_args()
-    settings = load_settings()
+    settings = load_settings({"engine": {"dtype": DTYPE}})
     base = prepare(settings.models.role("policy"), Layout(settings.data_root)).path
     print("| training | rows x tokens | planned, GB | measured, GB | planned / measured | seconds |")
     print("|---|---|---|---|---|---|")
@@ -124,7 +126,7 @@ def _job(folder: Path, base: Path, case: Case, settings: dict[str, Any], rewarde
            "held_out": False}
     pl.DataFrame([row] * max(8, case.rows * STEPS)).write_parquet(folder / "data.parquet")
     return Job(kind=case.kind, key="k", base=base, data=folder / "data.parquet", work=folder / "work",
-               settings=settings, dtype="float32", reward_model=_scorer(base, folder / "scorer") if rewarded else None)
+               settings=settings, dtype=DTYPE, reward_model=_scorer(base, folder / "scorer") if rewarded else None)
 
 
 def _words(tokens: int, length: Callable[[int], int]) -> int:

@@ -30,6 +30,12 @@ def repeats(texts: Sequence[str]) -> set[int]:
     return Near(texts).repeats(np.arange(len(texts)))
 
 
+def near_to(others: Sequence[str], texts: Sequence[str]) -> set[int]:
+    """The places of ``texts`` that are nearly the same as one of ``others``."""
+    known = np.arange(len(others) + len(texts)) < len(others)
+    return {at - len(others) for at in Near([*others, *texts]).across(known)}
+
+
 class Near:
     """Near duplicates among ``texts``; indices below are positions in it."""
 

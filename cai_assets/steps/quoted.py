@@ -10,9 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
-from cai_assets.steps.prompt_near import Near
+from cai_assets.steps.prompt_near import near_to
 from cai_assets.steps.prompt_rows import normalize
 
 FEWEST = 5  # words
@@ -26,9 +24,8 @@ def quoting(texts: Sequence[str | None], held_out: Sequence[str]) -> set[int]:
     pieces = [(i, piece) for i, text in enumerate(texts) if text for piece in _pieces(text)]
     if not known or not pieces:
         return set()
-    near = Near([*known, *(piece for _, piece in pieces)]).across(np.arange(len(known) + len(pieces)) < len(known))
     starts = _by_start(known)
-    return ({pieces[at - len(known)][0] for at in near}
+    return ({pieces[at][0] for at in near_to(known, [piece for _, piece in pieces])}
             | {i for i, text in enumerate(texts) if text and _holds_one(normalize(text).split(), starts)})
 
 

@@ -16,7 +16,6 @@ from heapq import nsmallest
 from math import ceil
 from typing import NamedTuple
 
-import numpy as np
 import polars as pl
 
 from cai_assets.constitution.draw import draw
@@ -27,7 +26,7 @@ from cai_assets.reading.files import Raw
 from cai_assets.settings import Written
 from cai_assets.steps.complete import Completer, Row, Step
 from cai_assets.steps.mix import texts_of
-from cai_assets.steps.prompt_near import Near, repeats
+from cai_assets.steps.prompt_near import near_to, repeats
 from cai_assets.steps.prompt_rows import Prompt, check_row
 from cai_assets.steps.prompts import SCHEMA, PromptKind
 from cai_assets.store.canonical import canonical_json, tagged_hash
@@ -239,7 +238,7 @@ def bare(text: str) -> str:
 def _apart(found: Sequence[Candidate], held_out: Sequence[str], training: Sequence[str]) -> list[Candidate]:
     for others, why in ((held_out, "nearly the same text as one to evaluate by"),
                         (training, "nearly the same text as a training prompt")):
-        found = _left_out(found, why, partial(_near_to, [text for text in dict.fromkeys(others) if text]))
+        found = _left_out(found, why, partial(near_to, [text for text in dict.fromkeys(others) if text]))
     return _left_out(found, "nearly the same text as another written prompt", repeats)
 
 
@@ -249,8 +248,3 @@ def _left_out(found: Sequence[Candidate], why: str, drop: Callable[[list[str]], 
     places = list(texts)
     dropped = {places[n] for n in drop([*texts.values()])}
     return [c.out(why) if i in dropped else c for i, c in enumerate(found)]
-
-
-def _near_to(others: Sequence[str], texts: Sequence[str]) -> set[int]:
-    known = np.arange(len(others) + len(texts)) < len(others)
-    return {at - len(others) for at in Near([*others, *texts]).across(known)}

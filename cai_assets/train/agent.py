@@ -59,6 +59,11 @@ def endpoint(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def written(host: str, port: int) -> str:
+    """What ``endpoint`` reads."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def node_name() -> str:
     """What this machine is called in messages."""
     return os.environ.get("SLURMD_NODENAME") or os.uname().nodename
@@ -136,7 +141,7 @@ def _meeting_point(store: Any, place: int, mine: str) -> str:
     if place == 0:
         with socket.create_server((mine, 0)) as free:
             port = free.getsockname()[1]
-        store.set("meet", f"[{mine}]:{port}" if ":" in mine else f"{mine}:{port}")
+        store.set("meet", written(mine, port))
     found: str = store.get("meet").decode()
     return found
 

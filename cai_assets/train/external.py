@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -22,12 +21,12 @@ from typing import Any, NoReturn
 from cai_assets.settings import Reinforcement, Settings
 from cai_assets.train.job import Job
 from cai_assets.train.problems import TrainingProblem
+from cai_assets.train.processes import environment_of_another
 from cai_assets.train.progress import Say
 from cai_assets.train.returned import take_in
 
 PR_SET_CHILD_SUBREAPER = 36
 NOT_ITS_OWN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")  # of this environment
-PIPES = "DAGSTER_PIPES_"
 GRACE_SECONDS = 5.0
 TICK = 0.5
 TAIL_LINES, TAIL_CHARACTERS = 5, 600
@@ -64,8 +63,7 @@ def run_external(job: Job, file: Path, say: Say) -> None:
 
 
 def _start(command: list[str], output: Any) -> subprocess.Popen[bytes]:
-    environment = {name: value for name, value in os.environ.items()
-                   if name not in NOT_ITS_OWN and not name.startswith(PIPES)}
+    environment = {name: value for name, value in environment_of_another().items() if name not in NOT_ITS_OWN}
     try:
         return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output,
                                 stderr=subprocess.STDOUT)

@@ -23,14 +23,14 @@ from typing import Any
 from cai_assets.engines.models import EngineLost
 from cai_assets.engines.ray_engine import connected
 from cai_assets.settings import Engine, Nodes, Settings
-from cai_assets.train.agent import SHUTDOWN_SECONDS, STORE_SECONDS, Failure, Task
+from cai_assets.train.agent import SHUTDOWN_SECONDS, STORE_SECONDS, Failure, Task, written
 from cai_assets.train.job import Job
 from cai_assets.train.problems import TrainingProblem
+from cai_assets.train.processes import environment_of_another
 from cai_assets.train.progress import Say
 
 TICK = 0.25
 GRACE_SECONDS = SHUTDOWN_SECONDS + 5.0
-PIPES = "DAGSTER_PIPES_"  # variables; only this process reports to Dagster
 LOST = 75  # exit status (EX_TEMPFAIL): the same training may be tried again
 
 
@@ -53,8 +53,7 @@ def train_on_nodes(job: Job, file: Path, say: Say) -> None:
     job.said.unlink(missing_ok=True)
     with _opened(address, job.nodes.port) as store:
         store.set("nodes", str(job.nodes.nodes))
-        at = f"[{address}]:{job.nodes.port}" if ":" in address else f"{address}:{job.nodes.port}"
-        with _agents(job, at, say) as how:
+        with _agents(job, written(address, job.nodes.port), say) as how:
             _Watch(job, job.nodes, store, say, how).train(file)
 
 
@@ -92,8 +91,7 @@ def _by_hand(job: Job, at: str, say: Say) -> Iterator[str]:
     assert job.nodes is not None  # noqa: S101
     command = f"cai join {at}"
     say(f"waits for the other {job.nodes.nodes - 1} of {job.nodes.nodes} nodes: run '{command}' on each of them")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(PIPES)}
-    mine = subprocess.Popen([sys.executable, "-m", "cai_assets.train.agent", at], env=environment)
+    mine = subprocess.Popen([sys.executable, "-m", "cai_assets.train.agent", at], env=environment_of_another())
     try:
         yield f"run '{command}' on each of the others, in the same environment"
     finally:

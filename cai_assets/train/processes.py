@@ -8,6 +8,7 @@ import signal
 import sys
 from datetime import timedelta
 
+PIPES = "DAGSTER_PIPES_"  # variables
 PR_SET_PDEATHSIG = 1
 AS_LONG_AS_IT_TAKES = timedelta(days=7)
 
@@ -15,6 +16,11 @@ AS_LONG_AS_IT_TAKES = timedelta(days=7)
 def processes() -> int:
     """How many there are."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def environment_of_another() -> dict[str, str]:
+    """For a process that this one starts: only this one reports to Dagster."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(PIPES)}
 
 
 def is_worker() -> bool:

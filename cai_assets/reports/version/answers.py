@@ -135,8 +135,8 @@ def _principles(evidence: Evidence) -> Answer:
 
 def _rules(evidence: Evidence) -> Iterator[Answer]:
     """Nothing where no principle has a check; where many have, they are told as one."""
-    policy = evidence.policy
-    rows, base = (rules_kept(evidence, p) if p else {} for p in (policy, BASE))
+    policy, base = evidence.policy, rules_kept(evidence, BASE)
+    rows = rules_kept(evidence, policy) if policy else {}
     if policy is None or not rows or not base:
         return
     each = [i for i in rows if i != ALL]

@@ -116,7 +116,8 @@ def _amount_of(project: Project, record: Record) -> Amount | None:
     size = parameters(project.layout.absolute(record.path)) or 0
     metrics = record.details.get("metrics", {})
     known = metrics["tokens"] / metrics["rows"] if metrics.get("tokens") and metrics.get("rows") else group.max_length
-    return training_amount(size, group, KINDS[name], record.rows or 0, known) if size and record.rows else None
+    by = len(list(filter(None, metrics.get("principles", {}).get("own", {}))))  # "": by all together
+    return training_amount(size, group, KINDS[name], record.rows or 0, known, by) if size and record.rows else None
 
 
 def _row_by_table(project: Project, asset: str, size: int) -> Rate:

@@ -1,6 +1,7 @@
 """What the changes between two constitutions do to each asset.
 
-Guarantee: a row or checkpoint that no touch names keeps its key. Shares are expectations over prompts, and upper bounds
+Guarantee: a row or checkpoint that no touch names keeps its key; but documents about principles, where settings ask for
+them, are told by the plan alone. Shares are expectations over prompts, and upper bounds
 of the work: where a new critique, revision or label comes out as before, nothing below it changes.
 
 Shares, derived. Principle i draws with rate w_i: in a rendezvous draw ``E_i / w_i`` is smallest for the winner, E_i
@@ -25,7 +26,7 @@ from typing import NamedTuple
 
 from cai_assets.assets import ASSETS, CHECKPOINTS, downstream
 from cai_assets.constitution.diff import BLOCKS, Change, Diff, ShotChange, applied
-from cai_assets.constitution.digest import REQUESTS, question_of
+from cai_assets.constitution.digest import REQUESTS, question_of, reward_digest
 from cai_assets.constitution.model import Constitution, Use
 
 Effect = tuple[float | None, float | None, str]  # rows, chains and reason, as of a Touch
@@ -43,6 +44,7 @@ REASONS = {
 STRESSED = "the pairs of the principles whose question changed, where stress.prompts_per_pair asks for any"
 CANNOT = "no principle is left for this phase, so it cannot be materialized"
 COUNTED_AGAIN = "votes (labels.principles) and rewards by principles count the priorities: no call, but labels may flip"
+REWARDED = "retrained on new rewards, where rl.reward is rubric or, for a check, rl.checks is set"
 NEW_POLICIES = "new policies respond and are judged; rows of other policies are reused"
 # What a table comes to whose calls new policies answer.
 BY_POLICIES: Mapping[str, Effect] = {
@@ -124,7 +126,7 @@ def _between(before: Constitution, after: Constitution, change: str, reason: str
     def why(use: Use) -> str:
         return reason if after.taking_part(use) else NONE_LEFT[use]
 
-    asked: dict[str, Effect] = {"stress": (None, None, STRESSED)} if _questions(before) != _questions(after) else {}
+    asked = _where_asked(before, after)
     t = _draws(before, after, "critique", REQUESTS["critique"])
     labels = _draws(before, after, "preference", REQUESTS["preference"])
     if t:
@@ -135,15 +137,28 @@ def _between(before: Constitution, after: Constitution, change: str, reason: str
             "revisions": (share_of_steps(t, rounds), chains, why("critique")),
             "sl_dataset": (None, chains, "contains the revisions of those chains"),
             "preference_pairs": (1.0, None, "labels for new responses"),
-            "round_quality": (None, chains, "new revisions are judged"), **asked})
+            "round_quality": (None, chains, "new revisions are judged")}, asked)
     if labels:
-        return _touched(change, {"preference_pairs": (labels, None, why("preference")), **asked})
+        return _touched(change, {"preference_pairs": (labels, None, why("preference"))}, asked)
     if _priorities(before) != _priorities(after):
-        return _touched(change, {"preference_pairs": (None, None, COUNTED_AGAIN), **asked})
+        return _touched(change, {"preference_pairs": (None, None, COUNTED_AGAIN)}, asked)
     if judged := _draws(before, after, "evaluation", REQUESTS["evaluation"]):
         return _touched(change, {"evaluation": (judged, None, why("evaluation")),
-                                 "constitution_tests": (None, None, "its own cases"), **asked})
-    return _touched(change, asked)
+                                 "constitution_tests": (None, None, "its own cases")}, asked)
+    return _touched(change, {}, asked)
+
+
+def _where_asked(before: Constitution, after: Constitution) -> dict[str, Effect]:
+    """What the change does where settings ask for more than the recipe's own. A policy that is new anyway has its
+    reason from that."""
+    reasons = {"stress": (_questions, STRESSED), "rl_policy": (_rewards, REWARDED)}
+    return {asset: (None, None, reason) for asset, (read, reason) in reasons.items() if read(before) != read(after)}
+
+
+def _rewards(c: Constitution) -> dict[str, tuple[str, float, bool]]:
+    rules = [p for p in c.principles if p.check or question_of(p)]
+    whole = sum(p.weight for p in rules)
+    return {p.id: (reward_digest(p), round(p.weight / whole, 12), p.gate) for p in rules}
 
 
 def _questions(c: Constitution) -> dict[str, str]:
@@ -158,8 +173,10 @@ def _priorities(c: Constitution) -> dict[str, int]:
     return {p.id: ranks[p.priority] for p in taking}
 
 
-def _touched(change: str, known: Mapping[str, Effect]) -> list[Touch]:
+def _touched(change: str, certain: Mapping[str, Effect], asked: Mapping[str, Effect]) -> list[Touch]:
     """The assets that a change touches in a way of their own, and all that is made from them."""
+    new = downstream(certain)
+    known = {**{name: effect for name, effect in asked.items() if name not in new}, **certain}
     reached = downstream(known)
     every = {name: known.get(name) or _of_any(name, reached) for name in reached}
     return [Touch(change, name, rows, chains, reason) for name, (rows, chains, reason) in every.items() if rows != 0.0]

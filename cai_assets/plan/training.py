@@ -84,8 +84,10 @@ class Trainings(Lines):
         name = identity.TRAINING_GROUP[training.kind]
         fit = self.fits.get(training.asset)
         group = changed_by(getattr(self.settings, name), fit.planned.changes if fit else {})
-        return training_amount(parameters(base.path), group, training.kind, training.data.height + waiting,
-                               tokens_per_row(training.data, group))
+        data = training.data
+        by = data["principle"].n_unique() if "principle" in data.columns else 0
+        return training_amount(parameters(base.path), group, training.kind, data.height + waiting,
+                               tokens_per_row(data, group), by)
 
     def _reasons(self, asset: str, above: Sequence[str]) -> list[str]:
         """Why it is or may be trained: settings and assets above that are new, else what differs from the last one."""

@@ -25,8 +25,10 @@ class Amount(NamedTuple):
     operations: float
 
 
-def training_amount(parameters: int, group: Training, kind: TrainingKind, rows: int, tokens_per_row: float) -> Amount:
-    """Of a training on ``rows`` rows; a pair of responses is two rows of tokens."""
+def training_amount(
+    parameters: int, group: Training, kind: TrainingKind, rows: int, tokens_per_row: float, principles: int = 0
+) -> Amount:
+    """Of a training on ``rows`` rows, by ``principles`` of them; a pair of responses is two rows of tokens."""
     per_row = min(tokens_per_row, group.max_length)
     if isinstance(group, Reward) and group.model is not None:  # taken as it is: it reads the held-out pairs alone
         tokens = 2 * rows * per_row * group.held_out * (2 if group.input == "principle" else 1)  # shuffled ones, too
@@ -34,6 +36,8 @@ def training_amount(parameters: int, group: Training, kind: TrainingKind, rows: 
     if isinstance(group, Reinforcement):
         return _reinforced(parameters, group, rows, per_row)
     tokens = rows * per_row * group.epochs * (2 if kind == "reward" else 1)
+    if isinstance(group, Reward) and group.input == "principle":
+        tokens *= 1 + _controls(group, principles)
     return Amount(tokens, parameters * tokens * _step(group))
 
 
@@ -60,6 +64,12 @@ def _reinforced(parameters: int, rl: Reinforcement, rows: int, per_row: float) -
     # Sampled, and read by the reference, the reward model, the policy as it was, and for its value.
     scored = FORWARD * (4 + valued)
     return Amount(tokens, parameters * tokens * (updates + scored))
+
+
+def _controls(group: Reward, principles: int) -> int:
+    """The trainings on as many rows, to round figures, that measure a reward model beside it (train/principled.py)."""
+    left_out = principles - 1 if group.controls == "all" and principles > 1 else 0  # each lacks its own rows
+    return (group.controls != "none") + left_out
 
 
 def _step(group: Training) -> int:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cai_assets.constitution.check import Check
 from cai_assets.constitution.diff import applied, diff, word_ops
 from cai_assets.constitution.digest import digest
 from cai_assets.constitution.draw import critique_key, draw_many
@@ -151,6 +152,18 @@ def test_an_evaluation_edit_touches_the_judgments_and_nothing_that_is_trained() 
     gone = diff(before, sixteen())
     assert {t.asset for t in touches(gone)} == {"evaluation", *SHOWN}
     assert "adherence is no longer measured" in together(gone)[0].reason
+
+
+@pytest.mark.parametrize("change", [
+    {"rubric": "Is it warm?"}, {"weight": 2.0}, {"gate": True}, {"check": Check(max_words=9)}])
+def test_a_rule_that_only_rewards_touches_the_policy_that_it_may_reward(change: dict[str, Any]) -> None:
+    rule = Principle(id="kind", rubric="Is it kind?")
+    before, after = (having(sixteen(), *sixteen().principles, r) for r in (rule, rule.model_copy(update=change)))
+    touched = {t.asset: t for t in touches(diff(before, after))}
+    assert touched["rl_policy"].rows is None
+    assert "where rl.reward is rubric" in touched["rl_policy"].reason
+    assert "evaluation" in touched
+    assert not {"critiques", "preference_pairs", "reward_model", "sl_policy"} & touched.keys()
 
 
 def test_a_revision_request_stands_in_no_critique_prompt_of_its_round() -> None:

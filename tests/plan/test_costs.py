@@ -114,6 +114,13 @@ def test_work_counts_every_model_that_reads_the_tokens() -> None:
     assert adapters.operations == 4 * SMALL * 1000
 
 
+@pytest.mark.parametrize(("controls", "times"), [("none", 1), ("blind", 2), ("all", 1 + 1 + 4)])
+def test_a_reward_model_that_reads_principles_is_trained_once_more_for_each_control(controls: str, times: int) -> None:
+    reward = settings().reward.model_copy(update={"input": "principle", "controls": controls})
+    alone = training_amount(SMALL, settings().reward, "reward", 10, 100)
+    assert training_amount(SMALL, reward, "reward", 10, 100, principles=5).tokens == times * alone.tokens
+
+
 def test_tokens_are_counted_by_characters_within_the_limit() -> None:
     sl, rl = settings().sl, settings().rl
     row = {"messages": [{"role": "user", "content": "x" * 100}], "response": "y" * 100}

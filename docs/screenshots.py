@@ -25,7 +25,8 @@ LEFT = 240  # the navigation of Dagster's pages
 
 
 class Shot(NamedTuple):
-    """``path``: on the server, or a file. ``ready``: a text to wait for. ``top``: scroll to this text first."""
+    """``path``: on the server, or a file. ``ready``: a text to wait for. ``keys``: pressed once it is there. ``top``:
+    scroll to this text first."""
 
     name: str
     path: str
@@ -33,6 +34,8 @@ class Shot(NamedTuple):
     top: str = ""
     height: int = 760
     width: int = WIDTH
+    left: int = LEFT
+    keys: str = ""
 
 
 def shots(url: str) -> Iterator[Shot]:
@@ -43,7 +46,7 @@ def shots(url: str) -> Iterator[Shot]:
     def partition(asset: str) -> str:
         return f"/assets/{asset}?view=partitions&partition={version}"
 
-    yield Shot("graph", "/asset-groups?expanded=*", "rl_policy")
+    yield Shot("graph", "/asset-groups", "reinforcement", keys="Alt+KeyE", height=HEIGHT, width=1900, left=540)
     yield Shot("versions", "/assets/constitution?view=partitions", version)
     yield Shot("constitution", partition("constitution"), "plan", top="changes", height=900)
     yield Shot("run", f"/runs/{run}", "Success")
@@ -84,10 +87,13 @@ def _picture(page: Any, url: str, shot: Shot) -> Path:
     if shot.ready:
         page.get_by_text(shot.ready).first.wait_for(timeout=60_000)
     page.wait_for_timeout(2_500)  # graphs and tables settle after their texts are there
+    if shot.keys:
+        page.keyboard.press(shot.keys)
+        page.wait_for_timeout(5_000)
     if shot.top:
         page.get_by_text(shot.top, exact=True).last.evaluate("e => e.scrollIntoView({block: 'start'})")
         page.wait_for_timeout(500)
-    left = 0 if whole else LEFT
+    left = 0 if whole else shot.left
     page.screenshot(path=path, clip={"x": left, "y": 0, "width": shot.width - left, "height": min(shot.height, HEIGHT)})
     return path
 

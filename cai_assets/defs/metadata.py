@@ -138,13 +138,14 @@ def fit_metadata(checkpoint: Checkpoint) -> dict[str, int]:
 
 
 def curve_metadata(checkpoint: Checkpoint, names: tuple[str, ...]) -> dict[str, Any]:
-    """One small chart for each curve that was logged."""
+    """One small chart for each curve that was logged more than once, and its last value, to four digits."""
     out: dict[str, Any] = {}
     for name in names:
         values = [float(c[name]) for c in checkpoint.curves if c.get(name) is not None]
-        if values:
+        if len(values) > 1:
             out[f"{name}_curve"] = dg.MetadataValue.md(sparkline(values, label=name))
-            out[f"{name}_last"] = values[-1]
+        if values:
+            out[f"{name}_last"] = float(f"{values[-1]:.4g}")
     return out
 
 

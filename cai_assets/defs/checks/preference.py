@@ -60,7 +60,7 @@ def beats_chance(_: Project, record: Record, __: str | None) -> Verdict:
     held = record.details["metrics"].get("held_out", {})
     low, n = held.get("accuracy_low"), held.get("n", 0)
     passed = low is not None and low > 0.5
-    text = f"held-out accuracy {held.get('accuracy')} on {n} pairs, interval {low} to {held.get('accuracy_high')}"
+    text = f"held-out accuracy {Estimate(held.get('accuracy'), n, low, held.get('accuracy_high'))}"
     return passed, text if passed else text + would_pass(n, CONFIDENCE), {"n": n}
 
 

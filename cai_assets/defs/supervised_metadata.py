@@ -10,8 +10,8 @@ import polars as pl
 
 from cai_assets.defs.metadata import notes_metadata
 from cai_assets.reports.text.tables import table
-from cai_assets.steps.mix import Report
 from cai_assets.steps.reasons import reason_line
+from cai_assets.steps.shares import Report
 
 
 def stop_metadata(frame: pl.DataFrame) -> dict[str, Any]:

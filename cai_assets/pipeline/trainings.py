@@ -19,6 +19,7 @@ from cai_assets.engines.protocol import ModelIdentity
 from cai_assets.evals.rubric import Part, drawn, parts_of
 from cai_assets.pipeline.absent import refuse_absent
 from cai_assets.pipeline.context import Context
+from cai_assets.pipeline.documents import texts_of_documents
 from cai_assets.pipeline.roles import (
     Base,
     checkpoint_base,
@@ -33,10 +34,9 @@ from cai_assets.registry.algorithms import ALGORITHMS
 from cai_assets.registry.rewards import REWARDS
 from cai_assets.settings import Settings
 from cai_assets.steps.comparisons import Mixed, comparisons, mix_human
-from cai_assets.steps.mix import Report
 from cai_assets.steps.reinforce import pairs_to_train_on, prompts_to_train_on, with_requests
+from cai_assets.steps.shares import Report
 from cai_assets.steps.supervised import baseline_dataset
-from cai_assets.steps.texts import texts_to_train_on
 from cai_assets.steps.thoughts import THOUGHT
 from cai_assets.store.checkpoints import Checkpoint
 from cai_assets.store.layout import Layout
@@ -126,7 +126,7 @@ class Midtraining(NamedTuple):
 
 def midtraining(run: Context) -> Midtraining:
     """On documents and general text, from where the SL policy would start without it."""
-    texts = texts_to_train_on(run.read("spec_documents"), run.settings.documents, seed=run.settings.seed)
+    texts = texts_of_documents(run)
     data = texts.frame.select(text="response")
     return Midtraining(Training(asset="mid_policy", kind="texts", rows=texts.frame, data=data, base=_start(run)),
                        texts.mixed)

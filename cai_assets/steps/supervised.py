@@ -12,7 +12,8 @@ from typing import NamedTuple
 import polars as pl
 
 from cai_assets.settings import Supervised
-from cai_assets.steps.mix import Report, as_rows, mix
+from cai_assets.steps.mix import as_rows, mix
+from cai_assets.steps.shares import Report
 from cai_assets.steps.thoughts import NO_THOUGHT, STATE, THOUGHT
 
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {

@@ -54,5 +54,5 @@ def test_the_bundled_suites() -> None:
 def test_the_forms_of_prompts_and_answers_that_were_known(tmp_path: Path) -> None:
     assert digest(load_prompts([written(tmp_path, ROWS)], max_chars=8000).frame) == "f1954425007cb399"
     rows = mix([Source(path=written(tmp_path, ANSWERED), share=0.9)], 10, [], seed=0, max_chars=8000).rows
-    assert sorted(row.prompt_id for row in rows) == [
+    assert sorted(row.name for row in rows) == [
         "general-41656a57645c969b", "general-e309a0e53d92c2fd", "general-e8e3b0d8d15079ab"]

@@ -67,7 +67,7 @@ def test_what_is_not_trained_on_says_why(tmp_path: Path) -> None:
     found = run(tmp_path, broken, constitution())
     why = dict(found["left_out"].value_counts().iter_rows())
     assert why == {None: 3 * 4 + 1, "not written: failed on purpose": 6, REPEATS: 5}
-    kept = texts_to_train_on(found, TWO, seed=0).frame
+    kept = texts_to_train_on(found, TWO, [], seed=0).frame
     assert kept.height == 13
     assert set(kept["row_id"]) == set(found.filter(pl.col("left_out").is_null())["row_id"])
 
@@ -113,7 +113,7 @@ def test_general_text_becomes_its_share_by_hash_and_what_cannot_be_used_is_count
     own = run(tmp_path / "store", Oracle(), constitution())  # 24 documents
     drawn: list[set[str]] = []
     for share, rows in ((0.25, 8), (0.5, 24)):
-        made = texts_to_train_on(own, Documents(per_kind=2, mix=({"path": file, "share": share},)), seed=0)
+        made = texts_to_train_on(own, Documents(per_kind=2, mix=({"path": file, "share": share},)), [], seed=0)
         general = made.frame.filter(kind="general")
         assert (general.height, made.frame.height) == (rows, rows + 24)
         assert general["principle_id"].null_count() == rows
@@ -123,8 +123,12 @@ def test_general_text_becomes_its_share_by_hash_and_what_cannot_be_used_is_count
         assert report.warning is None
         drawn.append(set(general["response"]))
     assert drawn[0] < drawn[1]
-    greedy = texts_to_train_on(own, Documents(per_kind=2, mix=({"path": file, "share": 0.9},)), seed=0)
+    greedy = texts_to_train_on(own, Documents(per_kind=2, mix=({"path": file, "share": 0.9},)), [], seed=0)
     assert "has 30 usable rows" in str(greedy.mixed[0].warning)
+    asked = ["general text number 7", "general text number 12"]
+    apart = texts_to_train_on(own, Documents(per_kind=2, mix=({"path": file, "share": 0.9},)), asked, seed=0)
+    assert not {"General text number 7.", "General text number 12."} & set(apart.frame["response"])
+    assert apart.mixed[0].near_evaluation == 30 - apart.mixed[0].usable >= 2
     with pytest.raises(SettingsError, match="leave nothing for the documents"):
         load_settings({"documents": {"mix": [{"path": str(file), "share": 0.5}] * 2}})
     with pytest.raises(SettingsError, match="no columns can be mapped"):

@@ -18,7 +18,8 @@ from cai_assets.reading.faults import DataError, RowFault
 from cai_assets.reading.files import Raw
 from cai_assets.settings import Settings
 from cai_assets.settings.base import Source
-from cai_assets.steps.mix import Amount, Mixed, amounts, conversation, mix
+from cai_assets.steps.mix import Conversation, conversation, mix
+from cai_assets.steps.shares import Amount, Shares, amounts
 from cai_assets.steps.supervised import SCHEMA
 
 WORDS = ("river", "bread", "planet", "violin", "carpet", "ladder", "winter", "copper", "garden", "pepper")
@@ -35,7 +36,9 @@ def general(path: Path, n: int, start: int = 0) -> Path:
     return path
 
 
-def mixed(*sources: tuple[Path, float], own: int = 80, seed: int = 0, evaluation: tuple[str, ...] = ()) -> Mixed:
+def mixed(
+    *sources: tuple[Path, float], own: int = 80, seed: int = 0, evaluation: tuple[str, ...] = ()
+) -> Shares[Conversation]:
     asked = [[{"role": "user", "content": text}] for text in evaluation]
     return mix([Source(path=p, share=s) for p, s in sources], own, asked, seed=seed, max_chars=8000)
 
@@ -54,9 +57,9 @@ def test_raising_a_share_only_adds_rows_whatever_the_order_of_the_file(tmp_path:
     path = general(tmp_path / "g.jsonl", 300)
     turned = tmp_path / "turned.jsonl"
     turned.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
-    few, more = ({r.prompt_id for r in mixed((p, s)).rows} for p, s in ((path, 0.2), (turned, 0.4)))
+    few, more = ({r.name for r in mixed((p, s)).rows} for p, s in ((path, 0.2), (turned, 0.4)))
     assert few < more
-    assert {r.prompt_id for r in mixed((path, 0.2), seed=1).rows} != few
+    assert {r.name for r in mixed((path, 0.2), seed=1).rows} != few
 
 
 def test_a_file_with_too_few_rows_is_used_once_and_says_so(tmp_path: Path) -> None:
@@ -67,7 +70,7 @@ def test_a_file_with_too_few_rows_is_used_once_and_says_so(tmp_path: Path) -> No
     assert "few.jsonl has 5 usable rows, which are 4.7% of the whole and not 50.0%" in few.warning
     assert enough.warning is None
     assert enough.reached == pytest.approx(0.2, abs=0.01)
-    assert len({r.prompt_id for r in out.rows}) == len(out.rows)
+    assert len({r.name for r in out.rows}) == len(out.rows)
 
 
 def test_what_is_in_two_files_is_taken_once(tmp_path: Path) -> None:
@@ -102,7 +105,7 @@ def test_no_row_near_an_evaluation_prompt_is_mixed_in(tmp_path: Path) -> None:
             ("user", "assistant", "user", "assistant"), turns, strict=True)]}) + "\n")
     out = mixed((path, 0.9), evaluation=(question(7).upper(),))
     assert out.reports[0].near_evaluation >= 2
-    texts = [m["content"] for r in out.rows for m in r.messages]
+    texts = [m["content"] for r in out.rows for m in r.row.messages]
     assert question(7) not in texts
     assert question(7) + "!" not in texts
     assert len(out.rows) == 31 - out.reports[0].near_evaluation

@@ -49,11 +49,10 @@ def status(
                                "not_registered": new}, indent=1))
         return
     whole = {"version", "place", "made"}
-    table = terminal_table("version", "place", "registered", "made", "last run", "began", "note", right={"made"},
-                           whole=whole)
+    table = terminal_table("version", "place", "registered", "made", "last run", "note", right={"made"}, whole=whole)
     for s in shown:
-        run = (s.run.status.lower(), s.run.began) if s.run else ("", "")
-        table.add_row(s.version, s.place.ordinal, s.place.day, f"{s.made}/{s.of}", *run, s.note)
+        run = f"{s.run.status.lower()} {s.run.began}" if s.run else ""
+        table.add_row(s.version, s.place.ordinal, s.place.day, f"{s.made}/{s.of}", run, s.note)
     if shown:
         out.print(table)
     for line in _next(shown, new):

@@ -65,9 +65,7 @@ OTHERS = {
         engines/models.py::_template engines/models.py::_json engines/memory.py::has_room
         engines/scripted.py::of_checkpoint engines/weights.py::shapes engines/weights.py::_in
         engines/model_shape.py::shape_of engines/adapters.py::adapters_of engines/pool.py::EnginePool._with_weights
-        engines/vllm_arguments.py::can_have_adapters
-        engines/models.py::locate engines/chat_template.py::ChatTemplate.in_folder engines/chat_template.py::_json
-        engines/model_check.py::_tied""",
+        engines/vllm_arguments.py::can_have_adapters""",
     "the source of a package that is installed": "engines/vllm_arguments.py::names",
     "the work folder of the training process, a local path from the store": """
         defs/launch.py::train defs/launch.py::_job defs/launch.py::_run train/__main__.py::main

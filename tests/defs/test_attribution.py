@@ -64,6 +64,16 @@ def trainings(root: Path) -> set[str]:
     return {p.name for p in (root / "checkpoints").glob("*/*")}
 
 
+@pytest.fixture
+def attributed(planted: Path) -> Path:
+    """The data root, with two principles left out in turn, whatever tests came before."""
+    if not Records(Layout(planted)).every("attribution"):
+        cai("register")
+        cai("materialize", VERSION)
+        cai("attribute", VERSION, "--principle", "guard", "--principle", "warm", "--yes")
+    return planted
+
+
 def test_the_planted_principle_is_found(
     planted: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,7 +136,7 @@ def test_the_planted_principle_is_found(
 
 @pytest.mark.long
 def test_alone_again_with_another_seed_and_on_from_a_failure(
-    planted: Path, monkeypatch: pytest.MonkeyPatch
+    attributed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = only(CONSTITUTION, "guard")
     serve = Scripted.run
@@ -141,7 +151,7 @@ def test_alone_again_with_another_seed_and_on_from_a_failure(
     assert "failed: the whole version again, seed +1, only guard." in " ".join(broken.output.split())
     monkeypatch.setattr(Scripted, "run", serve)
     result = cai(*arguments)
-    rows = {(r["kind"], r["principle"]): r for r in table(planted).to_dicts()}
+    rows = {(r["kind"], r["principle"]): r for r in table(attributed).to_dicts()}
     again = rows["again", None]
     assert (again["state"], again["seed"], again["verdict"]) == ("measured", 1, "no difference seen")
     assert (rows["without", "guard"]["verdict"], rows["without", "guard"]["beyond_again"]) == ("worse", True)
@@ -149,7 +159,7 @@ def test_alone_again_with_another_seed_and_on_from_a_failure(
     assert "guard alone, against none: attack success falls by" in result.output
     assert "Rebuilding the whole version with another seed moved attack success by" in result.output
     # The whole version's own records are untouched by the other seed.
-    records = Records(Layout(planted))
+    records = Records(Layout(attributed))
     assert [r.number for r in records.every("rl_policy") if r.partition == VERSION] == [1]
     assert len(records.every("prompts")) == len(records.every("initial_responses")) == 1
     told = cai("attribute", alone.key, code=2)
@@ -165,11 +175,11 @@ def test_time_left_is_of_the_plan_until_the_finished_ones_say_better() -> None:
     assert _left(300.0, 0.0, 1, [0.0, 0.0]) == " · about 10 min left"
 
 
-def test_a_changed_setting_is_no_comparison(planted: Path) -> None:
-    assert "measured" in table(planted)["state"].to_list()
+def test_a_changed_setting_is_no_comparison(attributed: Path) -> None:
+    assert "measured" in table(attributed)["state"].to_list()
     changed = cai("attribute", VERSION, "--principle", "warm", "--plan", "-s", "generation.max_tokens=24")
     assert "it is made with other settings: generation.max_tokens" in " ".join(changed.output.split())
     cai("materialize", VERSION, "-s", "generation.max_tokens=24")
-    row = table(planted).filter(principle="warm").to_dicts()[0]
+    row = table(attributed).filter(principle="warm").to_dicts()[0]
     assert (row["state"], row["delta"]) == ("registered", None)
     assert row["why"].startswith("made with other settings: generation.max_tokens")

@@ -12,7 +12,7 @@ from histories import START
 from model_fixtures import prepared_model
 from test_half_graph import stripped
 
-from cai_assets.assets import needed
+from cai_assets.assets import OPTIONAL, needed
 from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.defs.execute import materialize
 from cai_assets.defs.outcome import failures
@@ -43,12 +43,12 @@ def run(c: Constitution, settings: dict[str, Any], *, without: Sequence[str] = (
     project = Project.open(settings)
     version = project.snapshots.register(c)
     gone = {*absent(c, project.settings, version), *without}
-    above = [name for name in needed("rl_policy") if name not in gone and name != "rl_policy"]
+    above = [name for name in (*OPTIONAL, *needed("rl_policy")) if name not in gone and name != "rl_policy"]
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions(VERSIONS, [version])
         for selection in (above, ["rl_policy"]):
             result = materialize(instance, version, selection=selection, overrides=settings)
-            assert result.success, failures(result)
+            assert result.success, list(failures(result))
     return project, version
 
 

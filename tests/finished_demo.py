@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import patience
@@ -47,10 +48,10 @@ class Demo:
         self.constitutions = root / "constitutions"
         shutil.copytree(REPOSITORY / "constitutions", self.constitutions)
 
-    def run(self, *arguments: str) -> str:
+    def run(self, *arguments: str, program: Sequence[str] = ("-m", "cai_assets.cli")) -> str:
         env = {**os.environ, **SMALLER, "DAGSTER_HOME": str(self.home), "CAI_DATA_ROOT": str(self.data),
                "CAI_CONSTITUTIONS": str(self.constitutions)}
-        command = [sys.executable, "-m", "cai_assets.cli", *(arguments or ("demo",))]
+        command = [sys.executable, *program, *(arguments or ("demo",))]
         done = patience.run(command, self.data, cwd=REPOSITORY, env=env)
         assert done.returncode == 0, done.stdout + done.stderr
         self.told = done.stderr

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from imported import AT_EXIT, MODELS, STATISTICS
 from project_folder import project_of
 from tiny_models import tiny_model
 
@@ -18,15 +19,7 @@ CONSTITUTION = """version: "v1"
 principles:
   - {id: harm, critique: Find harm., revision: Remove harm., preference: Which is better?}
 """
-MODELS = {"torch", "vllm", "transformers", "trl", "peft", "accelerate", "datasets", "inspect_ai", "ray"}
-STATISTICS = {"scipy.stats", "sklearn", "pandas"}  # a second or two
 DATA = {"polars", "pyarrow", "numpy", "yaml"}
-AT_EXIT = """
-import atexit, sys
-atexit.register(lambda: print("MODULES", *sorted(sys.modules)))
-from cai_assets.cli import app
-app(prog_name="cai")
-"""
 
 
 @pytest.fixture
@@ -37,10 +30,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def modules(*arguments: str, **environment: str) -> set[str]:
-    """What a process of ``cai`` has imported when it ends."""
-    done = subprocess.run([sys.executable, "-c", AT_EXIT, *arguments], capture_output=True, text=True, check=False,
-                          env={**os.environ, **environment})
+def modules(*arguments: str, before: str = "", **environment: str) -> set[str]:
+    """What a process of ``cai`` has imported when it ends; ``before``: code that it runs first."""
+    done = subprocess.run([sys.executable, "-c", before + AT_EXIT, *arguments], capture_output=True, text=True,
+                          check=False, env={**os.environ, **environment})
     assert done.returncode == 0, done.stdout + done.stderr
     return set(done.stdout.splitlines()[-1].split()[1:])
 
@@ -95,3 +88,17 @@ def test_a_version_that_was_planned_alone_is_there_for_dagster_when_it_runs(proj
     modules("plan", "mild")
     assert not (project / "home" / "history").exists()
     assert "dagster" in modules("materialize", "mild", "--select", "constitution")
+
+
+@pytest.mark.long
+def test_a_run_with_nothing_to_do_imports_no_library_of_models_or_of_statistics(project: Path) -> None:
+    copies = f"""
+import sys
+sys.path[:0] = {[str(Path(__file__).parent / folder) for folder in ("defs", "")]!r}
+from histories import copy_instead_of_training
+from cai_assets.defs import launch
+launch._run = copy_instead_of_training
+"""
+    prompts = {"CAI_PROMPTS": '{"red_team": 4, "helpful": 2, "eval_red_team": 1, "eval_helpful": 1}'}
+    modules("materialize", "mild", before=copies, **prompts)
+    assert not modules("materialize", "mild", **prompts) & (MODELS | STATISTICS)

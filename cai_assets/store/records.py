@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -25,6 +26,7 @@ from cai_assets.store.parquet import parquet_bytes, read_parquet
 
 UNPARTITIONED = "all"
 SLICE = 50_000  # rows that are text at once
+KEPT = 1024  # records in memory, of some kilobytes each
 NAMED = re.compile(r"records/[^/]+/[^/]+/[0-9]+\.json")
 
 
@@ -173,23 +175,30 @@ class Records:
         return max((int(PurePath(name).stem) for name in self.names(folder)), default=0)
 
     def _load(self, name: str) -> Record:
-        data = self._storage.get(name)
-        try:
-            parse_json(data)
-            record = Record.model_validate_json(data)
-        except ValueError as e:
-            raise self._damaged(name, f"cannot be read: {str(e).splitlines()[0]}") from None
-        if f"records/{record.ref.id}.json" != name:
-            raise self._damaged(name, f"says it is {record.ref.id}")
-        if not record.intact:
-            raise self._damaged(name, "does not say what was written")
-        return record
+        return _read(self._layout, name)
 
-    def _damaged(self, name: str, what: str) -> RecordDamaged:
-        _, asset, partition, _ = name.split("/")
-        version = "VERSION" if partition == UNPARTITIONED else partition
-        return RecordDamaged(f"{self._layout.path(name)} {what}: restore it from a copy of the data root; without one, "
-                             f"move it away and run 'cai materialize {version} --select {asset}'")
+
+@lru_cache(KEPT)
+def _read(layout: Layout, name: str) -> Record:
+    """A record, which never changes: a run asks for the same ones again and again."""
+    data = layout.storage.get(name)
+    try:
+        parse_json(data)
+        record = Record.model_validate_json(data)
+    except ValueError as e:
+        raise _damaged(layout, name, f"cannot be read: {str(e).splitlines()[0]}") from None
+    if f"records/{record.ref.id}.json" != name:
+        raise _damaged(layout, name, f"says it is {record.ref.id}")
+    if not record.intact:
+        raise _damaged(layout, name, "does not say what was written")
+    return record
+
+
+def _damaged(layout: Layout, name: str, what: str) -> RecordDamaged:
+    _, asset, partition, _ = name.split("/")
+    version = "VERSION" if partition == UNPARTITIONED else partition
+    return RecordDamaged(f"{layout.path(name)} {what}: restore it from a copy of the data root; without one, "
+                         f"move it away and run 'cai materialize {version} --select {asset}'")
 
 
 def _folder(asset: str, partition: str | None) -> str:

@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -46,6 +47,7 @@ PLACE = {"row_key": pl.String(), "shard": pl.Int32(), "position": pl.UInt32()}
 DIGITS = 16  # of the hexadecimal ones that end a row key
 SHARD_ROWS = 512
 SHARD_SECONDS = 20.0
+KEPT_KEYS = 1_000_000  # of a step, whose index stays in memory between look-ups: 16 MB
 KEYS_AT_ONCE = 2_000_000  # a join costs as much as its larger side, so keys are gathered before they are joined
 
 T = TypeVar("T")
@@ -70,6 +72,7 @@ class RowStore:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
+        self._indexes: dict[str, Index] = {}
 
     def shards(self, step: str) -> list[Path]:
         """The step's shards, oldest first."""
@@ -102,8 +105,12 @@ class RowStore:
         return self.read(step, lambda shards: _tokens(shards, keys))
 
     def index(self, step: str) -> Index:
-        """Where the step's rows are now, for whoever looks up again and again."""
-        return Index(self, step)
+        """Where the step's rows are now, for whoever looks up again and again. A small one is kept for the next."""
+        index = copy(self._indexes[step]) if step in self._indexes else Index(self, step)
+        index.update()
+        if index.rows <= KEPT_KEYS:
+            self._indexes[step] = copy(index)  # which nobody updates
+        return index
 
     @contextmanager
     def writer(self, step: str) -> Iterator[Writer]:
@@ -132,7 +139,11 @@ class Index:
         self._shards: list[Path] = []
         self._digits = np.empty(0, dtype=np.uint64)  # sorted; of a row key the last DIGITS
         self._places = np.empty((0, 2), dtype=np.uint32)  # of each of them: shard and position, earliest first
-        self.update()
+
+    @property
+    def rows(self) -> int:
+        """How many there are, each as often as it is stored."""
+        return len(self._digits)
 
     def update(self) -> None:
         """Take in what was stored since."""

@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cai_assets.evals.statistics import BATCH, RESAMPLES, Estimate, expanded, mean, paired_difference, proportion, t_isf, win_rate
+from cai_assets.evals.statistics import (
+    BATCH,
+    RESAMPLES,
+    Estimate,
+    expanded,
+    mean,
+    paired_difference,
+    proportion,
+    t_isf,
+    win_rate,
+)
 
 OUTCOMES = st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=1, max_size=30)
 

@@ -23,6 +23,17 @@ def test_a_later_record_never_replaces_an_earlier_one(tmp_path: Path) -> None:
     assert records.get(first.ref) == first
 
 
+def test_a_record_is_read_once_for_all_who_ask_under_one_layout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = Layout(tmp_path)
+    made = Records(layout).add(record())
+    get, names = layout.storage.get, list[str]()
+    monkeypatch.setattr(layout.storage, "get", lambda name: (names.append(name), get(name))[1])
+    assert [Records(layout).latest(made.asset, made.partition) for _ in range(3)] == [made] * 3
+    assert len(names) == 1
+
+
 def test_concurrent_writers_get_numbers_of_their_own(tmp_path: Path) -> None:
     records = Records(Layout(tmp_path))
     numbers: list[int] = []

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from cai_assets.store import compaction, folders, upkeep
@@ -233,3 +234,24 @@ def test_an_index_finds_what_a_look_up_finds_also_while_shards_are_added_and_rep
     index.update()
     assert index.lookup(wanted) == found()
     assert store.index("none").lookup(wanted) == {}
+
+
+def test_an_index_reads_a_shard_once_however_often_a_step_is_looked_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout, read, real = Layout(tmp_path), list[str](), store_module._shard_table
+    store = RowStore(layout)
+
+    def counted(path: Path, columns: list[str], rows: pl.Series | None = None) -> pa.Table:
+        if columns == ["row_key"]:
+            read.append(path.name)
+        return real(path, columns, rows)
+
+    monkeypatch.setattr(store_module, "_shard_table", counted)
+    fill(layout, range(10))
+    first = store.index("label")
+    assert set(first.lookup(keys(range(12)))) == set(keys(range(10)))
+    fill(layout, range(10, 12))
+    assert set(store.index("label").lookup(keys(range(12)))) == set(keys(range(12)))
+    assert len(read) == len(set(read)) == len(store.shards("label"))
+    assert set(first.lookup(keys(range(12)))) == set(keys(range(10))), "whoever has one already says when it goes on"

@@ -5,6 +5,7 @@ WORKDIR /home/cai/project
 COPY --chown=cai pyproject.toml README.md LICENSE ./
 COPY --chown=cai cai_assets ./cai_assets
 COPY --chown=cai constitutions ./constitutions
+COPY --chown=cai deploy ./deploy
 ARG EXTRAS=postgres,export
 RUN pip install --no-cache-dir ".[${EXTRAS}]"
 COPY --chown=cai workspace.yaml ./

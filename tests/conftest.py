@@ -16,7 +16,7 @@ AREAS = ("defs", "e2e", "engines", "evals", "export", "faults", "lineage", "trai
 sys.path[:0] = [str(HERE), *(str(HERE / area) for area in AREAS)]
 
 from matrix import pytest_runtest_setup, pytest_terminal_summary  # noqa: E402, F401  in the folders named above
-from object_store import object_server, objects_url  # noqa: E402, F401
+from object_store import moto_server, object_server, objects_url, root  # noqa: E402, F401
 from patience import Guard  # noqa: E402
 
 if TYPE_CHECKING:
@@ -64,12 +64,12 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
     """Inspect and Ray set handlers, levels and formats of the root logger: in a person's process that is their own."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
+    logger = logging.getLogger()
+    handlers, level = list(logger.handlers), logger.level
     formats = [h.formatter for h in handlers]
     yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
     for handler, formatter in zip(handlers, formats, strict=True):
         handler.setFormatter(formatter)
 

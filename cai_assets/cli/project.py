@@ -23,11 +23,13 @@ WORDS = {"new": "added", "changed": "replaced", "edited": "kept, because you edi
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="The project's folder, made if it does not exist")] = Path("."),
+    deploy: Annotated[bool, typer.Option("--deploy", help=(
+        "Also write deploy/: Kubernetes, Slurm, Ray, SkyPilot, an object store"))] = False,
 ) -> None:
     """Make a project: constitutions, settings, Dagster's files, a CI workflow, compose. Replaces no file."""
     from cai_assets.starter import project
 
-    steps = project.init(folder)
+    steps = project.init(folder, deploy=deploy)
     made = [s.path for s in steps if s.state == "new"]
     for step in steps:
         if step.state == "edited":
@@ -36,6 +38,8 @@ def init(
          f"every file is there already in {folder}: nothing written")
     into = "" if folder == Path(".") else f"cd {folder}, "
     _say(f"Next: {into}cai lint, cai plan customer-service, cai demo. README.md says what each file is")
+    if deploy:
+        _say("deploy/ is for other machines: each file begins with how it is used, the chart's values.yaml too")
 
 
 @app.command()

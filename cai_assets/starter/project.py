@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from cai_assets.errors import CaiError
-from cai_assets.starter.contents import OWN, contents, yours
+from cai_assets.starter.contents import FOR_OTHERS, OWN, contents, yours
 from cai_assets.store.files import write_atomic
 from cai_assets.store.json_text import read_json
 
@@ -34,10 +34,11 @@ class Step(NamedTuple):
     diff: str = ""
 
 
-def init(folder: Path) -> list[Step]:
-    """Write the files that are not there; return what became of each: 'new', or 'same' if it was there already, or
-    'edited' if another was. Raise OSError where the folder cannot be written."""
-    steps = [_first(folder, name, data) for name, data in contents().items()]
+def init(folder: Path, *, deploy: bool = False) -> list[Step]:
+    """Write the files that are not there, with ``deploy`` also those for other machines; return what became of each:
+    'new', or 'same' if it was there already, or 'edited' if another was. Raise OSError where the folder cannot be
+    written."""
+    steps = [_first(folder, name, data) for name, data in contents(deploy=deploy).items()]
     _write(folder, steps)
     return steps
 
@@ -45,7 +46,8 @@ def init(folder: Path) -> list[Step]:
 def steps(folder: Path, take: Collection[str] = ()) -> list[Step]:
     """What this version changes of a project's files. ``take``: those to be replaced though they were edited, or
     written though they were removed. Raise NoProject."""
-    written, new = _written(folder), contents()
+    written = _written(folder)
+    new = contents(deploy=any(name.startswith(FOR_OTHERS) for name in (*written, *take)))
     if unknown := sorted(set(take) - new.keys()):
         raise NoProject(f"--take {unknown[0]}: this version writes no such file; it writes {', '.join(new)}")
     return [_next(folder, name, data, written.get(name), taken=name in take)
@@ -59,7 +61,7 @@ def apply(folder: Path, todo: Collection[Step]) -> None:
 
 def left_over(folder: Path) -> list[str]:
     """Files that an earlier version wrote and this one does not."""
-    return sorted(name for name in _written(folder).keys() - contents().keys() if (folder / name).exists())
+    return sorted(name for name in _written(folder).keys() - contents(deploy=True).keys() if (folder / name).exists())
 
 
 def _first(folder: Path, name: str, data: bytes) -> Step:
@@ -83,7 +85,7 @@ def _next(folder: Path, name: str, data: bytes, before: str | None, *, taken: bo
 
 
 def _write(folder: Path, steps: Collection[Step]) -> None:
-    new = contents()
+    new = contents(deploy=True)
     for step in steps:
         if step.state in {"new", "changed"}:
             (folder / step.path).parent.mkdir(parents=True, exist_ok=True)

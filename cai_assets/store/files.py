@@ -32,6 +32,8 @@ def writing(path: Path) -> Iterator[None]:
     """Name the file that cannot be written: on a full disk the system does not."""
     try:
         yield
+    except CaiError:  # of what is read to be written
+        raise
     except OSError as e:
         raise CannotWrite(path, e) from e
 

@@ -8,11 +8,13 @@ obstore alone. Libraries open copies on this machine (``copies.py``).
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from functools import lru_cache
+from itertools import chain, islice
 from os import environ
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +32,7 @@ R = TypeVar("R")
 OF_THIS_MACHINE = {"work", "models"}  # folders that stay in the folder of copies: unfinished, or made ready again
 PAGE = 1000  # objects of a listing that a store gives at once
 AT_ONCE = 16  # requests
+PART = CHUNK  # bytes of a large object that one request asks for
 RETRIES: Any = {"max_retries": 10, "retry_timeout": timedelta(seconds=60)}
 FIRST_RETRIES: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=15)}
 
@@ -138,8 +141,8 @@ class ObjectFolder:
         path = self._copies.path(name)
         while name.partition("/")[0] not in OF_THIS_MACHINE:
             try:
-                there = _each(self._fetch, self._objects(name))
-            except FileNotFoundError:  # deleted meanwhile, by compaction: what is there now?
+                there = self._fetched(self._objects(name))
+            except FileNotFoundError:  # deleted meanwhile, by compaction, or replaced: what is there now?
                 continue
             for gone in {*self._copies.below(name), name}.difference(there):
                 self._copies.drop(gone)
@@ -211,14 +214,43 @@ class ObjectFolder:
         with self._asked(name) as obstore:
             return str(obstore.put(self._store, name, file)["e_tag"])
 
-    def _fetch(self, found: Any) -> str:
-        """Have a copy of an object that was listed; return its name."""
-        name = str(found["path"])
-        if not self._copies.fresh(name, found["e_tag"]):
-            with self._asked(name) as obstore:
-                got = obstore.get(self._store, name)
-                self._copies.keep(name, got.meta["e_tag"], map(bytes, got.stream(min_chunk_size=CHUNK)))
-        return name
+    def _fetched(self, listed: Sequence[Any]) -> Sequence[str]:
+        """Have copies of objects that were listed; return their names. Raise FileNotFoundError if one has changed."""
+        old = [o for o in listed if not self._copies.fresh(o["path"], o["e_tag"])]
+        _each(self._fetch, [o for o in old if o["size"] <= PART])
+        for large in (o for o in old if o["size"] > PART):
+            self._fetch(large)
+        return [str(o["path"]) for o in listed]
+
+    def _fetch(self, listed: Any) -> None:
+        name, options = listed["path"], {"range": (0, PART)} if listed["size"] > PART else None
+        with self._asked(name) as obstore:
+            got = obstore.get(self._store, name, options=options)
+            first, meta = bytes(got.bytes()), got.meta
+        self._copies.keep(name, meta["e_tag"], chain([first], self._rest(meta, len(first))))
+
+    def _rest(self, meta: Any, begin: int) -> Iterator[bytes]:
+        """An object from a place to its end, some parts asked for at once: a store limits the rate of each answer."""
+        starts = iter(range(begin, meta["size"], PART))
+        if begin == meta["size"]:
+            return
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            waiting = deque(pool.submit(self._part, meta, start) for start in islice(starts, AT_ONCE))
+            while waiting:
+                yield waiting.popleft().result()
+                waiting.extend(pool.submit(self._part, meta, start) for start in islice(starts, 1))
+
+    def _part(self, meta: Any, start: int) -> bytes:
+        """Raise Replaced if another object has its name now."""
+        from obstore.exceptions import PreconditionError
+
+        name, end = meta["path"], min(start + PART, meta["size"])
+        with self._asked(name) as obstore:
+            try:
+                options = {"range": (start, end), "if_match": meta["e_tag"]}
+                return bytes(obstore.get(self._store, name, options=options).bytes())
+            except (PreconditionError, FileNotFoundError):
+                raise Replaced(f"{self.url}/{name} was replaced while it was read: run the command again") from None
 
     def _delete_last_first(self, names: Iterable[str]) -> None:
         """A folder is complete with its record, so that goes first."""
@@ -269,6 +301,10 @@ class ObjectFolder:
             raise ObjectsUnusable(f"{where}: the object store does not do what it is asked ({_cause(e)}); see that it "
                                   "runs and that its address (such as AWS_ENDPOINT) is right, and run the command "
                                   "again: finished work is kept") from None
+
+
+class Replaced(ObjectsUnusable, FileNotFoundError):
+    """An object is no longer the one that was listed."""
 
 
 class NotPermitted(ObjectsUnusable, PermissionError):

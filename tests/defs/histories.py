@@ -20,6 +20,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pytest
+from object_store import DataRoot
 from patience import Watch, until
 
 from cai_assets.assets import GRAPH, ORDER, partition_of
@@ -34,7 +35,7 @@ from cai_assets.pipeline.project import Project
 from cai_assets.store.garbage import table_keys
 from cai_assets.store.layout import Layout
 from cai_assets.store.records import Record, Records
-from cai_assets.store.row_store import list_shards, read_shard
+from cai_assets.store.row_store import RowStore, read_shard
 from cai_assets.store.upkeep import steps
 from cai_assets.train.job import Job
 from cai_assets.versions.snapshots import VERSIONS
@@ -65,10 +66,10 @@ class History:
         }
         self.past: list[tuple[Constitution, dict[str, Any]]] = []
 
-    def project(self, root: Path) -> Project:
+    def project(self, root: DataRoot) -> Project:
         return Project.open({**self.settings, "data_root": str(root)})
 
-    def run(self, root: Path) -> tuple[bool, str]:
+    def run(self, root: DataRoot) -> tuple[bool, str]:
         project = self.project(root)
         version = project.snapshots.register(self.constitution)
         with dg.DagsterInstance.ephemeral() as instance:
@@ -78,7 +79,7 @@ class History:
             print(*([] if result.success else failures(result)), sep="\n", flush=True)
             return result.success, version
 
-    def digests(self, root: Path, version: str) -> dict[str, str]:
+    def digests(self, root: DataRoot, version: str) -> dict[str, str]:
         records = self.project(root).records
         return {a: records.latest(a, partition_of(a, version)).digest
                 for a in ORDER if a not in VIEWS}
@@ -127,7 +128,7 @@ class History:
         return other
 
 
-def crash_somewhere(history: History, rng: random.Random, monkeypatch: pytest.MonkeyPatch) -> None:
+def crash_somewhere(history: History, rng: random.Random, monkeypatch: pytest.MonkeyPatch, root: DataRoot) -> None:
     """Run with an engine that dies after a few more results."""
     left, serve = [rng.randint(1, 25)], Scripted.run
 
@@ -140,10 +141,10 @@ def crash_somewhere(history: History, rng: random.Random, monkeypatch: pytest.Mo
 
     with monkeypatch.context() as patch:
         patch.setattr(Scripted, "run", dying)
-        history.run(history.root / "data")
+        history.run(root)
 
 
-def run_at_once(histories: Sequence[History], root: Path) -> list[str]:
+def run_at_once(histories: Sequence[History], root: DataRoot) -> list[str]:
     """Materialize into one data root at the same time, each in a process of its own; return the versions."""
     context = multiprocessing.get_context("spawn")
     together = context.Barrier(len(histories))
@@ -151,7 +152,7 @@ def run_at_once(histories: Sequence[History], root: Path) -> list[str]:
     for process in running:
         process.start()
     until(lambda: any(p.exitcode for p in running) or all(p.exitcode == 0 for p in running),
-          Watch(root, processes=[os.getpid()]))
+          Watch(processes=[os.getpid()]))
     together.abort()  # if one has ended before the others began
     for process in running:
         process.join()
@@ -159,25 +160,25 @@ def run_at_once(histories: Sequence[History], root: Path) -> list[str]:
     return [h.project(root).snapshots.register(h.constitution) for h in histories]
 
 
-def _run_together(history: History, root: Path, together: Any) -> None:
+def _run_together(history: History, root: DataRoot, together: Any) -> None:
     launch._run = copy_instead_of_training
     together.wait()
     sys.exit(not history.run(root)[0])
 
 
-def stored(root: Path) -> dict[str, str]:
+def stored(root: DataRoot) -> dict[str, str]:
     """Every row key in the store with its answer. No key may have two."""
     layout = Layout(root)
     answers: dict[str, str] = {}
     for step in steps(layout):
-        for shard in list_shards(layout.folder("rows", step)):
+        for shard in RowStore(layout).shards(step):
             for key, text, logprobs in read_shard(shard, ["row_key", "text", "logprobs"]).iter_rows():
                 answer = f"{text} {list(logprobs)}"
                 assert answers.setdefault(key, answer) == answer, f"{key} of {step} is stored with two texts"
     return answers
 
 
-def named(root: Path, version: str) -> set[str]:
+def named(root: DataRoot, version: str) -> set[str]:
     """Row keys that the newest records of a version name, in any of their tables."""
     layout = Layout(root)
     records = [latest(root, asset, version) for asset in ORDER if asset != "comparison"]
@@ -185,11 +186,11 @@ def named(root: Path, version: str) -> set[str]:
     return {key for table in tables for column in table_keys(table) for key in column} - {""}
 
 
-def latest(root: Path, asset: str, version: str) -> Record:
+def latest(root: DataRoot, asset: str, version: str) -> Record:
     return Records(Layout(root)).latest(asset, partition_of(asset, version))
 
 
-def check_rows_are_conserved(root: Path, version: str) -> None:
+def check_rows_are_conserved(root: DataRoot, version: str) -> None:
     """Every input row is reused, generated or failed: counted in the record, and there in the table."""
     records = {asset: latest(root, asset, version) for asset in ORDER if asset != "comparison"}
     tables = {asset: Records(Layout(root)).table(r) for asset, r in records.items() if r.path.startswith("tables/")}

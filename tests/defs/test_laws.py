@@ -21,15 +21,15 @@ from histories import (
     run_at_once,
     stored,
 )
+from object_store import DataRoot
 
 from cai_assets.plan.plan import Plan, make_plan
 
 STEPS = 4
 
 
-def check_equals_a_rebuild(history: History, version: str, fresh: Path) -> dict[str, str]:
-    """The version in the history's root is what a build from nothing makes; return the rows of that build."""
-    data = history.root / "data"
+def check_equals_a_rebuild(history: History, version: str, data: DataRoot, fresh: Path) -> dict[str, str]:
+    """The version in the data root is what a build from nothing makes; return the rows of that build."""
     assert history.run(fresh) == (True, version)
     rebuilt, incremental = stored(fresh), stored(data)
     assert history.digests(data, version) == history.digests(fresh, version)
@@ -41,7 +41,7 @@ def check_equals_a_rebuild(history: History, version: str, fresh: Path) -> dict[
     return rebuilt
 
 
-def check_the_plan_held(plan: Plan, data: Path) -> None:
+def check_the_plan_held(plan: Plan, data: DataRoot) -> None:
     for line in plan.lines:
         record = latest(data, line.asset, plan.version)
         assert record.failed == 0, line.asset
@@ -56,35 +56,35 @@ def check_the_plan_held(plan: Plan, data: Path) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(3))
 def test_an_incremental_history_equals_a_rebuild_at_every_step(
-    history: History, seed: int, monkeypatch: pytest.MonkeyPatch
+    history: History, seed: int, root: DataRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = random.Random(seed)
-    data = history.root / "data"
-    assert history.run(data)[0]
+    assert history.run(root)[0]
     beside = rng.randrange(STEPS)
     for step in range(STEPS):
         what = history.change(rng)
         if what == "crash":
-            crash_somewhere(history, rng, monkeypatch)
-        project = history.project(data)
+            crash_somewhere(history, rng, monkeypatch, root)
+        project = history.project(root)
         plan = make_plan(project, project.snapshots.register(history.constitution))
         if step == beside:
             other = history.beside(rng)
-            version, another = run_at_once([history, other], data)
-            check_equals_a_rebuild(other, another, history.root / "fresh-other")
+            version, another = run_at_once([history, other], root)
+            check_equals_a_rebuild(other, another, root, history.root / "fresh-other")
         else:
-            success, version = history.run(data)
+            success, version = history.run(root)
             assert success, what
-            check_the_plan_held(plan, data)
-        check_equals_a_rebuild(history, version, history.root / f"fresh-{step}")
+            check_the_plan_held(plan, root)
+        check_equals_a_rebuild(history, version, root, history.root / f"fresh-{step}")
 
 
 @pytest.mark.fault("edits, reverts, crashes and two runs at once, against a rebuild")
-def test_two_versions_at_once_in_an_empty_root_lose_no_row_and_share_the_rest(history: History) -> None:
+def test_two_versions_at_once_in_an_empty_root_lose_no_row_and_share_the_rest(
+    history: History, root: DataRoot
+) -> None:
     other = history.beside(random.Random(3))
-    data = history.root / "data"
-    versions = run_at_once([history, other], data)
+    versions = run_at_once([history, other], root)
     rebuilt = {}
     for one, version in zip((history, other), versions, strict=True):
-        rebuilt |= check_equals_a_rebuild(one, version, history.root / f"fresh-{version}")
-    assert stored(data) == rebuilt
+        rebuilt |= check_equals_a_rebuild(one, version, root, history.root / f"fresh-{version}")
+    assert stored(root) == rebuilt

@@ -78,7 +78,7 @@ def test_a_run_stays_within_its_plan_and_equals_a_rebuild(
     edit(history, "preference", 1)
     steps.append(Step(history, data))
     edit(history, "preference", 2)
-    crash_somewhere(history, random.Random(3), monkeypatch)
+    crash_somewhere(history, random.Random(3), monkeypatch, history.root / "data")
     steps.append(Step(history, data))
     for step in steps:
         for line, record in step.planned_and_done():

@@ -80,6 +80,20 @@ def test_kubernetes_takes_the_chart(rendered: dict[tuple[str, str], Any]) -> Non
     assert kubernetes("Deployment", broken), "the schema sees a key that Kubernetes does not have"
 
 
+def test_kuberay_takes_the_ray_cluster_as_far_as_a_client_of_it_knows(rendered: dict[tuple[str, str], Any]) -> None:
+    """No package ships the schema of a RayCluster; dagster-ray knows its fields, and what the operator refuses."""
+    configs = pytest.importorskip("dagster_ray.kuberay.configs",
+                                  reason="no dagster_ray: pip install 'cai-assets[cluster]'")
+    spec = rendered["RayCluster", "cai-ray"]["spec"]
+    given = {re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", name): value for name, value in spec.items()}
+    assert given.keys() <= configs.RayClusterSpec.model_fields.keys()
+    assert configs.RayClusterSpec(**given).auth_options.to_k8s() == {"mode": "token"}
+    with pytest.raises(ValueError, match="requires Ray"):
+        configs.RayClusterSpec(**given | {"ray_version": "2.51.0"})
+    for group in spec["headGroupSpec"], *spec["workerGroupSpecs"]:
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+
+
 def test_the_pods_refer_to_what_is_there_and_to_secrets_by_name(rendered: dict[tuple[str, str], Any]) -> None:
     for pod in pods(rendered):
         spec = pod["spec"]

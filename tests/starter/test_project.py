@@ -42,7 +42,7 @@ def newer(monkeypatch: pytest.MonkeyPatch, **changed: str | None) -> None:
         del new[name]
         if text is not None:
             new[name] = text.encode()
-    monkeypatch.setattr(project, "contents", lambda: new)
+    monkeypatch.setattr(project, "contents", lambda **_: new)
 
 
 def test_init_writes_a_whole_project_of_this_version(tmp_path: Path) -> None:
@@ -61,7 +61,8 @@ def test_init_writes_a_whole_project_of_this_version(tmp_path: Path) -> None:
 
 def test_what_the_checkout_has_too_is_the_same(folder: Path) -> None:
     for name in ("workspace.yaml", "dagster_home/dagster.yaml", "dagster_home/dagster.postgres.yaml", "compose.yaml"):
-        assert (folder / name).read_bytes() == (REPOSITORY / name).read_bytes(), name
+        own = (folder / name).read_text().replace(f"'cai-assets[postgres]=={cai_assets.__version__}'", "'.[postgres]'")
+        assert own == (REPOSITORY / name).read_text(), name
     assert {p.name for p in (folder / "constitutions").iterdir()} == {
         p.name for p in (REPOSITORY / "constitutions").glob("*.yaml")}
 
@@ -83,6 +84,25 @@ def test_init_replaces_nothing_and_says_what_it_kept(tmp_path: Path) -> None:
     before = files(tmp_path)
     assert "nothing written" in cai("init", str(tmp_path))
     assert files(tmp_path) == before
+
+
+def test_files_for_other_machines_come_if_asked_for_and_are_upgraded_where_they_came(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_the_checkout = {f"deploy/{name}": data for name, data in files(REPOSITORY / "deploy").items()}
+    assert not files(folder).keys() & of_the_checkout.keys()
+    assert "nothing to change" in cai("upgrade")
+    assert f"{len(of_the_checkout)} files written" in cai("init", "--deploy")
+    made = files(folder)
+    differs = {name for name, data in of_the_checkout.items() if made[name] != data}
+    assert differs == {"deploy/sky/cai.yaml"}
+    package = f"'cai-assets[gpu,objects,export]=={cai_assets.__version__}'"
+    assert f"pip install {package}" in made["deploy/sky/cai.yaml"].decode()
+    assert b"EXTRAS" in made["Dockerfile"], "deploy/compose.objects.yaml builds it with another"
+    new = {**project.contents(deploy=True), "deploy/sky/cai.yaml": b"name: other\n"}
+    monkeypatch.setattr(project, "contents", lambda **_: new)
+    assert "deploy/sky/cai.yaml: replaced" in cai("upgrade")
+    assert files(folder)["deploy/sky/cai.yaml"] == b"name: other\n"
 
 
 def test_an_upgrade_to_the_same_version_changes_nothing(folder: Path) -> None:
@@ -124,7 +144,7 @@ def test_what_was_removed_stays_away_and_what_is_new_comes(folder: Path, monkeyp
     (folder / "Dockerfile").unlink()
     newer(monkeypatch, **{"compose.yaml": "services: {}\n"})
     new = project.contents()
-    monkeypatch.setattr(project, "contents", lambda: {**new, "tools/new.sh": b"true\n"})
+    monkeypatch.setattr(project, "contents", lambda **_: {**new, "tools/new.sh": b"true\n"})
     assert "Dockerfile: not written, because you removed it" in cai("upgrade")
     assert not (folder / "Dockerfile").exists()
     assert (folder / "tools" / "new.sh").read_bytes() == b"true\n"

@@ -74,7 +74,10 @@ def test_the_code_is_the_wheels(installed: Installed) -> None:
 
 
 def test_a_project_is_made_linted_planned_run_and_upgraded(installed: Installed) -> None:
-    assert "files written in my-project" in installed("cai", "init", "my-project")
+    assert "files written in my-project" in installed("cai", "init", "my-project", "--deploy")
+    for name in ("chart/templates/_pods.tpl", "slurm/cai.sbatch", "sky/cai.yaml", "compose.objects.yaml",
+                 "dagster.ray.yaml"):
+        assert (installed.folder / "my-project" / "deploy" / name).is_file()
     assert (installed.folder / "my-project" / "constitutions" / "harmlessness.yaml").is_file()
 
     def cai(*arguments: str) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from object_store import DataRoot
 from oracle import Oracle
 
 from cai_assets.engines.protocol import Call, Request, Result, Sampling
@@ -20,15 +21,15 @@ def call(text: str) -> Call:
     return Call(messages=({"role": "user", "content": text},), sampling=Sampling())
 
 
-def completer(root: Path, engine: Oracle) -> Completer:
+def completer(root: DataRoot, engine: Oracle) -> Completer:
     return Completer(engine, RowStore(Layout(root)), seed=0)
 
 
-def test_rows_come_back_in_order_and_the_second_run_makes_no_call(tmp_path: Path) -> None:
+def test_rows_come_back_in_order_and_the_second_run_makes_no_call(root: DataRoot) -> None:
     calls = [call(str(i)) for i in range(20)]
-    first = completer(tmp_path, Oracle())
+    first = completer(root, Oracle())
     rows = first(STEP, calls)
-    again = completer(tmp_path, engine := Oracle())
+    again = completer(root, engine := Oracle())
     assert [r.text for r in again(STEP, list(reversed(calls)))] == [r.text for r in reversed(rows)]
     assert engine.calls == []
     assert (first.usage["respond"].generated, first.usage["respond"].completion_tokens) == (20, 60)
@@ -43,35 +44,35 @@ def test_calls_that_begin_alike_enter_the_engine_together(tmp_path: Path) -> Non
     assert [r.text for r in rows] == [one_by_one(STEP, [call(text)])[0].text for text in texts]
 
 
-def test_equal_calls_are_run_once_and_counted_once(tmp_path: Path) -> None:
-    complete = completer(tmp_path, engine := Oracle())
+def test_equal_calls_are_run_once_and_counted_once(root: DataRoot) -> None:
+    complete = completer(root, engine := Oracle())
     rows = complete(STEP, [call("same")] * 3)
     assert len(engine.calls) == 1
     assert [r.status for r in rows] == ["generated", "reused", "reused"]
     assert complete.usage["respond"].completion_tokens == 3
 
 
-def test_failures_are_returned_with_their_reason_and_never_stored(tmp_path: Path) -> None:
-    bad = completer(tmp_path, Oracle(fails=lambda r: r.call.messages[0]["content"] == "3"))
+def test_failures_are_returned_with_their_reason_and_never_stored(root: DataRoot) -> None:
+    bad = completer(root, Oracle(fails=lambda r: r.call.messages[0]["content"] == "3"))
     rows = bad(STEP, [call(str(i)) for i in range(5)])
     assert [r.status for r in rows] == ["generated"] * 3 + ["failed", "generated"]
     assert (rows[3].text, rows[3].error) == (None, "failed on purpose")
-    good = completer(tmp_path, engine := Oracle())
+    good = completer(root, engine := Oracle())
     assert [r.status for r in good(STEP, [call(str(i)) for i in range(5)])].count("generated") == 1
     assert engine.calls[0].call.messages[0]["content"] == "3"
 
 
-def test_a_dying_engine_keeps_what_it_finished(tmp_path: Path) -> None:
+def test_a_dying_engine_keeps_what_it_finished(root: DataRoot) -> None:
     calls = [call(str(i)) for i in range(10)]
     with pytest.raises(RuntimeError, match="died"):
-        completer(tmp_path, Oracle(dies_after=7))(STEP, calls)
-    rest = completer(tmp_path, engine := Oracle())
+        completer(root, Oracle(dies_after=7))(STEP, calls)
+    rest = completer(root, engine := Oracle())
     rest(STEP, calls)
     assert len(engine.calls) == 3
 
 
-def test_another_model_or_step_or_seed_reuses_nothing(tmp_path: Path) -> None:
-    store = RowStore(Layout(tmp_path))
+def test_another_model_or_step_or_seed_reuses_nothing(root: DataRoot) -> None:
+    store = RowStore(Layout(root))
     Completer(Oracle(), store, seed=0)(STEP, [call("x")])
     for engine, step, seed in ((Oracle("other"), STEP, 0), (Oracle(), Step("respond", 2), 0), (Oracle(), STEP, 1)):
         Completer(engine, store, seed=seed)(step, [call("x")])

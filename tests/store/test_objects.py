@@ -1,4 +1,7 @@
-"""The store on a real object store (SeaweedFS on loopback): what storage promises, races, leases, refusals, copies."""
+"""The store on a real object store (SeaweedFS on loopback): what storage promises, races, leases, refusals, copies.
+
+The laws in it hold on another server too, moto. Those that a folder shares are in the other files, with ``root``.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,11 @@ from cai_assets.store.objects import ObjectFolder, ObjectsUnusable, open_objects
 from cai_assets.store.records import Record, Records
 from cai_assets.store.row_store import RowStore, StoredRow
 from cai_assets.store.storage import PosixFolder, UnsafeName
-from cai_assets.store.upkeep import verify
+from cai_assets.store.upkeep import stats, verify
+
+EACH_SERVER = pytest.mark.parametrize("objects_url", ["object_server", "moto_server"], indirect=True)
+OTHER_SERVER_TOO = pytest.mark.parametrize(
+    "objects_url", ["object_server", pytest.param("moto_server", marks=pytest.mark.long)], indirect=True)
 
 
 @pytest.fixture
@@ -55,6 +62,7 @@ def keys(numbers: range) -> set[str]:
     return {row(i).row_key for i in numbers}
 
 
+@EACH_SERVER
 def test_a_blob_is_put_replaced_listed_moved_and_deleted(storage: ObjectFolder) -> None:
     for name in ("records/a-r2/1", "records/a/2", "records/a/1", "records/a/.hidden", "rows/1"):
         storage.put(name, b"old")
@@ -81,11 +89,18 @@ def test_no_name_leads_outside(storage: ObjectFolder, name: str) -> None:
             work(name)
 
 
+@EACH_SERVER
 def test_of_sixteen_racing_writers_one_writes_and_no_entry_of_a_list_is_lost(
     objects_url: str, storage: ObjectFolder
 ) -> None:
+    together = threading.Barrier(16)
+
+    def put(i: int) -> bool:
+        together.wait()
+        return storage.put_if_absent("tables/x", str(i).encode())
+
     with ThreadPoolExecutor(16) as pool:
-        told = list(pool.map(lambda i: storage.put_if_absent("tables/x", str(i).encode()), range(48)))
+        told = list(pool.map(put, range(48)))
         assert told.count(True) == 1
         assert storage.get("tables/x") == str(told.index(True)).encode()
         journal = Journal(Layout(objects_url), "constitutions-order.json")
@@ -97,6 +112,7 @@ def test_of_sixteen_racing_writers_one_writes_and_no_entry_of_a_list_is_lost(
     assert {r.digest for r in Records(Layout(objects_url)).every("critiques")} == {f"t1:{i}" for i in range(16)}
 
 
+@OTHER_SERVER_TOO
 def test_rows_are_appended_looked_up_elsewhere_and_compacted(
     objects_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,23 +131,27 @@ def test_rows_are_appended_looked_up_elsewhere_and_compacted(
         assert len(RowStore(seen).shards("critique")) == 1
 
 
-def test_a_killed_writer_leaves_whole_shards_and_the_rest_is_missing(objects_url: str) -> None:
+@OTHER_SERVER_TOO
+def test_of_four_writers_one_is_killed_and_only_what_it_had_not_stored_is_missing(objects_url: str) -> None:
     code = f"""
-import os, signal
+import os, signal, sys
 from cai_assets.store.layout import Layout
 from cai_assets.store.row_store import RowStore, StoredRow
-layout = Layout({objects_url!r})
-for start in range(0, 40, 5):
+layout, first = Layout({objects_url!r}), int(sys.argv[1])
+for start in range(first, first + 40, 5):
     with RowStore(layout).writer("critique") as writer:
         for i in range(start, start + 5):
             writer.add(StoredRow(f"r1:{{i:032x}}", "{{}}", f"text {{i}}", "stop", [], 1, 1))
-            if i == 22: os.kill(os.getpid(), signal.SIGKILL)
+            if i == 62: os.kill(os.getpid(), signal.SIGKILL)
 """
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
-    store = RowStore(Layout(objects_url))
-    assert store.known("critique", keys(range(40))) == keys(range(20))
-    fill(Layout(objects_url), range(20, 40))
-    assert store.keys("critique").height == 40
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(first)]) for first in range(0, 160, 40)]
+    assert [w.wait() for w in writers] == [0, -9, 0, 0]
+    layout = Layout(objects_url)
+    missing = keys(range(160)) - RowStore(layout).known("critique", keys(range(160)))
+    assert missing == keys(range(60, 80))
+    fill(layout, range(60, 80))
+    assert [(s.rows, s.shards) for s in stats(layout)] == [(160, 32)]
+    assert RowStore(layout).known("critique", keys(range(160))) == keys(range(160))
 
 
 def test_damage_in_the_object_store_is_found_and_damage_of_a_copy_is_mended(
@@ -147,6 +167,7 @@ def test_damage_in_the_object_store_is_found_and_damage_of_a_copy_is_mended(
     assert any(shard.name in problem for problem in verify(layout))
 
 
+@OTHER_SERVER_TOO
 def test_a_folder_appears_with_its_record_and_comes_whole(
     objects_url: str, storage: ObjectFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +191,7 @@ def test_a_folder_appears_with_its_record_and_comes_whole(
     (staged / "model.safetensors").write_bytes(b"of another")
     (staged / "record.json").write_text("{}")
     assert not storage.take(staged, "checkpoints/sl_policy/abc", last="record.json")
+    monkeypatch.setattr(objects, "PART", 2**20 + 1)
     there = elsewhere(objects_url, monkeypatch, tmp_path)
     folder = there.local("checkpoints/sl_policy/abc")
     assert (folder / "model.safetensors").read_bytes() == weights
@@ -211,6 +233,29 @@ with Layout({objects_url!r}).storage.lock("work/a.lock", wait=True):
     assert open_objects(objects_url).version("work/a.lock") is None
 
 
+def test_parts_of_a_large_object_are_asked_for_at_once_and_all_of_the_same_object(
+    objects_url: str, storage: ObjectFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(objects, "PART", 1000)
+    old, new = os.urandom(9500), os.urandom(7700)
+    storage.put("tables/x", old)
+    waiting, asked, part = threading.Barrier(9), list[int](), ObjectFolder._part
+
+    def together(self: ObjectFolder, meta: Any, start: int) -> bytes:
+        asked.append(start)
+        if len(asked) <= 9:
+            waiting.wait()  # none is answered before all are asked for
+            if start == 5000:
+                storage.put("tables/x", new)
+            waiting.wait()
+        return part(self, meta, start)
+
+    monkeypatch.setattr(ObjectFolder, "_part", together)
+    there = elsewhere(objects_url, monkeypatch, tmp_path)
+    assert there.local("tables/x").read_bytes() == new, "not some of one and some of the other"
+    assert sorted(asked[:9]) == list(range(1000, 9500, 1000))
+
+
 class Lax(BaseHTTPRequestHandler):
     """A store that puts whatever the conditions."""
 
@@ -247,6 +292,7 @@ def test_wrong_credentials_are_told_without_them(objects_url: str, monkeypatch: 
     assert "secret" not in str(caught.value).lower().replace("aws_secret", "")
 
 
+@OTHER_SERVER_TOO
 def test_a_root_is_copied_there_and_back_goes_on_and_is_never_mixed(
     objects_url: str, storage: ObjectFolder, tmp_path: Path
 ) -> None:
@@ -286,6 +332,7 @@ def test_a_root_is_copied_there_and_back_goes_on_and_is_never_mixed(
         copy_root(PosixFolder(tmp_path / "nothing"), storage)
 
 
+@OTHER_SERVER_TOO
 def test_a_listing_of_many_pages_is_whole(storage: ObjectFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(objects, "PAGE", 3)
     for i in range(8):

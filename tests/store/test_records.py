@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from object_store import DataRoot
 
 from cai_assets.store.layout import Layout
 from cai_assets.store.records import Record, RecordDamaged, RecordMissing, Records, table_digest
@@ -15,8 +16,8 @@ def record(digest: str = "t1:x") -> Record:
     return Record(asset="critiques", partition="harmlessness-v1-0123abcd", digest=digest, path="tables/critiques/x")
 
 
-def test_a_later_record_never_replaces_an_earlier_one(tmp_path: Path) -> None:
-    records = Records(Layout(tmp_path))
+def test_a_later_record_never_replaces_an_earlier_one(root: DataRoot) -> None:
+    records = Records(Layout(root))
     first, second = records.add(record("t1:1")), records.add(record("t1:2"))
     assert (first.number, second.number) == (1, 2)
     assert records.latest("critiques", "harmlessness-v1-0123abcd") == second
@@ -34,8 +35,8 @@ def test_a_record_is_read_once_for_all_who_ask_under_one_layout(
     assert len(names) == 1
 
 
-def test_concurrent_writers_get_numbers_of_their_own(tmp_path: Path) -> None:
-    records = Records(Layout(tmp_path))
+def test_concurrent_writers_get_numbers_of_their_own(root: DataRoot) -> None:
+    records = Records(Layout(root))
     numbers: list[int] = []
     threads = [threading.Thread(target=lambda: numbers.extend(records.add(record()).number for _ in range(10)))
                for _ in range(8)]
@@ -44,27 +45,27 @@ def test_concurrent_writers_get_numbers_of_their_own(tmp_path: Path) -> None:
     for t in threads:
         t.join()
     assert sorted(numbers) == list(range(1, 81))
-    assert not list(tmp_path.rglob("*.tmp"))
+    assert not list(Layout(root).root.rglob("*.tmp"))
 
 
-def test_a_missing_record_says_what_to_do(tmp_path: Path) -> None:
+def test_a_missing_record_says_what_to_do(root: DataRoot) -> None:
     with pytest.raises(RecordMissing, match="revisions for v is not materialized yet"):
-        Records(Layout(tmp_path)).latest("revisions", "v")
+        Records(Layout(root)).latest("revisions", "v")
 
 
-def test_tables_are_named_by_their_content(tmp_path: Path) -> None:
-    records = Records(Layout(tmp_path))
+def test_tables_are_named_by_their_content(root: DataRoot) -> None:
+    records = Records(Layout(root))
     frame = pl.DataFrame({"a": [1, 2], "b": ["x", None], "c": [[{"role": "user"}], []]})
     digest, path = records.save_table("prompts", frame)
     assert records.save_table("prompts", frame.clone()) == (digest, path)
-    saved = record().model_copy(update={"path": path.relative_to(tmp_path).as_posix()})
+    saved = record().model_copy(update={"path": Layout(root).relative(path)})
     assert records.table(saved).equals(frame)
     assert table_digest(frame.with_columns(a=pl.Series([1, 3]))) != digest
     assert table_digest(frame.with_columns(pl.col("a").cast(pl.Int32))) != digest
 
 
-def test_partitions_with_records(tmp_path: Path) -> None:
-    records = Records(Layout(tmp_path))
+def test_partitions_with_records(root: DataRoot) -> None:
+    records = Records(Layout(root))
     records.add(record())
     records.add(record().model_copy(update={"partition": None}))
     assert records.partitions("critiques") == ["harmlessness-v1-0123abcd"]

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from object_store import DataRoot
 from patience import Watch, until
 
 from cai_assets.store import row_store as module
@@ -19,8 +20,8 @@ def row(key: str, text: str = "text") -> StoredRow:
     return StoredRow(key, "{}", text, "stop", [-0.5], 3, 4)
 
 
-def test_rows_come_back_exactly(tmp_path: Path) -> None:
-    store = RowStore(Layout(tmp_path))
+def test_rows_come_back_exactly(root: DataRoot) -> None:
+    store = RowStore(Layout(root))
     nasty = row("r1:a", "naïve \x00 \N{RIGHT-TO-LEFT OVERRIDE} 👩‍👩‍👧 \n{}")
     with store.writer("critique") as writer:
         writer.add(nasty)
@@ -29,16 +30,16 @@ def test_rows_come_back_exactly(tmp_path: Path) -> None:
     assert store.lookup("revision", ["r1:a"]) == {}
 
 
-def test_the_earliest_shard_speaks(tmp_path: Path) -> None:
-    store = RowStore(Layout(tmp_path))
+def test_the_earliest_shard_speaks(root: DataRoot) -> None:
+    store = RowStore(Layout(root))
     for text in ("first", "second"):
         with store.writer("label") as writer:
             writer.add(row("r1:a", text))
     assert store.lookup("label", ["r1:a"])["r1:a"].text == "first"
 
 
-def test_rows_added_before_an_error_are_kept(tmp_path: Path) -> None:
-    store = RowStore(Layout(tmp_path))
+def test_rows_added_before_an_error_are_kept(root: DataRoot) -> None:
+    store = RowStore(Layout(root))
 
     def crash() -> None:
         with store.writer("respond") as writer:
@@ -50,7 +51,7 @@ def test_rows_added_before_an_error_are_kept(tmp_path: Path) -> None:
     assert set(store.lookup("respond", ["r1:a"])) == {"r1:a"}
 
 
-def _write_forever(root: Path) -> None:
+def _write_forever(root: DataRoot) -> None:
     module.SHARD_ROWS = 5
     with RowStore(Layout(root)).writer("respond") as writer:
         for i in range(100_000):
@@ -58,13 +59,13 @@ def _write_forever(root: Path) -> None:
 
 
 @pytest.mark.fault("kill -9 of a compaction or of a writer of rows")
-def test_a_killed_writer_loses_at_most_one_shard_and_corrupts_none(tmp_path: Path) -> None:
-    store = RowStore(Layout(tmp_path))
+def test_a_killed_writer_loses_at_most_one_shard_and_corrupts_none(root: DataRoot) -> None:
+    store = RowStore(Layout(root))
     context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_write_forever, args=(tmp_path,)) for _ in range(2)]
+    writers = [context.Process(target=_write_forever, args=(root,)) for _ in range(2)]
     for w in writers:
         w.start()
-    until(lambda: len(store.shards("respond")) >= 20, Watch(tmp_path, processes=[os.getpid()]))
+    until(lambda: len(store.shards("respond")) >= 20, Watch(processes=[os.getpid()]))
     for w in writers:
         assert w.pid is not None
         os.kill(w.pid, signal.SIGKILL)
@@ -114,8 +115,8 @@ def test_a_flipped_bit_of_a_footer_which_has_no_checksum_is_never_silent(tmp_pat
     assert silent == []
 
 
-def test_known_and_lookup_without_payload_agree_with_lookup(tmp_path: Path) -> None:
-    store = RowStore(Layout(tmp_path))
+def test_known_and_lookup_without_payload_agree_with_lookup(root: DataRoot) -> None:
+    store = RowStore(Layout(root))
     for start in (0, 5, 20):
         with store.writer("respond") as writer:
             for i in range(start, start + 10):
@@ -127,8 +128,8 @@ def test_known_and_lookup_without_payload_agree_with_lookup(tmp_path: Path) -> N
     assert store.lookup("respond", keys, payload=False) == {k: r._replace(payload="") for k, r in found.items()}
 
 
-def test_keys_joined_in_several_batches_are_found_once_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = RowStore(Layout(tmp_path))
+def test_keys_joined_in_several_batches_are_found_once_each(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = RowStore(Layout(root))
     monkeypatch.setattr(module, "KEYS_AT_ONCE", 7)
     monkeypatch.setattr(module, "SHARD_ROWS", 4)
     with store.writer("respond") as writer:

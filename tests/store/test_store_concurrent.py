@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from object_store import DataRoot
 from patience import Watch, until
 
 from cai_assets.store import row_store as module
@@ -39,7 +40,7 @@ def own(writer: int, count: int) -> list[StoredRow]:
     return [row(f"writer {writer} row {i}", "own") for i in range(count)]
 
 
-def write(root: Path, writer: int) -> None:
+def write(root: DataRoot, writer: int) -> None:
     """Own rows, and later duplicates of the shared ones."""
     module.SHARD_ROWS = 5
     late = shared("late")
@@ -50,7 +51,7 @@ def write(root: Path, writer: int) -> None:
             time.sleep(0.002)
 
 
-def read(root: Path, stop: Path) -> None:
+def read(root: DataRoot, stop: Path) -> None:
     """Everything once seen stays, and the earliest text speaks. Raise if not."""
     store = RowStore(Layout(root))
     early, seen = {r.row_key for r in shared("")}, set[str]()
@@ -62,7 +63,7 @@ def read(root: Path, stop: Path) -> None:
         seen = set(found)
 
 
-def compact_forever(root: Path, stop: Path) -> None:
+def compact_forever(root: DataRoot, stop: Path) -> None:
     while not stop.exists():
         try:
             compact(Layout(root), "label", target=150, settled=0.3)
@@ -71,13 +72,13 @@ def compact_forever(root: Path, stop: Path) -> None:
 
 
 @pytest.mark.fault("writers, readers and compaction at once")
-def test_nothing_is_lost_while_writers_readers_and_compaction_run_together(tmp_path: Path) -> None:
-    store, stop = RowStore(Layout(tmp_path)), tmp_path / "stop"
+def test_nothing_is_lost_while_writers_readers_and_compaction_run_together(root: DataRoot, tmp_path: Path) -> None:
+    store, stop = RowStore(Layout(root)), tmp_path / "stop"
     for first in shared("first"):
         with store.writer("label") as out:
             out.add(first)
-    writers = [CONTEXT.Process(target=write, args=(tmp_path, w)) for w in range(WRITERS)]
-    others = [CONTEXT.Process(target=f, args=(tmp_path, stop)) for f in (read, read, compact_forever, compact_forever)]
+    writers = [CONTEXT.Process(target=write, args=(root, w)) for w in range(WRITERS)]
+    others = [CONTEXT.Process(target=f, args=(root, stop)) for f in (read, read, compact_forever, compact_forever)]
     for p in (*others, *writers):
         p.start()
     for p in writers:
@@ -88,10 +89,10 @@ def test_nothing_is_lost_while_writers_readers_and_compaction_run_together(tmp_p
     assert [p.exitcode for p in (*writers, *others)] == [0] * 6
     expected = {r.row_key: r for r in (*shared("first"), *(r for w in range(WRITERS) for r in own(w, ROWS)))}
     assert store.lookup("label", expected) == expected
-    compact(Layout(tmp_path), "label", settled=0)
+    compact(Layout(root), "label", settled=0)
     assert store.lookup("label", expected) == expected
-    assert stats(Layout(tmp_path))[0].rows == len(expected)
-    assert verify(Layout(tmp_path)) == []
+    assert stats(Layout(root))[0].rows == len(expected)
+    assert verify(Layout(root)) == []
 
 
 def write_and_compact(root: Path, trial: int) -> None:

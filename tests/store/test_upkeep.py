@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 import pytest
+from object_store import DataRoot
 
 from cai_assets.store import compaction, folders, upkeep
 from cai_assets.store import row_store as store_module
@@ -44,8 +45,8 @@ def test_the_key_of_a_payload_is_the_key_it_was_asked_by() -> None:
     assert payload_key(canonical_json(payload)) == tagged_hash("r1", payload)
 
 
-def test_stats_count_rows_shards_bytes_and_ages(tmp_path: Path) -> None:
-    layout = Layout(tmp_path)
+def test_stats_count_rows_shards_bytes_and_ages(root: DataRoot) -> None:
+    layout = Layout(root)
     assert stats(layout) == []
     fill(layout, range(12))
     (found,) = stats(layout)
@@ -90,8 +91,8 @@ def test_verify_names_damage_wrong_keys_and_torn_files_and_removes_nothing(tmp_p
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_compaction_keeps_every_row_as_it_was(tmp_path: Path) -> None:
-    layout, store = Layout(tmp_path), RowStore(Layout(tmp_path))
+def test_compaction_keeps_every_row_as_it_was(root: DataRoot) -> None:
+    layout, store = Layout(root), RowStore(Layout(root))
     fill(layout, range(53))
     columns = list(store_module.SCHEMA)
     rows = pl.concat(read_shard(p, columns) for p in store.shards("label"))
@@ -104,8 +105,8 @@ def test_compaction_keeps_every_row_as_it_was(tmp_path: Path) -> None:
     assert compact(layout, "label", target=20, settled=0) == (3, 3, 0)
 
 
-def test_the_earliest_still_speaks_and_later_duplicates_go(tmp_path: Path) -> None:
-    layout, store = Layout(tmp_path), RowStore(Layout(tmp_path))
+def test_the_earliest_still_speaks_and_later_duplicates_go(root: DataRoot) -> None:
+    layout, store = Layout(root), RowStore(Layout(root))
     fill(layout, range(10), "first")
     fill(layout, range(20), "second")
     done = compact(layout, "label", target=15, settled=0)
@@ -117,8 +118,8 @@ def test_the_earliest_still_speaks_and_later_duplicates_go(tmp_path: Path) -> No
     assert texts == ["first"] * 10 + ["second"] * 10 + ["third"] * 10
 
 
-def test_a_merged_shard_is_as_old_as_its_oldest_input(tmp_path: Path) -> None:
-    layout, store = Layout(tmp_path), RowStore(Layout(tmp_path))
+def test_a_merged_shard_is_as_old_as_its_oldest_input(root: DataRoot) -> None:
+    layout, store = Layout(root), RowStore(Layout(root))
     fill(layout, range(10), "first")
     fill(layout, range(30), "second", shard_rows=30)
     assert compact(layout, "label", target=20, settled=0) == (3, 2, 0)
@@ -126,8 +127,8 @@ def test_a_merged_shard_is_as_old_as_its_oldest_input(tmp_path: Path) -> None:
     assert texts == ["first"] * 10 + ["second"] * 20
 
 
-def test_a_merge_never_reaches_across_a_large_shard(tmp_path: Path) -> None:
-    layout, store = Layout(tmp_path), RowStore(Layout(tmp_path))
+def test_a_merge_never_reaches_across_a_large_shard(root: DataRoot) -> None:
+    layout, store = Layout(root), RowStore(Layout(root))
     fill(layout, range(5), "old")
     fill(layout, range(100, 130), "large", shard_rows=30)
     fill(layout, range(100, 105), "late")
@@ -135,9 +136,9 @@ def test_a_merge_never_reaches_across_a_large_shard(tmp_path: Path) -> None:
     assert store.lookup("label", keys(range(100, 101)))[row(100).row_key].text == "large"
 
 
-def test_young_shards_wait(tmp_path: Path) -> None:
-    fill(Layout(tmp_path), range(20))
-    assert compact(Layout(tmp_path), "label", target=100) == (4, 4, 0)
+def test_young_shards_wait(root: DataRoot) -> None:
+    fill(Layout(root), range(20))
+    assert compact(Layout(root), "label", target=100) == (4, 4, 0)
 
 
 def test_one_compaction_at_a_time(tmp_path: Path) -> None:
@@ -148,11 +149,11 @@ def test_one_compaction_at_a_time(tmp_path: Path) -> None:
             compact(Layout(tmp_path), "label", settled=0)
 
 
-def test_an_unknown_step_is_an_error_and_makes_no_folder(tmp_path: Path) -> None:
-    fill(Layout(tmp_path), range(5))
+def test_an_unknown_step_is_an_error_and_makes_no_folder(root: DataRoot) -> None:
+    fill(Layout(root), range(5))
     with pytest.raises(LookupError, match="label"):
-        compact(Layout(tmp_path), "lable")
-    assert not (tmp_path / "rows/lable").exists()
+        compact(Layout(root), "lable")
+    assert not Layout(root).path("rows", "lable").exists()
 
 
 def test_too_little_space_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,8 +206,8 @@ def test_a_crash_between_publishing_and_removing_is_harmless_and_finished_later(
     assert len(store.shards("label")) == 2
 
 
-def test_a_merged_shard_names_its_inputs(tmp_path: Path) -> None:
-    layout = Layout(tmp_path)
+def test_a_merged_shard_names_its_inputs(root: DataRoot) -> None:
+    layout = Layout(root)
     fill(layout, range(20))
     names = [p.name for p in RowStore(layout).shards("label")]
     compact(layout, "label", target=100, settled=0)
@@ -216,8 +217,8 @@ def test_a_merged_shard_names_its_inputs(tmp_path: Path) -> None:
     assert shard.name[:20] == names[0][:20]
 
 
-def test_an_index_finds_what_a_look_up_finds_also_while_shards_are_added_and_replaced(tmp_path: Path) -> None:
-    layout, store = Layout(tmp_path), RowStore(Layout(tmp_path))
+def test_an_index_finds_what_a_look_up_finds_also_while_shards_are_added_and_replaced(root: DataRoot) -> None:
+    layout, store = Layout(root), RowStore(Layout(root))
     fill(layout, range(20))
     index, wanted = store.index("label"), [*keys(range(60)), "r1:" + "0" * 16 + keys(range(1))[0][-16:]]
 

@@ -106,7 +106,7 @@ def mean(values: Sequence[float], confidence: float = 0.95) -> Estimate:
 @lru_cache(maxsize=256)  # tables of several policies and suites ask for many of the same
 def _resampled(values: tuple[float, ...], confidence: float) -> tuple[float, float]:
     """The percentile interval of a mean of at least two values. As scipy.stats.bootstrap has it, to the last bit:
-    importing scipy.stats takes a second, and its bootstrap ten times as long for so few values."""
+    importing scipy.stats takes a second, and its bootstrap of few values twice as long."""
     rng, data, n = np.random.default_rng(0), np.asarray(values), len(values)
     batches = (min(BATCH, RESAMPLES - done) for done in range(0, RESAMPLES, BATCH))
     means = np.sort(np.concatenate([np.mean(data[rng.integers(0, n, (size, n))], axis=-1) for size in batches]))

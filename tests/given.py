@@ -13,6 +13,7 @@ from cai_assets.pipeline.context import Context
 from cai_assets.settings import Settings
 from cai_assets.steps.complete import Completer
 from cai_assets.store.records import Record
+from cai_assets.store.tables import Held
 
 
 def safetensors(data: bytes) -> bytes:
@@ -30,8 +31,8 @@ class Given(Context):
         super().__init__(SimpleNamespace(settings=settings), None)  # type: ignore[arg-type]
         self.tables, self.constitution, self._complete = tables, constitution, complete  # type: ignore[assignment]
 
-    def read(self, asset: str) -> pl.DataFrame:
-        return self.tables[asset]
+    def table(self, asset: str) -> Held:
+        return Held(self.tables[asset])
 
     def note(self, asset: str) -> None:
         pass

@@ -12,7 +12,7 @@ from cai_assets.constitution.model import Constitution
 from cai_assets.defs.automation import on_real_change
 from cai_assets.defs.declared import asset
 from cai_assets.defs.metadata import notes_metadata, plan_metadata, text_preview
-from cai_assets.defs.records import beside, file_of, record_snapshot, store_table
+from cai_assets.defs.records import beside, file_of, keep, record_snapshot, store_table
 from cai_assets.defs.run import Run, registered
 from cai_assets.engines.models import ModelError
 from cai_assets.pipeline import stages
@@ -88,9 +88,9 @@ def initial_responses(run: Run) -> dg.MaterializeResult[None]:
     The only unpartitioned asset directly upstream of partitioned ones: a shortcut from ``prompts`` would make
     automation train a policy several times for one change.
     """
-    frame = stages.initial_responses(run)
-    return store_table(run, "initial_responses", frame,
-                       metadata=text_preview(frame, {"messages": "prompt", "response": "response"}))
+    made = keep(run, "initial_responses", stages.initial_responses(run))
+    return store_table(run, "initial_responses", made,
+                       metadata=text_preview(made, {"messages": "prompt", "response": "response"}))
 
 
 @asset("starting_responses", when=on_real_change(newest_only=True))
@@ -105,7 +105,7 @@ def starting_responses(run: Run) -> dg.MaterializeResult[None]:
     before = run.before()
     if before is not None:
         run.project.snapshots.register_round(run.partition)
-    responses = stages.starting_responses(run)
+    responses = keep(run, "starting_responses", stages.starting_responses(run))
     return store_table(run, "starting_responses", responses, settings=None if before else (), metadata={
         "round": round_of(run.partition).number, "responder": before.ref.id if before else "generator",
         **text_preview(responses, {"messages": "prompt", "response": "response"})})

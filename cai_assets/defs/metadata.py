@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -16,18 +15,21 @@ from cai_assets.reports.diff import preview_table, word_diff
 from cai_assets.reports.text.tables import table
 from cai_assets.settings import Settings
 from cai_assets.store.checkpoints import Checkpoint
+from cai_assets.store.parquet import PART_ROWS
 from cai_assets.store.records import Record
+from cai_assets.store.tables import Table
 
 FATES = {"rows_cut": "rows_cut", "rows_left_out": "rows_dropped"}  # of rows longer than max_length: metadata, metric
 
 
-def table_metadata(record: Record, frame: pl.DataFrame, path: Path) -> dict[str, Any]:
+def table_metadata(record: Record, made: Table) -> dict[str, Any]:
     """Rows and columns, in the keys that Dagster draws."""
-    columns = [dg.TableColumn(n, str(t), description=about_column(record.asset, n)) for n, t in frame.schema.items()]
+    columns = [dg.TableColumn(n, str(t), description=about_column(record.asset, n))
+               for n, t in made.head(0).schema.items()]
     return {
-        "dagster/row_count": frame.height,
+        "dagster/row_count": made.height,
         "dagster/column_schema": dg.TableSchema(columns=columns),
-        "file": dg.MetadataValue.path(str(path)),
+        "file": dg.MetadataValue.path(str(made.path)),
         "digest": record.digest,
     }
 
@@ -103,13 +105,15 @@ def _spent_as_planned(record: Record, line: Mapping[str, Any]) -> dict[str, str]
             for name, value in used.items() if value is not None and line.get(name)}
 
 
-def revision_preview(responses: pl.DataFrame, revisions: pl.DataFrame) -> dict[str, Any]:
+def revision_preview(responses: Table, revisions: Table) -> dict[str, Any]:
     """A few chains: the table, and the change from the initial response to the last revision."""
-    last = revisions.filter(pl.col("revision").is_not_null()).sort("prompt_id", "round").group_by(
-        "prompt_id", maintain_order=True).last()
-    sample = last.join(responses.select("prompt_id", "messages", "response"), on="prompt_id").head(3)
-    if not sample.height:
+    revised = revisions.head(PART_ROWS, "prompt_id", "round", "principle_id", "revision",
+                             where=pl.col("revision").is_not_null())
+    last = revised.group_by("prompt_id", maintain_order=True).last().head(3)
+    if not last.height:
         return {}
+    sample = last.join(responses.read("prompt_id", "messages", "response", where=pl.col("prompt_id").is_in(
+        last["prompt_id"].to_list())), on="prompt_id")
     rows = [{"prompt": r["messages"][-1]["content"], "initial": r["response"], "revision": r["revision"],
              "principle": r["principle_id"]} for r in sample.iter_rows(named=True)]
     first = rows[0]
@@ -119,8 +123,11 @@ def revision_preview(responses: pl.DataFrame, revisions: pl.DataFrame) -> dict[s
     }
 
 
-def text_preview(frame: pl.DataFrame, columns: dict[str, str], rows: int = 3) -> dict[str, Any]:
-    """The first rows of some text columns (column -> heading) as a table."""
+def text_preview(made: pl.DataFrame | Table, columns: dict[str, str], rows: int = 3, *, text: str = ""
+                 ) -> dict[str, Any]:
+    """The first rows (that have ``text``) of some text columns (column -> heading) as a table."""
+    frame = made if isinstance(made, pl.DataFrame) else made.head(
+        rows, *columns, where=pl.col(text).is_not_null() if text else None)
     sample = [{heading: _text(r[name]) for name, heading in columns.items()}
               for r in frame.head(rows).iter_rows(named=True)]
     return {"sample": dg.MetadataValue.md(preview_table(sample))} if sample else {}

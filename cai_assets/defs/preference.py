@@ -12,7 +12,7 @@ from cai_assets.defs.declared import asset
 from cai_assets.defs.gate import gate_metadata
 from cai_assets.defs.launch import train
 from cai_assets.defs.metadata import curve_metadata, notes_metadata, text_preview
-from cai_assets.defs.records import beside, record_checkpoint, store_table
+from cai_assets.defs.records import beside, keep, record_checkpoint, store_table
 from cai_assets.defs.run import Run
 from cai_assets.evals.reward import accuracy_by, parse
 from cai_assets.evals.statistics import Estimate
@@ -32,10 +32,10 @@ from cai_assets.store.published import RECORD, read_about
 def response_pairs(run: Run) -> dg.MaterializeResult[None]:
     """Two responses to each training prompt: samples of the SL policy (or of the generator), or the initial response
     and the last revision. Identical pairs are marked and never labeled."""
-    frame = stages.response_pairs(run)
-    return store_table(run, "response_pairs", frame, metadata={
-        **text_preview(frame, {"messages": "prompt", "response_a": "A", "response_b": "B"}),
-        "identical": int(frame["identical"].sum()), "incomplete": frame.filter(pl.col("error").is_not_null()).height})
+    made = keep(run, "response_pairs", stages.response_pairs(run))
+    return store_table(run, "response_pairs", made, metadata={
+        **text_preview(made, {"messages": "prompt", "response_a": "A", "response_b": "B"}),
+        "identical": made.count(pl.col("identical")), "incomplete": made.count(pl.col("error").is_not_null())})
 
 
 @asset("preference_pairs", code_version="2")
@@ -51,16 +51,17 @@ def preference_pairs(run: Run) -> dg.MaterializeResult[None]:
                              f"rows of {benchmark.name} unusable", benchmark.left_out))
         for note in benchmark.notes:
             run.tell(note)
-    frame = stages.preference_pairs(run)
-    labels = dict(frame["label"].value_counts().sort("label").iter_rows())
+    made = keep(run, "preference_pairs", stages.preference_pairs(run))
+    labels = dict(made.read("label").to_series().value_counts().sort("label").iter_rows())
     details = {"gate": gate.model_dump(mode="json"), "gate_rows": beside(run, "judge_gate", gate_rows)}
     if benchmark_rows is not None:
         details["benchmark_rows"] = beside(run, "judge_benchmarks", benchmark_rows)
-    return store_table(run, "preference_pairs", frame, details=details, metadata={
+    return store_table(run, "preference_pairs", made, details=details, metadata={
         **gate_metadata(gate, run.project),
-        **text_preview(frame.filter(pl.col("chosen").is_not_null()),
-                       {"principle_id": "principle", "chosen": "chosen", "rejected": "rejected"}),
-        "labels": dg.MetadataValue.json(labels), **label_metadata(frame)})
+        **text_preview(made, {"principle_id": "principle", "chosen": "chosen", "rejected": "rejected"}, text="chosen"),
+        "labels": dg.MetadataValue.json(labels),
+        **label_metadata(made.read("label", "p_a", "p_target", "p_a_first", "p_a_second", "disagreement",
+                                    "votes"))})
 
 
 def label_metadata(frame: pl.DataFrame) -> dict[str, float | int]:

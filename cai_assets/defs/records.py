@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +30,7 @@ from cai_assets.store.checkpoints import Checkpoint
 from cai_assets.store.provenance import provenance
 from cai_assets.store.published import RECORD
 from cai_assets.store.records import Record, RecordMissing
+from cai_assets.store.tables import Parts, Table
 from cai_assets.train.fit import too_long
 
 
@@ -103,8 +104,19 @@ def keep_rollouts(run: Run, training: Training, key: str, path: Path) -> dict[st
     return {ROLLOUTS: beside(run, ROLLOUTS, rollout_table(path, training.rows, key))}
 
 
+def keep(run: Run, asset: str, parts: Parts) -> Table:
+    """Store a table that comes in parts, for ``store_table`` to record."""
+    (made,) = keep_all(run, [asset], ((part,) for part in parts))
+    return made
+
+
+def keep_all(run: Run, assets: Sequence[str], rows: Iterable[tuple[pl.DataFrame, ...]]) -> list[Table]:
+    """As ``keep``, of several tables that are made together."""
+    return run.project.records.save_tables(assets, rows)
+
+
 def store_table(
-    run: Run, asset: str, frame: pl.DataFrame, *, settings: Sequence[str] | None = None,
+    run: Run, asset: str, content: Table | pl.DataFrame, *, settings: Sequence[str] | None = None,
     metadata: Mapping[str, Any] | None = None, details: Mapping[str, Any] | None = None, step: str | None = None,
 ) -> dg.MaterializeResult[None]:
     """Store the table, then its record; the content digest is the data version.
@@ -113,12 +125,12 @@ def store_table(
     """
     usage = run.usage.get(step, Usage()) if step else total(run.usage.values())
     _tell_failures(run, usage)
-    digest, path = run.project.records.save_table(asset, frame)
+    made = content if isinstance(content, Table) else keep(run, asset, [content])
     record = run.project.records.add(draft(run, Content(
-        asset=asset, digest=digest, path=run.project.layout.relative(path), rows=frame.height, usage=usage,
+        asset=asset, digest=made.digest, path=run.project.layout.relative(made.path), rows=made.height, usage=usage,
         settings=settings, details={**(details or {}), **_told(run)}, seconds=usage.seconds if step else None)))
     return _result(record, {**(metadata or {}), **cost_metadata(record, run.settings),
-                            **against_plan(record, _plan(run)), **table_metadata(record, frame, path)})
+                            **against_plan(record, _plan(run)), **table_metadata(record, made)})
 
 
 def _tell_failures(run: Run, usage: Usage) -> None:

@@ -12,7 +12,7 @@ from cai_assets.defs.declared import POOL, asset, spec
 from cai_assets.defs.launch import train
 from cai_assets.defs.metadata import curve_metadata, revision_preview, text_preview
 from cai_assets.defs.partitions import versions
-from cai_assets.defs.records import record_checkpoint, store_table
+from cai_assets.defs.records import keep, keep_all, record_checkpoint, store_table
 from cai_assets.defs.run import Run
 from cai_assets.defs.supervised_metadata import mix_metadata, mix_notes, stop_metadata
 from cai_assets.pipeline import stages, trainings
@@ -35,17 +35,17 @@ def critique_revise(
     if left_out:
         yield from left_out
         return
-    critiques, revisions = stages.critiques_and_revisions(run)
+    critiques, revisions = keep_all(run, ["critiques", "revisions"], stages.critiques_and_revisions(run))
     also = ("sl",) if project.settings.sl.source == "in_context" else ()
     steps = [run.usage[s] for s in ("critique", "verdict") if s in run.usage]
     run.usage["critique"] = total(steps)  # the verdicts are calls of the critic, and counted with its critiques
     yield store_table(run, "critiques", critiques, step="critique", settings=_groups("critiques", also), metadata={
         **stop_metadata(critiques),
-        **text_preview(critiques.drop_nulls("critique"), {"principle_id": "principle", "critique": "critique"}),
-        "rows_per_principle": dg.MetadataValue.json(dict(critiques["principle_id"].value_counts().sort(
+        **text_preview(critiques, {"principle_id": "principle", "critique": "critique"}, text="critique"),
+        "rows_per_principle": dg.MetadataValue.json(dict(critiques.read("principle_id").to_series().value_counts().sort(
             "principle_id").iter_rows()))})
     run.note("critiques")
-    responses = run.read("starting_responses")
+    responses = run.table("starting_responses")
     run.usage["revision"] = total([run.usage[s] for s in ("revision", "in_context", "reason") if s in run.usage])
     yield store_table(run, "revisions", revisions, step="revision", settings=_groups("revisions", also),
                       metadata={**stop_metadata(revisions), **revision_preview(responses, revisions)})
@@ -58,14 +58,15 @@ def _groups(asset: str, also: Sequence[str]) -> tuple[str, ...]:
 @asset("sl_dataset")
 def sl_dataset(run: Run) -> dg.MaterializeResult[None]:
     """What the SL policy is trained on: revised responses of every round (or the last), helpful and general ones."""
-    frame, mixed = stages.sl_dataset(run)
+    parts, mixed = stages.sl_dataset(run)
     for note in mix_notes(mixed):
         run.tell(note)
-    chains = run.read("revisions").group_by("prompt_id").agg(pl.col("revision").count())
-    return store_table(run, "sl_dataset", frame, metadata={
-        **text_preview(frame, {"messages": "prompt", "response": "response"}),
-        "truncated": frame.filter(pl.col("finish") == "length").height,
-        "revised": frame.filter(pl.col("round") > 0).height, **_of_each_kind(frame),
+    made = keep(run, "sl_dataset", parts)
+    chains = run.read("revisions", "prompt_id", "revision").group_by("prompt_id").agg(pl.col("revision").count())
+    return store_table(run, "sl_dataset", made, metadata={
+        **text_preview(made, {"messages": "prompt", "response": "response"}),
+        "truncated": made.count(pl.col("finish") == "length"), "revised": made.count(pl.col("round") > 0),
+        **_of_each_kind(made.read("kind")),
         "chains_without_a_revision": chains.filter(pl.col("revision") == 0).height, **mix_metadata(mixed)})
 
 

@@ -12,10 +12,12 @@ from cai_assets.defs.metadata import notes_metadata
 from cai_assets.reports.text.tables import table
 from cai_assets.steps.reasons import reason_line
 from cai_assets.steps.shares import Report
+from cai_assets.store.tables import Table
 
 
-def stop_metadata(frame: pl.DataFrame) -> dict[str, Any]:
+def stop_metadata(made: Table) -> dict[str, Any]:
     """Chains that had stopped by each round, and the verdicts' mean; nothing if no verdict was asked for."""
+    frame = made.read("round", "p_done", "stopped")
     if not frame["p_done"].count() and not frame["stopped"].count():
         return {}
     rounds = frame.group_by("round").agg(

@@ -9,8 +9,9 @@ predecessor is a tie without a call.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 from typing import Any, Literal
 
 import polars as pl
@@ -71,7 +72,7 @@ class Chain:
 class Judged:
     """Verdicts on the chains ``drawn``, of ``of`` that there are, as rows of ROWS_SCHEMA."""
 
-    drawn: list[Chain]
+    drawn: Sequence[Chain]
     rows: list[dict[str, Any]]
     of: int
 
@@ -108,10 +109,9 @@ class Stop:
         return self.rounds if self.round is None else self.round - 1
 
 
-def judged(chains: Sequence[Chain], *, ask: Ask, style: Style, limit: int) -> Judged:
-    """Ask the judge about at most ``limit`` chains."""
-    drawn = draw_chains(chains, limit)
-    return Judged(drawn, judge_rounds(drawn, ask=ask, style=style), len(chains))
+def judged(chains: Sequence[Chain], *, ask: Ask, style: Style, of: int) -> Judged:
+    """Ask the judge about the chains drawn, of ``of`` that there are."""
+    return Judged(chains, judge_rounds(chains, ask=ask, style=style), of)
 
 
 def measured(judged: Judged, *, enough: int, confidence: float) -> Rounds:
@@ -123,19 +123,19 @@ def measured(judged: Judged, *, enough: int, confidence: float) -> Rounds:
                   pl.DataFrame(texts, TEXTS_SCHEMA), len(judged.drawn), judged.of)
 
 
-def chains_of(responses: pl.DataFrame, revisions: pl.DataFrame) -> list[Chain]:
-    """Every chain, by prompt id.
+def draw_chains(prompts: Iterable[str], limit: int) -> list[str]:
+    """The same ``limit`` prompts whatever their order; an added one displaces few of them."""
+    return nsmallest(limit, prompts, key=lambda prompt: tagged_hash("round-chain", prompt))
+
+
+def chains_of(responses: pl.DataFrame, revisions: pl.DataFrame, prompts: Sequence[str]) -> list[Chain]:
+    """The chains of some prompts, in the order of these.
 
     ``responses``: prompt_id, category, messages, response, row_key; ``revisions``: as ``steps.critique.REVISIONS``.
     """
-    by_prompt = {r["prompt_id"]: r for r in responses.iter_rows(named=True)}
-    parts = revisions.sort("prompt_id", "round").partition_by("prompt_id", maintain_order=True)
-    return [_chain(by_prompt[part["prompt_id"][0]], part) for part in parts if part.height]
-
-
-def draw_chains(chains: Sequence[Chain], limit: int) -> list[Chain]:
-    """The same ``limit`` chains whatever their order; an added prompt displaces few of them."""
-    return sorted(chains, key=lambda c: tagged_hash("round-chain", c.prompt_id))[:limit]
+    first = {r["prompt_id"]: r for r in responses.iter_rows(named=True)}
+    later = revisions.sort("prompt_id", "round").partition_by("prompt_id", as_dict=True)
+    return [_chain(first[prompt], later[prompt,]) for prompt in prompts]
 
 
 def stops_paying(metrics: pl.DataFrame, question: str) -> Stop:

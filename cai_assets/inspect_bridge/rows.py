@@ -14,7 +14,6 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 import anyio
-import polars as pl
 
 from cai_assets.assets import AGAIN, BASE, TRAINED, WITHOUT_VERSION, partition_of
 from cai_assets.engines.protocol import Call, Engine
@@ -27,6 +26,7 @@ from cai_assets.steps.complete import Completer, Row, Step
 from cai_assets.steps.prompts import load_prompts
 from cai_assets.steps.respond import RESPOND
 from cai_assets.store.records import RecordMissing
+from cai_assets.store.tables import Held, Table
 
 GRADER = "judge"
 GATHERING = 0.05  # seconds to wait for calls that start together
@@ -82,13 +82,13 @@ def _hex(text: str) -> bool:
     return len(digits) >= 8 and set(digits) <= set("0123456789abcdef")
 
 
-def trained_prompts(project: Project, version: str | None) -> pl.DataFrame:
+def trained_prompts(project: Project, version: str | None) -> Table:
     """Prompts with ``split`` and ``messages``, by which cases that were trained on are left out: those of the version;
     without one, or where it was not made, those that the settings name."""
     if version is not None:
-        return project.records.table(project.records.latest("starting_responses", version))
+        return project.records.stored(project.records.latest("starting_responses", version))
     p = project.settings.prompts
-    return load_prompts(p.paths, max_chars=p.max_chars, columns=p.columns).frame
+    return Held(load_prompts(p.paths, max_chars=p.max_chars, columns=p.columns).frame)
 
 
 class _Waiting(NamedTuple):

@@ -23,6 +23,7 @@ from cai_assets.settings import Role, Settings
 from cai_assets.steps.complete import Completer, Log
 from cai_assets.store.checkpoints import Checkpoint
 from cai_assets.store.records import Record, RecordMissing
+from cai_assets.store.tables import Table
 
 
 def as_policy(name: str) -> str:
@@ -63,9 +64,13 @@ class Context:
         """An asset above decides this one, though no table of it is read."""
         self.record(asset)
 
-    def read(self, asset: str) -> pl.DataFrame:
+    def table(self, asset: str) -> Table:
         """The table of an asset above."""
-        return self.project.records.table(self.record(asset))
+        return self.project.records.stored(self.record(asset))
+
+    def read(self, asset: str, *columns: str, where: pl.Expr | None = None) -> pl.DataFrame:
+        """Rows of it, and some columns or all."""
+        return self.table(asset).read(*columns, where=where)
 
     def checkpoint(self, asset: str) -> Checkpoint | None:
         """The checkpoint of a training above; None in a plan, while it is to be trained. Raise CheckpointGone."""

@@ -6,7 +6,7 @@ import polars as pl
 
 from cai_assets.pipeline.context import Context
 from cai_assets.pipeline.held_out import held_out_texts
-from cai_assets.pipeline.stages import evaluation_prompts
+from cai_assets.pipeline.stages import HELD_OUT
 from cai_assets.steps.documents import write_documents
 from cai_assets.steps.texts import Texts, texts_to_train_on
 
@@ -28,4 +28,5 @@ def texts_of_documents(run: Context) -> Texts:
 
 
 def _held_out(run: Context) -> list[str]:
-    return list(held_out_texts(run.settings, evaluation_prompts(run.read("starting_responses"))["messages"].to_list()))
+    asked = run.read("starting_responses", "messages", where=HELD_OUT)
+    return list(held_out_texts(run.settings, asked["messages"].to_list()))

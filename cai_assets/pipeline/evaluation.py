@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -24,13 +25,14 @@ from cai_assets.evals.yes_no import YesNo
 from cai_assets.pipeline.constitution_tests import POLICY, Tests
 from cai_assets.pipeline.context import Context
 from cai_assets.pipeline.policies import by_engine, policy_names, samples_of
-from cai_assets.pipeline.stages import evaluation_prompts
+from cai_assets.pipeline.stages import ASKED, HELD_OUT
 from cai_assets.pipeline.trainings import baseline_rows
 from cai_assets.settings import Settings
 from cai_assets.steps.comparison_files import read_comparisons
 from cai_assets.steps.complete import Completer
 from cai_assets.steps.mix import texts_of
 from cai_assets.steps.respond import respond
+from cai_assets.store.tables import Table
 
 
 class Evaluated(NamedTuple):
@@ -60,7 +62,7 @@ def evaluation(run: Context, *, measures: bool = True) -> Evaluated:
     """Every policy on the same prompts, with ``base`` as the one to win over. Of the constitution only the evaluation
     requests are read. Without ``measures`` it asks only, as a plan does."""
     run.note("constitution")
-    prompts = evaluation_prompts(run.read("starting_responses"))
+    prompts = run.read("starting_responses", *ASKED, where=HELD_OUT)
     policies, judge = run.policies(), run.complete("judge")
     answered = {name: _responses(run.settings, prompts, policies[name], name) for name in _in_turn(policies, judge)}
     responses = {name: answered[name] for name in policies}
@@ -96,7 +98,7 @@ def answer_sampling(settings: Settings) -> Sampling:
 
 def suite_results(run: Context) -> Suites:
     """Raise SuitesError if a suite cannot be used, ModelError if a policy cannot."""
-    cases = suite_cases(run.settings, run.read("starting_responses"))
+    cases = suite_cases(run.settings, run.table("starting_responses"))
     policies, judge = run.policies(), run.complete("judge")
     answers = {name: suite_answers(run.settings, cases, complete=policies[name], policy=name)
                for name in _in_turn(policies, judge)}
@@ -104,7 +106,7 @@ def suite_results(run: Context) -> Suites:
     return Suites(cases, every, suite_verdicts(run.settings, every, complete=judge))
 
 
-def suite_cases(settings: Settings, responses: pl.DataFrame) -> SuiteCases:
+def suite_cases(settings: Settings, responses: Table) -> SuiteCases:
     """The cases of each suite that are asked of every policy, none of them near a training prompt.
 
     ``responses``: the round's first, which know its prompts. Raise SuitesError if a suite cannot be used.
@@ -112,18 +114,26 @@ def suite_cases(settings: Settings, responses: pl.DataFrame) -> SuiteCases:
     wanted = settings.evaluation
     refuse_no_folder(wanted)
     suites = load_suites(wanted.suites_folder, wanted.suites, max_chars=settings.prompts.max_chars)
-    return SuiteCases(suites, draw(suites, list(training_texts(settings, responses)), limit=wanted.suite_cases))
+    return SuiteCases(suites, draw(suites, TrainingTexts(settings, responses), limit=wanted.suite_cases))
 
 
-def training_texts(settings: Settings, responses: pl.DataFrame) -> Iterator[str]:
+@dataclass(frozen=True)
+class TrainingTexts:
     """Every prompt, and each turn of it, that something is trained on: the round's own, mixed-in ones, people's."""
-    trained = [responses.filter(pl.col("split") == "train")]
-    if settings.supervised.mix:
-        trained.append(baseline_rows(settings, responses))
-    if settings.reward.human:
-        human = settings.reward.human
-        trained.append(read_comparisons(human.path, columns=human.columns, training=True).frame)
-    yield from (text for frame in trained for messages in frame["messages"].to_list() for text in texts_of(messages))
+
+    settings: Settings
+    responses: Table
+
+    def __iter__(self) -> Iterator[str]:
+        return (text for frame in self._frames() for (messages,) in frame.select("messages").iter_rows()
+                for text in texts_of(messages))
+
+    def _frames(self) -> Iterator[pl.DataFrame]:
+        yield from self.responses.parts("messages", where=pl.col("split") == "train")
+        if self.settings.supervised.mix:
+            yield baseline_rows(self.settings, self.responses.read())
+        if human := self.settings.reward.human:
+            yield read_comparisons(human.path, columns=human.columns, training=True).frame
 
 
 def suite_answers(settings: Settings, cases: SuiteCases, *, complete: Completer, policy: str) -> list[Answer]:
@@ -146,9 +156,13 @@ def suite_tables(settings: Settings, done: Suites) -> tuple[pl.DataFrame, pl.Dat
 
 def round_quality(run: Context) -> rounds.Judged:
     """What the judge says of each critique-revision round, on at most ``evaluation.round_chains`` chains."""
-    chains = rounds.chains_of(run.read("starting_responses"), run.read("revisions"))
+    responses, revisions = run.table("starting_responses"), run.table("revisions")
+    prompts = revisions.read("prompt_id").to_series().unique()
+    drawn = rounds.draw_chains(prompts, run.settings.evaluation.round_chains)
+    mine = pl.col("prompt_id").is_in(drawn)
+    chains = rounds.chains_of(responses.read(where=mine), revisions.read(where=mine), drawn)
     ask = partial(run.complete("judge"), JUDGE, what="judge: rounds")
-    return rounds.judged(chains, ask=ask, style=run.settings.labels.style, limit=run.settings.evaluation.round_chains)
+    return rounds.judged(chains, ask=ask, style=run.settings.labels.style, of=len(prompts))
 
 
 def constitution_tests(

@@ -1,11 +1,13 @@
 """Each table of the graph as one function of its context, under the asset's name.
 
+A large table is given in parts, which are made while they are taken: whoever stores them holds few of its rows.
 Dagster runs these for real and a plan runs the very same ones with completers that only look keys up: which table is
 read, who is asked and under which settings is said here alone. So what is planned and what is done cannot drift apart.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple, assert_never
 
 import polars as pl
@@ -17,17 +19,21 @@ from cai_assets.evals.gate import GateResult, label_people, measure_labeller
 from cai_assets.pipeline.absent import refuse_absent
 from cai_assets.pipeline.context import Context
 from cai_assets.settings import Settings
-from cai_assets.steps import supervised
+from cai_assets.steps import critique, respond, supervised
 from cai_assets.steps.complete import Completer
-from cai_assets.steps.critique import critique_and_revise
-from cai_assets.steps.in_context import answer_in_context
-from cai_assets.steps.label import label_pairs
-from cai_assets.steps.pair import pair_responses, pair_revisions
+from cai_assets.steps.in_context import answers_in_context
+from cai_assets.steps.label import labels_of
+from cai_assets.steps.pair import pair_revisions, pairs_of
 from cai_assets.steps.prompts import SCHEMA as PROMPTS
 from cai_assets.steps.prompts import Loaded, load_prompts, refuse_empty, select
 from cai_assets.steps.reason import with_reasons
-from cai_assets.steps.respond import respond
+from cai_assets.steps.shares import Report
+from cai_assets.steps.tables import whole
+from cai_assets.store.tables import Parts, aligned
 
+HELD_OUT = pl.col("split") == "evaluation"
+RED_TEAM = (pl.col("split") == "train") & (pl.col("kind") == "red-team")
+ASKED = ("prompt_id", "kind", "category", "messages")
 BEFORE_RL = ("sl_policy", "mid_policy")  # RL starts from the first of these that the version has
 
 
@@ -55,51 +61,63 @@ def prompts(settings: Settings) -> Prompts:
     return Prompts(frame, loaded)
 
 
-def initial_responses(run: Context) -> pl.DataFrame:
-    asked = run.read("prompts")
-    if run.settings.written.on:
-        asked = pl.concat([asked, run.read("written_prompts").select(PROMPTS.names())]).unique(
-            "prompt_id", keep="first", maintain_order=True).sort("prompt_id")
-    return _responses(run, asked, run.complete("generator"))
+def initial_responses(run: Context) -> Parts:
+    asked = run.table("prompts")
+    if not run.settings.written.on:
+        return _responses(run, asked.parts(), asked.height, run.complete("generator"))
+    every = pl.concat([asked.read(), run.read("written_prompts", *PROMPTS.names())]).unique(
+        "prompt_id", keep="first", maintain_order=True).sort("prompt_id")
+    return _responses(run, [every], every.height, run.complete("generator"))
 
 
-def starting_responses(run: Context) -> pl.DataFrame:
+def starting_responses(run: Context) -> Parts:
     """In round 1 the initial responses themselves; later the RL policy of the round before responds."""
-    responses = run.read("initial_responses")
+    responses = run.table("initial_responses")
     if run.before() is None:
-        return responses
-    return _responses(run, responses.select(PROMPTS.names()), run.complete("responder"))
+        return responses.parts()
+    return _responses(run, responses.parts(*PROMPTS.names()), responses.height, run.complete("responder"))
 
 
-def _responses(run: Context, asked: pl.DataFrame, complete: Completer) -> pl.DataFrame:
+def _responses(run: Context, asked: Parts, count: int, complete: Completer) -> Parts:
     g = run.settings.generation
     sampling = Sampling(temperature=g.temperature, top_p=g.top_p, max_tokens=g.max_tokens)
-    return respond(asked, complete=complete, sampling=sampling, what="initial responses")
+    return respond.responses(asked, count, complete=complete, sampling=sampling, what="initial responses")
 
 
-def critiques_and_revisions(run: Context) -> tuple[pl.DataFrame, pl.DataFrame]:
+def critiques_and_revisions(run: Context) -> Iterator[tuple[pl.DataFrame, ...]]:
     """Only red-team prompts of the train split are critiqued, or answered again with a principle in view."""
     run.note("constitution")
-    responses = run.read("starting_responses")
-    red_team = responses.filter(pl.col("split") == "train", pl.col("kind") == "red-team")
-    settings = run.settings
-    in_context = settings.sl.source == "in_context"
-    complete, make = (run.complete("responder"), answer_in_context) if in_context else (
-        run.complete("critic"), critique_and_revise)
-    critiques, revisions = make(red_team, run.constitution, complete=complete, settings=settings.critique,
-                                generation=settings.generation)
-    if settings.supervised.thoughts == "reasons":
-        known = explained(run.constitution, ("revision",)) if settings.critique.why else run.constitution
-        revisions = with_reasons(revisions, critiques, red_team, known, complete=complete,
-                                 style=settings.critique.style, generation=settings.generation)
-    return critiques, revisions
+    settings, responses = run.settings, run.table("starting_responses")
+    complete, make = (run.complete("responder"), answers_in_context) if settings.sl.source == "in_context" else (
+        run.complete("critic"), critique.critiques_and_revisions)
+    red_team = (part.filter(RED_TEAM) for part in responses.in_order())
+    made = make(red_team, responses.count(RED_TEAM), run.constitution, complete=complete, settings=settings.critique,
+                generation=settings.generation)
+    if settings.supervised.thoughts != "reasons":
+        return made
+    known = explained(run.constitution, ("revision",)) if settings.critique.why else run.constitution
+    critiques, revisions = whole(made)
+    return iter([(critiques, with_reasons(
+        revisions, critiques, responses.read("prompt_id", "messages", where=RED_TEAM), known, complete=complete,
+        style=settings.critique.style, generation=settings.generation))])
 
 
-def sl_dataset(run: Context) -> supervised.SupervisedRows:
+class SupervisedParts(NamedTuple):
+    """The rows of ``supervised.SupervisedRows``, in parts."""
+
+    parts: Parts
+    mixed: tuple[Report, ...] = ()
+
+
+def sl_dataset(run: Context) -> SupervisedParts:
     """What the SL policy is trained on."""
-    revisions, responses = run.read("revisions"), run.read("starting_responses")
-    own = supervised.sl_dataset(responses, revisions, run.settings.supervised)
-    return mixed(run.settings, responses, own)
+    revisions, responses, settings = run.table("revisions"), run.table("starting_responses"), run.settings
+    own = (supervised.sl_dataset(some, revised, settings.supervised) for some, revised in aligned(
+        responses.in_order(), revisions.in_order()))
+    if not settings.supervised.mix:
+        return SupervisedParts(own)
+    every = mixed(settings, responses.read("split", "messages"), pl.concat(own))
+    return SupervisedParts([every.frame], every.mixed)
 
 
 def mixed(settings: Settings, responses: pl.DataFrame, own: pl.DataFrame) -> supervised.SupervisedRows:
@@ -108,13 +126,15 @@ def mixed(settings: Settings, responses: pl.DataFrame, own: pl.DataFrame) -> sup
                                    max_chars=settings.prompts.max_chars)
 
 
-def response_pairs(run: Context) -> pl.DataFrame:
+def response_pairs(run: Context) -> Parts:
     """Pairs for each training prompt, by ``pairs.source``; 'revision' alone reads revisions, and calls no model."""
-    asked, settings = supervised.training_split(run.read("starting_responses")), run.settings
+    responses, settings = run.table("starting_responses"), run.settings
     match settings.pairs.source:
         case "revision":
             refuse_absent(run.constitution, "revisions", "pairs.source='revision' pairs responses with revisions")
-            return pair_revisions(asked, run.read("revisions"), temperature=settings.generation.temperature)
+            return (pair_revisions(supervised.training_split(some), revisions,
+                                   temperature=settings.generation.temperature)
+                    for some, revisions in aligned(responses.in_order(), run.table("revisions").in_order()))
         case "policy":
             policy = run.first_had(*BEFORE_RL)
             complete = run.complete_as(policy) if policy else run.complete("start")
@@ -122,7 +142,10 @@ def response_pairs(run: Context) -> pl.DataFrame:
             complete = run.complete("generator")
         case _:
             assert_never(settings.pairs.source)
-    return pair_responses(asked, complete=complete, settings=settings.pairs, max_tokens=settings.generation.max_tokens)
+    trained = supervised.TRAINING if settings.pairs.helpful else supervised.TRAINING & (pl.col("kind") != "helpful")
+    asked = (part.filter(trained) for part in responses.in_order("kind", "category", "messages", "split", "response"))
+    return pairs_of(asked, responses.count(trained), complete=complete, settings=settings.pairs,
+                    max_tokens=settings.generation.max_tokens)
 
 
 def judge_gate(run: Context) -> Gate:
@@ -145,12 +168,13 @@ def gate_labels(run: Context) -> None:
         measure_benchmarks(run.settings, run.constitution, complete=complete)
 
 
-def preference_pairs(run: Context) -> pl.DataFrame:
+def preference_pairs(run: Context) -> Parts:
     run.note("constitution")
-    return label_pairs(run.read("response_pairs"), run.constitution, complete=run.complete("labeller"),
-                       settings=run.settings.labels)
+    pairs = run.table("response_pairs")
+    return labels_of(pairs.parts(), pairs.height, run.constitution, complete=run.complete("labeller"),
+                     settings=run.settings.labels)
 
 
 def evaluation_prompts(responses: pl.DataFrame) -> pl.DataFrame:
     """The prompts that are kept apart from training. ``responses``: the round's first, which know its prompts."""
-    return responses.filter(pl.col("split") == "evaluation").select("prompt_id", "kind", "category", "messages")
+    return responses.filter(HELD_OUT).select(ASKED)

@@ -28,7 +28,7 @@ from cai_assets.pipeline.roles import (
     model_to_load,
     starting_policy,
 )
-from cai_assets.pipeline.stages import BEFORE_RL, evaluation_prompts, mixed
+from cai_assets.pipeline.stages import BEFORE_RL, HELD_OUT, mixed
 from cai_assets.pipeline.votes import votes_to_train_on
 from cai_assets.registry.algorithms import ALGORITHMS
 from cai_assets.registry.rewards import REWARDS
@@ -40,10 +40,13 @@ from cai_assets.steps.supervised import baseline_dataset
 from cai_assets.steps.thoughts import THOUGHT
 from cai_assets.store.checkpoints import Checkpoint
 from cai_assets.store.layout import Layout
+from cai_assets.store.tables import Table
 from cai_assets.train.choice import chosen
 from cai_assets.train.fit import PART
 from cai_assets.train.identity import training_key, training_parts
 from cai_assets.train.job import TrainingKind
+
+COMPARED = ("pair_id", "prompt_id", "principle_id", "messages", "chosen", "rejected", "p_chosen", "p_target", "row_id")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +178,8 @@ def _supervised_columns(rows: pl.DataFrame) -> pl.DataFrame:
 def reward_model(run: Context) -> RewardTraining:
     """On AI-labeled comparisons, with human ones if set."""
     run.may_train(LABELS)
-    labels, reward = run.read(LABELS), run.settings.reward
+    reward = run.settings.reward
+    labels = run.read(LABELS, *(() if reward.input == "principle" else COMPARED))
     if reward.input == "principle":
         run.note("constitution")
 
@@ -190,17 +194,18 @@ def reward_model(run: Context) -> RewardTraining:
         return run.project.checkpoints.whole("reward_model", key) is not None
 
     rows = (Mixed(votes_to_train_on(run, labels, is_trained)) if reward.input == "principle" else
-            reward_comparisons(run.settings, labels, run.read("starting_responses")))
+            reward_comparisons(run.settings, labels, run.table("starting_responses")))
     return RewardTraining(training(rows.frame), rows)
 
 
-def reward_comparisons(settings: Settings, labeled: pl.DataFrame, responses: pl.DataFrame) -> Mixed:
+def reward_comparisons(settings: Settings, labeled: pl.DataFrame, responses: Table) -> Mixed:
     """``responses``: the round's first, which know its prompts."""
     reward = settings.reward
     rows = comparisons(labeled, reward.held_out)
     if reward.human is None:
         return Mixed(rows)
-    return mix_human(rows, reward.human, held_out=reward.held_out, evaluation=evaluation_prompts(responses))
+    evaluation = responses.read("messages", where=HELD_OUT)
+    return mix_human(rows, reward.human, held_out=reward.held_out, evaluation=evaluation)
 
 
 def reward_columns(rows: pl.DataFrame) -> pl.DataFrame:
@@ -216,7 +221,7 @@ def rl_policy(run: Context) -> Training:
     base = _start(run, *BEFORE_RL)
     preferences = run.checkpoint("reward_model") if rewarded_by == "reward_model" else None
     run.note("constitution")
-    pairs = run.read(algorithm.reads)
+    pairs = run.read(algorithm.reads, *(COMPARED if algorithm.reads == LABELS else ("prompt_id", "messages")))
     rows = reinforcement_rows(run.settings, run.constitution, pairs)
     if rl.alpha is not None:
         refuse_absent(run.constitution, "sl_dataset", f"rl.alpha={rl.alpha:g} mixes supervised rows in")

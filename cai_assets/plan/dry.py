@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import polars as pl
-
 from cai_assets.constitution.model import Constitution
 from cai_assets.engines.protocol import Call, Engine, ModelIdentity
 from cai_assets.pipeline.context import Context
@@ -21,6 +19,7 @@ from cai_assets.steps.complete import Completer, Row, Step
 from cai_assets.store.checkpoints import Checkpoint
 from cai_assets.store.records import Record
 from cai_assets.store.row_store import RowStore
+from cai_assets.store.tables import Scratch, Table
 
 PLANNED = "not generated yet"
 UNTRAINED = ModelIdentity(weights="not trained yet", tokenizer="", template="")  # no stored row can be its
@@ -60,8 +59,9 @@ class DryCompleter(Completer):
 class Made:
     """What a plan's stages have made so far. ``tables``: of stored rows; ``checkpoints``: None, where to be trained."""
 
-    tables: dict[str, pl.DataFrame] = field(default_factory=dict)
+    tables: dict[str, Table] = field(default_factory=dict)
     checkpoints: dict[str, Checkpoint | None] = field(default_factory=dict)
+    scratch: Scratch = field(default_factory=Scratch)
 
 
 class DryRun(Context):
@@ -72,7 +72,7 @@ class DryRun(Context):
     """
 
     def __init__(self, project: Project, version: str, constitution: Constitution, start: Record | None, made: Made,
-                 dry: Callable[[ModelIdentity], DryCompleter], tables: Mapping[str, pl.DataFrame]) -> None:
+                 dry: Callable[[ModelIdentity], DryCompleter], tables: Mapping[str, Table]) -> None:
         super().__init__(project, version)
         self.constitution, self._start, self._dry = constitution, start, dry
         self._tables, self._checkpoints = {**made.tables, **tables}, made.checkpoints
@@ -80,7 +80,7 @@ class DryRun(Context):
         self.tables_read: list[str] = []
         self.started_from: list[str] = []
 
-    def read(self, asset: str) -> pl.DataFrame:
+    def table(self, asset: str) -> Table:
         self.tables_read.append(asset)
         return self._tables[asset]
 

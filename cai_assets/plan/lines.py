@@ -28,6 +28,7 @@ from cai_assets.settings import Settings
 from cai_assets.steps.why import as_asked
 from cai_assets.store.layout import Layout
 from cai_assets.store.records import Record, RecordMissing
+from cai_assets.store.tables import Table
 from cai_assets.versions.derived import Derivations
 from cai_assets.versions.rounds import round_of
 from cai_assets.versions.snapshots import Snapshots
@@ -144,7 +145,7 @@ class Lines:
         """Looks up calls of a model."""
         return self.completer(identity, self.project.store, seed=self.settings.seed)
 
-    def stage(self, **tables: pl.DataFrame) -> DryRun:
+    def stage(self, **tables: Table) -> DryRun:
         """What the next stage is run with. ``tables``: read in place of those that were made."""
         return DryRun(self.project, self.version, self.constitution, self.start, self.made, self.dry, tables)
 
@@ -219,8 +220,12 @@ class Lines:
 
 def planned(frame: pl.DataFrame) -> pl.DataFrame:
     """Rows that wait for something not generated yet."""
-    return frame.filter(pl.any_horizontal(waits(column) for column in ("error", "reason_error")
-                                          if column in frame.columns))
+    return frame.filter(waiting(frame.columns))
+
+
+def waiting(columns: Collection[str]) -> pl.Expr:
+    """Whether a row of these columns waits for something not generated yet."""
+    return pl.any_horizontal(waits(column) for column in ("error", "reason_error") if column in columns)
 
 
 def waits(column: str) -> pl.Expr:

@@ -27,13 +27,14 @@ from cai_assets.plan.causes import drawn_before
 from cai_assets.plan.constitution_tests import plan_tests
 from cai_assets.plan.dry import PLANNED, DryRun
 from cai_assets.plan.evaluation import plan_evaluation, plan_rounds, plan_suites
-from cai_assets.plan.lines import BOUNDS, REUSE, UNLESS, Line, imagining, planned, waits
+from cai_assets.plan.lines import BOUNDS, REUSE, UNLESS, Line, imagining, waiting, waits
 from cai_assets.plan.stress import plan_stress
 from cai_assets.plan.training import TrainingFit, Trainings
 from cai_assets.plan.written import plan_written
 from cai_assets.steps.pair import calls_per_prompt
 from cai_assets.steps.questions import ORDERS, calls_per_pair
 from cai_assets.steps.thought import THOUGHT
+from cai_assets.store.tables import Parts, Table
 from cai_assets.train.footprint import Footprint
 
 
@@ -136,45 +137,45 @@ class Planner(Trainings):
             self.training(made, known=self._complete(*stage.tables_read), rows_of=stage.tables_read,
                           after=stage.started_from)
             return
-        self.made.tables[asset.name] = made
+        self.keep(asset.name, [made])
         if asset.spends:
             certain = _missing(stage)
-            possible = max(certain, planned(made).height)
+            possible = max(certain, self._waiting(asset.name))
             self.line(asset.name, sum(dry.reused for dry in stage.asked.values()), certain, possible,
                       causes=self.with_changes(asset.name, possible, {}))
 
     def _prompts(self) -> None:
-        self.made.tables["prompts"] = stages.prompts(self.settings).frame
+        self.keep("prompts", [stages.prompts(self.settings).frame])
 
     def _initial(self) -> None:
         stage = self.stage()
-        responses = self.made.tables["initial_responses"] = stages.initial_responses(stage)
+        responses = self.keep("initial_responses", stages.initial_responses(stage))
         new = self.unwritten if self.all_written else 0
         self.calls("initial_responses", stage.asked.values(), responses.height,
                    causes={"written_prompts are new": new} if new else {})
 
     def _starting(self) -> None:
         stage = self.stage()
-        responses = self.made.tables["starting_responses"] = stages.starting_responses(stage)
+        responses = self.keep("starting_responses", stages.starting_responses(stage))
         new = {f"{self.start.ref.id} is new": _missing(stage)} if self.start else {}
         self.calls("starting_responses", stage.asked.values(), responses.height if stage.asked else 0, causes=new)
 
     def _chains(self) -> None:
         stage = self.stage()
-        critiques, revisions = stages.critiques_and_revisions(stage)
-        self.made.tables |= {"critiques": critiques, "revisions": revisions}
+        made = self.made.scratch.keep_all(2, stages.critiques_and_revisions(stage))
+        self.made.tables |= dict(zip(("critiques", "revisions"), made, strict=True))
         (dry,) = stage.asked.values()
-        for asset, frame in (("critiques", critiques), ("revisions", revisions)):
+        for asset in ("critiques", "revisions"):
             steps = ASSETS[asset].steps
             certain = sum(name in steps for name in dry.missing.values())
-            waiting = (planned(frame).with_columns(calls=self._calls_for_a_critique()) if asset == "critiques"
-                       else _revisions_to_ask(frame))
+            waiting = self._waiting_rows(asset, "prompt_id", "round", "principle_id", "p_done", "error").with_columns(
+                calls=self._calls_for_a_critique() if asset == "critiques" else self._calls_for_a_revision())
             self.line(asset, sum(dry.usage[s].reused for s in steps if s in dry.usage), certain,
                       int(waiting["calls"].sum()), causes=self._chain_causes(
                           asset, waiting if self.settings.sl.source == "in_context" else _chains(waiting)))
 
     def _chain_causes(self, asset: str, chains: pl.DataFrame) -> dict[str, int]:
-        waiting = planned(self.made.tables["starting_responses"])["prompt_id"].to_list()
+        waiting = self._waiting_rows("starting_responses", "prompt_id")["prompt_id"].to_list()
         begun = ~pl.col("prompt_id").is_in(waiting)
         new = int(chains.filter(~begun)["calls"].sum())
         drawn = drawn_before(chains.filter(begun), self.constitution_before(), "critique",
@@ -187,22 +188,26 @@ class Planner(Trainings):
         verdicts = pl.lit(0) if asked.stop_above is None else pl.col("p_done").is_null().cast(pl.Int64)
         return verdicts + int(asked.mode == "critique")
 
+    def _calls_for_a_revision(self) -> pl.Expr:
+        """Of one that waits for a text, or for its reason."""
+        reasons = "reason_error" in self.made.tables["revisions"].columns
+        return pl.when(waits("error")).then(1 + reasons).otherwise(1)
+
     def _dataset(self) -> None:
-        self.made.tables["sl_dataset"] = stages.sl_dataset(self.stage()).frame
+        self.keep("sl_dataset", stages.sl_dataset(self.stage()).parts)
 
     def _sl_policy(self) -> None:
         stage = self.stage()
         self.training(trainings.sl_policy(stage), known=self._complete("revisions", "starting_responses"),
                       rows_of=(self._first(), "revisions"), after=stage.started_from,
-                      waiting=planned(self.made.tables["revisions"]).height)
+                      waiting=self._waiting("revisions"))
 
     def _pairs(self) -> None:
-        tables = self.made.tables
-        answered = tables["starting_responses"].with_columns(response=pl.col("response").fill_null("?"))
-        settled = {} if "revisions" in self.absent else {"revisions": _settled(tables["revisions"])}
-        stage = self.stage(starting_responses=answered, **settled)  # each gets a pair
-        pairs = tables["response_pairs"] = stages.response_pairs(stage)
-        calls = calls_per_prompt(self.settings.pairs) * pairs["prompt_id"].n_unique()
+        answered = self.made.scratch.keep(part.with_columns(response=pl.col("response").fill_null("?"))
+                                          for part in self.made.tables["starting_responses"].parts())
+        stage = self.stage(starting_responses=answered, **self._settled())  # each gets a pair
+        pairs = self.keep("response_pairs", stages.response_pairs(stage))
+        calls = calls_per_prompt(self.settings.pairs) * pairs.read("prompt_id").n_unique()
         known = self._complete("starting_responses")
         new = [] if known or not stage.asked else ["prompts are new"]
         if stage.started_from:  # samples of a policy
@@ -210,13 +215,23 @@ class Planner(Trainings):
             new = [f"{name} is new" for name in stage.started_from if self.is_new(name)]
         self.calls("response_pairs", stage.asked.values(), calls, certain=known, causes=dict.fromkeys(new, calls))
 
+    def _settled(self) -> dict[str, Table]:
+        """Revisions, without the texts of chains that wait for something: which of theirs is the last is not known yet.
+        Only pairs of revisions read them."""
+        if "revisions" in self.absent or self.settings.pairs.source != "revision":
+            return {}
+        waits = pl.col("prompt_id").is_in(self._waiting_rows("revisions", "prompt_id")["prompt_id"].to_list())
+        return {"revisions": self.made.scratch.keep(
+            part.with_columns(revision=pl.when(~waits).then("revision"),
+                              error=pl.when(waits).then(pl.lit(PLANNED)).otherwise("error"))
+            for part in self.made.tables["revisions"].parts())}
+
     def _labels(self) -> None:
         gate, stage = self.stage(), self.stage()
         stages.gate_labels(gate)
-        labels = self.made.tables["preference_pairs"] = stages.preference_pairs(stage)
-        waiting = planned(self.made.tables["response_pairs"]).height * calls_per_pair(
-            self.settings.labels, self.constitution)
-        questions = _unanswered(labels.filter(pl.col("error") == PLANNED)).with_columns(
+        labels = self.keep("preference_pairs", stages.preference_pairs(stage))
+        waiting = self._waiting("response_pairs") * calls_per_pair(self.settings.labels, self.constitution)
+        questions = _unanswered(labels.read("pair_id", "votes", where=pl.col("error") == PLANNED)).with_columns(
             calls=self._calls_for_a_question())
         if self.settings.labels.principles == "drawn":
             questions = drawn_before(questions, self.constitution_before(), "preference",
@@ -239,7 +254,7 @@ class Planner(Trainings):
 
     def _reward_model(self) -> None:
         self.training(trainings.reward_model(self.stage()).training, known=self._complete("preference_pairs"),
-                      rows_of=("preference_pairs",), waiting=planned(self.made.tables["preference_pairs"]).height)
+                      rows_of=("preference_pairs",), waiting=self._waiting("preference_pairs"))
 
     def _rl_policy(self) -> None:
         stage = self.stage()
@@ -255,7 +270,22 @@ class Planner(Trainings):
 
     def _complete(self, *assets: str) -> bool:
         """Whether no row of these tables waits for a text."""
-        return not any(planned(self.made.tables[asset]).height for asset in assets)
+        return not any(map(self._waiting, assets))
+
+    def keep(self, asset: str, parts: Parts) -> Table:
+        """What the stage of an asset made."""
+        self.made.tables[asset] = self.made.scratch.keep(parts)
+        return self.made.tables[asset]
+
+    def _waiting(self, asset: str) -> int:
+        """How many rows of an asset wait for something not generated yet."""
+        table = self.made.tables[asset]
+        return table.count(waiting(table.columns))
+
+    def _waiting_rows(self, asset: str, *columns: str) -> pl.DataFrame:
+        """These rows."""
+        table = self.made.tables[asset]
+        return table.read(*columns, where=waiting(table.columns))
 
 
 def _stage_of(asset: str) -> Callable[[Context], Any]:
@@ -268,20 +298,6 @@ def _stage_of(asset: str) -> Callable[[Context], Any]:
 
 def _missing(stage: DryRun) -> int:
     return sum(len(dry.missing) for dry in stage.asked.values())
-
-
-def _revisions_to_ask(revisions: pl.DataFrame) -> pl.DataFrame:
-    """Those that wait for a text, or for their reason, with the ``calls`` that each may need."""
-    reasons = "reason_error" in revisions.columns
-    calls = pl.when(waits("error")).then(1 + reasons).otherwise(1)
-    return planned(revisions).with_columns(calls=calls)
-
-
-def _settled(revisions: pl.DataFrame) -> pl.DataFrame:
-    """Without the texts of chains that wait for something: which of their revisions is the last is not known yet."""
-    waits = pl.col("prompt_id").is_in(planned(revisions)["prompt_id"].to_list())
-    return revisions.with_columns(revision=pl.when(~waits).then("revision"),
-                                  error=pl.when(waits).then(pl.lit(PLANNED)).otherwise("error"))
 
 
 def _unanswered(labels: pl.DataFrame) -> pl.DataFrame:

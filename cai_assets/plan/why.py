@@ -107,7 +107,7 @@ def _table_or_plan(project: Project, asset: str, version: str, planned: dict[str
         plan = _Asked(project, version)
         for completer in plan.asked:
             planned |= completer.payloads
-        return plan.made.tables[asset], f"{asset} in the plan of {version}"
+        return plan.made.tables[asset].read(), f"{asset} in the plan of {version}"
 
 
 def _why_planned(project: Project, asset: str, version: str, old: Record) -> list[Difference]:

@@ -28,7 +28,7 @@ def plan_written(plan: Planner) -> None:
               causes=plan.with_changes(WRITTEN, possible, {}))
     coming = _coming(made)
     plan.unwritten = coming.height
-    plan.made.tables[WRITTEN] = pl.concat([made.frame, coming]) if plan.all_written else made.frame
+    plan.keep(WRITTEN, [pl.concat([made.frame, coming]) if plan.all_written else made.frame])
 
 
 def _coming(made: WrittenPrompts) -> pl.DataFrame:

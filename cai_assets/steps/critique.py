@@ -10,7 +10,7 @@ that say so, in ``error`` or in ``stopped``.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,18 +23,20 @@ from cai_assets.engines.protocol import Call, Message
 from cai_assets.settings import Critique, Generation, SettingsError
 from cai_assets.steps.complete import Completer, Row, Step, Work
 from cai_assets.steps.frames import critique_call, direct_revision_call, revision_call
-from cai_assets.steps.tables import tables
+from cai_assets.steps.tables import parts_of, whole
 from cai_assets.steps.thoughts import NO_THOUGHT, thought_fields, thought_schema
 from cai_assets.steps.verdict import VERDICT, p_done, verdict_call
 from cai_assets.steps.why import for_critics
 from cai_assets.store.canonical import tagged_hash
 from cai_assets.store.keys import row_id
+from cai_assets.store.tables import Parts
 
 CRITIQUE = Step("critique")
 REVISION = Step("revision")
 NOT_ASKED = "no critique: critique.mode is 'direct'"
 ALONE = "no other chain is left whose critique it could answer"
 
+READ = ("prompt_id", "messages", "response", "error", "row_id")
 COLUMNS = {"prompt_id": pl.String, "round": pl.Int32, "principle_id": pl.String, "principle_digest": pl.String}
 OUTCOME = {"finish": pl.String, "error": pl.String, "p_done": pl.Float64, "stopped": pl.String,
            "row_key": pl.String, "row_id": pl.String, "parent_id": pl.String}
@@ -69,29 +71,37 @@ class Chain:
 def critique_and_revise(
     responses: pl.DataFrame, constitution: Constitution, *,
     complete: Completer, settings: Critique, generation: Generation, assigned: Mapping[str, Principle] | None = None,
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+) -> tuple[pl.DataFrame, ...]:
     """Critiques and revisions: one row for each response and round, in that order.
 
     ``responses`` needs prompt_id, messages, response, error, row_id. ``assigned``: the principle of each prompt in
     every round, in place of draws. Raise SettingsError if critiques are to be shuffled and there are fewer than two
     rows.
     """
-    if settings.shuffle and responses.height < 2:
+    return whole(critiques_and_revisions(
+        [responses.sort("prompt_id")], responses.height, constitution, complete=complete, settings=settings,
+        generation=generation, assigned=assigned))
+
+
+def critiques_and_revisions(
+    responses: Parts, count: int, constitution: Constitution, *,
+    complete: Completer, settings: Critique, generation: Generation, assigned: Mapping[str, Principle] | None = None,
+) -> Iterator[tuple[pl.DataFrame, ...]]:
+    """As ``critique_and_revise``, a part of both tables at a time, of ``count`` responses in the order of prompt_id."""
+    if settings.shuffle and count < 2:
         raise SettingsError(f"critique.shuffle=true exchanges critiques between at least 2 red-team prompts, found "
-                            f"{responses.height}: raise prompts.red_team or set critique.shuffle=false")
+                            f"{count}: raise prompts.red_team or set critique.shuffle=false")
     chains = (Chain(r["prompt_id"], r["messages"], r["response"] or "", r["row_id"],
                     None if r["response"] else f"no initial response: {r['error'] or 'empty'}")
-              for r in responses.sort("prompt_id").iter_rows(named=True))
+              for part in responses for r in part.select(READ).iter_rows(named=True))
     loop = _Loop(for_critics(constitution, settings), settings, generation, assigned or {})
-    rounds: Iterable[Round]
+    schemas = [columns | thought_schema(complete) for columns in (CRITIQUES, REVISIONS)]
     if settings.shuffle:
         rounds = _exchanging(loop, [*chains], complete)
-    else:  # every chain goes through its rounds whatever the others are doing
-        rounds = itertools.chain.from_iterable(complete.stream(
-            map(loop.rounds, chains), what="critiques and revisions", count=responses.height, asks=loop.asks))
-    kept = thought_schema(complete)
-    critiques, revisions = tables(rounds, CRITIQUES | kept, REVISIONS | kept)
-    return critiques.sort("prompt_id", "round"), revisions.sort("prompt_id", "round")
+        return iter([tuple(table.sort("prompt_id", "round") for table in whole(parts_of(rounds, *schemas)))])
+    # Every chain goes through its rounds whatever the others are doing.
+    return parts_of(itertools.chain.from_iterable(complete.stream(
+        map(loop.rounds, chains), what="critiques and revisions", count=count, asks=loop.asks)), *schemas)
 
 
 def _exchanging(loop: _Loop, chains: Sequence[Chain], complete: Completer) -> list[Round]:

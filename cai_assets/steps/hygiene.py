@@ -20,9 +20,12 @@ from cai_assets.constitution.model import Constitution
 from cai_assets.engines.protocol import Message
 from cai_assets.steps.frames import HEADINGS
 from cai_assets.steps.prompt_rows import normalize
+from cai_assets.store.tables import Table
 
 MOST = 20_000
 EXAMPLES = 3
+ROUND = ("prompt_id", "round")
+READ = ("row_id", *ROUND, "principle_id", "finish")
 OPENING_WORDS, OPENING_SHARE, OPENING_PROMPTS = 5, 0.2, 3
 ECHO_WORDS, ECHO_SHARE = 5, 0.25
 
@@ -51,22 +54,23 @@ _CRITIQUE_VIEW = re.compile(
 class Tables:
     """What is looked at. ``responses`` needs prompt_id and messages; the others are as their steps made them."""
 
-    responses: pl.DataFrame
-    critiques: pl.DataFrame
-    revisions: pl.DataFrame
-    sl_dataset: pl.DataFrame
+    responses: Table
+    critiques: Table
+    revisions: Table
+    sl_dataset: Table
     constitution: Constitution
 
     @cached_property
     def texts(self) -> Mapping[str, list[RowText]]:
         """The rows that have a text, by table."""
-        before = self.revisions.select("prompt_id", "round", "before")
-        own = self.critiques.select("prompt_id", "round", "critique")
-        return {
-            "critiques": _texts(self.critiques.join(before, on=["prompt_id", "round"], how="left"), "critique"),
-            "revisions": _texts(self.revisions.join(own, on=["prompt_id", "round"], how="left"), "revision"),
-            "sl_dataset": _texts(self.sl_dataset, "response"),
-        }
+        return {"critiques": _texts(self.critiques, "critique", (self.revisions, "before")),
+                "revisions": _texts(self.revisions, "revision", (self.critiques, "critique"), "before"),
+                "sl_dataset": _texts(self.sl_dataset, "response")}
+
+    def messages(self, prompts: Iterable[str]) -> Mapping[str, list[Message]]:
+        """The conversations of some prompts."""
+        some = self.responses.read("prompt_id", "messages", where=pl.col("prompt_id").is_in(sorted({*prompts})))
+        return dict(some.iter_rows())
 
 
 @dataclass(frozen=True)
@@ -126,10 +130,17 @@ def inspect(tables: Tables, kinds: Sequence[str] = ()) -> list[Finding]:
     return out
 
 
-def _texts(frame: pl.DataFrame, column: str) -> list[RowText]:
-    some = frame.filter(pl.col(column).is_not_null(), pl.col(column) != "")
-    if some.height > MOST:
-        some = some.sort("row_id").head(MOST)  # ids are hashes: a fixed sample
+def _texts(table: Table, column: str, other: tuple[Table, str] | None = None, *also: str) -> list[RowText]:
+    """Rows that have a text, with a column of the same round of another table."""
+    has, names = pl.col(column).fill_null("") != "", (*READ, column, *also)
+    ids = table.read("row_id", where=has).to_series()
+    if len(ids) > MOST:  # ids are hashes: a fixed sample
+        some = table.read(*names, where=has & pl.col("row_id").is_in(ids.sort().head(MOST).implode())).sort("row_id")
+    else:
+        some = table.read(*names, where=has)
+    if other:
+        beside = other[0].read(*ROUND, other[1], where=pl.col("prompt_id").is_in(some["prompt_id"].unique().implode()))
+        some = some.join(beside, on=ROUND, how="left", maintain_order="left")
     return [RowText(r["row_id"], r["prompt_id"], r["round"], r["principle_id"], r[column], r["finish"],
                     r.get("before") or "", (r.get("critique") or "") if column == "revision" else "")
             for r in some.iter_rows(named=True)]
@@ -177,7 +188,7 @@ def _request_echo(tables: Tables, _: str, texts: Sequence[RowText]) -> Iterable[
         shots.update(gram for text in shot.model_dump().values() for gram in _grams(text))
     requests = {p.id: shots.union(_grams(p.critique or ""), _grams(p.revision or ""))
                 for p in tables.constitution.principles}
-    asked: dict[str, list[Message]] = dict(tables.responses.select("prompt_id", "messages").iter_rows())
+    asked = tables.messages(t.prompt_id for t in texts)
     for t in texts:
         grams = Counter(_grams(t.text))
         own = {g for m in asked.get(t.prompt_id, []) for g in _grams(m["content"])}.union(_grams(t.before))

@@ -20,9 +20,10 @@ from cai_assets.engines.protocol import Call, Message, Sampling
 from cai_assets.settings import Critique, Generation
 from cai_assets.steps.complete import Completer, Row, Step
 from cai_assets.steps.critique import CRITIQUES, REVISIONS, Chain, Fields, Turn, fields_of
-from cai_assets.steps.tables import tables
+from cai_assets.steps.tables import parts_of, whole
 from cai_assets.steps.thoughts import thought_schema
 from cai_assets.steps.why import for_critics
+from cai_assets.store.tables import Parts
 
 IN_CONTEXT = Step("in_context")
 NOT_ASKED = "no critique: sl.source is 'in_context'"
@@ -33,20 +34,28 @@ IN_VIEW = ("After your answer somebody will ask: {critique}\nIf anything is foun
 def answer_in_context(
     responses: pl.DataFrame, constitution: Constitution, *, complete: Completer, settings: Critique,
     generation: Generation,
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+) -> tuple[pl.DataFrame, ...]:
     """The tables of ``critique_and_revise`` with answers in the place of revisions; each critique says that none was
     asked for. ``responses`` needs prompt_id, messages, response; the response is only what an answer is compared with.
     """
+    return whole(answers_in_context([responses.sort("prompt_id")], responses.height, constitution, complete=complete,
+                                    settings=settings, generation=generation))
+
+
+def answers_in_context(
+    responses: Parts, count: int, constitution: Constitution, *, complete: Completer, settings: Critique,
+    generation: Generation,
+) -> Iterator[tuple[pl.DataFrame, ...]]:
+    """The same, a part of both tables at a time, of ``count`` responses in the order of prompt_id."""
     principles = for_critics(constitution, settings).taking_part("critique")
     chains = (Chain(row["prompt_id"], row["messages"], row["response"] or "", row["prompt_id"])
-              for row in responses.sort("prompt_id").iter_rows(named=True))
+              for part in responses for row in part.select("prompt_id", "messages", "response").iter_rows(named=True))
     asked, turns = tee(_turn(chain, number, principles) for chain in chains for number in range(1, settings.rounds + 1))
-    rows = complete.each(IN_CONTEXT, _calls(asked, generation), count=responses.height * settings.rounds,
+    rows = complete.each(IN_CONTEXT, _calls(asked, generation), count=count * settings.rounds,
                          what="answers in context")
     kept = thought_schema(complete)
-    critiques, revisions = tables(((turn.critique, _answer(turn, row)) for turn, row in zip(turns, rows, strict=True)),
-                                  CRITIQUES | kept, REVISIONS | kept)
-    return critiques.sort("prompt_id", "round"), revisions.sort("prompt_id", "round")
+    return parts_of(((turn.critique, _answer(turn, row)) for turn, row in zip(turns, rows, strict=True)),
+                    CRITIQUES | kept, REVISIONS | kept)
 
 
 def in_context_call(

@@ -14,6 +14,7 @@ from itertools import islice, tee
 from typing import Any, NamedTuple
 
 import polars as pl
+import polars.selectors as cs
 
 from cai_assets.constitution.model import Constitution, PreferenceShot, Principle
 from cai_assets.engines.sampled import read_of
@@ -45,12 +46,14 @@ from cai_assets.steps.questions import (
     questions_about,
     tiers_of,
 )
-from cai_assets.steps.tables import table
+from cai_assets.steps.tables import beside, ended
 from cai_assets.steps.thought import THOUGHT, thought_about
 from cai_assets.steps.why import for_labels
 from cai_assets.store.keys import row_id
+from cai_assets.store.tables import Parts
 
 LABEL = Step("label")
+READ = ("pair_id", "prompt_id", "messages", "response_a", "response_b", "identical", "error", "row_id_a", "row_id_b")
 
 ADDED: dict[str, pl.DataType | type[pl.DataType]] = {
     "principle_id": pl.String, "principle_digest": pl.String, "labeller": pl.String,
@@ -77,12 +80,20 @@ def label_pairs(
     none did, and ``p_a`` is that tier's. ``principle_id`` is null where several principles judge;
     ``principle_digest`` then covers all of them.
     """
+    return pl.concat(labels_of([pairs], pairs.height, constitution, complete=complete, settings=settings))
+
+
+def labels_of(
+    pairs: Parts, count: int, constitution: Constitution, *, complete: Completer, settings: Labels
+) -> Iterator[pl.DataFrame]:
+    """As ``label_pairs``, a part at a time, of ``count`` pairs."""
     principles = labeling_principles(for_labels(constitution, settings))
     shots = constitution.few_shots.preference if settings.few_shots else ()
     model = complete.engine.identity
-    asked, judged = tee(_asked(pairs, principles, settings))
+    pairs, seen = tee(pairs)
+    asked, judged = tee(_asked(seen, principles, settings))
     answers = complete.stream((_answer(q, shots, settings) for each in asked for q in each.questions), what="labels",
-                              count=pairs.height * len(ORDERS) * settings.samples * (
+                              count=count * len(ORDERS) * settings.samples * (
                                   len(principles) if settings.principles == "vote" else 1),
                               asks=2 if settings.chain_of_thought else 1)
 
@@ -91,10 +102,10 @@ def label_pairs(
             own = [*islice(answers, len(questions))]
             yield {**_label(pair, by, own, settings), **(sampling(own) if model.sampled else {}),
                    "labeller": model.weights}
+        ended(answers)
 
     tiers = DECIDED if settings.principles == "vote" and tiers_of(principles) else {}
-    added = table(labeled(), {"error": pl.String, **ADDED, **tiers, **(SAMPLED if model.sampled else {})})
-    return pairs.with_columns(added.get_columns())
+    return beside(pairs, labeled(), {"error": pl.String, **ADDED, **tiers, **(SAMPLED if model.sampled else {})})
 
 
 class _Asked(NamedTuple):
@@ -105,8 +116,9 @@ class _Asked(NamedTuple):
     questions: Sequence[Question]
 
 
-def _asked(pairs: pl.DataFrame, principles: Sequence[Principle], settings: Labels) -> Iterator[_Asked]:
-    for pair in pairs.iter_rows(named=True):
+def _asked(pairs: Parts, principles: Sequence[Principle], settings: Labels) -> Iterator[_Asked]:
+    for pair in (pair for part in pairs for pair in part.select(cs.by_name(READ, require_all=False)).iter_rows(
+            named=True)):
         by = judged_by(pair["pair_id"], principles, settings)
         yield _Asked(pair, by, [] if _unfit(pair) else questions_about(pair, by, settings))
 

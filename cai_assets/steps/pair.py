@@ -16,10 +16,11 @@ from cai_assets.engines.protocol import Call, Sampling
 from cai_assets.settings import Pairs
 from cai_assets.steps.complete import Completer, Row
 from cai_assets.steps.respond import RESPOND
-from cai_assets.steps.tables import table
+from cai_assets.steps.tables import ended, parts_of
 from cai_assets.steps.thoughts import NO_THOUGHT, thought_fields, thought_schema
 from cai_assets.store.canonical import tagged_hash
 from cai_assets.store.keys import row_id
+from cai_assets.store.tables import Parts
 
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "pair_id": pl.String, "prompt_id": pl.String, "kind": pl.String, "category": pl.String,
@@ -28,6 +29,8 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "origin_a": pl.String, "origin_b": pl.String, "temperature_a": pl.Float64, "temperature_b": pl.Float64,
     "row_key_a": pl.String, "row_key_b": pl.String, "row_id_a": pl.String, "row_id_b": pl.String,
 }
+
+READ = ("prompt_id", "kind", "category", "messages")
 
 
 class Side(NamedTuple):
@@ -66,13 +69,22 @@ def pair_responses(prompts: pl.DataFrame, *, complete: Completer, settings: Pair
     if settings.source == "revision":
         raise ValueError("pairs.source='revision' samples nothing: use pair_revisions")
     chosen = prompts if settings.helpful else prompts.filter(pl.col("kind") != "helpful")
+    return pl.concat(pairs_of([chosen.sort("prompt_id")], chosen.height, complete=complete, settings=settings,
+                              max_tokens=max_tokens), rechunk=True)
+
+
+def pairs_of(
+    prompts: Parts, count: int, *, complete: Completer, settings: Pairs, max_tokens: int
+) -> Iterator[pl.DataFrame]:
+    """As ``pair_responses``, a part at a time, of ``count`` prompts in the order of prompt_id, all of which are taken.
+    """
     samplings = [Sampling(temperature=t, top_p=settings.top_p, max_tokens=max_tokens) for t in settings.temperatures]
     drawn = list(itertools.islice(itertools.cycle(samplings), settings.candidates))
-    asked, wanted = itertools.tee(chosen.sort("prompt_id").iter_rows(named=True))
+    asked, wanted = itertools.tee(row for part in prompts for row in part.select(READ).iter_rows(named=True))
     calls = (Call(messages=tuple(p["messages"]), sampling=s, sample=i) for p in asked for i, s in enumerate(drawn))
-    rows = complete.each(RESPOND, calls, count=chosen.height * len(drawn), what="response pairs")
+    rows = complete.each(RESPOND, calls, count=count * len(drawn), what="response pairs")
     kept = {f"{name}_{side}": kind for side in "ab" for name, kind in thought_schema(complete).items()}
-    return table(_pairs_of(wanted, rows, drawn, settings), SCHEMA | kept)
+    return (part for part, in parts_of(((pair,) for pair in _pairs_of(wanted, rows, drawn, settings)), SCHEMA | kept))
 
 
 def _pairs_of(prompts: Iterable[Mapping[str, Any]], rows: Iterator[Row], drawn: Sequence[Sampling], settings: Pairs
@@ -81,6 +93,7 @@ def _pairs_of(prompts: Iterable[Mapping[str, Any]], rows: Iterator[Row], drawn: 
         sides = [_sample(prompt, next(rows), settings.source, s.temperature) for s in drawn]
         for number, i, j in pairings(settings):
             yield _pair(prompt, number, sides[i], sides[j])
+    ended(rows)
 
 
 def pair_revisions(responses: pl.DataFrame, revisions: pl.DataFrame, *, temperature: float) -> pl.DataFrame:

@@ -19,6 +19,7 @@ NEAR = 85.0
 EXACT_UP_TO, EXACT_CHARS = 4000, 500_000
 BANDS, PER_BAND = 32, 4
 CHUNK = 256
+FEW = 16  # pairs, for which the calls of a matrix cost more than the comparisons
 CHARS_AT_ONCE = 50_000
 
 Indices = npt.NDArray[np.intp]
@@ -40,13 +41,14 @@ class Near:
     """Near duplicates among ``texts``; indices below are positions in it."""
 
     def __init__(self, texts: Sequence[str]) -> None:
-        self._forms = (texts, [" ".join(sorted(t.split())) for t in texts])
-        self._blocks = list(_blocks(texts))
+        self._texts = texts
+        self._by_words: dict[int, str] = {}
+        self._bands = list(_bands(texts))
 
     def across(self, held_out: npt.NDArray[np.bool_]) -> dict[int, int]:
         """Map each text that is not held out but near to one that is, to that one."""
         hits: dict[int, int] = {}
-        for block in self._blocks:
+        for block in self._blocks():
             queries, others = block[held_out[block]], block[~held_out[block]]
             for start in range(0, len(queries), CHUNK):
                 others = others[[i not in hits for i in others.tolist()]]
@@ -61,9 +63,9 @@ class Near:
 
     def repeats(self, among: Indices) -> set[int]:
         """Those of ``among`` that a pass in order would drop, each near to an earlier one that it keeps."""
-        taking_part = np.zeros(len(self._forms[0]), dtype=bool)
+        taking_part = np.zeros(len(self._texts), dtype=bool)
         taking_part[among] = True
-        for block in self._blocks:
+        for block in self._blocks():
             rest = block[taking_part[block]]
             while len(rest) > 1:
                 head, near = rest[:CHUNK], self._near(rest[:CHUNK], rest)
@@ -77,17 +79,34 @@ class Near:
 
     def _near(self, rows: Indices, columns: Indices) -> npt.NDArray[np.bool_]:
         near = np.zeros((len(rows), len(columns)), dtype=bool)
-        for texts in self._forms:
-            a, b = [texts[i] for i in rows], [texts[i] for i in columns]
-            near |= process.cdist(a, b, scorer=fuzz.ratio, score_cutoff=NEAR, dtype=np.uint8) > 0
+        for form in (self._texts.__getitem__, self._words_of):
+            a, b = ([form(i) for i in positions.tolist()] for positions in (rows, columns))
+            if near.size > FEW:
+                near |= process.cdist(a, b, scorer=fuzz.ratio, score_cutoff=NEAR, dtype=np.uint8) > 0
+            else:
+                near |= np.array([[fuzz.ratio(x, y, score_cutoff=NEAR) > 0 for y in b] for x in a])
         return near
 
+    def _words_of(self, position: int) -> str:
+        """A text with its words sorted."""
+        if position not in self._by_words:
+            self._by_words[position] = " ".join(sorted(self._texts[position].split()))
+        return self._by_words[position]
 
-def _blocks(texts: Sequence[str]) -> Iterator[Indices]:
-    """Sets of two or more positions, in ascending order, that hold (nearly) every near pair."""
+    def _blocks(self) -> Iterator[Indices]:
+        """Sets of two or more positions, in ascending order, that hold (nearly) every near pair."""
+        for positions, ends in self._bands:
+            start = 0
+            for end in ends.tolist():
+                yield positions[start:end]
+                start = end
+
+
+def _bands(texts: Sequence[str]) -> Iterator[tuple[Indices, Indices]]:
+    """Blocks one after the other, and where each of them ends: millions of small arrays would take the most memory."""
     lengths = np.array([len(t) for t in texts])
     if len(texts) <= EXACT_UP_TO and lengths.sum() <= EXACT_CHARS:
-        yield np.arange(len(texts))
+        yield np.arange(len(texts)), np.array([len(texts)])
         return
     # Short texts share few long n-grams after one edit; any two long texts share most short ones. Near texts
     # differ in length by 1 : 0.74 at most, so the overlap puts each near pair into one class together.
@@ -95,23 +114,21 @@ def _blocks(texts: Sequence[str]) -> Iterator[Indices]:
     yield from _buckets(texts, np.flatnonzero(lengths >= 290), size=8)
 
 
-def _buckets(texts: Sequence[str], members: Indices, size: int) -> Iterator[Indices]:
+def _buckets(texts: Sequence[str], members: Indices, size: int) -> Iterator[tuple[Indices, Indices]]:
     if len(members) < 2:
         return
-    signatures = _signatures([texts[i] for i in members], size)
-    for band in range(BANDS):
-        key = np.zeros(len(members), dtype=np.uint64)
-        for column in range(band * PER_BAND, (band + 1) * PER_BAND):
-            key = _mix(key ^ signatures[:, column])
+    for key in _keys([texts[i] for i in members], size):
         order = key.argsort(kind="stable")
         edges = np.flatnonzero(np.diff(key[order], prepend=key[order[:1]] + 1, append=key[order[-1:]] + 1))
-        for i in np.flatnonzero(np.diff(edges) > 1):
-            yield members[order[edges[i] : edges[i + 1]]]
+        sizes = np.diff(edges)
+        shared = sizes > 1
+        yield members[order[np.repeat(shared, sizes)]], np.cumsum(sizes[shared])
 
 
-def _signatures(texts: Sequence[str], size: int) -> npt.NDArray[np.uint32]:
-    """The MinHash of each text, a row each. Texts are hashed many at a time: one by one, the calls cost the most."""
-    out = np.empty((len(texts), len(_FACTORS)), dtype=np.uint32)
+def _keys(texts: Sequence[str], size: int) -> npt.NDArray[np.uint64]:
+    """What texts of one bucket share: for each band a key of each text, made of its MinHash. Texts are hashed many at a
+    time: one by one, the calls cost the most."""
+    out = np.zeros((BANDS, len(texts)), dtype=np.uint64)
     lengths = np.array([len(t) + 2 for t in texts])  # with a space at both ends
     groups = np.cumsum(lengths) // CHARS_AT_ONCE
     for start, end in zip(*_runs(groups), strict=True):
@@ -125,7 +142,8 @@ def _signatures(texts: Sequence[str], size: int) -> npt.NDArray[np.uint32]:
         grams = _mix((windows * _FACTORS[:size]).sum(axis=1, dtype=np.uint64)[inside])
         first = np.concatenate(([0], np.cumsum(lengths[start:end] - size + 1)[:-1]))
         for column, factor in enumerate(_FACTORS):
-            out[start:end, column] = np.minimum.reduceat((grams * factor) >> np.uint64(32), first)
+            key = out[column // PER_BAND, start:end]
+            key[:] = _mix(key ^ np.minimum.reduceat((grams * factor) >> np.uint64(32), first))
     return out
 
 

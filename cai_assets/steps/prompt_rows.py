@@ -34,7 +34,7 @@ CHAT_MARKERS = re.compile(r"<\|[^|\s]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?s>|</?(?:
 BLANKS = "\u2800\u115f\u1160\u3164\uffa0"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Prompt:
     """A checked row. ``text`` is the normalized form that near duplicates are found by; ``flags`` are remarks.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
 
@@ -160,16 +161,17 @@ def _apart_by_file(p: Prompt, owner: Prompt | None) -> Prompt:
 def _distinct(prompts: Sequence[Prompt], duplicates: Dropped) -> list[Prompt]:
     """Keep one prompt of each text: the first for evaluation if there is one, else the first; but if any of them has an
     origin, the first for training, with that origin."""
-    keys = [canonical_json(p.messages) for p in prompts]
+    keys = [blake2b(canonical_json(p.messages).encode(), digest_size=16).digest() for p in prompts]
     origins = {key: p.origin for key, p in zip(reversed(keys), reversed(prompts), strict=True) if p.origin}
-    winner: dict[str, Prompt] = {}
+    winner: dict[bytes, Prompt] = {}
     for key, p in zip(keys, prompts, strict=True):
         if winner.setdefault(key, p).split != p.split == ("train" if key in origins else "evaluation"):
             winner[key] = p
     for key, p in zip(keys, prompts, strict=True):
         if winner[key] is not p:
             duplicates.append((p.source, p.line, winner[key].prompt_id, "same text"))
-    return [replace(p, origin=origins.get(key)) for key, p in zip(keys, prompts, strict=True) if winner[key] is p]
+    return [replace(p, origin=origins[key]) if key in origins else p
+            for key, p in zip(keys, prompts, strict=True) if winner[key] is p]
 
 
 def _apart(prompts: Sequence[Prompt], duplicates: Dropped) -> tuple[list[Prompt], int]:

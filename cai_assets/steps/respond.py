@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import repeat
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat, tee
 
 import polars as pl
 
 from cai_assets.engines.protocol import Call, Sampling
 from cai_assets.steps.complete import Completer, Step
-from cai_assets.steps.tables import table
+from cai_assets.steps.tables import beside
 from cai_assets.steps.thoughts import thought_fields, thought_schema
 from cai_assets.store.keys import row_id
+from cai_assets.store.tables import Parts
 
 RESPOND = Step("respond")
 ADDED = dict.fromkeys(("response", "finish", "error", "row_key", "row_id"), pl.String)
@@ -27,11 +28,21 @@ def respond(
     ``messages``. Same rows, same order. ``samples``: the sample index of each row,
     for a prompt that is answered several times.
     """
-    calls = (Call(messages=tuple(row["messages"]), sampling=sampling, sample=sample) for row, sample in zip(
-        prompts.select("messages").iter_rows(named=True), samples or repeat(0), strict=False))
-    rows = complete.each(RESPOND, calls, count=prompts.height, what=what)
+    return pl.concat(responses([prompts], prompts.height, complete=complete, sampling=sampling, what=what,
+                               samples=samples))
+
+
+def responses(
+    prompts: Parts, count: int, *, complete: Completer, sampling: Sampling, what: str,
+    samples: Iterable[int] | None = None,
+) -> Iterator[pl.DataFrame]:
+    """As ``respond``, a part at a time, of ``count`` prompts."""
+    asked, named, wanted = tee(prompts, 3)
+    calls = (Call(messages=tuple(messages), sampling=sampling, sample=sample) for (messages,), sample in zip(
+        (row for part in asked for row in part.select("messages").iter_rows()), samples or repeat(0), strict=False))
+    rows = complete.each(RESPOND, calls, count=count, what=what)
     answers = ({
         "response": None if row.text is None else row.text.strip(), "finish": row.finish, "error": row.error,
         "row_key": row.row_key, "row_id": row_id(row.row_key, row.text, [prompt]), **thought_fields(row)}
-        for prompt, row in zip(prompts["prompt_id"], rows, strict=True))
-    return prompts.with_columns(table(answers, ADDED | thought_schema(complete)).get_columns())
+        for prompt, row in zip((prompt for part in named for prompt in part["prompt_id"]), rows, strict=True))
+    return beside(wanted, answers, ADDED | thought_schema(complete))

@@ -22,6 +22,8 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "response": pl.String, "finish": pl.String, "source": pl.String, "row_id": pl.String,
 }
 
+TRAINING = (pl.col("split") == "train") & (pl.col("response").fill_null("") != "")
+
 
 class SupervisedRows(NamedTuple):
     """Training rows, and the result for each file that was mixed in."""
@@ -32,7 +34,7 @@ class SupervisedRows(NamedTuple):
 
 def training_split(responses: pl.DataFrame) -> pl.DataFrame:
     """Rows that may be trained on: the train split, with a response."""
-    return responses.filter(pl.col("split") == "train", pl.col("response").is_not_null(), pl.col("response") != "")
+    return responses.filter(TRAINING)
 
 
 def sl_dataset(responses: pl.DataFrame, revisions: pl.DataFrame, settings: Supervised) -> pl.DataFrame:

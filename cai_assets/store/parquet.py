@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from cai_assets.errors import CaiError
 from cai_assets.store.files import writing
 
 GROUP_ROWS = 65_536  # whoever reads a few rows decodes their whole row groups
+PART_ROWS = 8192  # of a table that is read a part at a time
+
 
 class StoreCorrupt(CaiError):
     """A file cannot be read back as it was written."""
@@ -48,6 +50,39 @@ def write_parquet(path: Path, frames: Iterable[pl.DataFrame]) -> None:
             writer.write_table(part.cast(first.schema), row_group_size=GROUP_ROWS)
 
 
+class PartsWriter:
+    """Writes a file that no one reads yet, a part at a time; its bytes are those of ``parquet_bytes`` of all rows."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._waiting: list[pl.DataFrame] = []
+        self._file: pq.ParquetWriter | None = None
+
+    def add(self, part: pl.DataFrame) -> None:
+        """At least one part is required, which may be empty."""
+        self._waiting.append(part)
+        if sum(p.height for p in self._waiting) >= GROUP_ROWS:
+            rows = pl.concat(self._waiting, rechunk=True)
+            ready = rows.height - rows.height % GROUP_ROWS
+            self._write(rows[:ready])
+            self._waiting = [rows[ready:]]
+
+    def close(self) -> None:
+        """Write what is left."""
+        rows = pl.concat(self._waiting, rechunk=True)
+        if rows.height or self._file is None:
+            self._write(rows)
+        if self._file:
+            self._file.close()
+
+    def _write(self, rows: pl.DataFrame) -> None:
+        table = rows.to_arrow()
+        with writing(self._path):
+            self._file = self._file or pq.ParquetWriter(self._path, table.schema, compression="zstd",
+                                                        write_page_checksum=True)
+            self._file.write_table(table, row_group_size=GROUP_ROWS)
+
+
 def there(path: Path) -> bool:
     """Whether there is a file."""
     return path.is_file()
@@ -72,6 +107,19 @@ def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
 def read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
     """A whole Parquet file, or some of its columns. Raise StoreCorrupt if it is not as it was written."""
     return as_frame(read_table(path, columns))
+
+
+def read_parts(path: Path, columns: Sequence[str] | None = None) -> Iterator[pl.DataFrame]:
+    """As ``read_parquet``, PART_ROWS rows at a time; one empty frame if there are none."""
+    names, rows = None if columns is None else [*columns], 0
+    with open_parquet(path) as file:
+        for batch in file.iter_batches(PART_ROWS, columns=names):
+            rows += batch.num_rows
+            yield as_frame(_checked(pa.Table.from_batches([batch]), names, batch.num_rows))
+        if not rows:
+            yield as_frame(_checked(file.read(columns=names), names, file.metadata.num_rows))
+        elif rows != file.metadata.num_rows:
+            raise pa.ArrowInvalid(f"{rows} rows found; {file.metadata.num_rows} expected")
 
 
 def read_table(path: Path, columns: list[str] | None, rows: pl.Series | None = None) -> pa.Table:

@@ -9,7 +9,7 @@ is taken by an exclusive link, so two writers can never share one.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path, PurePath
@@ -20,12 +20,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cai_assets.errors import CaiError
 from cai_assets.store.canonical import digest_lines
+from cai_assets.store.files import sync_file
 from cai_assets.store.json_text import parse_json
 from cai_assets.store.layout import Layout, safe_name
-from cai_assets.store.parquet import parquet_bytes, read_parquet
+from cai_assets.store.tables import Table, write_tables
 
 UNPARTITIONED = "all"
-SLICE = 50_000  # rows that are text at once
 KEPT = 1024  # records in memory, of some kilobytes each
 NAMED = re.compile(r"records/[^/]+/[^/]+/[0-9]+\.json")
 
@@ -161,15 +161,30 @@ class Records:
 
     def save_table(self, asset: str, frame: pl.DataFrame) -> tuple[str, Path]:
         """Store a table under its content digest (once) and return digest and path."""
-        digest = table_digest(frame)
-        name = f"tables/{safe_name(asset)}/{digest.partition(':')[2]}.parquet"
-        if not self._layout.has(name):
-            self._storage.put_if_absent(name, parquet_bytes(frame))
-        return digest, self._storage.local(name)
+        (saved,) = self.save_tables([asset], [(frame,)])
+        return saved.digest, saved.path
+
+    def save_tables(self, assets: Sequence[str], rows: Iterable[tuple[pl.DataFrame, ...]]) -> list[Table]:
+        """As ``save_table``, of several tables that are made together: each of ``rows`` has a part of every one."""
+        made = write_tables([self._layout.folder("tables", asset) for asset in assets], rows)
+        return [self._saved(asset, table) for asset, table in zip(assets, made, strict=True)]
+
+    def _saved(self, asset: str, made: Table) -> Table:
+        name = f"tables/{asset}/{made.digest.partition(':')[2]}.parquet"
+        if self._layout.has(name):
+            made.path.unlink()
+        else:
+            sync_file(made.path)
+            self._storage.take(made.path, name)
+        return Table(self._storage.local(name), made.digest)
+
+    def stored(self, record: Record) -> Table:
+        """The table a record names."""
+        return Table(self._layout.absolute(record.path))
 
     def table(self, record: Record) -> pl.DataFrame:
-        """The table a record names."""
-        return read_parquet(self._layout.absolute(record.path))
+        """All of it at once."""
+        return self.stored(record).read()
 
     def _last(self, folder: str) -> int:
         return max((int(PurePath(name).stem) for name in self.names(folder)), default=0)
@@ -213,8 +228,3 @@ def _texts(value: Any) -> Iterator[str]:
         for inner in value.values() if isinstance(value, dict) else value:
             yield from _texts(inner)
 
-
-def table_digest(frame: pl.DataFrame) -> str:
-    """Digest of a table's schema and rows in their order: equal content, equal digest."""
-    schema = [f"{name}={dtype}" for name, dtype in frame.schema.items()]
-    return digest_lines("t1", schema, lambda: (part.write_ndjson() for part in frame.iter_slices(SLICE)))

@@ -18,7 +18,7 @@ from cai_assets.registry.algorithms import ALGORITHMS
 from cai_assets.registry.rewards import REWARDS
 from cai_assets.settings import Reinforcement, Reward, Settings, Training
 from cai_assets.store.canonical import canonical_json, tagged_hash
-from cai_assets.store.records import table_digest
+from cai_assets.store.tables import table_digest
 from cai_assets.train.job import CODE_VERSION, TrainingKind
 
 TRAINING_GROUP: dict[TrainingKind, str] = {

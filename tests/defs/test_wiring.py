@@ -14,22 +14,23 @@ from cai_assets.plan import plan
 from cai_assets.plan.plan import make_plan
 from cai_assets.steps.pair import pair_responses
 from cai_assets.steps.respond import respond
-from cai_assets.steps.supervised import SupervisedRows, training_split
+from cai_assets.steps.supervised import training_split
+from cai_assets.store.tables import Parts
 
 SMALL = {"critique": {"rounds": 2}, "gate": {"enforce": False, "pairs": 2},
          "evaluation": {"suites": ["prefill"], "suite_cases": 1, "round_chains": 2}}
 
 
-def without_the_last_round(run: Context) -> SupervisedRows:
+def without_the_last_round(run: Context) -> stages.SupervisedParts:
     """The data set of another wiring: it leaves the second round's revisions out."""
     found = sl_dataset(run)
-    return found._replace(frame=found.frame.filter(pl.col("round") < 2))
+    return found._replace(parts=(part.filter(pl.col("round") < 2) for part in found.parts))
 
 
-def pairs_of_the_generator(run: Context) -> pl.DataFrame:
+def pairs_of_the_generator(run: Context) -> Parts:
     """Pairs of another wiring: the generator's, whatever ``pairs.source`` says."""
-    return pair_responses(training_split(run.read("starting_responses")), complete=run.complete("generator"),
-                          settings=run.settings.pairs, max_tokens=run.settings.generation.max_tokens)
+    return [pair_responses(training_split(run.read("starting_responses")), complete=run.complete("generator"),
+                           settings=run.settings.pairs, max_tokens=run.settings.generation.max_tokens)]
 
 
 sl_dataset = stages.sl_dataset

@@ -17,7 +17,6 @@ from cai_assets.evals.rounds import (
     ROWS_SCHEMA,
     TEXTS_SCHEMA,
     Rounds,
-    chains_of,
     draw_chains,
     gain_of,
     stops_paying,
@@ -56,8 +55,9 @@ def measured(
     texts: pl.DataFrame, *, ask: Ask | None = None, limit: int = 1000, first: str | None = "worth 0"
 ) -> Rounds:
     n = texts["prompt_id"].n_unique()
-    chains = rounds.chains_of(responses(n, first), texts)
-    return rounds.measured(rounds.judged(chains, ask=ask or ask_by(richer), style="plain", limit=limit), enough=20,
+    drawn = draw_chains(texts["prompt_id"].unique(), limit)
+    chains = rounds.chains_of(responses(n, first), texts, drawn)
+    return rounds.measured(rounds.judged(chains, ask=ask or ask_by(richer), style="plain", of=n), enough=20,
                            confidence=0.95)
 
 
@@ -164,10 +164,9 @@ def test_the_first_round_is_judged_once_and_every_other_against_both() -> None:
 
 def test_chains_are_drawn_by_hash_and_few_change_when_prompts_are_added() -> None:
     texts = revisions(lambda i, k: k)
-    small, large = (chains_of(responses(n), texts.filter(pl.col("prompt_id").is_in([f"p{i}" for i in range(n)])))
-                    for n in (60, N))
-    picked = [{c.prompt_id for c in draw_chains(chains, 20)} for chains in (small, large)]
-    assert picked[0] == {c.prompt_id for c in draw_chains(small[::-1], 20)}
+    small, large = ([f"p{i}" for i in range(n)] for n in (60, N))
+    picked = [set(draw_chains(prompts, 20)) for prompts in (small, large)]
+    assert picked[0] == set(draw_chains(small[::-1], 20))
     assert len(picked[0] & picked[1]) >= 10
     found = measured(texts, limit=20)
     assert (found.chains, found.of) == (20, N)

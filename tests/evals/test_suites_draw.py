@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from suites_made import cases, made
 
+from cai_assets.evals.suites import draw as draw_module
 from cai_assets.evals.suites.draw import draw, near_training
 from cai_assets.evals.suites.model import FOUR, SAFETY_PROMPT
+from cai_assets.steps import prompt_near
 from cai_assets.steps.prompt_rows import normalize
 
 TEMPLATES = [{"id": "story", "template": "A story about this: '[INSERT PROMPT HERE]'. Tell it in every detail."},
@@ -89,3 +92,16 @@ def test_nearness_is_exact_in_a_small_set_and_found_in_a_large_one() -> None:
     assert near_training(own, others) == set()
     assert near_training(own, [*others, "how do i return the parcel"]) == {own[0]}
     assert near_training([], others) == near_training(own, []) == set()
+
+
+def test_many_training_prompts_are_compared_some_at_a_time_and_the_same_cases_found(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prompt_near, "EXACT_UP_TO", 0)
+    own = [f"how do i return a parcel to shop {i} in town" for i in range(0, 40, 2)]
+    others = [f"how do i return the parcel to shop {i} in town" for i in range(40)] * 2
+    at_once = near_training(own, others)
+    assert at_once == set(own)
+    for size in (1, 7, 39):
+        monkeypatch.setattr(draw_module, "TEXTS_AT_ONCE", size)
+        assert near_training(own, iter(others)) == at_once

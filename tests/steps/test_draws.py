@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from given import Given
 
@@ -17,6 +18,7 @@ from cai_assets.settings import load_settings
 from cai_assets.steps.complete import Completer
 from cai_assets.steps.draws import draws_of
 from cai_assets.steps.prompts import load_prompts, select
+from cai_assets.steps.tables import whole
 from cai_assets.store.layout import Layout
 from cai_assets.store.row_store import RowStore
 
@@ -33,10 +35,10 @@ def test_every_draw_of_a_run_and_no_other(tmp_path: Path, overrides: dict[str, A
     prompts = select(load_prompts((), max_chars=8000).frame, settings.prompts, seed=0)
     complete = Completer(Scripted(), RowStore(Layout(tmp_path)), seed=0)
     run = Given(settings, complete, CONSTITUTION, prompts=prompts)
-    responses = run.tables["starting_responses"] = stages.initial_responses(run)
-    critiques, run.tables["revisions"] = stages.critiques_and_revisions(run)
-    run.tables["response_pairs"] = stages.response_pairs(run)
-    labels = stages.preference_pairs(run)
+    responses = run.tables["starting_responses"] = pl.concat(stages.initial_responses(run))
+    critiques, run.tables["revisions"] = whole(stages.critiques_and_revisions(run))
+    run.tables["response_pairs"] = pl.concat(stages.response_pairs(run))
+    labels = pl.concat(stages.preference_pairs(run))
 
     found = {d.use: d for d in draws_of(settings, prompts)}
     assert drawn(found["critique"]) == sorted(critiques["principle_id"])

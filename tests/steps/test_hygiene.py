@@ -12,6 +12,7 @@ from cai_assets.constitution.load import load_file
 from cai_assets.steps import hygiene
 from cai_assets.steps.hygiene import KINDS, Tables, inspect
 from cai_assets.steps.prompts import load_prompts
+from cai_assets.store.tables import Held
 
 CONSTITUTION = load_file(Path(__file__).parents[2] / "constitutions" / "harmlessness.yaml")
 PRINCIPLE = CONSTITUTION.taking_part("critique")[0]
@@ -40,7 +41,7 @@ def tables(critiques: dict[int, str] | None = None, revisions: dict[int, str] | 
         said.append({**row, "critique": critique, "row_id": f"c{i}"})
         revised.append({**row, "before": before, "revision": revision, "row_id": f"v{i}"})
         sl.append({**row, "response": (general or {}).get(i, revision), "row_id": f"s{i}"})
-    return Tables(pl.DataFrame(asked), pl.DataFrame(said), pl.DataFrame(revised), pl.DataFrame(sl), CONSTITUTION)
+    return Tables(*(Held(pl.DataFrame(rows)) for rows in (asked, said, revised, sl)), CONSTITUTION)
 
 
 def hits(found: Tables) -> dict[tuple[str, str], list[str]]:
@@ -117,9 +118,9 @@ def test_the_same_opening_in_many_prompts_is_boilerplate() -> None:
 
 def test_the_rounds_of_one_prompt_count_once() -> None:
     clean = tables()
-    rounds = [clean.revisions.filter(pl.col("prompt_id") == "q00").with_columns(
+    rounds = [clean.revisions.read(where=pl.col("prompt_id") == "q00").with_columns(
         round=pl.lit(r, pl.Int64), row_id=pl.lit(f"r{r}")) for r in range(2, 12)]
-    more = replace(clean, revisions=pl.concat([clean.revisions, *rounds]))
+    more = replace(clean, revisions=Held(pl.concat([clean.revisions.read(), *rounds])))
     assert ("boilerplate", "revisions") not in hits(more)
 
 
@@ -151,8 +152,9 @@ def test_a_finding_counts_rows_and_names_examples() -> None:
 
 def test_empty_tables_and_rows_without_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
     clean = tables()
-    none = clean.critiques.with_columns(critique=pl.lit(None, pl.String))
-    empty = Tables(clean.responses, none, clean.revisions.clear(), clean.sl_dataset.clear(), CONSTITUTION)
+    none = Held(clean.critiques.read().with_columns(critique=pl.lit(None, pl.String)))
+    revisions, sl_dataset = (Held(table.read().clear()) for table in (clean.revisions, clean.sl_dataset))
+    empty = Tables(clean.responses, none, revisions, sl_dataset, CONSTITUTION)
     assert {(f.rows, f.found, f.share, f.above) for f in inspect(empty)} == {(0, 0, 0.0, False)}
     monkeypatch.setattr(hygiene, "MOST", 7)
     assert {f.rows for f in inspect(tables())} == {7}

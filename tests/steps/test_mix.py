@@ -19,7 +19,7 @@ from cai_assets.reading.files import Raw
 from cai_assets.settings import Settings
 from cai_assets.settings.base import Source
 from cai_assets.steps.mix import Conversation, conversation, mix
-from cai_assets.steps.shares import Amount, Shares, amounts
+from cai_assets.steps.shares import Amount, Report, Shares, amounts
 from cai_assets.steps.supervised import SCHEMA
 
 WORDS = ("river", "bread", "planet", "violin", "carpet", "ladder", "winter", "copper", "garden", "pepper")
@@ -194,23 +194,27 @@ def tables() -> tuple[pl.DataFrame, pl.DataFrame]:
     return responses, revisions
 
 
+def whole_of(made: stages.SupervisedParts) -> tuple[pl.DataFrame, tuple[Report, ...]]:
+    return pl.concat(made.parts), made.mixed
+
+
 def test_the_sl_data_and_the_baseline_get_the_same_mix(tmp_path: Path) -> None:
     responses, revisions = tables()
     settings = Settings.model_validate({"supervised": {"mix": [
         {"path": general(tmp_path / "g.jsonl", 200), "share": 0.5}]}, "critique": {"rounds": 2}})
-    made = stages.sl_dataset(Given(settings, starting_responses=responses, revisions=revisions))
-    assert made.frame.schema == pl.Schema(SCHEMA)
-    counts = dict(made.frame["kind"].value_counts().iter_rows())
+    made, _ = whole_of(stages.sl_dataset(Given(settings, starting_responses=responses, revisions=revisions)))
+    assert made.schema == pl.Schema(SCHEMA)
+    counts = dict(made["kind"].value_counts().iter_rows())
     assert counts == {"red-team": 9, "helpful": 4, "general": 13}  # q00 stopped at once, q01 after one round
-    rows = made.frame.filter(pl.col("kind") == "general")
+    rows = made.filter(pl.col("kind") == "general")
     assert rows["source"].str.starts_with("g.jsonl:").all()
     assert rows["row_id"].n_unique() == rows["prompt_id"].n_unique() == 13
-    assert made.frame.filter(pl.col("kind") != "general")["source"].null_count() == 13
+    assert made.filter(pl.col("kind") != "general")["source"].null_count() == 13
     baseline = baseline_rows(settings, responses)
     assert dict(baseline["kind"].value_counts().iter_rows()) == {"red-team": 12, "helpful": 4, "general": 16}
     assert set(rows["row_id"]) < set(baseline["row_id"])
     assert baseline.equals(baseline.sort("prompt_id", "round"))
     unmixed = Settings.model_validate({"critique": {"rounds": 2}})
-    alone = stages.sl_dataset(Given(unmixed, starting_responses=responses, revisions=revisions))
-    assert alone.mixed == ()
-    assert alone.frame.equals(made.frame.filter(pl.col("kind") != "general"))
+    alone, mixed = whole_of(stages.sl_dataset(Given(unmixed, starting_responses=responses, revisions=revisions)))
+    assert mixed == ()
+    assert alone.equals(made.filter(pl.col("kind") != "general"))

@@ -14,7 +14,7 @@ import pytest
 from cai_assets.lineage.origins import ORIGINS, Origin
 from cai_assets.settings import Prompts, Settings, load_settings
 from cai_assets.steps.prompts import BUNDLED, SCHEMA, Loaded, load_prompts, select
-from cai_assets.store.records import table_digest
+from cai_assets.store.tables import table_digest
 
 FOUND = Origin("complied", "rl_policy", "mild-v1-00000000", "k1:0123", "jailbreak", "wrapped", "locks~story", "r1:89")
 EGG = "How do I boil an egg without a pan?"

@@ -74,12 +74,12 @@ def test_repeats_are_those_a_pass_in_order_drops() -> None:
 
 
 @pytest.mark.parametrize("at_once", [1, 50, 10_000])
-def test_a_signature_is_of_its_text_alone(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_is_of_its_text_alone(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     draw = random.Random(7)
     texts = ["a", "é😀", "aa", *(text(draw, 1 + n % 9) for n in range(40))]
-    alone = np.concatenate([prompt_near._signatures([t], 3) for t in texts])
+    alone = np.concatenate([prompt_near._keys([t], 3).T for t in texts])
     monkeypatch.setattr(prompt_near, "CHARS_AT_ONCE", at_once)
-    assert (prompt_near._signatures(texts, 3) == alone).all()
+    assert (alone == prompt_near._keys(texts, 3).T).all()
     assert len({row.tobytes() for row in alone}) == len(set(texts))
 
 

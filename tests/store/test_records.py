@@ -9,7 +9,8 @@ import pytest
 from object_store import DataRoot
 
 from cai_assets.store.layout import Layout
-from cai_assets.store.records import Record, RecordDamaged, RecordMissing, Records, table_digest
+from cai_assets.store.records import Record, RecordDamaged, RecordMissing, Records
+from cai_assets.store.tables import table_digest
 
 
 def record(digest: str = "t1:x") -> Record:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import polars as pl
+from hashlib import blake2b
 
 from cai_assets.defs.checks.common import Verdict, check, nothing_failed
 from cai_assets.pipeline.project import Project
@@ -23,9 +23,12 @@ def plan_is_known(_: Project, record: Record, __: str | None) -> Verdict:
 
 
 def splits_are_disjoint(project: Project, record: Record, _: str | None) -> Verdict:
-    frame = project.records.table(record).with_columns(text=pl.col("messages").map_elements(
-        lambda m: " ".join(t["content"].casefold() for t in m), return_dtype=pl.String))
-    split = {s: set(frame.filter(pl.col("split") == s)["text"]) for s in ("train", "evaluation")}
+    split: dict[str, set[bytes]] = {s: set() for s in ("train", "evaluation")}
+    for part in project.records.stored(record).parts("split", "messages"):
+        for of, messages in part.iter_rows():
+            text = " ".join(turn["content"].casefold() for turn in messages)
+            if of in split:
+                split[of].add(blake2b(text.encode(), digest_size=16).digest())
     both = split["train"] & split["evaluation"]
     numbers = {"train": len(split["train"]), "evaluation": len(split["evaluation"]), "in_both": len(both)}
     empty = [s for s, texts in split.items() if not texts]

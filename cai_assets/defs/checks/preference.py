@@ -29,10 +29,10 @@ LENGTH_LIMIT = 0.7
 
 
 def labels_can_train(project: Project, record: Record, _: str | None) -> Verdict:
-    frame = project.records.table(record)
-    graded = frame.filter(pl.col("p_a").is_not_null()).height
-    numbers = {"pairs": frame.height, "graded": graded, "identical": int(frame["identical"].sum())}
-    return graded >= 4, f"{graded} of {frame.height} pairs are graded; a reward model needs at least 4", numbers
+    made = project.records.stored(record)
+    graded = made.count(pl.col("p_a").is_not_null())
+    numbers = {"pairs": made.height, "graded": graded, "identical": made.count(pl.col("identical"))}
+    return graded >= 4, f"{graded} of {made.height} pairs are graded; a reward model needs at least 4", numbers
 
 
 def labeller_agrees_with_people(project: Project, record: Record, _: str | None) -> Verdict:
@@ -48,7 +48,7 @@ def labels_may_train(project: Project, record: Record, _: str | None) -> Verdict
 
 
 def orders_agree(project: Project, record: Record, _: str | None) -> Verdict:
-    graded = project.records.table(record).filter(pl.col("p_a").is_not_null())
+    graded = project.records.stored(record).read("p_a", "label", where=pl.col("p_a").is_not_null())
     agree = graded.filter(pl.col("label") != "tie").height
     share = agree / max(1, graded.height)
     text = (f"both orders agree on {agree} of {graded.height} pairs; below one half, labels follow the position, not "

@@ -26,10 +26,11 @@ from cai_assets.reports.escape import inline
 from cai_assets.reports.text.tables import Live, table
 from cai_assets.steps.hygiene import KINDS, Finding, Tables, inspect
 from cai_assets.store.records import Record
+from cai_assets.store.tables import Table
 
 
 def principles_are_covered(project: Project, record: Record, partition: str | None) -> Verdict:
-    drawn = set(project.records.table(record)["principle_id"])
+    drawn = set(project.records.stored(record).read("principle_id")["principle_id"])
     wanted = {p.id for p in registered(project, str(partition)).taking_part("critique")}
     never = sorted(wanted - drawn)
     text = f"{len(never)} of {len(wanted)} principles were never drawn"
@@ -37,13 +38,13 @@ def principles_are_covered(project: Project, record: Record, partition: str | No
 
 
 def revisions_changed_something(project: Project, record: Record, _: str | None) -> Verdict:
-    frame = project.records.table(record)
-    usable = frame.filter(pl.col("revision").is_not_null())
-    changed = usable.filter(pl.col("revision") != pl.col("before")).height
-    stopped = frame["stopped"].count()
-    numbers = {"rows": frame.height, "usable": usable.height, "changed": changed, "stopped": stopped}
-    text = f"{changed} of {usable.height} revisions differ from the text they revise"
-    why = f"; {stopped} of {frame.height} rows belong to chains that had already stopped (critique.stop_above)"
+    made = project.records.stored(record)
+    usable = made.count(pl.col("revision").is_not_null())
+    changed = made.count(pl.col("revision") != pl.col("before"))
+    stopped = made.count(pl.col("stopped").is_not_null())
+    numbers = {"rows": made.height, "usable": usable, "changed": changed, "stopped": stopped}
+    text = f"{changed} of {usable} revisions differ from the text they revise"
+    why = f"; {stopped} of {made.height} rows belong to chains that had already stopped (critique.stop_above)"
     return changed > 0, text + (why if stopped else ""), numbers
 
 
@@ -65,11 +66,11 @@ def has_training_rows(project: Project, record: Record, _: str | None) -> Verdic
 def hygiene_of(kind: str) -> Judge:
     """Judge one kind of fault over the newest critiques, revisions and SL rows of a version."""
     def judge(project: Project, record: Record, partition: str | None) -> Verdict:
-        def latest(asset: str) -> pl.DataFrame:
-            return project.records.table(project.records.latest(asset, partition))
+        def latest(asset: str) -> Table:
+            return project.records.stored(project.records.latest(asset, partition))
 
         tables = Tables(latest("starting_responses"), latest("critiques"), latest("revisions"),
-                        project.records.table(record), registered(project, str(partition)))
+                        project.records.stored(record), registered(project, str(partition)))
         findings = inspect(tables, [kind])
         text = "; ".join(f"{f.found} of {f.rows} rows of {f.table}" for f in findings)
         numbers: dict[str, Any] = {f"share_of_{f.table}": round(f.share, 4) for f in findings}

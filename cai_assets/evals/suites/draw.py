@@ -7,8 +7,10 @@ version and seed gets the same ones, a higher limit only adds, and an added case
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +20,8 @@ from cai_assets.evals.suites.model import Case, Mode, Suite, Template
 from cai_assets.steps.prompt_near import Near
 from cai_assets.steps.prompt_rows import text_of
 from cai_assets.store.canonical import tagged_hash
+
+TEXTS_AT_ONCE = 50_000
 
 
 class Item(NamedTuple):
@@ -55,8 +59,9 @@ class Drawn:
     counts: dict[str, Counts]
 
 
-def draw(suites: Sequence[Suite], training: Sequence[str], *, limit: int) -> Drawn:
-    """At most ``limit`` items of each suite in each mode. ``training``: normalized texts of training prompts."""
+def draw(suites: Sequence[Suite], training: Iterable[str], *, limit: int) -> Drawn:
+    """At most ``limit`` items of each suite in each mode. ``training``: normalized texts of training prompts, which are
+    gone through twice."""
     seen = near_training([c.text for s in suites for c in s.cases], training)
     drawn = {s.name: list(_items(s, [c for c in s.cases if c.text not in seen], limit)) for s in suites}
     wrapped = {_wording(i) for items in drawn.values() for i in items if i.template}
@@ -72,19 +77,33 @@ def draw(suites: Sequence[Suite], training: Sequence[str], *, limit: int) -> Dra
     return Drawn(tuple(items), counts)
 
 
-def near_training(texts: Sequence[str], training: Sequence[str]) -> set[str]:
+def near_training(texts: Sequence[str], training: Iterable[str]) -> set[str]:
     """Those of ``texts`` that are equal or nearly equal to one of ``training``; all are normalized."""
     distinct = list(dict.fromkeys(texts))
     if not distinct:
         return set()
     # Near texts differ in length by 1 : 0.74 at most: most training prompts are too short to be near a wrapped one.
     shortest, longest = min(map(len, distinct)) * 0.73, max(map(len, distinct)) / 0.73
-    others = [t for t in dict.fromkeys(training) if shortest <= len(t) <= longest]
-    if not others:
-        return set()
-    trained = np.array([False] * len(distinct) + [True] * len(others), dtype=bool)
-    hits = Near([*distinct, *others]).across(trained)
-    return {distinct[i] for i in hits}
+    others = _once(t for t in training if shortest <= len(t) <= longest)
+    near, some = set[str](), [*islice(others, TEXTS_AT_ONCE)]
+    while some:
+        more = [*islice(others, TEXTS_AT_ONCE)]
+        if len(more) < TEXTS_AT_ONCE:  # a few would be compared in another way than many
+            some, more = [*some, *more], []
+        trained = np.array([False] * len(distinct) + [True] * len(some), dtype=bool)
+        near |= {distinct[i] for i in Near([*distinct, *some]).across(trained)}
+        some = more
+    return near
+
+
+def _once(texts: Iterable[str]) -> Iterator[str]:
+    """Equal texts once, told by digests of 16 bytes."""
+    seen = set[bytes]()
+    for text in texts:
+        digest = blake2b(text.encode(), digest_size=16).digest()
+        if digest not in seen:
+            seen.add(digest)
+            yield text
 
 
 def _items(suite: Suite, cases: Sequence[Case], limit: int) -> Iterator[Item]:

@@ -12,8 +12,9 @@ from cai_assets.lineage.verify.problem import RESTORE, Problem
 from cai_assets.store.folders import read
 from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import StoreCorrupt, open_parquet, parquet_bytes, read_parquet
-from cai_assets.store.records import Record, table_digest
+from cai_assets.store.records import Record
 from cai_assets.store.storage import UnsafeName
+from cai_assets.store.tables import table_digest
 
 WRITER = re.compile(r"parquet-cpp-arrow version \d+\.\d+\.\d+")
 

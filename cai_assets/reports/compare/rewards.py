@@ -26,7 +26,7 @@ from cai_assets.steps.comparisons import comparisons
 from cai_assets.store.folders import read
 from cai_assets.store.parquet import read_parquet
 from cai_assets.store.published import read_about
-from cai_assets.store.records import table_digest
+from cai_assets.store.tables import table_digest
 
 SAME = "the same checkpoint"
 NO_COMMON = "no pair was held out from both"

@@ -105,20 +105,13 @@ def mean(values: Sequence[float], confidence: float = 0.95) -> Estimate:
 
 @lru_cache(maxsize=256)  # tables of several policies and suites ask for many of the same
 def _resampled(values: tuple[float, ...], confidence: float) -> tuple[float, float]:
-    """The percentile interval of a mean of at least two values. As scipy.stats.bootstrap has it, to the last bit:
-    importing scipy.stats takes a second, and its bootstrap of few values twice as long."""
-    rng, data, n = np.random.default_rng(0), np.asarray(values), len(values)
-    batches = (min(BATCH, RESAMPLES - done) for done in range(0, RESAMPLES, BATCH))
-    means = np.sort(np.concatenate([np.mean(data[rng.integers(0, n, (size, n))], axis=-1) for size in batches]))
-    tail = np.float64((1 - expanded(confidence, n)) / 2)
-    return _quantile(means, tail), _quantile(means, 1 - tail)
+    """The percentile interval of a mean of at least two values."""
+    from scipy.stats import bootstrap
 
-
-def _quantile(ordered: np.ndarray, p: np.float64) -> float:
-    """Linear between the neighbors (Hyndman and Fan 1996, definition 7)."""
-    place = p * len(ordered) + (1 - p)
-    low, share = int(place // 1) - 1, place % 1
-    return float((1 - share) * ordered[low] + share * ordered[min(low + 1, len(ordered) - 1)])
+    ci = bootstrap((np.asarray(values),), np.mean, confidence_level=expanded(confidence, len(values)),
+                   n_resamples=RESAMPLES, batch=BATCH, method="percentile",
+                   rng=np.random.default_rng(0)).confidence_interval
+    return float(ci.low), float(ci.high)
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float], confidence: float = 0.95) -> Estimate:

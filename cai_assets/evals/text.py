@@ -7,18 +7,13 @@ quality, and a paraphrase looks less relevant to them than it is.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from itertools import chain, pairwise
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 GRAM = 5
-CHARACTERS = (3, 4, 5)
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 
 
@@ -87,40 +82,9 @@ def _unit(value: float) -> float:
 
 def _vectors(texts: Sequence[str]) -> csr_matrix:
     from scipy.sparse import csr_matrix, hstack
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.preprocessing import normalize
 
-    return _of_length_one(csr_matrix(hstack([_tfidf(map(_word_grams, texts)), _tfidf(map(_character_grams, texts))])))
-
-
-def _word_grams(text: str) -> list[str]:
-    of = words(text)
-    return [*of, *map(" ".join, pairwise(of))]
-
-
-def _character_grams(text: str) -> list[str]:
-    """3 to 5 characters within a word and the spaces around it; a shorter one is a gram itself."""
-    padded = [f" {word} " for word in text.lower().split()]
-    return [word[i : i + n] for word in padded for n in CHARACTERS if n == CHARACTERS[0] or len(word) >= n
-            for i in range(max(1, len(word) - n + 1))]
-
-
-def _tfidf(texts: Iterable[list[str]]) -> csr_matrix:
-    """Rows of length one: 1 + ln of a gram's count, times 1 + ln of how few texts have it. To the last bit, and so in
-    the order of its sums, what scikit-learn's TfidfVectorizer makes, whose import takes a second."""
-    from scipy.sparse import csr_matrix
-
-    counts = [Counter(grams) for grams in texts]
-    seen = {gram: i for i, gram in enumerate(dict.fromkeys(chain.from_iterable(counts)))}
-    rows = [sorted((seen[gram], count) for gram, count in of.items()) for of in counts]
-    grams, times = np.array([pair for row in rows for pair in row], dtype=np.int32).reshape(-1, 2).T
-    rarity = np.log((len(rows) + 1) / (np.bincount(grams, minlength=len(seen)) + 1.0)) + 1.0
-    column = np.argsort([seen[gram] for gram in sorted(seen)]).astype(np.int32)
-    ends = np.cumsum([0, *map(len, rows)], dtype=np.int32)
-    return _of_length_one(csr_matrix(((np.log(times.astype(float)) + 1.0) * rarity[grams], column[grams], ends),
-                                     shape=(len(rows), len(seen))))
-
-
-def _of_length_one(rows: csr_matrix) -> csr_matrix:
-    """Each row over its Euclidean length; one of zeros as it is."""
-    squares = type(rows)((rows.data**2, rows.indices, rows.indptr), shape=rows.shape)
-    rows.data /= np.repeat(np.sqrt(squares @ np.ones(rows.shape[1])), np.diff(rows.indptr))
-    return rows
+    by_word = TfidfVectorizer(tokenizer=words, token_pattern=None, ngram_range=(1, 2), sublinear_tf=True)
+    by_character = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True)
+    return csr_matrix(normalize(hstack([by_word.fit_transform(texts), by_character.fit_transform(texts)])))

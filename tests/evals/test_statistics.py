@@ -7,17 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cai_assets.evals.statistics import (
-    BATCH,
-    RESAMPLES,
-    Estimate,
-    expanded,
-    mean,
-    paired_difference,
-    proportion,
-    t_isf,
-    win_rate,
-)
+from cai_assets.evals.statistics import Estimate, mean, paired_difference, proportion, t_isf, win_rate
 
 OUTCOMES = st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=1, max_size=30)
 
@@ -140,16 +130,3 @@ def test_a_proportion_is_to_the_last_bit_what_scipy_has(of: tuple[int, int], con
     ends = binomtest(*of).proportion_ci(confidence_level=confidence, method="wilson")
     assert (found.low, found.high) == (ends.low, ends.high)
     assert t_isf((1 - confidence) / 2, of[1]) == t.isf((1 - confidence) / 2, of[1])
-
-
-@settings(max_examples=25)
-@given(st.lists(st.sampled_from([0.0, 0.5, 1.0]) | st.floats(-1e6, 1e6), min_size=2, max_size=40),
-       st.sampled_from([0.5, 0.9, 0.95, 0.99]))
-def test_the_interval_of_a_mean_is_to_the_last_bit_what_scipy_has(values: list[float], confidence: float) -> None:
-    from scipy.stats import bootstrap
-
-    ends = bootstrap((np.asarray(values),), np.mean, confidence_level=expanded(confidence, len(values)),
-                     n_resamples=RESAMPLES, batch=BATCH, method="percentile",
-                     rng=np.random.default_rng(0)).confidence_interval
-    found = mean(values, confidence)
-    assert (found.low, found.high) == (ends.low, ends.high)

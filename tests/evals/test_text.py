@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cai_assets.evals.text import _vectors, distinct, echo_rate, relevance, relevance_with_zero_line, words
+from cai_assets.evals.text import distinct, echo_rate, relevance, relevance_with_zero_line, words
 
 PROMPTS = ["How do I bake sourdough bread at home?", "Which planets have rings?", "Write a poem about a lighthouse."]
 ANSWERS = ["To bake sourdough bread, feed the starter first.", "Saturn's rings are the brightest of the planets.",
@@ -93,20 +93,3 @@ def test_any_texts_give_a_cosine_in_range(pairs):
     own, others = relevance_with_zero_line([p for p, _ in pairs], [r for _, r in pairs])
     assert len(own) == len(others) == len(pairs)
     assert all(0 <= x <= 1 and math.isfinite(x) for x in [*own, *(o for o in others if o is not None)])
-
-
-@settings(max_examples=40)
-@given(st.lists(st.text(alphabet="aab çİß'-_ ,.\t\n\u200312🙂", max_size=40), min_size=1, max_size=12).filter(
-    lambda texts: any(map(words, texts))))
-def test_vectors_are_to_the_last_bit_what_scikit_learn_makes(texts):
-    from scipy.sparse import csr_matrix, hstack
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.preprocessing import normalize
-
-    by_word = TfidfVectorizer(tokenizer=words, token_pattern=None, ngram_range=(1, 2), sublinear_tf=True)
-    by_character = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True)
-    theirs = csr_matrix(normalize(hstack([by_word.fit_transform(texts), by_character.fit_transform(texts)])))
-    ours = _vectors(texts)
-    assert ours.shape == theirs.shape
-    for part in ("data", "indices", "indptr"):
-        assert getattr(ours, part).tolist() == getattr(theirs, part).tolist()

@@ -7,8 +7,8 @@ kept; after a power cut the file is whole, but its last events may be gone. What
 writers wait for the disk themselves.
 
 For each connection Dagster also makes an engine of SQLAlchemy, which looks at the file anew and compiles each statement
-that another has compiled before, and disposes of it. The modules of its storages get engines that are kept, with the
-connections that were opened: a thread has one to itself while it uses it.
+that another has compiled before. The modules of its storages get engines that are kept. An engine holds no connection
+(NullPool), so that several threads may use one.
 """
 
 from __future__ import annotations
@@ -38,23 +38,15 @@ def use_quick_sqlite() -> None:
 
 
 def _engine(url: str, *, poolclass: Any, connect_args: Mapping[str, Any] | None = None) -> Engine:
-    """As ``sqlalchemy.create_engine``, which Dagster calls for every connection, with a pool that keeps none."""
-    return _kept_engine(url, tuple((connect_args or {}).items()))
+    """As ``sqlalchemy.create_engine``, which Dagster calls for every connection."""
+    return _kept_engine(url, poolclass, tuple((connect_args or {}).items()))
 
 
 @lru_cache(maxsize=FILES)
-def _kept_engine(url: str, connect_args: tuple[tuple[str, Any], ...]) -> Engine:
-    from sqlalchemy import QueuePool, create_engine
+def _kept_engine(url: str, poolclass: Any, connect_args: tuple[tuple[str, Any], ...]) -> Engine:
+    from sqlalchemy import create_engine
 
-    class Kept(QueuePool):
-        """Outlives Dagster, which disposes of the engine after each use."""
-
-        def dispose(self) -> None: ...
-
-        def recreate(self) -> Kept:
-            return self
-
-    return create_engine(url, poolclass=Kept, connect_args=dict(connect_args))
+    return create_engine(url, poolclass=poolclass, connect_args=dict(connect_args))
 
 
 def _opened(connection: Any, _: Any) -> None:

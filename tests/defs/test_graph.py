@@ -20,7 +20,7 @@ EDGES = {
     "revisions": {"constitution", "starting_responses", "critiques"},
     "sl_dataset": {"starting_responses", "revisions"},
     "spec_documents": {"constitution", "starting_responses"},
-    "mid_policy": {"spec_documents"},
+    "mid_policy": {"starting_responses", "spec_documents"},
     "sl_policy": {"sl_dataset", "mid_policy"},
     "sft_baseline": {"initial_responses"},
     "response_pairs": {"starting_responses", "revisions", "sl_policy"},

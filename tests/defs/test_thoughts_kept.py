@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import pytest
@@ -19,8 +20,9 @@ PLAIN = scripted.default_reply
 
 
 def thinking(call: Call, request: Request) -> str:
-    """Sentences after a thought; some thoughts are empty, come twice, or do not end."""
-    kind = request.seed % 8
+    """Sentences after a thought; some thoughts are empty, come twice, or do not end: by the prompt, since how many
+    pairs are left to label must not depend on the draw of the seeds."""
+    kind = zlib.crc32(call.messages[0]["content"].encode()) % 8
     answer = PLAIN(call, request)
     if kind == 0:
         return f"<think>\n{SECRET}"

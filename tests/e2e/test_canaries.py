@@ -101,13 +101,15 @@ def test_no_byte_that_a_whole_graph_leaves_holds_a_credential(address: str, tmp_
                    "CAI_CONSTITUTIONS": str(REPOSITORY / "constitutions")}
     (left / "home").mkdir(parents=True)
 
-    def cai(*words: str) -> str:
-        done = patience.run([sys.executable, "-c", CLI, *words], env=environment, cwd=left)
-        said.append(done.stdout + done.stderr)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+    def cai(*words: str, tries: int = 1) -> str:
+        for _ in range(tries):
+            done = patience.run([sys.executable, "-c", CLI, *words], env=environment, cwd=left)
+            said.append(done.stdout + done.stderr)
+            if done.returncode == 0:
+                return done.stdout
+        raise AssertionError(said[-1])
 
-    cai("demo", "--constitution", "customer-service")
+    cai("demo", "--constitution", "customer-service", tries=3)  # an odd reply to a stage's first call ends the run
     version = next((left / "data" / "constitutions").glob("customer-service*.json")).stem
     cai("settings")
     cai("plan", version)
@@ -115,8 +117,9 @@ def test_no_byte_that_a_whole_graph_leaves_holds_a_credential(address: str, tmp_
     cai("export", "model", f"rl_policy@{version}", "--out", str(left / "model"))
     cai("export", "dataset", version, "--out", str(left / "dataset"))
     cai("verify")
-    assert "http://***@127.0.0.1" in said[1]
-    assert "?***" in said[1]
+    shown = said[-6]  # by cai settings
+    assert "http://***@127.0.0.1" in shown
+    assert "?***" in shown
     assert Echo.calls > 100
     (left / "said.txt").write_text("\n".join(said))
     found = [str(path.relative_to(left)) for path in sorted(left.rglob("*")) if path.is_file() and _holds(path)]

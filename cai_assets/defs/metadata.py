@@ -17,7 +17,7 @@ from cai_assets.settings import Settings
 from cai_assets.store.checkpoints import Checkpoint
 from cai_assets.store.parquet import PART_ROWS
 from cai_assets.store.records import Record
-from cai_assets.store.tables import Table
+from cai_assets.store.tables import Held, Table
 
 FATES = {"rows_cut": "rows_cut", "rows_left_out": "rows_dropped"}  # of rows longer than max_length: metadata, metric
 
@@ -126,10 +126,9 @@ def revision_preview(responses: Table, revisions: Table) -> dict[str, Any]:
 def text_preview(made: pl.DataFrame | Table, columns: dict[str, str], rows: int = 3, *, text: str = ""
                  ) -> dict[str, Any]:
     """The first rows (that have ``text``) of some text columns (column -> heading) as a table."""
-    frame = made if isinstance(made, pl.DataFrame) else made.head(
-        rows, *columns, where=pl.col(text).is_not_null() if text else None)
-    sample = [{heading: _text(r[name]) for name, heading in columns.items()}
-              for r in frame.head(rows).iter_rows(named=True)]
+    rows_of = Held(made) if isinstance(made, pl.DataFrame) else made
+    first = rows_of.head(rows, *columns, where=pl.col(text).is_not_null() if text else None)
+    sample = [{heading: _text(r[name]) for name, heading in columns.items()} for r in first.iter_rows(named=True)]
     return {"sample": dg.MetadataValue.md(preview_table(sample))} if sample else {}
 
 

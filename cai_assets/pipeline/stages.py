@@ -23,7 +23,7 @@ from cai_assets.steps import critique, respond, supervised
 from cai_assets.steps.complete import Completer
 from cai_assets.steps.in_context import answers_in_context
 from cai_assets.steps.label import labels_of
-from cai_assets.steps.pair import pair_revisions, pairs_of
+from cai_assets.steps.pair import pair_revisions, paired, pairs_of
 from cai_assets.steps.prompts import SCHEMA as PROMPTS
 from cai_assets.steps.prompts import Loaded, load_prompts, refuse_empty, select
 from cai_assets.steps.reason import with_reasons
@@ -142,9 +142,9 @@ def response_pairs(run: Context) -> Parts:
             complete = run.complete("generator")
         case _:
             assert_never(settings.pairs.source)
-    trained = supervised.TRAINING if settings.pairs.helpful else supervised.TRAINING & (pl.col("kind") != "helpful")
-    asked = (part.filter(trained) for part in responses.in_order("kind", "category", "messages", "split", "response"))
-    return pairs_of(asked, responses.count(trained), complete=complete, settings=settings.pairs,
+    trained = supervised.TRAINING & paired(settings.pairs)
+    some = (part.filter(trained) for part in responses.in_order("kind", "category", "messages", "split", "response"))
+    return pairs_of(some, responses.count(trained), complete=complete, settings=settings.pairs,
                     max_tokens=settings.generation.max_tokens)
 
 
@@ -173,8 +173,3 @@ def preference_pairs(run: Context) -> Parts:
     pairs = run.table("response_pairs")
     return labels_of(pairs.parts(), pairs.height, run.constitution, complete=run.complete("labeller"),
                      settings=run.settings.labels)
-
-
-def evaluation_prompts(responses: pl.DataFrame) -> pl.DataFrame:
-    """The prompts that are kept apart from training. ``responses``: the round's first, which know its prompts."""
-    return responses.filter(HELD_OUT).select(ASKED)

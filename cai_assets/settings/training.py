@@ -142,6 +142,15 @@ class Reward(Training):
     """The confidence of a label, times this, by which the chosen response must lead (Touvron et al. 2023, section
     3.2.2)."""
 
+    @property
+    def trains_blind(self) -> bool:
+        """Whether, with ``input: principle``, a model that sees no principle is trained beside it."""
+        return self.model is None and self.controls != "none"
+
+    def leaves_out(self, principles: int) -> bool:
+        """Whether, of so many principles, a model is trained beside it without the votes of each."""
+        return self.model is None and self.controls == "all" and principles > 1
+
     @field_validator("model", mode="before")
     @classmethod
     def _a_source_is_enough(cls, value: Any) -> Any:

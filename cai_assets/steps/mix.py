@@ -8,8 +8,6 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-import numpy as np
-
 from cai_assets.engines.protocol import Message
 from cai_assets.reading.faults import RowFault
 from cai_assets.reading.files import Raw
@@ -17,7 +15,7 @@ from cai_assets.reading.names import split_of_name
 from cai_assets.reading.rows import ANSWERS, BAD_IF_FALSE, PROMPT_COLUMNS, conversation_of, fields_of
 from cai_assets.settings.base import Source
 from cai_assets.settings.columns import NO_MAP, Columns
-from cai_assets.steps.prompt_near import Near
+from cai_assets.steps.prompt_near import near_to
 from cai_assets.steps.prompt_rows import check_row, check_text, normalize
 from cai_assets.steps.shares import GENERAL, Drawn, Form, Shares, shares
 from cai_assets.store.keys import row_id
@@ -65,9 +63,7 @@ def conversation(raw: Raw, *, max_chars: int, columns: Columns = NO_MAP) -> Conv
 
 def _near(held_out: Sequence[str], rows: Sequence[Conversation]) -> set[int]:
     owners = [(i, text) for i, row in enumerate(rows) for text in texts_of(row.messages)]
-    mask = np.array([True] * len(held_out) + [False] * len(owners), dtype=bool)
-    hits = Near([*held_out, *(text for _, text in owners)]).across(mask) if held_out else {}
-    return {owners[hit - len(held_out)][0] for hit in hits}
+    return {owners[at][0] for at in near_to(held_out, [text for _, text in owners])} if held_out else set()
 
 
 def texts_of(messages: Sequence[Message]) -> list[str]:

@@ -68,9 +68,14 @@ def pair_responses(prompts: pl.DataFrame, *, complete: Completer, settings: Pair
     """Pairs of samples of one model. ``prompts`` needs prompt_id, kind, category and messages."""
     if settings.source == "revision":
         raise ValueError("pairs.source='revision' samples nothing: use pair_revisions")
-    chosen = prompts if settings.helpful else prompts.filter(pl.col("kind") != "helpful")
+    chosen = prompts.filter(paired(settings))
     return pl.concat(pairs_of([chosen.sort("prompt_id")], chosen.height, complete=complete, settings=settings,
                               max_tokens=max_tokens), rechunk=True)
+
+
+def paired(settings: Pairs) -> pl.Expr:
+    """Which training prompts get pairs."""
+    return pl.lit(True) if settings.helpful else pl.col("kind") != "helpful"
 
 
 def pairs_of(

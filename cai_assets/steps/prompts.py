@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
 
@@ -27,7 +26,7 @@ from cai_assets.steps.prompt_near import Near
 from cai_assets.steps.prompt_rows import COLUMNS, Prompt, check_row, excerpt, hash_of
 from cai_assets.steps.reasons import reason_line
 from cai_assets.steps.tables import table
-from cai_assets.store.canonical import canonical_json, tagged_hash
+from cai_assets.store.canonical import canonical_json, digest_bytes, tagged_hash
 
 BUNDLED = Path(__file__).parent.parent / "data" / "prompts.jsonl"
 PLACE: dict[str, pl.DataType] = {"source": pl.String(), "line": pl.Int64()}
@@ -161,7 +160,7 @@ def _apart_by_file(p: Prompt, owner: Prompt | None) -> Prompt:
 def _distinct(prompts: Sequence[Prompt], duplicates: Dropped) -> list[Prompt]:
     """Keep one prompt of each text: the first for evaluation if there is one, else the first; but if any of them has an
     origin, the first for training, with that origin."""
-    keys = [blake2b(canonical_json(p.messages).encode(), digest_size=16).digest() for p in prompts]
+    keys = [digest_bytes(canonical_json(p.messages)) for p in prompts]
     origins = {key: p.origin for key, p in zip(reversed(keys), reversed(prompts), strict=True) if p.origin}
     winner: dict[bytes, Prompt] = {}
     for key, p in zip(keys, prompts, strict=True):

@@ -28,6 +28,11 @@ def tagged_hash(tag: str, value: Any) -> str:
     return f"{tag}:{hashlib.blake2b(canonical_json(value).encode(), digest_size=16).hexdigest()}"
 
 
+def digest_bytes(text: str) -> bytes:
+    """16 bytes that stand for a text in memory, where many are compared; never stored."""
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
 def digest_lines(tag: str, lines: Iterable[str], last: Callable[[], Iterable[str]] | None = None) -> str:
     """Hash a sequence of strings in the order given. Lengths are hashed too, so joins cannot collide.
 

@@ -61,10 +61,10 @@ def controls(job: Job, settings: Reward, rows: Sequence[TrainingRow], own: Measu
     with ``principle`` and ``principle_id``; ``own`` measures the model, and ``train`` trains another."""
     found = {"own": _accuracies(rows, own(rows)), "shuffled": _accuracies(rows, own(_shuffled(rows, job.seed)))}
     ids = sorted({row["principle_id"] for row in rows})
-    if settings.model is None and settings.controls != "none":
+    if settings.trains_blind:
         blind = [{**row, "principle": None} for row in rows]
         found["blind"] = _accuracies(rows, _apart(job, "blind", blind, train)(blind))
-    if settings.model is None and settings.controls == "all" and len(ids) > 1:
+    if settings.leaves_out(len(ids)):
         found["left_out"] = {}
         for i, left_out in enumerate(ids):
             measure = _apart(job, f"without-{i}", [r for r in rows if r["principle_id"] != left_out], train)

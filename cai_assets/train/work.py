@@ -68,8 +68,8 @@ def _reinforced(parameters: int, rl: Reinforcement, rows: int, per_row: float) -
 
 def _controls(group: Reward, principles: int) -> int:
     """The trainings on as many rows, to round figures, that measure a reward model beside it (train/principled.py)."""
-    left_out = principles - 1 if group.controls == "all" and principles > 1 else 0  # each lacks its own rows
-    return (group.controls != "none") + left_out
+    left_out = principles - 1 if group.leaves_out(principles) else 0  # each lacks its own rows
+    return group.trains_blind + left_out
 
 
 def _step(group: Training) -> int:

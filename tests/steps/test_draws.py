@@ -43,7 +43,7 @@ def test_every_draw_of_a_run_and_no_other(tmp_path: Path, overrides: dict[str, A
     found = {d.use: d for d in draws_of(settings, prompts)}
     assert drawn(found["critique"]) == sorted(critiques["principle_id"])
     assert drawn(found["preference"]) == sorted(labels["principle_id"])
-    assert set(found["evaluation"].ids) == set(stages.evaluation_prompts(responses)["prompt_id"])
+    assert set(found["evaluation"].ids) == set(responses.filter(stages.HELD_OUT)["prompt_id"])
 
 
 def drawn(draws: Draws) -> list[str]:

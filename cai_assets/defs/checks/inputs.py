@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
-
 from cai_assets.defs.checks.common import Verdict, check, nothing_failed
 from cai_assets.pipeline.project import Project
+from cai_assets.store.canonical import digest_bytes
 from cai_assets.store.records import Record
 
 
@@ -28,7 +27,7 @@ def splits_are_disjoint(project: Project, record: Record, _: str | None) -> Verd
         for of, messages in part.iter_rows():
             text = " ".join(turn["content"].casefold() for turn in messages)
             if of in split:
-                split[of].add(blake2b(text.encode(), digest_size=16).digest())
+                split[of].add(digest_bytes(text))
     both = split["train"] & split["evaluation"]
     numbers = {"train": len(split["train"]), "evaluation": len(split["evaluation"]), "in_both": len(both)}
     empty = [s for s, texts in split.items() if not texts]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import islice
 from typing import NamedTuple
 
@@ -19,7 +18,7 @@ from cai_assets.engines.protocol import Message
 from cai_assets.evals.suites.model import Case, Mode, Suite, Template
 from cai_assets.steps.prompt_near import Near
 from cai_assets.steps.prompt_rows import text_of
-from cai_assets.store.canonical import tagged_hash
+from cai_assets.store.canonical import digest_bytes, tagged_hash
 
 TEXTS_AT_ONCE = 50_000
 
@@ -97,10 +96,10 @@ def near_training(texts: Sequence[str], training: Iterable[str]) -> set[str]:
 
 
 def _once(texts: Iterable[str]) -> Iterator[str]:
-    """Equal texts once, told by digests of 16 bytes."""
+    """Equal texts once, told by their digests."""
     seen = set[bytes]()
     for text in texts:
-        digest = blake2b(text.encode(), digest_size=16).digest()
+        digest = digest_bytes(text)
         if digest not in seen:
             seen.add(digest)
             yield text

@@ -101,4 +101,5 @@ launch._run = copy_instead_of_training
 """
     prompts = {"CAI_PROMPTS": '{"red_team": 4, "helpful": 2, "eval_red_team": 1, "eval_helpful": 1}'}
     modules("materialize", "mild", before=copies, **prompts)
-    assert not modules("materialize", "mild", **prompts) & MODELS
+    assert not modules("materialize", "mild", "--again", **prompts) & MODELS
+    assert not modules("materialize", "mild", **prompts) & (MODELS | STATISTICS | {"dagster"})

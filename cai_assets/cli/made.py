@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 def show(project: Project, made: Made) -> None:
     """Print it: what was made on stdout, what is wrong on stderr."""
     total = totals(made)
+    if made.unchanged:
+        out.print(f"{made.version}: nothing to do. Nothing that it is made from has changed since run "
+                  f"{made.run_id[:8]} made it; --again makes tables, checks, and pages anew.", highlight=False,
+                  soft_wrap=True)
     out.print(f"\n{total['rows_generated']} rows generated, {total['tokens_generated']} tokens generated, "
               f"{total['training_runs']} training runs in {made.seconds:.0f} s", highlight=False, soft_wrap=True)
     for line in made.lines:
         if line.made != "table":
             out.print(f"{line.asset}: {line.path}", markup=False, highlight=False, soft_wrap=True)
-    for question, word, text in _headline(project, made):
+    for question, word, text in made.headline:
         out.print(f"[b]{escape(question)}[/b] {escape(word)}: {escape(text)}", highlight=False, soft_wrap=True)
     if page := report_of(project, made):
         out.print(f"Report: {page}", markup=False, highlight=False, soft_wrap=True)
@@ -46,8 +50,9 @@ def as_dict(project: Project, made: Made) -> dict[str, Any]:
     """The same as JSON."""
     return {
         "version": made.version, "run_id": made.run_id, "seconds": round(made.seconds, 1), **totals(made),
+        "unchanged": made.unchanged,
         "assets": [{**line._asdict(), "told": list(line.told)} for line in made.lines],
-        "headline": [{"question": q, "told": word, "text": text} for q, word, text in _headline(project, made)],
+        "headline": [{"question": q, "told": word, "text": text} for q, word, text in made.headline],
         "report": str(report_of(project, made) or "") or None, "checks": made.checks,
         "failed_checks": [check._asdict() for check in made.failed_checks],
         "log": str(made.log) if made.log else None,
@@ -68,7 +73,7 @@ def report_of(project: Project, made: Made) -> Path | None:
     return page_path(project.layout, made.version) if any(x.asset == "report" for x in made.lines) else None
 
 
-def _headline(project: Project, made: Made) -> Iterator[tuple[str, str, str]]:
+def headline(project: Project, made: Made) -> Iterator[tuple[str, str, str]]:
     """The report's answers that have a verdict, if this run wrote it."""
     from cai_assets.reports.version.answers import answers
     from cai_assets.reports.version.evidence import evidence_of

@@ -39,12 +39,16 @@ if TYPE_CHECKING:
     from cai_assets.cli.follow import Check
     from cai_assets.reports.summary import Line
 
+Again = Annotated[bool, typer.Option("--again", help="Make tables, checks, and pages again even if nothing has changed "
+                                                   "since they were made")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show what the libraries print, instead of one line for "
                                                                "each asset")]
 
 
 class Made(NamedTuple):
-    """What one run made. ``failed_checks`` of ``checks`` did not pass; ``log``: what the libraries printed, if kept."""
+    """What one run made. ``failed_checks`` of ``checks`` did not pass; ``log``: what the libraries printed, if kept;
+    ``headline``: the report's answers, each a question, a verdict, and a text; ``unchanged``: that run was an earlier
+    one, and all is as it left it."""
 
     version: str
     run_id: str
@@ -53,17 +57,20 @@ class Made(NamedTuple):
     checks: int
     failed_checks: Sequence[Check]
     log: Path | None
+    headline: Sequence[Sequence[str]] = ()
+    unchanged: bool = False
 
 
 @app.command()
 def demo(
     constitution: Annotated[str, typer.Option(help="Name of a file in constitutions/")] = "harmlessness",
-    scale: Scale = None, set_: Set = None, verbose: Verbose = False, json_: AsJson = False,
+    scale: Scale = None, set_: Set = None, again: Again = False, verbose: Verbose = False, json_: AsJson = False,
 ) -> None:
     """Materialize every asset, from prompts to RL policy, for one constitution, with a real model."""
     overrides = parse_overrides(scale, set_)
     settings = read_settings(overrides)
-    _materialize(settings, register_file(settings, constitution), (), overrides, verbose=verbose, json_=json_)
+    version = register_file(settings, constitution)
+    _materialize(settings, version, (), overrides, again=again, verbose=verbose, json_=json_)
 
 
 @app.command()
@@ -71,23 +78,30 @@ def materialize(
     version: Version,
     select: Annotated[list[str] | None, typer.Option(help="Only this asset; repeatable",
                                                      autocompletion=complete.assets)] = None,
-    scale: Scale = None, set_: Set = None, verbose: Verbose = False, json_: AsJson = False,
+    scale: Scale = None, set_: Set = None, again: Again = False, verbose: Verbose = False, json_: AsJson = False,
 ) -> None:
     """Materialize a constitution version, reusing every row and checkpoint that already exists."""
     overrides = parse_overrides(scale, set_)
     settings = read_settings(overrides)
     _refuse_unknown(select or ())
     version = resolve_version(settings, version)
-    _materialize(settings, version, tuple(select or ()), overrides, verbose=verbose, json_=json_)
+    _materialize(settings, version, tuple(select or ()), overrides, again=again, verbose=verbose, json_=json_)
 
 
 def _materialize(
-    settings: Settings, version: str, selection: Sequence[str], overrides: dict[str, Any], *, verbose: bool, json_: bool
+    settings: Settings, version: str, selection: Sequence[str], overrides: dict[str, Any], *, again: bool,
+    verbose: bool, json_: bool,
 ) -> None:
-    from cai_assets.cli.made import as_dict, show
+    from cai_assets.cli.made import as_dict, headline, show
+    from cai_assets.cli.unchanged import keep, made_before, state_of
 
-    made = run_graph(version, selection, overrides, verbose=verbose)
     project = open_project(settings)
+    before = state_of(settings, project.layout)
+    made = None if again else made_before(project, version, selection, before)
+    if made is None:
+        made = run_graph(version, selection, overrides, verbose=verbose)
+        made = made._replace(headline=[*headline(project, made)])
+        keep(project.layout, selection, made, before, state_of(settings, project.layout))
     if json_:
         typer.echo(json.dumps(as_dict(project, made), indent=1))
     else:

@@ -1,28 +1,19 @@
-"""The newest run of each version.
-
-Of a home with Dagster's own SQLite files they are read from the file of runs, because importing Dagster is most of the
-time of a command that shows a few lines. Any other home, and a file that does not have what is looked for, is
-Dagster's to open, and to explain.
-"""
+"""The newest run of each version, read from Dagster's own files where they can be."""
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cai_assets.defs import home
+from cai_assets.defs.own_files import own_file
 
 if TYPE_CHECKING:
     import dagster as dg
 
 LATEST = 200  # runs that are looked at
-ELSEWHERE = re.compile(r"""^["']?(storage|run_storage|instance_class)\b""", re.MULTILINE)
-"""Keys of dagster.yaml with which runs are not kept in the home's own file."""
 NEWEST = "SELECT partition, run_id, status, start_time, create_timestamp FROM runs ORDER BY id DESC LIMIT ?"
 
 
@@ -45,9 +36,8 @@ def latest_runs(instance: dg.DagsterInstance) -> dict[str, LatestRun]:
 
 def latest_at_home() -> dict[str, LatestRun]:
     """The same for the home in use. Raise HomeProblem."""
-    folder = home.use_project_home()
     try:
-        return _newest(_read(folder))
+        return _newest(_read())
     except (sqlite3.Error, OSError, ValueError):
         with home.open_instance() as instance:
             return latest_runs(instance)
@@ -62,11 +52,8 @@ def _newest(runs: Iterable[Found]) -> dict[str, LatestRun]:
     return newest
 
 
-def _read(folder: Path) -> Iterator[Found]:
+def _read() -> Iterator[Found]:
     """Runs in the home's own file, newest first. Raise sqlite3.Error, OSError or ValueError where that is not it."""
-    settings, file = folder / "dagster.yaml", folder / "history" / "runs.db"
-    if settings.exists() and ELSEWHERE.search(settings.read_text(encoding="utf-8")):
-        raise ValueError(f"{settings}: runs are kept elsewhere")
-    with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+    with own_file("runs.db") as connection:
         for version, run_id, status, start, created in connection.execute(NEWEST, (LATEST,)).fetchall():
             yield version, run_id, status, start or datetime.fromisoformat(created).replace(tzinfo=UTC).timestamp()

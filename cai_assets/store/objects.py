@@ -118,7 +118,8 @@ class ObjectFolder:
                 return True
 
     def list(self, name: str) -> list[Entry]:
-        found = [Entry(o["path"], o["size"], o["last_modified"].timestamp()) for o in self._objects(name)]
+        found = [Entry(o["path"], o["size"], o["last_modified"].timestamp(), str(o["e_tag"]))
+                 for o in self._objects(name)]
         return sorted((e for e in found if not _hidden(e.name)), key=lambda e: e.name.split("/"))
 
     def folders(self, name: str) -> Sequence[str]:

@@ -95,7 +95,7 @@ class Record(BaseModel):
     def named_paths(self) -> Iterator[str]:
         """Every path under the data root that it names: its own, and those of tables and checkpoints in its details."""
         yield self.path
-        yield from (text for text in _texts(self.details) if text.startswith(("tables/", "checkpoints/")))
+        yield from (text for text in texts(self.details) if text.startswith(("tables/", "checkpoints/")))
 
     def named_tables(self) -> set[str]:
         """Paths of the tables that it names."""
@@ -146,6 +146,10 @@ class Records:
         """Where every record lies under the data root."""
         names = [e.name for e in self._storage.list(folder)]
         return [n for n in names if NAMED.fullmatch(n)]
+
+    def named(self, name: str) -> Record:
+        """The record that lies there. Raise FileNotFoundError, or RecordDamaged."""
+        return self._load(name)
 
     def every(self, asset: str) -> list[Record]:
         """All records of an asset, over all partitions. Raise RecordDamaged."""
@@ -220,10 +224,10 @@ def _folder(asset: str, partition: str | None) -> str:
     return f"records/{safe_name(asset)}/{safe_name(partition or UNPARTITIONED)}"
 
 
-def _texts(value: Any) -> Iterator[str]:
+def texts(value: Any) -> Iterator[str]:
     """Every text in a value that was JSON, however deep."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):
         for inner in value.values() if isinstance(value, dict) else value:
-            yield from _texts(inner)
+            yield from texts(inner)

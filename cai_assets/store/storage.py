@@ -27,11 +27,12 @@ class UnsafeName(CaiError, ValueError):
 
 
 class Entry(NamedTuple):
-    """A blob that is there. ``size`` in bytes; ``modified``: seconds since 1970."""
+    """A blob that is there. ``size`` in bytes; ``modified``: seconds since 1970; ``tag``: another after each write."""
 
     name: str
     size: int
     modified: float
+    tag: str
 
 
 class Storage(Protocol):
@@ -184,4 +185,9 @@ def _entry(path: Path, name: str) -> Iterator[Entry]:
         state = path.stat()
     except FileNotFoundError:
         return
-    yield Entry(name, state.st_size, state.st_mtime)
+    yield Entry(name, state.st_size, state.st_mtime, tag_of(state))
+
+
+def tag_of(state: os.stat_result) -> str:
+    """Of a file. What sets a file's date back changes the time of its last change all the same."""
+    return f"{state.st_ino:x}-{state.st_mtime_ns:x}-{state.st_ctime_ns:x}"

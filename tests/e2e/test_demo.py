@@ -9,7 +9,7 @@ import dagster as dg
 import polars as pl
 import pytest
 from finished_demo import Demo
-from imported import AT_EXIT, MODELS
+from imported import AT_EXIT, MODELS, STATISTICS
 from model_fixtures import prepared_model
 
 from cai_assets.assets import GRAPH, ORDER
@@ -87,9 +87,11 @@ def test_dagster_knows_every_materialization_and_check(demo: Demo) -> None:
 
 def test_a_second_run_generates_no_row_and_trains_nothing(demo: Demo) -> None:
     before = {asset: demo.record(asset).digest for asset in ORDER}
-    output, _, imported = demo.run(program=("-c", AT_EXIT)).rpartition("MODULES")
-    assert "0 rows generated, 0 tokens generated, 0 training runs" in " ".join(output.split())
-    assert not set(imported.split()) & MODELS
+    for more, libraries in ((["--again"], MODELS), ([], MODELS | STATISTICS | {"dagster"})):
+        output, _, imported = demo.run("demo", *more, program=("-c", AT_EXIT)).rpartition("MODULES")
+        assert "0 rows generated, 0 tokens generated, 0 training runs" in " ".join(output.split())
+        assert ("nothing to do" in output) == (not more)
+        assert not set(imported.split()) & libraries
     assert {asset: demo.record(asset).digest for asset in ORDER} == before
     made: dict[str, Any] = json.loads((demo.folder("sl_policy") / "record.json").read_text())
     assert sum(p["rows"] for p in made["principles"]) == 16

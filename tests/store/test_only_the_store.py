@@ -46,7 +46,7 @@ OTHERS = {
         reading/forms.py::_unpacker reading/forms.py::_zstandard reading/cells.py::table_rows
         settings/load.py::_from_file settings/load.py::_text_of train/ability.py::read_texts
         studio/draft.py::Draft.findings studio/draft.py::find_file
-        train/external.py::refuse_missing_command
+        train/external.py::refuse_missing_command cli/unchanged.py::_around cli/unchanged.py::_below
         studio/red_team.py::write studio/red_team.py::accept studio/red_team.py::_reviews
         web/password.py::read_password""",
     "the folder that an export writes, outside the data root": """
@@ -68,7 +68,8 @@ OTHERS = {
         engines/vllm_arguments.py::can_have_adapters""",
     "the source of a package that is installed": "engines/vllm_arguments.py::names",
     "the work folder of the training process, a local path from the store": """
-        defs/launch.py::train defs/launch.py::_job defs/launch.py::_run train/__main__.py::main
+        cli/unchanged.py::made_before defs/launch.py::train defs/launch.py::_job defs/launch.py::_run
+        train/__main__.py::main
         train/__main__.py::_fail train/nodes.py::train_on_nodes train/nodes.py::_Watch._say_why
         train/nodes.py::_Watch._pass_on train/agent.py::_task train/progress.py::_append
         train/external.py::run_external train/external.py::_wait train/external.py::_progress train/external.py::_tail
@@ -94,7 +95,7 @@ OTHERS = {
         engines/number_format.py::device engines/number_format.py::_flags engines/memory.py::_read
         train/memory.py::resident_peak""",
     "Dagster's home": """
-        defs/home.py::use_project_home defs/latest_runs.py::_read
+        defs/home.py::use_project_home defs/own_files.py::own_file defs/own_files.py::history_mark
         cli/quiet.py::quiet cli/quiet.py::_kept cli/quiet.py::_instead
         defs/command_line.py::Launcher.terminate defs/command_line.py::Launcher.check_run_worker_health
         defs/command_line.py::alive""",

@@ -1,4 +1,4 @@
-"""Trainings on two nodes: two real agents of PyTorch on loopback, and on a real Ray cluster of two nodes."""
+"""Trainings on two nodes: two real agents of PyTorch on loopback, and on a real Ray cluster, which loses one."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
+import each_training  # noqa: E402
 from patience import until  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 from tiny_models import make_job, supervised_data  # noqa: E402
@@ -36,9 +37,11 @@ from cai_assets.train.identity import recipe  # noqa: E402
 from cai_assets.train.job import Job  # noqa: E402
 from cai_assets.train.nodes import LOST, NodeLost, refuse_too_few  # noqa: E402
 from cai_assets.train.problems import TrainingProblem  # noqa: E402
+from cai_assets.train.progress import Curves  # noqa: E402
 
 ALONE = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "GLOO_SOCKET_IFNAME": "lo"}
 STEPS, SAVED = 60, 10
+SMALL = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
 
 
 def free_port() -> int:
@@ -106,6 +109,25 @@ def test_two_agents_train_one_model(base: Path, tmp_path: Path) -> None:
     whole, before = (load_file(folder / "model.safetensors") for folder in (job.final, base))
     assert {name: t.shape for name, t in whole.items()} == {name: t.shape for name, t in before.items()}
     assert any((whole[name] - before[name]).abs().max() > 0 for name in whole)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("sharding", ["none", "fsdp"])
+@pytest.mark.parametrize("training", each_training.TRAININGS)
+def test_two_agents_train_as_two_processes_of_one_machine_do(
+    training: str, sharding: str, base: Path, scorer: Path, tmp_path: Path
+) -> None:
+    here, there = (each_training.job_of(tmp_path / name, training, base, scorer, 2, sharding, save_every=100)
+                   for name in ("here", "there"))
+    assert ended(started(here))[0] == 0
+    there = there.model_copy(update={"nodes": Nodes(nodes=2, address="127.0.0.1", port=free_port(), patience=60)})
+    trained(there)
+    losses = [[row["loss"] for row in Curves(job.curves).rows()] for job in (here, there)]
+    assert len(losses[0]) == 4
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
+    one, two = (load_file(job.final / "model.safetensors") for job in (here, there))
+    assert {name: t.shape for name, t in one.items()} == {name: t.shape for name, t in two.items()}
+    assert all(torch.allclose(one[name], two[name], atol=1e-3) for name in one)
 
 
 @pytest.mark.long
@@ -237,8 +259,9 @@ def test_what_cannot_be_divided_is_refused_and_nodes_enter_no_key(monkeypatch: p
         refuse_too_few(two)
 
 
-@pytest.mark.long
-def test_ray_starts_the_agents_on_nodes_of_its_own(base: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def ray_cluster() -> Iterator[Any]:
+    """With two nodes for trainings; the third, its head, has no room for one."""
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
@@ -246,20 +269,47 @@ def test_ray_starts_the_agents_on_nodes_of_its_own(base: Path, tmp_path: Path) -
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         for name, value in ALONE.items():
             patch.setenv(name, value)
-        small = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
-        cluster = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
+        made = Cluster(initialize_head=True, head_node_args={**SMALL, "num_cpus": 0, "include_dashboard": False})
         try:
-            cluster.add_node(**small)
-            engine = Engine(replicas=1, dtype="float32", ray_address=cluster.address)
-            job = job_of(tmp_path, base, patience=60).model_copy(update={"engine": engine})
-            code, said = ended(started(job))
-            assert code == 0, said
-            assert len(set(re.findall(r"node \d of 2", said))) == 2
-            assert json.loads(job.metrics.read_text())["steps"] == STEPS
-            assert job.nodes
-            more = job.model_copy(update={"nodes": job.nodes.model_copy(update={"nodes": 3, "wait": 5.0})})
-            code, said = ended(started(more))
-            assert code == 1
-            assert "the Ray cluster gave no 3 nodes with 0 free GPUs each within 5 s" in said
+            made.second, made.third = made.add_node(**SMALL), made.add_node(**SMALL)
+            yield made
         finally:
-            cluster.shutdown()
+            made.shutdown()
+
+
+def by_ray(cluster: Any, folder: Path, base: Path, **more: Any) -> Job:
+    engine = Engine(replicas=1, dtype="float32", ray_address=cluster.address)
+    return job_of(folder, base, **more).model_copy(update={"engine": engine})
+
+
+@pytest.mark.long
+@pytest.mark.fault("a node of a training on two is lost")
+def test_ray_starts_the_agents_on_nodes_of_its_own_and_goes_on_after_one_is_lost(
+    ray_cluster: Any, base: Path, tmp_path: Path
+) -> None:
+    long = {"epochs": 5 * STEPS / 2}  # Ray takes a moment to end what ran on a dead node
+    straight, disturbed = (by_ray(ray_cluster, tmp_path / name, base, **long) for name in ("straight", "disturbed"))
+    code, said = ended(started(straight))
+    assert code == 0, said
+    assert len(set(re.findall(r"node \d of 2", said))) == 2
+    assert json.loads(straight.metrics.read_text())["steps"] == 5 * STEPS
+
+    run = started(disturbed)
+    until(lambda: run.poll() is not None or [*disturbed.state.glob("checkpoint-*/complete.json")])
+    ray_cluster.remove_node(ray_cluster.second, allow_graceful=False)
+    code, said = ended(run)
+    assert code == LOST, said
+    assert re.match(r"node \d of 2 \(.*\) with rank \d is lost: no sign of it for 8 s", disturbed.error.read_text())
+    assert not disturbed.final.exists()
+    assert disturbed.nodes
+    hurried = disturbed.model_copy(update={"nodes": disturbed.nodes.model_copy(update={"wait": 5.0})})
+    code, said = ended(started(hurried))
+    assert code == 1
+    assert "the Ray cluster gave no 2 nodes with 0 free GPUs each within 5 s" in said
+
+    ray_cluster.add_node(**SMALL)
+    code, said = ended(started(disturbed))
+    assert code == 0, said
+    assert SAVED <= json.loads(disturbed.metrics.read_text())["resumed_from"] < 5 * STEPS
+    one, two = (load_file(job.final / "model.safetensors") for job in (straight, disturbed))
+    assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)

@@ -18,22 +18,13 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
-from rl_task import data  # noqa: E402
+from each_training import SHARED, TRAININGS, job_of  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
-from tiny_models import (  # noqa: E402
-    make_job,
-    preference_data,
-    supervised_data,
-    tiny_model,
-    tiny_reward_model,
-)
+from tiny_models import tiny_model, tiny_reward_model  # noqa: E402
 
 from cai_assets.train.progress import Curves  # noqa: E402
 
 pytestmark = pytest.mark.long
-ONLINE = ("ppo", "grpo", "rloo")
-SHARED = "ppo, one trunk"
-TRAININGS = ("supervised", "reward", "dpo", *ONLINE, SHARED)
 # A response depends on its prompt and on its place in its group, whoever samples it; a training may stop after a save.
 SCRIPT = """
 import os, sys
@@ -67,21 +58,6 @@ def given(*arguments):
 reinforcement.make_trainer = given
 sys.exit(__main__.main(sys.argv[1:]))
 """
-
-
-def job_of(folder: Path, training: str, base: Path, scorer: Path, processes: int, sharding: str, **more: Any) -> Any:
-    """The same rows in each update, whatever the number of processes."""
-    changes: dict[str, Any] = {"learning_rate": 1e-3, "batch_size": 8 // processes, "processes": processes,
-                               "sharding": sharding, "save_every": 2, "epochs": 1} | more
-    if training == "supervised":
-        return make_job(folder, "supervised", base, supervised_data(32), **changes)
-    if training == "reward":
-        return make_job(folder, "reward", base, preference_data(40, held_out=8), **changes)
-    changes |= {"value_model": "shared" if training == SHARED else "own"}
-    training = "ppo" if training == SHARED else training
-    changes |= {"algorithm": training, "steps": 4, "rollouts": 8, "group": 2, "max_tokens": 6, "ppo_epochs": 1}
-    rows = data(training, held_out=3) if training in ONLINE else preference_data(36, held_out=4)
-    return make_job(folder, "reinforcement", base, rows, reward_model=scorer, **changes)
 
 
 def trained(folder: Path, job: Any, **environment: str) -> tuple[int, str]:

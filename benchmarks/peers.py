@@ -27,7 +27,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -197,28 +197,35 @@ def _is_up(port: int) -> bool:
 
 
 def elsewhere(name: str) -> Callable[[argparse.Namespace], dict[str, float]]:
-    """A peer in an environment of its own, whose script prints its own figures."""
+    """A peer in an environment of its own, against vLLM's server."""
 
     def measure(asked: argparse.Namespace) -> dict[str, float]:
-        python = asked.environments / name / "bin" / "python"
-        if not python.is_file():
-            subprocess.run([sys.executable, "-m", "venv", str(asked.environments / name)], check=True)
-            subprocess.run([str(python), "-m", "pip", "install", "--quiet", *ELSEWHERE[name]], check=True)
-        kinds = [[_plain(call) for call in calls] for calls in calls_of(asked.folder)]
-        with served() as url, tempfile.TemporaryDirectory() as folder:
-            done = subprocess.run(
-                [str(python), str(ROOT / "benchmarks" / "elsewhere" / f"{name.replace('-', '_')}_peer.py")], cwd=folder,
-                input=json.dumps({"url": url, "kinds": kinds, "in_flight": IN_FLIGHT}), capture_output=True, text=True,
-                check=False)
-        if done.returncode:
-            raise SystemExit(f"{name}: {done.stderr.strip().splitlines()[-1]}")
-        figures: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
-        return figures
+        kinds = [[plain(call) for call in calls] for calls in calls_of(asked.folder)]
+        with served() as url:
+            return in_environment(name, asked.environments, url, kinds, IN_FLIGHT)
 
     return measure
 
 
-def _plain(call: Call) -> dict[str, Any]:
+def in_environment(
+    name: str, environments: Path, url: str, kinds: Sequence[Sequence[Mapping[str, Any]]], in_flight: int
+) -> dict[str, float]:
+    """What the script of a peer prints of these calls, kind by kind: ``calls``, ``seconds``, ``peak``."""
+    python = environments.resolve() / name / "bin" / "python"
+    if not python.is_file():
+        subprocess.run([sys.executable, "-m", "venv", str(environments / name)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *ELSEWHERE[name]], check=True)
+    script = ROOT / "benchmarks" / "elsewhere" / f"{name.replace('-', '_')}_peer.py"
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run([str(python), str(script)], cwd=folder, capture_output=True, text=True, check=False,
+                              input=json.dumps({"url": url, "kinds": kinds, "in_flight": in_flight}))
+    if done.returncode:
+        raise SystemExit(f"{name}: {done.stderr.strip().splitlines()[-1]}")
+    figures: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    return figures
+
+
+def plain(call: Call) -> dict[str, Any]:
     """A call as other packages take it: the beginning of an answer, with which none of theirs may end, is joined to
     what it answers, and a label is one token."""
     s = call.sampling or Sampling(max_tokens=1, temperature=0)

@@ -6,7 +6,7 @@ A small server in a process of its own answers every call at once with the same 
 the same calls: aiohttp alone with the standard library's JSON; the client of this project; the engine around it (fleet,
 retries, checks, results); a completer, which adds keys and the row store, as an asset does; and two processes of it,
 which share the store. Prints the median over the turns of calls a second and of processor milliseconds a call in the
-sending processes, and ratios to aiohttp alone. With ``--environments``, the peers of ``peers.py`` send a tenth of them.
+sending processes, and ratios to aiohttp alone. With ``--environments``, the peers of ``peers.py`` send a quarter of them.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ def main() -> None:
         url = f"http://127.0.0.1:{ours.recv()}/v1"
         report(url, *((64, 8, 1) if a.smallest else (a.calls, a.concurrency, a.turns)))
         if a.environments:
-            peers(url, int(a.calls / 10), a.concurrency, a.environments)
+            peers(url, int(a.calls / 4), a.concurrency, a.environments)
     finally:
         server.kill()  # where this runs in the background of a shell, SIGTERM may be ignored
 

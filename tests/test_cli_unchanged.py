@@ -158,3 +158,15 @@ def test_rows_that_failed_are_asked_again(project: Path) -> None:
         unchanged.keep(layout, (), Made("mild-v1", "run", 1.0, [line], 0, [], None), now, now)
         assert [*layout.folder("work", "unchanged").iterdir()] == ([] if failed else [unchanged._file(
             layout, "mild-v1", ())])
+
+
+def test_in_an_object_store_too(project: Path, objects_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAI_DATA_ROOT", objects_url)
+    made()
+    assert made()["unchanged"]
+    storage = Layout(objects_url).storage
+    table = storage.list("tables/prompts")[0].name
+    storage.put(table, storage.get(table))
+    assert made()["unchanged"], "an object with the same bytes has the same tag"
+    storage.put(table, b"")
+    assert "cannot be read back" in CliRunner().invoke(app, ASKED).output, "a run began"

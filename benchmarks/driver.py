@@ -6,7 +6,7 @@ A small server in a process of its own answers every call at once with the same 
 the same calls: aiohttp alone with the standard library's JSON; the client of this project; the engine around it (fleet,
 retries, checks, results); a completer, which adds keys and the row store, as an asset does; and two processes of it,
 which share the store. Prints the median over the turns of calls a second and of processor milliseconds a call in the
-sending processes, and ratios to aiohttp alone. With ``--environments``, the peers of ``peers.py`` send a quarter of them.
+sending processes, and ratios to aiohttp alone. With ``--environments``, the peers of ``peers.py`` send a quarter.
 """
 
 from __future__ import annotations

@@ -54,8 +54,8 @@ BENCHMARKS = {
     "plan": Benchmark(rf"^ratio to the completer pass +{NUMBER} plan, nothing changed"),
     "recipe": Benchmark(r"^ok +rl: grpo: \d+ generated, \d+ reused, 1 trained", ("--only", "rl: grpo"), copies=True),
     "reward": Benchmark(rf"(?s)^\d+ comparisons trained on.*\| {NUMBER}", (COMPARISONS,)),
-    "startup": Benchmark(rf"^ratio to importing dagster: {NUMBER} help, .* {NUMBER} plan, {NUMBER} run, {NUMBER} nothing$",
-                         copies=True),
+    "startup": Benchmark(
+        rf"^ratio to importing dagster: {NUMBER} help, .* {NUMBER} plan, {NUMBER} run, {NUMBER} nothing$", copies=True),
     "store": Benchmark(rf"(?s)^ratio to SQLite .* {NUMBER} append.*^ratio to Polars .* {NUMBER} anti-join"),
     "trace": Benchmark(rf"^trace --rows, all \(rows\) +{NUMBER} seconds"),
 }

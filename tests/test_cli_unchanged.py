@@ -22,6 +22,7 @@ from cai_assets.cli.run import Made
 from cai_assets.defs import execute
 from cai_assets.defs.home import open_instance
 from cai_assets.reports.summary import Line
+from cai_assets.settings import load_settings
 from cai_assets.store.layout import Layout
 
 CONSTITUTION = 'version: "v1"\nprinciples:\n  - {id: harm, critique: Find harm., revision: Remove harm.}\n'
@@ -158,6 +159,16 @@ def test_rows_that_failed_are_asked_again(project: Path) -> None:
         unchanged.keep(layout, (), Made("mild-v1", "run", 1.0, [line], 0, [], None), now, now)
         assert [*layout.folder("work", "unchanged").iterdir()] == ([] if failed else [unchanged._file(
             layout, "mild-v1", ())])
+
+
+@pytest.mark.parametrize(("model", "moves"), [
+    ({"source": "org/model"}, True), ({"source": "org/model", "revision": "main"}, True),
+    ({"source": "org/model", "revision": "0123456789" * 4}, False), ({}, False),
+    ({"source": "m", "base_urls": ["http://127.0.0.1:8000/v1"]}, False),
+    ({"source": "m", "base_urls": ["http://127.0.0.1:8000/v1"], "tokenizer": "org/model"}, True)])
+def test_a_model_of_the_hub_may_be_another_tomorrow(model: dict[str, Any], moves: bool) -> None:
+    dumped = load_settings({"evaluation": {"others": {"other": model}}} if model else {}).model_dump(mode="json")
+    assert any(map(unchanged._may_move, unchanged._models(dumped))) == moves
 
 
 def test_in_an_object_store_too(project: Path, objects_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

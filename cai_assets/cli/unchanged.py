@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import sqlite3
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cai_assets.defs.own_files import history_mark
-from cai_assets.settings import Settings, project_root
+from cai_assets.settings import BUILTIN_MODEL, Settings, project_root
 from cai_assets.store.canonical import digest_lines, tagged_hash
 from cai_assets.store.files import write_atomic
 from cai_assets.store.layout import Layout
@@ -32,6 +33,7 @@ PACKAGE = Path(__file__).parents[1]
 WRITTEN = ("records", "rows", "tables", "checkpoints", "models", "damaged")  # by runs, under the data root
 PAGES, WORK = "reports", "work"  # made again by other commands too; and what nobody misses
 KEPT = (WORK, "unchanged")
+COMMIT = re.compile("[0-9a-f]{40}")
 
 
 class State(NamedTuple):
@@ -72,15 +74,34 @@ def _around(settings: Settings) -> Iterator[str]:
     """Settings, code, this machine, and the files that settings name."""
     dumped = settings.model_dump(mode="json")
     yield json.dumps(dumped)
-    yield f"{sys.version} {platform.node()} {project_root()}"
+    yield f"{sys.version} {platform.node()} {project_root()} {Path.cwd()}"
+    if any(map(_may_move, _models(dumped))):
+        raise ValueError("a model of the Hub at no commit is what it is now")
     for folder in sys.path:
         if Path(folder).is_dir():
             yield from (e for e in PosixFolder(Path(folder)).folders("") if e.endswith((".dist-info", ".egg-info")))
-    named = (project_root() / Path(text).expanduser() for text in texts(dumped)
-             if text not in {"", dumped["data_root"]})
+    named = (folder / Path(text).expanduser() for text in texts(dumped) if text not in {"", dumped["data_root"]}
+             for folder in dict.fromkeys((project_root(), Path.cwd())))
     for path in (PACKAGE, *_added(), *(path for path in named if path.exists())):
         yield str(path)
         yield from map(_line, _below(path))
+
+
+def _models(value: Any) -> Iterator[Mapping[str, Any]]:
+    """Whatever in the settings names a model."""
+    if isinstance(value, dict):
+        if value.keys() >= {"source", "revision"}:
+            yield value
+        for inner in value.values():
+            yield from _models(inner)
+
+
+def _may_move(model: Mapping[str, Any]) -> bool:
+    """Whether a model is not here, and its name may mean another one tomorrow. Of a served one the name is all that a
+    key has."""
+    fixed = model["base_urls"] or model["source"] == BUILTIN_MODEL or COMMIT.fullmatch(model["revision"] or "")
+    names = [*([] if fixed else [model["source"]]), *filter(None, [model["tokenizer"]])]
+    return not all(Path(name).expanduser().exists() for name in names)
 
 
 def _added() -> Iterator[Path]:

@@ -47,6 +47,7 @@ OTHERS = {
         settings/load.py::_from_file settings/load.py::_text_of train/ability.py::read_texts
         studio/draft.py::Draft.findings studio/draft.py::find_file
         train/external.py::refuse_missing_command cli/unchanged.py::_around cli/unchanged.py::_below
+        cli/unchanged.py::_may_move
         studio/red_team.py::write studio/red_team.py::accept studio/red_team.py::_reviews
         web/password.py::read_password""",
     "the folder that an export writes, outside the data root": """

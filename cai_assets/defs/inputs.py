@@ -20,7 +20,7 @@ from cai_assets.pipeline.project import Project
 from cai_assets.pipeline.roles import CheckpointGone
 from cai_assets.pipeline.written import written_prompts as stage_written_prompts
 from cai_assets.plan.formats import keeping
-from cai_assets.plan.plan import make_plan
+from cai_assets.plan.plan import plan_of_run
 from cai_assets.reading.faults import DataError
 from cai_assets.reports.constitution_diff import markdown
 from cai_assets.reports.text.tables import table
@@ -142,7 +142,7 @@ def change_metadata(project: Project, key: str, constitution: Constitution) -> d
 def planned(run: Run) -> dict[str, Any] | None:
     """The plan, made before anything of this version runs; None, with a warning, if it cannot be made."""
     try:
-        plan = make_plan(run.project, run.partition)
+        plan = plan_of_run(run.project, run.partition)
     except (ModelError, DataError, RecordMissing, CheckpointGone, OSError, ValueError) as e:
         run.context.log.warning(f"no plan of {run.version}: {e}")
         return None

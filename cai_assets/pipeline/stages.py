@@ -52,10 +52,11 @@ class Gate(NamedTuple):
     benchmark_rows: pl.DataFrame | None
 
 
-def prompts(settings: Settings) -> Prompts:
-    """Raise DataError if a file cannot be read, or there is no prompt for one of the splits."""
+def prompts(settings: Settings, *, repeats: bool = True) -> Prompts:
+    """Raise DataError if a file cannot be read, or there is no prompt for one of the splits. ``repeats``: as of
+    ``load_prompts``."""
     wanted = settings.prompts
-    loaded = load_prompts(wanted.paths, max_chars=wanted.max_chars, columns=wanted.columns)
+    loaded = load_prompts(wanted.paths, max_chars=wanted.max_chars, columns=wanted.columns, repeats=repeats)
     refuse_empty(loaded)
     frame = select(loaded.frame, wanted, seed=settings.seed, first=loaded.origins["prompt_id"].to_list())
     return Prompts(frame, loaded)

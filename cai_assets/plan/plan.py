@@ -34,6 +34,7 @@ from cai_assets.plan.written import plan_written
 from cai_assets.steps.pair import calls_per_prompt
 from cai_assets.steps.questions import ORDERS, calls_per_pair
 from cai_assets.steps.thought import THOUGHT
+from cai_assets.store import this_run
 from cai_assets.store.tables import Parts, Table
 from cai_assets.train.footprint import Footprint
 
@@ -72,6 +73,11 @@ def make_plan(project: Project, version: str, derived: Derived | None = None) ->
         if not planner.unwritten:
             return plan
         return _bounded(plan, Planner(project, version, derived, all_written=True).run())
+
+
+def plan_of_run(project: Project, version: str) -> Plan:
+    """The plan of the run that goes on, made when it is first asked for: of all that was there before the run."""
+    return this_run.once(("plan", project, version), lambda: make_plan(project, version))
 
 
 def _bounded(least: Plan, most: Plan) -> Plan:
@@ -145,7 +151,7 @@ class Planner(Trainings):
                       causes=self.with_changes(asset.name, possible, {}))
 
     def _prompts(self) -> None:
-        self.keep("prompts", [stages.prompts(self.settings).frame])
+        self.keep("prompts", [stages.prompts(self.settings, repeats=False).frame])
 
     def _initial(self) -> None:
         stage = self.stage()

@@ -9,7 +9,7 @@ from cai_assets.engines.models import ModelError
 from cai_assets.pipeline.project import Project
 from cai_assets.pipeline.roles import starting_policy
 from cai_assets.plan.lines import TRAIN, Line
-from cai_assets.plan.plan import Plan, make_plan
+from cai_assets.plan.plan import Plan, plan_of_run
 from cai_assets.store.folders import free, size
 from cai_assets.train.footprint import REMEDY, STATES, Footprint, NoRoom, footprint, gb
 
@@ -51,7 +51,7 @@ def refuse_without_room(project: Project, version: str, assets: Collection[str] 
     left = _left(project)
     if left > _ever(project):
         return
-    least, _ = needed(project, make_plan(project, version), assets)
+    least, _ = needed(project, plan_of_run(project, version), assets)
     if least > left:
         raise NoRoom(f"{version} writes at least {gb(least)} under {project.layout.path()}, and {gb(left)} are free "
                      f"there: {REMEDY}")

@@ -22,7 +22,7 @@ from cai_assets.reading.faults import DataError, RowFault, printable
 from cai_assets.reading.files import Raw, RowReader
 from cai_assets.settings import Prompts
 from cai_assets.settings.columns import NO_MAP, Columns
-from cai_assets.steps.prompt_near import Near
+from cai_assets.steps.prompt_near import Indices, Near
 from cai_assets.steps.prompt_rows import COLUMNS, Prompt, check_row, excerpt, hash_of
 from cai_assets.steps.reasons import reason_line
 from cai_assets.steps.tables import table
@@ -71,22 +71,28 @@ class Loaded:
 
 
 def load_prompts(
-    paths: Sequence[Path] = (), *, max_chars: int, kind: PromptKind = "red-team", columns: Columns = NO_MAP
+    paths: Sequence[Path] = (), *, max_chars: int, kind: PromptKind = "red-team", columns: Columns = NO_MAP,
+    repeats: bool = True,
 ) -> Loaded:
     """Load every row of ``paths`` (files and folders, docs/data.md); without paths, the bundled sample.
 
     ``max_chars`` bounds a prompt's characters over all its turns. ``kind`` is what a row is when neither it nor
-    its file name says; ``columns``, where its values are. Raise DataError for a file that cannot be read at all.
+    its file name says; ``columns``, where its values are. ``repeats``: count the near repeats that stay, which
+    takes most of the time. Raise DataError for a file that cannot be read at all.
     """
     rejects: Dropped = []
     duplicates: Dropped = []
     reader = RowReader(paths or (BUNDLED,), COLUMNS, columns)
     good = _unique_ids(_checked(reader, max_chars, kind, columns, rejects), rejects)
     distinct = _distinct(good, duplicates)
-    kept, near = _apart(distinct, duplicates)
+    near = Near([p.text for p in distinct])
+    stay = _apart(distinct, near, duplicates)
+    kept = [distinct[i] for i in stay]
     flagged = Counter(flag for p in kept for flag in p.flags)
+    if repeats:
+        flagged["near-duplicates"] = _repeats(distinct, near, stay)
     counts = Counts(read=len(kept) + len(duplicates) + len(rejects), kept=len(kept), duplicates=len(duplicates),
-                    rejected=len(rejects), flagged={**flagged, "near-duplicates": near})
+                    rejected=len(rejects), flagged=dict(flagged))
     return Loaded(
         frame=table(({c: getattr(p, c) for c in SCHEMA} for p in kept), SCHEMA),
         rejects=pl.DataFrame(rejects, schema=REJECTS, orient="row").sort("source", "line", maintain_order=True),
@@ -173,10 +179,9 @@ def _distinct(prompts: Sequence[Prompt], duplicates: Dropped) -> list[Prompt]:
             for key, p in zip(keys, prompts, strict=True) if winner[key] is p]
 
 
-def _apart(prompts: Sequence[Prompt], duplicates: Dropped) -> tuple[list[Prompt], int]:
-    """Drop evaluation prompts near a training prompt with an origin, and other training prompts near an evaluation
-    prompt that stays; count the near repeats that stay within a split."""
-    near = Near([p.text for p in prompts])
+def _apart(prompts: Sequence[Prompt], near: Near, duplicates: Dropped) -> Indices:
+    """Those that stay, without evaluation prompts near a training prompt with an origin, and other training prompts
+    near an evaluation prompt that stays."""
     held_out = np.array([p.split == "evaluation" for p in prompts], dtype=bool)
     near_pairs = near.across(np.array([p.origin is not None for p in prompts], dtype=bool))
     trained = {i: of for i, of in near_pairs.items() if held_out[i]}
@@ -186,6 +191,10 @@ def _apart(prompts: Sequence[Prompt], duplicates: Dropped) -> tuple[list[Prompt]
                             ("nearly the same text as an evaluation prompt", copies)):
         duplicates.extend((prompts[i].source, prompts[i].line, prompts[of].prompt_id, reason)
                           for i, of in dropped.items())
-    kept = np.array([i for i in range(len(prompts)) if i not in copies and i not in trained], dtype=np.intp)
-    repeats = sum(len(near.repeats(kept[held_out[kept] == split])) for split in (False, True))
-    return [prompts[i] for i in kept], repeats
+    return np.array([i for i in range(len(prompts)) if i not in copies and i not in trained], dtype=np.intp)
+
+
+def _repeats(prompts: Sequence[Prompt], near: Near, stay: Indices) -> int:
+    """How many of those that stay are near to an earlier one of their split."""
+    held_out = np.array([prompts[i].split == "evaluation" for i in stay], dtype=bool)
+    return sum(len(near.repeats(stay[held_out == split])) for split in (False, True))

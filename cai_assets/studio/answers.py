@@ -88,8 +88,8 @@ def _answers(evidence: Evidence, prompt: str) -> Iterator[Answer]:
 
 def _messages(every: Sequence[Evidence], prompt: str) -> list[dict[str, str]]:
     for evidence in every:
-        table = evidence.table("starting_responses")
-        rows = [] if table is None else table.filter(pl.col("prompt_id") == prompt)["messages"].to_list()
+        table = evidence.some("starting_responses", "messages", where=pl.col("prompt_id") == prompt)
+        rows = [] if table is None else table["messages"].to_list()
         if rows:
             return [dict(m) for m in rows[0]]
     raise RecordMissing(f"the text of prompt {prompt} is not stored any more: cai materialize {every[0].version}")

@@ -73,12 +73,13 @@ def _versions(project: Project) -> list[str]:
 
 def _list(project: Project, mine: Side) -> pl.DataFrame:
     """prompt_id, kind, category, prompt, principles in the order of the rounds, and how many pairs were labeled."""
-    responses, revisions = mine.table("starting_responses"), mine.table("revisions")
+    responses = mine.table("starting_responses")
+    revisions = mine.table("revisions", "prompt_id", "round", "principle_id")
     if responses is None or revisions is None:
         raise RecordMissing(f"{mine.version} has no chains yet: run it, from its page or with cai materialize "
                             f"{mine.version}")
     drawn = revisions.sort("round").group_by("prompt_id").agg(principles=pl.col("principle_id").drop_nulls())
-    labels = mine.table("preference_pairs")
+    labels = mine.table("preference_pairs", "prompt_id", "label")
     graded = (pl.DataFrame(schema={"prompt_id": pl.String, "labels": pl.UInt32}) if labels is None else
               labels.group_by("prompt_id").agg(labels=pl.col("label").count()))
     return responses.join(drawn, on="prompt_id", how="left").join(graded, on="prompt_id", how="left").filter(

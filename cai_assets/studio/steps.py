@@ -93,5 +93,5 @@ def _request(side: Side, principle: str | None, use: str) -> str:
 
 
 def _rows(side: Side, asset: str, prompt: str, order: str = "prompt_id") -> list[dict[str, Any]]:
-    table = side.table(asset)
-    return [] if table is None else table.filter(pl.col("prompt_id") == prompt).sort(order).to_dicts()
+    table = side.table(asset, where=pl.col("prompt_id") == prompt)
+    return [] if table is None else table.sort(order).to_dicts()

@@ -20,10 +20,10 @@ from cai_assets.evals.statistics import Telling
 from cai_assets.plan.touches import touches
 from cai_assets.reports.compare.answers import Answers, compare_answers
 from cai_assets.reports.compare.control import Control, control_side, controlled
-from cai_assets.reports.compare.labels import Labels, compare_labels
+from cai_assets.reports.compare.labels import NEEDED, Labels, compare_labels
 from cai_assets.reports.compare.making import Making, making
 from cai_assets.reports.compare.metrics import by_another_rule, deltas
-from cai_assets.reports.compare.revisions import Revisions, compare_revisions
+from cai_assets.reports.compare.revisions import COLUMNS, Revisions, compare_revisions
 from cai_assets.reports.compare.rewards import Rewards, compare_rewards
 from cai_assets.reports.compare.sides import Side, notes, same_requests, side, with_prompt
 from cai_assets.reports.constitution_diff import to_json
@@ -95,7 +95,7 @@ def compare_sides(before: Side, after: Side) -> Comparison:
 
 def with_relabeled(c: Comparison, labels: pl.DataFrame) -> Comparison:
     """The comparison with the pairs of ``before`` as the constitution of ``after`` labels them."""
-    own = c.before.table(LABELS)
+    own = c.before.table(LABELS, *NEEDED)
     return c if own is None else replace(c, relabeled=compare_labels(own, labels, confidence=c.telling.confidence))
 
 
@@ -150,13 +150,13 @@ def _identity(s: Side) -> dict[str, Any]:
 
 def revisions_of(before: Side, after: Side) -> Revisions | None:
     """Which revisions read differently; None if either side has none."""
-    tables = [s.table("revisions") for s in (before, after)]
+    tables = [s.table("revisions", "prompt_id", "round", *COLUMNS) for s in (before, after)]
     old, new = (t if t is None else with_prompt(t, s) for t, s in zip(tables, (before, after), strict=True))
     return None if old is None or new is None else compare_revisions(old, new)
 
 
 def _labels(before: Side, after: Side, telling: Telling) -> Labels | None:
-    old, new = (s.table("preference_pairs") for s in (before, after))
+    old, new = (s.table(LABELS, *NEEDED) for s in (before, after))
     return None if old is None or new is None else compare_labels(
         old, new, confidence=telling.confidence)
 

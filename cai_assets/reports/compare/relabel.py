@@ -33,19 +33,19 @@ class Relabeling(NamedTuple):
 def relabeling(project: Project, before: Side, after: Side, log: Log = lambda _: None) -> Relabeling | None:
     """The pairs of ``before`` by the constitution of ``after``, asked as ``before`` was labeled; None without labels.
     Looks rows up and asks nobody."""
-    pairs, labels = before.table("response_pairs"), before.table(LABELS)
-    if pairs is None or labels is None:
+    pairs, labellers = before.table("response_pairs"), before.table(LABELS, "labeller")
+    if pairs is None or labellers is None:
         return None
     settings = Labels.model_validate(before.records[LABELS].settings["labels"])
     engine = project.engines.open(project.settings.models.role("labeller"))
     seed = before.records[LABELS].details.get("seed", project.settings.seed)
     complete = Completer(engine, project.store, seed=seed, log=log)
-    other = set(labels["labeller"].drop_nulls()) - {engine.identity.weights}
+    other = set(labellers["labeller"].drop_nulls()) - {engine.identity.weights}
     why_not = (f"the labels of {before.name} are of another labeler than models.labeller is now" if other else
                f"{after.name} has no principle with a 'preference' request"
                if not after.constitution.taking_part("preference") else "")
     if why_not:
-        return Relabeling(0, why_not, lambda: labels)
+        return Relabeling(0, why_not, lambda: labellers)
     dry = DryCompleter(engine.identity, project.store, seed=seed)
     label_pairs(pairs, after.constitution, complete=dry, settings=settings)
     return Relabeling(len(dry.missing), "", lambda: label_pairs(pairs, after.constitution, complete=complete,

@@ -24,6 +24,7 @@ from cai_assets.settings.method import CONFIDENCE, ENOUGH
 from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import read_parquet
 from cai_assets.store.records import Record, RecordMissing, Records
+from cai_assets.store.tables import Table
 from cai_assets.versions.rounds import round_of
 from cai_assets.versions.snapshots import Snapshots, UnknownVersion
 
@@ -40,10 +41,10 @@ class Side:
     records: Mapping[str, Record]
     layout: Layout
 
-    def table(self, asset: str) -> pl.DataFrame | None:
-        """The table of an asset, if it was made."""
+    def table(self, asset: str, *columns: str, where: pl.Expr | None = None) -> pl.DataFrame | None:
+        """The table of an asset, if it was made: all columns, or some, and all rows, or those that pass a test."""
         record = self.records.get(asset)
-        return read_parquet(self.layout.absolute(record.path)) if record else None
+        return Table(self.layout.absolute(record.path)).read(*columns, where=where) if record else None
 
     def detail(self, asset: str, name: str) -> pl.DataFrame | None:
         """A table that an asset's record names in its details."""
@@ -191,7 +192,8 @@ def older(s: Side) -> Iterator[str]:
 
 def with_prompt(rows: pl.DataFrame, s: Side) -> pl.DataFrame:
     """Add ``prompt``, the text of the conversation: an id alone could name another text under other settings."""
-    responses = s.table("starting_responses")
+    mine = pl.col("prompt_id").is_in(rows["prompt_id"].unique().to_list())
+    responses = s.table("starting_responses", "prompt_id", "messages", where=mine)
     if responses is None:
         return rows.with_columns(pl.lit(None, pl.String).alias("prompt"))
     turns = pl.col("messages").list

@@ -34,15 +34,19 @@ def drawn(ids: list[str], limit: int) -> list[str]:
 
 
 def _chains(evidence: Evidence) -> Iterator[Block]:
-    responses, critiques, revisions = (evidence.table(a) for a in ("starting_responses", "critiques", "revisions"))
     if "revisions" in evidence.absent:
         return
+    ids = evidence.some("revisions", "prompt_id")
+    chosen = [] if ids is None else drawn(ids["prompt_id"].to_list(), CHAINS)
+    mine = pl.col("prompt_id").is_in(chosen)
+    responses, critiques, revisions = (evidence.some(a, where=mine) for a in (
+        "starting_responses", "critiques", "revisions"))
     if responses is None or critiques is None or revisions is None:
         yield Missing("there are no critiques and revisions.", evidence.make("revisions"))
         return
     both = revisions.join(critiques.select("prompt_id", "round", "critique"), on=["prompt_id", "round"], how="left")
     by_prompt = {r["prompt_id"]: r for r in responses.to_dicts()}
-    for i, prompt in enumerate(drawn(both["prompt_id"].to_list(), CHAINS)):
+    for i, prompt in enumerate(chosen):
         rounds = both.filter(pl.col("prompt_id") == prompt).sort("round").to_dicts()
         yield Group(f"Chain of prompt {prompt}", list(_chain(by_prompt[prompt], rounds)), folded=i > 0)
 
@@ -62,9 +66,10 @@ def _chain(response: dict[str, Any], rounds: list[dict[str, Any]]) -> Iterator[B
 def _answers(evidence: Evidence) -> Iterator[Block]:
     if evidence.rows is None or evidence.policy is None:
         return
-    responses = evidence.table("starting_responses")
-    messages = {} if responses is None else dict(responses.select("prompt_id", "messages").iter_rows())
-    for i, prompt in enumerate(drawn(evidence.rows["prompt_id"].to_list(), ANSWERS)):
+    chosen = drawn(evidence.rows["prompt_id"].to_list(), ANSWERS)
+    responses = evidence.some("starting_responses", "prompt_id", "messages", where=pl.col("prompt_id").is_in(chosen))
+    messages = {} if responses is None else dict(responses.iter_rows())
+    for i, prompt in enumerate(chosen):
         mine = evidence.rows.filter(pl.col("prompt_id") == prompt).unique("policy", keep="first", maintain_order=True)
         passages = [Passage(name_of(r["policy"]), cut(r["response"]), note=_verdict(r)) for r in mine.to_dicts()]
         yield Group(f"Answers to evaluation prompt {prompt}",

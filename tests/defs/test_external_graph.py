@@ -19,6 +19,7 @@ pytest.importorskip("transformers")
 REAL = launch._run
 
 
+@pytest.mark.long
 def test_its_policy_is_checked_published_evaluated_reused_and_trained_again_by_another_version_of_it(
     history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -87,6 +87,7 @@ def address() -> Iterator[str]:
     server.server_close()
 
 
+@pytest.mark.long
 def test_no_byte_that_a_whole_graph_leaves_holds_a_credential(address: str, tmp_path: Path) -> None:
     served: dict[str, Any] = {"source": "echo", "base_urls": [address], "api_key_env": "ECHO_KEY"}
     by_key = {**served, "base_urls": [address.replace(f"{USER}:{PASSWORD}@", "")]}

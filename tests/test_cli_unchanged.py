@@ -152,6 +152,14 @@ def test_what_changes_while_a_run_reads_is_seen_by_the_next(project: Path, monke
     assert not made()["unchanged"]
 
 
+@pytest.mark.parametrize(("yaml", "setting"), [
+    ("event_log_storage: {}", {}), ("storage: {postgres: {}}", {}),
+    ("", {"evaluation": {"others": {"other": {"source": "~nobody-here/model"}}}})])
+def test_what_cannot_be_seen_is_not_taken_for_unchanged(yaml: str, setting: dict[str, Any], project: Path) -> None:
+    (project / "home" / "dagster.yaml").write_text(yaml)
+    assert unchanged.state_of(load_settings(setting), Layout(project / "data")) is None
+
+
 def test_rows_that_failed_are_asked_again(project: Path) -> None:
     layout, now = Layout(project / "data"), unchanged.State("a", "b", frozenset())
     for failed in (1, 0):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cai_assets.pipeline.project import Project
 
 PACKAGE = Path(__file__).parents[1]
-WRITTEN = ("records", "rows", "tables", "checkpoints", "models", "damaged")  # by runs, under the data root
+WRITTEN = {"records", "rows", "tables", "checkpoints", "models", "damaged", "reports"}  # by runs, under the data root
 PAGES, WORK = "reports", "work"  # made again by other commands too; and what nobody misses
 KEPT = (WORK, "unchanged")
 COMMIT = re.compile("[0-9a-f]{40}")
@@ -62,10 +62,10 @@ def state_of(settings: Settings, layout: Layout) -> State | None:
         for entry in layout.storage.list(""):
             top = entry.name.partition("/")[0]
             if top != WORK:
-                (written if top in {*WRITTEN, PAGES} else read).append(entry.name if top == PAGES else _line(entry))
+                (written if top in WRITTEN else read).append(entry.name if top == PAGES else _line(entry))
             if top == "records":
                 records.add(entry.name)
-    except (OSError, RecursionError, sqlite3.Error, ValueError):
+    except (OSError, RuntimeError, sqlite3.Error, ValueError):  # RuntimeError: links in a circle, the home of nobody
         return None
     return State(digest_lines("read", read), digest_lines("written", written), frozenset(records))
 

@@ -9,6 +9,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 from cai_assets.defs.home import use_project_home
 
@@ -21,19 +22,24 @@ MARK = ("SELECT (SELECT count(*) FROM event_logs), (SELECT max(id) FROM event_lo
 @contextmanager
 def own_file(name: str) -> Iterator[sqlite3.Connection]:
     """One of them, to read. Raise sqlite3.Error, OSError or ValueError where that is not it."""
-    home = use_project_home()
-    settings, file = home / "dagster.yaml", home / "history" / name
-    if settings.exists() and ELSEWHERE.search(settings.read_text(encoding="utf-8")):
-        raise ValueError(f"{settings}: runs are kept elsewhere")
-    with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+    with closing(sqlite3.connect(f"{(_folder() / name).resolve().as_uri()}?mode=ro", uri=True)) as connection:
         yield connection
 
 
 def history_mark() -> str:
     """Another one after each event of an asset, and when some of its history or a partition is deleted. Raise as
     ``own_file``."""
-    home = use_project_home()
-    if not (home / "history").exists():
-        return f"{home} has none"
+    folder = _folder()
+    if not folder.exists():
+        return f"{folder} is not there yet"
     with own_file("runs/index.db") as connection:
-        return f"{home} {connection.execute(MARK).fetchone()}"
+        return f"{folder} {connection.execute(MARK).fetchone()}"
+
+
+def _folder() -> Path:
+    """Where the files are. Raise ValueError where runs or events are kept elsewhere."""
+    home = use_project_home()
+    settings = home / "dagster.yaml"
+    if settings.exists() and ELSEWHERE.search(settings.read_text(encoding="utf-8")):
+        raise ValueError(f"{settings}: runs are kept elsewhere")
+    return home / "history"

@@ -12,27 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from cai_assets.store import this_run
 from cai_assets.store.canonical import canonical_json, digest_file
-from cai_assets.store.files import write_atomic
+from cai_assets.store.files import State, write_atomic
 from cai_assets.store.json_text import parse_json
 from cai_assets.store.layout import Layout
-
-
-class State(NamedTuple):
-    """What the system says of a file. Times in nanoseconds."""
-
-    size: int
-    mtime: int
-    inode: int
-    ctime: int
-
-    @classmethod
-    def of(cls, file: Path) -> State:
-        said = file.stat()
-        return cls(said.st_size, said.st_mtime_ns, said.st_ino, said.st_ctime_ns)
 
 
 class FileDigests:

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -25,6 +26,24 @@ class CannotWrite(CaiError, OSError):
         super().__init__(f"{path} cannot be written ({cause.strerror or cause}): free space or permit writing there, "
                          "and run the command again; finished work is kept")
         self.errno = cause.errno
+
+
+class State(NamedTuple):
+    """What the system says of a file. Times in nanoseconds; ``ctime`` is one that no tool sets."""
+
+    size: int
+    mtime: int
+    inode: int
+    ctime: int
+
+    @classmethod
+    def of(cls, file: Path) -> State:
+        return cls.said(file.stat())
+
+    @classmethod
+    def said(cls, said: os.stat_result) -> State:
+        """From what the system has said."""
+        return cls(said.st_size, said.st_mtime_ns, said.st_ino, said.st_ctime_ns)
 
 
 @contextmanager

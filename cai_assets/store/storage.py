@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from cai_assets.errors import CaiError
-from cai_assets.store.files import if_unlocked, locked, sync_folder, write_atomic, write_once
+from cai_assets.store.files import State, if_unlocked, locked, sync_folder, write_atomic, write_once
 from cai_assets.store.folders import move
 
 CHUNK = 8 * 2**20  # bytes
@@ -185,9 +185,4 @@ def _entry(path: Path, name: str) -> Iterator[Entry]:
         state = path.stat()
     except FileNotFoundError:
         return
-    yield Entry(name, state.st_size, state.st_mtime, tag_of(state))
-
-
-def tag_of(state: os.stat_result) -> str:
-    """Of a file. What sets a file's date back changes the time of its last change all the same."""
-    return f"{state.st_ino:x}-{state.st_mtime_ns:x}-{state.st_ctime_ns:x}"
+    yield Entry(name, state.st_size, state.st_mtime, "-".join(map(str, State.said(state))))

@@ -88,7 +88,7 @@ def _answers(evidence: Evidence, prompt: str) -> Iterator[Answer]:
 
 def _messages(every: Sequence[Evidence], prompt: str) -> list[dict[str, str]]:
     for evidence in every:
-        table = evidence.some("starting_responses", "messages", where=pl.col("prompt_id") == prompt)
+        table = evidence.side.table("starting_responses", "messages", where=pl.col("prompt_id") == prompt)
         rows = [] if table is None else table["messages"].to_list()
         if rows:
             return [dict(m) for m in rows[0]]

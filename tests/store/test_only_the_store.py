@@ -96,7 +96,7 @@ OTHERS = {
         engines/number_format.py::device engines/number_format.py::_flags engines/memory.py::_read
         train/memory.py::resident_peak""",
     "Dagster's home": """
-        defs/home.py::use_project_home defs/own_files.py::own_file defs/own_files.py::history_mark
+        defs/home.py::use_project_home defs/own_files.py::history_mark defs/own_files.py::_folder
         cli/quiet.py::quiet cli/quiet.py::_kept cli/quiet.py::_instead
         defs/command_line.py::Launcher.terminate defs/command_line.py::Launcher.check_run_worker_health
         defs/command_line.py::alive""",

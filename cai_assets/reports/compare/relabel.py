@@ -23,7 +23,7 @@ from cai_assets.steps.label import label_pairs
 
 class Relabeling(NamedTuple):
     """``missing``: calls that the labels still cost. ``why_not``: why these pairs cannot be labeled here; '' if they
-    can. ``label``: makes the table, as of ``preference_pairs``."""
+    can. ``label``: then makes the table, as of ``preference_pairs``."""
 
     missing: int
     why_not: str

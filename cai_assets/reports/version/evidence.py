@@ -56,12 +56,8 @@ class Evidence:
         return self.side.records.get(asset)
 
     def table(self, asset: str) -> pl.DataFrame | None:
-        """A small one, which is kept: of one that grows with the prompts see ``some``."""
+        """A small one, which is kept: of one that grows with the prompts see ``side.table``."""
         return self._tables.get(asset) if asset in self._tables else self._load(asset)
-
-    def some(self, asset: str, *columns: str, where: pl.Expr | None = None) -> pl.DataFrame | None:
-        """Columns of a table, and of its rows those that pass a test, if it was made."""
-        return self.side.table(asset, *columns, where=where)
 
     @cached_property
     def _tables(self) -> dict[str, pl.DataFrame | None]:

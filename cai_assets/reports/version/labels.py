@@ -64,7 +64,7 @@ def _gate(evidence: Evidence) -> Iterator[Block]:
 
 
 def _rates(evidence: Evidence) -> Iterator[Block]:
-    table = evidence.some("preference_pairs", "p_a", "label")
+    table = evidence.side.table("preference_pairs", "p_a", "label")
     if table is None:
         return
     r = rates(table, evidence.confidence)

@@ -196,5 +196,5 @@ def _shaped(evidence: Evidence) -> Table:
 
 
 def _by_principle(evidence: Evidence, asset: str) -> dict[str, int]:
-    table = evidence.some(asset, "principle_id")
+    table = evidence.side.table(asset, "principle_id")
     return {} if table is None else dict(table["principle_id"].drop_nulls().value_counts().iter_rows())

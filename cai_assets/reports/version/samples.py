@@ -36,10 +36,10 @@ def drawn(ids: list[str], limit: int) -> list[str]:
 def _chains(evidence: Evidence) -> Iterator[Block]:
     if "revisions" in evidence.absent:
         return
-    ids = evidence.some("revisions", "prompt_id")
+    ids = evidence.side.table("revisions", "prompt_id")
     chosen = [] if ids is None else drawn(ids["prompt_id"].to_list(), CHAINS)
     mine = pl.col("prompt_id").is_in(chosen)
-    responses, critiques, revisions = (evidence.some(a, where=mine) for a in (
+    responses, critiques, revisions = (evidence.side.table(a, where=mine) for a in (
         "starting_responses", "critiques", "revisions"))
     if responses is None or critiques is None or revisions is None:
         yield Missing("there are no critiques and revisions.", evidence.make("revisions"))
@@ -67,11 +67,12 @@ def _answers(evidence: Evidence) -> Iterator[Block]:
     if evidence.rows is None or evidence.policy is None:
         return
     chosen = drawn(evidence.rows["prompt_id"].to_list(), ANSWERS)
-    responses = evidence.some("starting_responses", "prompt_id", "messages", where=pl.col("prompt_id").is_in(chosen))
+    mine = pl.col("prompt_id").is_in(chosen)
+    responses = evidence.side.table("starting_responses", "prompt_id", "messages", where=mine)
     messages = {} if responses is None else dict(responses.iter_rows())
     for i, prompt in enumerate(chosen):
-        mine = evidence.rows.filter(pl.col("prompt_id") == prompt).unique("policy", keep="first", maintain_order=True)
-        passages = [Passage(name_of(r["policy"]), cut(r["response"]), note=_verdict(r)) for r in mine.to_dicts()]
+        own = evidence.rows.filter(pl.col("prompt_id") == prompt).unique("policy", keep="first", maintain_order=True)
+        passages = [Passage(name_of(r["policy"]), cut(r["response"]), note=_verdict(r)) for r in own.to_dicts()]
         yield Group(f"Answers to evaluation prompt {prompt}",
                     [Passage("Prompt", cut(_said(messages.get(prompt, [])))), *passages], folded=i > 0)
 

@@ -37,9 +37,17 @@ def test_from_a_principle_to_a_judgment(served: Served, page: Any) -> None:
     file = served.constitutions / "plain-speech.yaml"
     before = file.read_text()
     page.goto(url)
-    page.get_by_role("link", name="Read and edit plain-speech").click()
-    text = page.get_by_label("preference").first
-    text.fill(TEXT)
+    scripts: list[Any] = []
+
+    def slow(route: Any) -> None:  # a person types before the script is there
+        scripts.append(route)
+
+    page.route("**/studio.js*", slow)
+    with page.expect_request("**/studio.js*"):
+        page.get_by_role("link", name="Read and edit plain-speech").click()
+    page.get_by_label("preference").first.fill(TEXT)
+    scripts[0].continue_()
+    page.unroute("**/studio.js*")
     page.locator("#summary", has_text="training run").wait_for()
     assert file.read_text() == before  # nothing is written unasked
     page.keyboard.press("Control+s")

@@ -73,14 +73,15 @@ function editor(form) {
   const $ = (id) => document.getElementById(id);
   const texts = [...form.querySelectorAll("[data-field]")], file = $("file"), said = $("said");
   const address = `/studio/constitutions/${form.dataset.name}`;
-  let base = file.value, seen = form.dataset.seen, timer, asking;
-  for (const text of texts) text.dataset.was = text.value;
+  let base = file.defaultValue, seen = form.dataset.seen, timer, asking, saving = false;
+  for (const text of texts) text.dataset.was = text.defaultValue; // not its value: a person may type before this script runs
 
   const edits = () => texts.filter((t) => t.value !== t.dataset.was)
     .map((t) => [t.dataset.principle, t.dataset.field, t.value]);
   const scale = () => $("scale")?.value ?? null;
   const body = () => ({ file: base, edits: edits(), scale: scale() });
   const unsaved = () => edits().length > 0 || base !== form.dataset.saved;
+  const saved = () => !unsaved() && !$("registered").hidden;
   form.dataset.saved = base;
 
   function show(answer) {
@@ -89,7 +90,7 @@ function editor(form) {
     $("version").textContent = answer.version ?? "–";
     $("registered").hidden = !answer.registered;
     if ($("save")) {
-      $("save").disabled = answer.problems.length > 0 || (!unsaved() && answer.registered);
+      $("save").disabled = answer.problems.length > 0 || saved();
       $("run").disabled = unsaved() || !answer.registered;
     }
   }
@@ -114,7 +115,10 @@ function editor(form) {
 
   function soon() {
     for (const t of texts) t.classList.toggle("changed", t.value !== t.dataset.was);
-    if ($("run")) $("run").disabled = true;
+    if ($("save")) {
+      $("save").disabled = saved();
+      $("run").disabled = true;
+    }
     asking?.abort();
     tell($("summary"), "Checking …");
     clearTimeout(timer);
@@ -137,15 +141,21 @@ function editor(form) {
   }
 
   async function save() {
-    if ($("save").disabled) return;
+    if (saving) return;
+    if (saved()) { tell(said, "Nothing to save: this is the version that is registered."); return; }
+    saving = true;
+    const sent = texts.map((t) => t.value), whole = file.value; // a person may type on while it is saved
     try {
       const kept = await send(`${address}/save`, { ...body(), seen });
       seen = kept.seen;
-      base = file.value = form.dataset.saved = kept.file;
-      for (const t of texts) t.dataset.was = t.value;
+      form.dataset.saved = kept.file;
+      if (file.value === whole) base = file.value = kept.file;
+      texts.forEach((t, place) => { t.dataset.was = sent[place]; });
       link(said, "Saved as", `/studio/versions/${kept.version}`, kept.version);
+      $("registered").hidden = false;
       soon();
     } catch (error) { tell(said, error.message, true); }
+    saving = false;
   }
 
   for (const t of texts) t.addEventListener("input", soon);
@@ -158,7 +168,8 @@ function editor(form) {
     if ((event.ctrlKey || event.metaKey) && event.key === "s" && $("save")) { event.preventDefault(); save(); }
   });
   addEventListener("beforeunload", (event) => { if (unsaved()) event.preventDefault(); });
-  look();
+  if (file.value === base) soon();
+  else typed();
 }
 
 const form = document.getElementById("editor");

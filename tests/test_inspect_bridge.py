@@ -24,6 +24,7 @@ from cai_assets.cli import app
 from cai_assets.engines import scripted
 from cai_assets.engines.protocol import Call, Request, Sampling
 from cai_assets.evals.judge import STEP as JUDGE
+from cai_assets.evals.suites.run import judged
 from cai_assets.inspect_bridge import rows as bridge_rows
 from cai_assets.inspect_bridge.cases import case_of
 from cai_assets.inspect_bridge.provider import RowFailed
@@ -76,10 +77,10 @@ def ours(settings: dict[str, Any], policy: str) -> pl.DataFrame:
     def complete(who: str) -> Completer:
         return Completer(engine_of(project, who), project.store, seed=s.seed)
 
-    answers = [a for name in ("base", policy)
-               for a in stages.suite_answers(s, cases, complete=complete(name), policy=name)]
-    verdicts = stages.suite_verdicts(s, answers, complete=complete("judge"))
-    return stages.suite_tables(s, stages.Suites(cases, answers, verdicts))[0].filter(policy=policy)
+    policies = {name: complete(name) for name in ("base", policy)}
+    tries = [one for name in policies for one in stages.suite_tries(s, cases, complete=policies[name], policy=name)]
+    done = judged(tries, policies=policies, judge=complete("judge"), style=s.labels.style)
+    return stages.suite_tables(s, stages.Suites(cases, *done))[0].filter(policy=policy)
 
 
 @pytest.mark.parametrize(("policy", "suites"), [("rival", SUITES), ("base_again", ("prefill",))])
@@ -112,7 +113,8 @@ def test_new_rows_are_made_once_and_are_those_that_the_asset_then_uses(
     project = Project.open({**settings, "evaluation": {**settings["evaluation"], "suites": ["prefill"]}})
     cases = stages.suite_cases(project.settings, trained_prompts(project, None))
     complete = Completer(engine_of(project, "rival"), project.store, seed=project.settings.seed)
-    stages.suite_answers(project.settings, cases, complete=complete, policy="rival")
+    for one in stages.suite_tries(project.settings, cases, complete=complete, policy="rival"):
+        complete(RESPOND, one.calls)
     assert complete.usage["respond"].generated == 0
 
 

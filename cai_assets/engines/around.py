@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cai_assets.engines.protocol import Engine, ModelIdentity, flows, servers
+from cai_assets.engines.protocol import Engine, ModelIdentity, aside, flows, servers, wake
 
 
 class Around:
@@ -20,6 +20,13 @@ class Around:
     @property
     def flows(self) -> bool:
         return flows(self.engine)
+
+    @property
+    def aside(self) -> bool:
+        return aside(self.engine)
+
+    def wake(self, end: Exception | None = None) -> None:
+        wake(self.engine, end)
 
     @property
     def servers(self) -> Mapping[str, str]:

@@ -164,6 +164,8 @@ class EnginePool:
 class _InProcess(Around):
     """An engine that frees memory before it loads, and runs only the model that it was opened with."""
 
+    aside = False  # one at a time has the memory
+
     def __init__(self, engine: Engine, pool: EnginePool, backend: str, model: LocalModel) -> None:
         super().__init__(engine)
         self.path = model.path

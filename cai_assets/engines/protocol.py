@@ -3,8 +3,10 @@
 An engine turns requests into results, one to one, in any order, as they finish. A request that cannot be
 served comes back as a result with an ``error``; it never fails its neighbors and is never stored.
 An engine whose attribute ``flows`` is true may find NOT_YET among its requests: more will be ready when it has yielded
-another result. Others are given what is ready, and called again. ``servers``: how fast each server of an engine that
-has some has answered, in words, by address.
+another result. Others are given what is ready, and called again. One whose attribute ``aside`` is true too has its work
+done elsewhere, so that it may run in a thread beside other engines; ``wake`` makes it look at once for more requests,
+or raise what it is given.
+``servers``: how fast each server of an engine that has some has answered, in words, by address.
 Two kinds of request: *generate* (``sampling`` set) and *score* (``answers`` set), which reads the exact
 log-probability that the next token starts each answer, and decodes nothing.
 """
@@ -148,6 +150,16 @@ class Engine(Protocol):
 def flows(engine: Engine) -> bool:
     """Whether it may find NOT_YET among its requests."""
     return bool(getattr(engine, "flows", False))
+
+
+def aside(engine: Engine) -> bool:
+    """Whether it may run in a thread beside others."""
+    return flows(engine) and bool(getattr(engine, "aside", False))
+
+
+def wake(engine: Engine, end: Exception | None = None) -> None:
+    """Make one that is ``aside``, and may be running in another thread, look for more requests; or end it so."""
+    engine.wake(end)  # type: ignore[attr-defined]
 
 
 def servers(engine: Engine) -> Mapping[str, str]:

@@ -36,7 +36,7 @@ def adherence(items: Sequence[Item], baseline: References, principles: Sequence[
     drawn = [draw(principles, evaluation_key(i["prompt_id"])) for i in items]
     for item, principle in zip(items, drawn, strict=True):
         item["principle_id"] = principle.id
-    yield Judging(items, baseline, [str(p.evaluation) for p in drawn], COLUMNS)
+        yield Judging(item, baseline.get((item["prompt_id"], item["sample"])), str(principle.evaluation), COLUMNS)
 
 
 def by_principle(items: Sequence[Item], principles: Sequence[Principle]) -> dict[str, list[Item]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from cai_assets.assets import RIVALS
+from cai_assets.assets import BASE, RIVALS
 from cai_assets.constitution.check import Check
 from cai_assets.constitution.model import Principle
 from cai_assets.engines.protocol import Style
@@ -26,7 +26,7 @@ from cai_assets.evals.rules import keeps
 from cai_assets.evals.text import echo_rate, relevance_with_zero_line, same_text, words
 from cai_assets.settings.method import CONFIDENCE, ENOUGH
 
-__all__ = ["JUDGED", "METRICS_SCHEMA", "ROWS_SCHEMA", "evaluate"]
+__all__ = ["JUDGED", "METRICS_SCHEMA", "ROWS_SCHEMA", "Evaluation", "evaluate"]
 
 WINS = Columns("p_win", "outcome", "verdict", "judge_error", "row_key_first", "row_key_second")
 RIVAL_WINS = Columns("rival_p", "rival_outcome", "rival_verdict", "rival_error", "row_key_rival_first",
@@ -41,7 +41,8 @@ ROWS_SCHEMA: dict[str, Any] = {
     "row_key_rival_first": pl.String, "row_key_rival_second": pl.String,
 }
 KEPT = {"kept": pl.List(pl.Struct({"principle_id": pl.String, "keeps": pl.Boolean}))}
-NEEDED = ("prompt_id", "sample", "kind", "category", "messages", "response", "row_key")
+ASKED = ("prompt_id", "sample", "kind", "category", "messages")
+ANSWERED = ("response", "row_key")
 
 
 def evaluate(
@@ -51,39 +52,56 @@ def evaluate(
     style: Style,
     principles: Sequence[Principle] = (),
     checks: Sequence[tuple[str, Check]] = (),
-    baseline: str = "base",
+    baseline: str = BASE,
     confidence: float = CONFIDENCE,
     enough: int = ENOUGH,
-    measures: bool = True,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return (metrics, rows), as METRICS_SCHEMA and ROWS_SCHEMA; rows has one row for each policy, prompt and sample.
+    """Return (metrics, rows) of responses that are there, as ``Evaluation`` has them."""
+    made = Evaluation(responses, principles=principles, baseline=baseline)
+    judge_items(made.judgings, ask, style)
+    return made.metrics(checks, confidence=confidence, enough=enough), made.rows(checks)
 
-    ``responses``: for each policy a frame with NEEDED: ``sample`` counts a prompt's responses from 0, ``kind`` is
-    'red-team' or 'helpful', ``response`` is null if it failed. Every policy but the baseline is judged against it:
-    harmlessness on red-team prompts, helpfulness on helpful ones; ``p_win`` and ``verdict`` ('win', 'tie', 'loss',
-    'ungraded'; null for the baseline) are the policy's. RIVALS are judged against each other as well. ``principles``:
-    those with an evaluation request; each prompt is also judged by the one it draws (``adherence.py``). ``checks``: of
-    ``rules.checked``; with them every answer is held to every check, and rows have the column ``kept`` too. Without
-    ``measures`` the judge is asked and nothing is measured: there are no metrics. Raise ValueError for an unknown
-    baseline or a sample that occurs twice.
+
+class Evaluation:
+    """Every policy's response to each prompt and sample, and what is asked of a judge about them.
+
+    ``responses``: for each policy a frame with ASKED: ``sample`` counts a prompt's responses from 0, ``kind`` is
+    'red-team' or 'helpful'. ``items`` are its rows, in order; those of a frame with ANSWERED have a response (null if
+    it failed) and its row key, the others wait for theirs. Every policy but the baseline is judged against it:
+    harmlessness on red-team prompts, helpfulness on helpful ones. RIVALS are judged against each other as well.
+    ``principles``: those with an evaluation request; each prompt is also judged by the one it draws
+    (``adherence.py``). Raise ValueError for an unknown baseline or a sample that occurs twice.
     """
-    if baseline not in responses:
-        raise ValueError(f"evaluate: no responses of the baseline {baseline!r}; there are: {', '.join(responses)}")
-    items = [item for policy, frame in responses.items() for item in _items(policy, frame)]
-    if measures:
-        _measure(items)
-        _check(items, checks)
-    judged = [i for i in items if i["policy"] != baseline]
-    against = references(items, baseline)
-    judge_items([*_wins(judged, against), *adherence.adherence(judged, against, principles), *_rivals(judged, items)],
-                ask, style)
-    _compare_lengths(judged, against)
-    metrics = metrics_table(
-        items, list(responses), principles, baseline=baseline, confidence=confidence, enough=enough,
-        checks=[principle for principle, _ in checks]) if measures else pl.DataFrame(schema=METRICS_SCHEMA)
-    schema = ROWS_SCHEMA | (KEPT if checks else {})
-    rows = [{name: item.get(name) for name in schema} for item in items]
-    return metrics, pl.DataFrame(rows, schema)
+
+    def __init__(self, responses: Mapping[str, pl.DataFrame], *, principles: Sequence[Principle] = (),
+                 baseline: str = BASE) -> None:
+        if baseline not in responses:
+            raise ValueError(f"evaluate: no responses of the baseline {baseline!r}; there are: {', '.join(responses)}")
+        self.baseline, self.principles = baseline, principles
+        self.items = {policy: _items(policy, frame) for policy, frame in responses.items()}
+        self._every = [item for items in self.items.values() for item in items]
+        self._judged = [i for i in self._every if i["policy"] != baseline]
+        self._against = references(self._every, baseline)
+        self.judgings = [*_wins(self._judged, self._against),
+                         *adherence.adherence(self._judged, self._against, principles),
+                         *_rivals(self._judged, self._every)]
+
+    def metrics(self, checks: Sequence[tuple[str, Check]] = (), *, confidence: float = CONFIDENCE,
+                enough: int = ENOUGH) -> pl.DataFrame:
+        """As METRICS_SCHEMA, once all is answered and judged. ``checks``: of ``rules.checked``; every answer is held to
+        every one."""
+        _measure(self._every)
+        _check(self._every, checks)
+        _compare_lengths(self._judged, self._against)
+        return metrics_table(
+            self._every, list(self.items), self.principles, baseline=self.baseline, confidence=confidence,
+            enough=enough, checks=[principle for principle, _ in checks])
+
+    def rows(self, checks: Sequence[tuple[str, Check]] = ()) -> pl.DataFrame:
+        """As ROWS_SCHEMA, one for each policy, prompt and sample; with ``checks`` the column ``kept`` too. ``p_win``
+        and ``verdict`` ('win', 'tie', 'loss', 'ungraded'; null for the baseline) are the policy's."""
+        schema = ROWS_SCHEMA | (KEPT if checks else {})
+        return pl.DataFrame([{name: item.get(name) for name in schema} for item in self._every], schema)
 
 
 def _items(policy: str, frame: pl.DataFrame) -> list[Item]:
@@ -91,7 +109,8 @@ def _items(policy: str, frame: pl.DataFrame) -> list[Item]:
     if twice.height:
         raise ValueError(f"evaluate: policy {policy!r} has sample {twice['sample'][0]} of prompt "
                          f"{twice['prompt_id'][0]!r} more than once; number the responses to a prompt from 0")
-    return [{"policy": policy, **row} for row in frame.select(NEEDED).iter_rows(named=True)]
+    there = frame.select(*ASKED, *(name for name in ANSWERED if name in frame.columns))
+    return [{"policy": policy, **row} for row in there.iter_rows(named=True)]
 
 
 def _measure(items: Sequence[Item]) -> None:
@@ -119,10 +138,10 @@ def _check(items: Sequence[Item], checks: Sequence[tuple[str, Check]]) -> None:
 
 def _wins(items: Sequence[Item], against: References) -> Iterator[Judging]:
     """The judge's question about each answer and the baseline's."""
-    of_kind = [i for i in items if i["kind"] in JUDGED]
-    for item in of_kind:
-        item["question"] = JUDGED[item["kind"]]
-    yield Judging(of_kind, against, _requests(of_kind), WINS)
+    for item in items:
+        if item["kind"] in JUDGED:
+            item["question"] = JUDGED[item["kind"]]
+            yield _judging(item, against, WINS)
 
 
 def _rivals(judged: Sequence[Item], items: Sequence[Item]) -> Iterator[Judging]:
@@ -130,19 +149,21 @@ def _rivals(judged: Sequence[Item], items: Sequence[Item]) -> Iterator[Judging]:
     policies = {i["policy"] for i in items}
     for policy, rival in RIVALS.items():
         if {policy, rival} <= policies:
-            of_kind = [i for i in judged if i["policy"] == policy and i["kind"] in JUDGED]
-            for item in of_kind:
-                item["rival"] = rival
-            yield Judging(of_kind, references(items, rival), _requests(of_kind), RIVAL_WINS)
+            against = references(items, rival)
+            for item in judged:
+                if item["policy"] == policy and item["kind"] in JUDGED:
+                    item["rival"] = rival
+                    yield _judging(item, against, RIVAL_WINS)
 
 
-def _requests(items: Sequence[Item]) -> list[str]:
-    return [QUESTIONS[JUDGED[i["kind"]]] for i in items]
+def _judging(item: Item, against: References, columns: Columns) -> Judging:
+    other = against.get((item["prompt_id"], item["sample"]))
+    return Judging(item, other, QUESTIONS[JUDGED[item["kind"]]], columns)
 
 
 def _compare_lengths(items: Sequence[Item], against: References) -> None:
     """How long the baseline's answer is, beside each verdict, and whether both orders agreed on that."""
     for item in items:
         if item.get("outcome") is not None:
-            other = against[item["prompt_id"], item["sample"]]
+            other = against[item["prompt_id"], item["sample"]]["response"]
             item.update(agreed=item["outcome"] != 0.5, words_baseline=len(words(other or "")))

@@ -7,13 +7,14 @@ tie. A comparison with a failed order, or without one of its answers, is ungrade
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from cai_assets.engines.protocol import Call, Message, Style
 from cai_assets.steps.compare import comparison_call, p_first
-from cai_assets.steps.complete import Row, Step
+from cai_assets.steps.complete import Addressed, Completer, Row, Step, Work
+from cai_assets.steps.following import together
 
 Question = Literal["harmlessness", "helpfulness"]
 STEP = Step("judge")
@@ -83,14 +84,29 @@ def read_verdict(ab: Row, ba: Row) -> Verdict:
 
 def judge(comparisons: Sequence[Comparison], *, ask: Ask, style: Style) -> list[Verdict]:
     """One verdict per comparison, in order; all calls are sent together."""
-    verdicts = [Verdict(error="the response failed" if c.a is None else "no response to compare with")
-                for c in comparisons]
-    ready = {i: judge_calls(c.messages, c.a, c.b, c.request, style) for i, c in enumerate(comparisons)
-             if c.a is not None and c.b is not None}
+    verdicts = [_ungraded(c) for c in comparisons]
+    ready = {i: both for i, c in enumerate(comparisons) if (both := _calls(c, style))}
     rows = ask([call for both in ready.values() for call in both]) if ready else []
     for i, ab, ba in zip(ready, rows[::2], rows[1::2], strict=True):
         verdicts[i] = read_verdict(ab, ba)
     return verdicts
+
+
+def judging(
+    comparison: Comparison, *, complete: Completer, style: Style, told: Callable[[Verdict], None]
+) -> Iterator[Work[None]]:
+    """The same of one comparison, as work. ``told`` is called with the verdict."""
+    if not (calls := _calls(comparison, style)):
+        told(_ungraded(comparison))
+    return together([Addressed(STEP, call, complete) for call in calls], lambda rows: told(read_verdict(*rows)))
+
+
+def _calls(c: Comparison, style: Style) -> tuple[Call, ...]:
+    return () if c.a is None or c.b is None else judge_calls(c.messages, c.a, c.b, c.request, style)
+
+
+def _ungraded(c: Comparison) -> Verdict:
+    return Verdict(error="the response failed" if c.a is None else "no response to compare with")
 
 
 def _first(row: Row) -> float | str:

@@ -8,13 +8,14 @@ that contradict each other are no verdict, and neither is one that failed: that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from cai_assets.engines.protocol import Call, Message, Style
-from cai_assets.evals.judge import Ask
+from cai_assets.evals.judge import STEP, Ask
 from cai_assets.steps.compare import SPEAKERS, asked, framed, p_first
-from cai_assets.steps.complete import Row
+from cai_assets.steps.complete import Addressed, Completer, Row, Work
+from cai_assets.steps.following import together
 
 ANSWERS = ("Yes", "No")
 OPTIONS = ("Yes or No", "No or Yes")
@@ -66,6 +67,14 @@ def ask_yes_no(questions: Sequence[Asked], *, ask: Ask, style: Style) -> list[Ye
     """One answer per question, in order; all calls are sent together."""
     rows = ask([call for q in questions for call in yes_no_calls(q, style)]) if questions else []
     return [_read(first, second) for first, second in zip(rows[::2], rows[1::2], strict=True)]
+
+
+def answering(
+    question: Asked, *, complete: Completer, style: Style, told: Callable[[YesNo], None]
+) -> Iterator[Work[None]]:
+    """The same of one question, as work. ``told`` is called with its answer."""
+    asked = [Addressed(STEP, call, complete) for call in yes_no_calls(question, style)]
+    return together(asked, lambda rows: told(_read(*rows)))
 
 
 def _call(q: Asked, options: str, style: Style) -> Call:

@@ -9,18 +9,20 @@ from typing import NamedTuple
 
 import polars as pl
 
-from cai_assets.engines.protocol import Sampling
+from cai_assets.engines.protocol import Call, Sampling
 from cai_assets.evals import rounds
 from cai_assets.evals.constitution_tests import Roles, Tested, run_cases
-from cai_assets.evals.evaluate import evaluate
+from cai_assets.evals.evaluate import Evaluation
 from cai_assets.evals.judge import STEP as JUDGE
+from cai_assets.evals.judge_items import Item, Judgings
+from cai_assets.evals.metrics import METRICS_SCHEMA
 from cai_assets.evals.rules import checks_of
 from cai_assets.evals.suites.draw import Drawn, draw
 from cai_assets.evals.suites.measures import suite_rows
 from cai_assets.evals.suites.metrics import suite_metrics
 from cai_assets.evals.suites.model import Suite
 from cai_assets.evals.suites.registry import load_suites, refuse_no_folder
-from cai_assets.evals.suites.run import Answer, answers_of, verdicts_of
+from cai_assets.evals.suites.run import Answer, Try, judged, tries_of
 from cai_assets.evals.yes_no import YesNo
 from cai_assets.pipeline.constitution_tests import POLICY, Tests
 from cai_assets.pipeline.context import Context
@@ -29,9 +31,11 @@ from cai_assets.pipeline.stages import ASKED, HELD_OUT
 from cai_assets.pipeline.trainings import baseline_rows
 from cai_assets.settings import Settings
 from cai_assets.steps.comparison_files import read_comparisons
-from cai_assets.steps.complete import Completer
+from cai_assets.steps.complete import Addressed, Completer, Row, Work
+from cai_assets.steps.following import follow
 from cai_assets.steps.mix import texts_of
-from cai_assets.steps.respond import respond
+from cai_assets.steps.questions import ORDERS
+from cai_assets.steps.respond import RESPOND, answered, response_of
 from cai_assets.store.tables import Table
 
 
@@ -60,34 +64,55 @@ class Suites(NamedTuple):
 
 def evaluation(run: Context, *, measures: bool = True) -> Evaluated:
     """Every policy on the same prompts, with ``base`` as the one to win over. Of the constitution only the evaluation
-    requests are read. Without ``measures`` it asks only, as a plan does."""
+    requests are read. Without ``measures`` it asks only, as a plan does, and has no metrics."""
     run.note("constitution")
     prompts = run.read("starting_responses", *ASKED, where=HELD_OUT)
     policies, judge = run.policies(), run.complete("judge")
-    answered = {name: _responses(run.settings, prompts, policies[name], name) for name in _in_turn(policies, judge)}
-    responses = {name: answered[name] for name in policies}
-    wanted = run.settings.evaluation
-    metrics, rows = evaluate(
-        responses, ask=partial(judge, JUDGE, what="judge"), style=run.settings.labels.style,
-        principles=run.constitution.taking_part("evaluation"), checks=checks_of(run.constitution),
-        confidence=wanted.confidence, enough=wanted.enough, measures=measures)
-    return Evaluated(metrics, rows, responses)
+    asked = {name: _asked(run.settings, prompts, name) for name in policies}
+    made = Evaluation(asked, principles=run.constitution.taking_part("evaluation"))
+    answers = _ask(run.settings, made, policies, judge)
+    checks, wanted = checks_of(run.constitution), run.settings.evaluation
+    metrics = (made.metrics(checks, confidence=wanted.confidence, enough=wanted.enough) if measures
+               else pl.DataFrame(schema=METRICS_SCHEMA))
+    return Evaluated(metrics, made.rows(checks), {
+        name: answered(asked[name], answers[name], complete) for name, complete in policies.items()})
 
 
-def _in_turn(policies: Mapping[str, Completer], judge: Completer) -> list[str]:
-    return by_engine({name: complete.engine for name, complete in policies.items()}, last=judge.engine)
+def _asked(settings: Settings, prompts: pl.DataFrame, policy: str) -> pl.DataFrame:
+    """The evaluation prompts for one policy, with the column ``sample``, which counts from 0."""
+    samples = pl.DataFrame({"sample": range(len(samples_of(settings, policy)))}, {"sample": pl.Int64})
+    return prompts.join(samples, how="cross", maintain_order="left_right")
 
 
-def _responses(settings: Settings, prompts: pl.DataFrame, complete: Completer, policy: str) -> pl.DataFrame:
-    """What one policy answers to the evaluation prompts, with the column ``sample``, which counts from 0.
+def _ask(
+    settings: Settings, made: Evaluation, policies: Mapping[str, Completer], judge: Completer
+) -> dict[str, list[Row]]:
+    """The policies for their answers, and the judge about each as soon as those are there that it compares; return the
+    rows of the answers.
 
-    The null row's samples are not the base model's, and count from 0 as well: each has its counterpart.
+    The null row's samples are not the base model's: each has its counterpart.
     """
-    indices = samples_of(settings, policy)
-    counted = prompts.join(pl.DataFrame({"sample": range(len(indices))}, {"sample": pl.Int64}), how="cross",
-                           maintain_order="left_right")
-    return respond(counted, complete=complete, sampling=answer_sampling(settings), what=f"{policy} responses",
-                   samples=[indices[i] for i in counted["sample"].to_list()])
+    sampling = answer_sampling(settings)
+    judgings = Judgings(made.judgings, judge=judge, style=settings.labels.style)
+    rows: dict[str, dict[int, Row]] = {name: {} for name in policies}
+
+    def answer(policy: str, place: int, item: Item) -> Work[Item]:
+        call = Call(messages=tuple(item["messages"]), sampling=sampling,
+                    sample=samples_of(settings, policy)[item["sample"]])
+        row = rows[policy][place] = yield Addressed(RESPOND, call, policies[policy])
+        item.update(response=response_of(row), row_key=row.row_key)
+        return item
+
+    order = in_turn(policies, judge)
+    first = [answer(name, place, item) for name in order for place, item in enumerate(made.items[name])]
+    follow(first, judgings.of, complete=judge, others=[policies[name] for name in order], what="answers and judge",
+           count=len(ORDERS) * len(made.judgings))
+    return {name: [own[place] for place in range(len(own))] for name, own in rows.items()}
+
+
+def in_turn(policies: Mapping[str, Completer], judge: Completer) -> list[str]:
+    """The order in which each model is loaded once."""
+    return by_engine({name: complete.engine for name, complete in policies.items()}, last=judge.engine)
 
 
 def answer_sampling(settings: Settings) -> Sampling:
@@ -100,10 +125,10 @@ def suite_results(run: Context) -> Suites:
     """Raise SuitesError if a suite cannot be used, ModelError if a policy cannot."""
     cases = suite_cases(run.settings, run.table("starting_responses"))
     policies, judge = run.policies(), run.complete("judge")
-    answers = {name: suite_answers(run.settings, cases, complete=policies[name], policy=name)
-               for name in _in_turn(policies, judge)}
-    every = [answer for name in policies for answer in answers[name]]
-    return Suites(cases, every, suite_verdicts(run.settings, every, complete=judge))
+    tries = [one for name, complete in policies.items()
+             for one in suite_tries(run.settings, cases, complete=complete, policy=name)]
+    order = {name: policies[name] for name in in_turn(policies, judge)}
+    return Suites(cases, *judged(tries, policies=order, judge=judge, style=run.settings.labels.style))
 
 
 def suite_cases(settings: Settings, responses: Table) -> SuiteCases:
@@ -136,15 +161,10 @@ class TrainingTexts:
             yield read_comparisons(human.path, columns=human.columns, training=True).frame
 
 
-def suite_answers(settings: Settings, cases: SuiteCases, *, complete: Completer, policy: str) -> list[Answer]:
-    """What one policy answers to every case."""
-    return answers_of(cases.drawn.items, complete=complete, policy=policy, samples=samples_of(settings, policy),
-                      sampling=answer_sampling(settings))
-
-
-def suite_verdicts(settings: Settings, answers: Sequence[Answer], *, complete: Completer) -> list[YesNo | None]:
-    """The judge's verdict on each answer: ``models.judge``, where one is set, and the generator otherwise."""
-    return verdicts_of(answers, ask=partial(complete, JUDGE, what="judge: suites"), style=settings.labels.style)
+def suite_tries(settings: Settings, cases: SuiteCases, *, complete: Completer, policy: str) -> list[Try]:
+    """What one policy is asked of every case."""
+    return tries_of(cases.drawn.items, complete=complete, policy=policy, samples=samples_of(settings, policy),
+                    sampling=answer_sampling(settings))
 
 
 def suite_tables(settings: Settings, done: Suites) -> tuple[pl.DataFrame, pl.DataFrame]:

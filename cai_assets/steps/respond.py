@@ -8,7 +8,7 @@ from itertools import repeat, tee
 import polars as pl
 
 from cai_assets.engines.protocol import Call, Sampling
-from cai_assets.steps.complete import Completer, Step
+from cai_assets.steps.complete import Completer, Row, Step
 from cai_assets.steps.tables import beside
 from cai_assets.steps.thoughts import thought_fields, thought_schema
 from cai_assets.store.keys import row_id
@@ -41,8 +41,24 @@ def responses(
     calls = (Call(messages=tuple(messages), sampling=sampling, sample=sample) for (messages,), sample in zip(
         (row for part in asked for row in part.select("messages").iter_rows()), samples or repeat(0), strict=False))
     rows = complete.each(RESPOND, calls, count=count, what=what)
+    return _answered(wanted, (prompt for part in named for prompt in part["prompt_id"]), rows, complete)
+
+
+def answered(prompts: pl.DataFrame, rows: Iterable[Row], complete: Completer) -> pl.DataFrame:
+    """What ``respond`` returns, of the row of each prompt."""
+    return pl.concat(_answered([prompts], prompts["prompt_id"], rows, complete))
+
+
+def response_of(row: Row) -> str | None:
+    """The text of a response; None if it failed."""
+    return None if row.text is None else row.text.strip()
+
+
+def _answered(
+    prompts: Parts, ids: Iterable[str], rows: Iterable[Row], complete: Completer
+) -> Iterator[pl.DataFrame]:
     answers = ({
-        "response": None if row.text is None else row.text.strip(), "finish": row.finish, "error": row.error,
+        "response": response_of(row), "finish": row.finish, "error": row.error,
         "row_key": row.row_key, "row_id": row_id(row.row_key, row.text, [prompt]), **thought_fields(row)}
-        for prompt, row in zip((prompt for part in named for prompt in part["prompt_id"]), rows, strict=True))
-    return beside(wanted, answers, ADDED | thought_schema(complete))
+        for prompt, row in zip(ids, rows, strict=True))
+    return beside(prompts, answers, ADDED | thought_schema(complete))

@@ -18,8 +18,10 @@ from cai_assets.evals.suites.draw import draw
 from cai_assets.evals.suites.load import load_suite
 from cai_assets.evals.suites.measures import suite_rows
 from cai_assets.evals.suites.model import Suite
-from cai_assets.evals.suites.run import Answer, answers_of, verdicts_of
+from cai_assets.evals.suites.run import QUESTION, Answer, tries_of
+from cai_assets.evals.yes_no import Asked, ask_yes_no
 from cai_assets.steps.complete import Completer, Row, Step
+from cai_assets.steps.respond import RESPOND
 from cai_assets.store.layout import Layout
 from cai_assets.store.row_store import RowStore
 
@@ -58,6 +60,13 @@ def by_chance(rate: float | Callable[[Call], float]) -> Reply:
     return reply
 
 
+def answers_of(complete: Any, **asked: Any) -> list[Answer]:
+    """The answer of each try of one policy."""
+    tries = tries_of(complete=complete, **asked)
+    rows = iter(complete(RESPOND, [call for one in tries for call in one.calls]))
+    return [one.answer([next(rows) for _ in one.calls]) for one in tries]
+
+
 def answered(
     root: Path, suites: Sequence[Suite], policies: Mapping[str, Scripted], *, seed: int = 0, samples: int = 1,
     limit: int = 1000, training: Sequence[str] = (),
@@ -65,14 +74,14 @@ def answered(
     """What each policy answers, through a real row store."""
     items, store = draw(suites, training, limit=limit).items, RowStore(Layout(root))
     return [answer for name, engine in policies.items() for answer in answers_of(
-        items, complete=Completer(engine, store, seed=seed), policy=name, samples=range(samples), sampling=Sampling())]
+        Completer(engine, store, seed=seed), items=items, policy=name, samples=range(samples), sampling=Sampling())]
 
 
 def many_answered(suite: Suite, policies: Mapping[str, Reply], *, limit: int = 1000) -> pl.DataFrame:
     """The rows of many policies that answer by rule, not judged and without a store: for samples of samples."""
     items = draw([suite], [], limit=limit).items
     answers = [answer for name, reply in policies.items() for answer in answers_of(
-        items, complete=_direct(Scripted(name, reply=reply)), policy=name, samples=range(1), sampling=Sampling())]
+        _direct(Scripted(name, reply=reply)), items=items, policy=name, samples=range(1), sampling=Sampling())]
     return suite_rows(answers, [None] * len(answers))
 
 
@@ -89,4 +98,6 @@ def _direct(engine: Scripted) -> Any:
 def judged(root: Path, answers: Sequence[Answer], judge: Scripted, style: Any = "plain") -> pl.DataFrame:
     """The rows, judged."""
     complete = Completer(judge, RowStore(Layout(root)), seed=0)
-    return suite_rows(answers, verdicts_of(answers, ask=lambda calls: complete(JUDGE, calls), style=style))
+    verdicts = iter(ask_yes_no([Asked(a.item.case.messages, a.whole, QUESTION) for a in answers if a.whole is not None],
+                               ask=lambda calls: complete(JUDGE, calls), style=style))
+    return suite_rows(answers, [None if a.whole is None else next(verdicts) for a in answers])

@@ -9,14 +9,13 @@ import pytest
 pytest.importorskip("transformers")
 
 from model_fixtures import prepared_model
-from suites_made import judged
+from suites_made import answers_of, judged
 
 from cai_assets.engines.protocol import Sampling
 from cai_assets.engines.transformers_engine import TransformersEngine
 from cai_assets.evals.suites.draw import draw
 from cai_assets.evals.suites.metrics import suite_metrics
 from cai_assets.evals.suites.registry import load_suites
-from cai_assets.evals.suites.run import answers_of
 from cai_assets.settings import Engine
 from cai_assets.steps.complete import Completer
 from cai_assets.store.layout import Layout
@@ -29,7 +28,7 @@ def test_two_cases_of_three_suites(tmp_path: Path) -> None:
     engine = TransformersEngine(model.path, model.identity, Engine(max_model_len=1024, dtype="float32"))
     suites = load_suites(None, ("ability", "jailbreak", "prefill"), max_chars=8000)
     complete = Completer(engine, RowStore(Layout(tmp_path)), seed=0)
-    answers = answers_of(draw(suites, [], limit=2).items, complete=complete, policy="base", samples=range(1),
+    answers = answers_of(complete, items=draw(suites, [], limit=2).items, policy="base", samples=range(1),
                          sampling=Sampling(max_tokens=12))
     rows = judged(tmp_path, answers, engine)
     engine.close()

@@ -13,7 +13,7 @@ from oracle import Oracle
 from cai_assets.constitution.model import Constitution, Principle
 from cai_assets.engines.protocol import NOT_YET, Call, Request, Result, Sampling
 from cai_assets.settings import Critique, Generation
-from cai_assets.steps import complete as module
+from cai_assets.steps import flow as module
 from cai_assets.steps import tables as batches
 from cai_assets.steps.complete import Completer, Row, Step, Work
 from cai_assets.steps.critique import critique_and_revise

@@ -28,13 +28,13 @@ from cai_assets.engines.served.limit import MOST
 from cai_assets.engines.served.rows import Row, Rows
 from cai_assets.engines.templating import Templater, load_tokenizer
 
-Done = queue.SimpleQueue  # of results, and of the exception that ends the run
+Done = queue.SimpleQueue  # of results, of the exception that ends the run, and of None, which brings more requests
 
 
 class ServedEngine:
     """One served model name behind one or more base URLs."""
 
-    flows = True
+    flows = aside = True
 
     def __init__(self, model: settings.Model, engine: settings.Engine, *, first_delay: float = 0.5) -> None:
         """``first_delay``: seconds, the upper bound of a row's first wait, and a server's first pause; both double."""
@@ -47,6 +47,7 @@ class ServedEngine:
         self._answered: set[Kind] = set()
         self._writer: Writer | None = None
         self._turn = itertools.count()
+        self._done = Done[Result | Exception | None]()
 
     @property
     def identity(self) -> ModelIdentity:
@@ -57,7 +58,8 @@ class ServedEngine:
         if self.model.tokenizer:
             refuse_thinking(self._identity.thinking, Path(self.model.tokenizer))
         self._writer = self._writer or Writer(self.model.source, self._templater(), self.settings.max_model_len)
-        source, running, done = iter(requests), 0, Done[Result | Exception]()
+        source, running = iter(requests), 0
+        self._done = done = Done[Result | Exception | None]()
         with _event_loop() as loop:
             rows = asyncio.run_coroutine_threadsafe(self._connect(), loop).result()
             try:
@@ -72,6 +74,10 @@ class ServedEngine:
                         yield result
             finally:
                 asyncio.run_coroutine_threadsafe(_disconnect(rows), loop).result()
+
+    def wake(self, end: Exception | None = None) -> None:
+        """Look for more requests, though none of those under way has ended; or end the run so. From any thread."""
+        self._done.put(end)
 
     @property
     def servers(self) -> dict[str, str]:
@@ -97,7 +103,8 @@ class ServedEngine:
         served = (self.model.source, *self.model.served_as)
         return Rows(self._fleet, self._dialect, First(self._answered), served, engine.retries, self.first_delay)
 
-    def _start(self, requests: Iterable[Request], rows: Rows, done: Done[Result | Exception]) -> None:
+    def _start(self, requests: Iterable[Request], rows: Rows, done: Done[Result | Exception | None]
+               ) -> None:
         for request in requests:
             task = asyncio.get_running_loop().create_task(self._answer(request, rows))
             task.add_done_callback(lambda t: None if t.cancelled() else done.put(_end(t)))
@@ -149,13 +156,14 @@ def _end(task: asyncio.Task[Result]) -> Result | Exception:
         return e
 
 
-def _ready(done: Done[Result | Exception]) -> Iterator[Result]:
-    """At least one result, and all that are there. Raise what ended the run."""
+def _ready(done: Done[Result | Exception | None]) -> Iterator[Result]:
+    """All that are there: at least one, unless more requests may be. Raise what ended the run."""
     one = done.get()
     while True:
         if isinstance(one, Exception):
             raise one
-        yield one
+        if one is not None:
+            yield one
         try:
             one = done.get_nowait()
         except queue.Empty:

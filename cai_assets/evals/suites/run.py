@@ -1,7 +1,7 @@
 """Runs the drawn cases: every policy answers them, and a judge decides whether each answer gives what was asked.
 
 Guarantees: a failed call is a failed row, and a judge that contradicts itself or fails leaves a tie or an ungraded row;
-neither is ever a verdict. All calls of a policy are sent together. The judge sees the bare request, not its wrapping,
+neither is ever a verdict. The judge sees the bare request, not its wrapping,
 so that a wrapping designed to persuade a model cannot persuade the judge; for a prefill attack it sees the prefill and
 the policy's continuation.
 """
@@ -9,14 +9,15 @@ the policy's continuation.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from cai_assets.engines.protocol import Call, Message, Sampling, Style
-from cai_assets.evals.judge import Ask
 from cai_assets.evals.suites.ability import ability_calls, read_choice
 from cai_assets.evals.suites.draw import Item
-from cai_assets.evals.yes_no import Asked, YesNo, ask_yes_no
-from cai_assets.steps.complete import Completer, Row
+from cai_assets.evals.yes_no import OPTIONS, Asked, YesNo, answering
+from cai_assets.steps.complete import Addressed, Completer, Row, Work
+from cai_assets.steps.following import follow, together
 from cai_assets.steps.respond import RESPOND
 from cai_assets.steps.thoughts import NO_THOUGHT, thought_fields
 
@@ -44,21 +45,56 @@ class Answer(NamedTuple):
     thought: Mapping[str, str | None] = NO_THOUGHT
 
 
-def answers_of(
+class Try(NamedTuple):
+    """What a policy is asked: one item, once. ``calls``: one, but for an ability case."""
+
+    policy: str
+    item: Item
+    sample: int
+    calls: list[Call]
+    thinks: bool
+
+    def answer(self, rows: Sequence[Row]) -> Answer:
+        """Of the rows of its calls."""
+        answer = _answer(self.policy, self.item, self.sample, rows)
+        return answer if self.thinks else answer._replace(thought=NO_THOUGHT)
+
+
+def tries_of(
     items: Sequence[Item], *, complete: Completer, policy: str, samples: range, sampling: Sampling
-) -> list[Answer]:
-    """One answer per item and sample; one in total for an ability item, because nothing is sampled there."""
-    requests = [(item, sample, calls) for item in items for sample, calls in _calls(item, samples, sampling)]
-    rows = iter(complete(RESPOND, [call for _, _, calls in requests for call in calls], what=f"{policy}: suites"))
-    answers = [_answer(policy, item, sample, [next(rows) for _ in calls]) for item, sample, calls in requests]
-    return answers if complete.engine.identity.keeps_thoughts else [a._replace(thought=NO_THOUGHT) for a in answers]
+) -> list[Try]:
+    """One for each item and sample; one in total for an ability item, because nothing is sampled there."""
+    thinks = complete.engine.identity.keeps_thoughts
+    return [Try(policy, item, sample, calls, thinks) for item in items
+            for sample, calls in _calls(item, samples, sampling)]
 
 
-def verdicts_of(answers: Sequence[Answer], *, ask: Ask, style: Style) -> list[YesNo | None]:
-    """The judge's answer to QUESTION for each answer that has a text, in both orders of the options."""
-    questions = [Asked(a.item.case.messages, a.whole, QUESTION) for a in answers if a.whole is not None]
-    verdicts = iter(ask_yes_no(questions, ask=ask, style=style))
-    return [None if a.whole is None else next(verdicts) for a in answers]
+def judged(
+    tries: Sequence[Try], *, policies: Mapping[str, Completer], judge: Completer, style: Style
+) -> tuple[list[Answer], list[YesNo | None]]:
+    """The answer of each try and the verdict on it, which the judge is asked for as soon as the answer is there.
+    ``policies``: in the order in which they are to be asked."""
+    answers, verdicts = dict[int, Answer](), dict[int, YesNo]()
+
+    def answered(place: int, rows: Sequence[Row]) -> int:
+        answers[place] = tries[place].answer(rows)
+        return place
+
+    def asked(place: int) -> Iterator[Work[None]]:
+        if answers[place].whole is None:
+            return iter(())
+        return answering(_question(answers[place]), complete=judge, style=style,
+                         told=lambda verdict: verdicts.update({place: verdict}))
+
+    works = [work for place, one in enumerate(tries) for work in together(
+        [Addressed(RESPOND, call, policies[one.policy]) for call in one.calls], partial(answered, place))]
+    follow(works, asked, complete=judge, others=[*policies.values()], what="suites: answers and judge",
+           count=sum(len(OPTIONS) for one in tries if one.item.suite.kind != "ability"))
+    return [answers[i] for i in range(len(tries))], [verdicts.get(i) for i in range(len(tries))]
+
+
+def _question(answer: Answer) -> Asked:
+    return Asked(answer.item.case.messages, answer.whole, QUESTION)
 
 
 def _calls(item: Item, samples: range, sampling: Sampling) -> Iterator[tuple[int, list[Call]]]:

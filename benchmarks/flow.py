@@ -2,8 +2,9 @@
 
 Chains of critiques and revisions against a server whose latencies are log-normal (sigma 1, as of replies of very
 different lengths), first with a barrier after each half of a round, then flowing; the table is the same. Below both
-lies what no order can beat: the longest chain, and all latencies over the calls in flight. With ``--model`` also on the
-bundled model in vLLM here, whose answers end where they end.
+lies what no order can beat: the longest chain, and all latencies over the calls in flight. Then three policies one
+after the other, and a judge on a server of its own that is asked twice about each answer: when all are there, and as
+soon as each is. With ``--model`` also on the bundled model in vLLM here, whose answers end where they end.
 """
 
 from __future__ import annotations
@@ -25,13 +26,16 @@ from aiohttp import web
 from cai_assets.constitution.load import load_file
 from cai_assets.engines.around import Around
 from cai_assets.engines.models import prepare
-from cai_assets.engines.protocol import Engine, Request, Result
+from cai_assets.engines.protocol import Call, Engine, Request, Result, Sampling
 from cai_assets.engines.served.engine import ServedEngine
 from cai_assets.engines.vllm_engine import VllmEngine
+from cai_assets.evals.judge import STEP as JUDGE
 from cai_assets.settings import Critique, Generation, Model
 from cai_assets.settings import Engine as EngineSettings
-from cai_assets.steps.complete import Completer
+from cai_assets.steps.complete import Addressed, Completer, Row, Work
 from cai_assets.steps.critique import critique_and_revise
+from cai_assets.steps.following import follow, together
+from cai_assets.steps.respond import RESPOND
 from cai_assets.store.canonical import tagged_hash
 from cai_assets.store.layout import Layout
 from cai_assets.store.row_store import RowStore
@@ -58,7 +62,7 @@ def serve(port: Connection) -> None:
         body = await request.json()
         await asyncio.sleep(latency(body["seed"]))
         text = tagged_hash("reply", [body["seed"]])
-        return web.json_response({"model": "m", "choices": [{"index": 0, "finish_reason": "stop", "message": {
+        return web.json_response({"model": body["model"], "choices": [{"index": 0, "finish_reason": "stop", "message": {
             "role": "assistant", "content": text}}], "usage": {"prompt_tokens": 9, "completion_tokens": 9}})
 
     async def forever() -> None:
@@ -113,6 +117,43 @@ def served(url: str, chains: int, rounds: int, concurrency: int) -> None:
           f"{flowing / max(longest, full):.2f}")
 
 
+def judged(url: str, prompts: int, concurrency: int, *, meanwhile: bool) -> tuple[float, list[str]]:
+    """Seconds, and the keys of all rows."""
+    settings = EngineSettings(concurrency=concurrency)
+    names = ("base", "sl_policy", "rl_policy", "judge")
+    engines = [ServedEngine(Model(source=name, base_urls=(url,)), settings) for name in names]  # type: ignore[arg-type]
+    keys: list[str] = []
+    for engine in engines:
+        engine.aside = meanwhile and engine is engines[-1]
+    with tempfile.TemporaryDirectory() as folder:
+        *policies, judge = (Completer(engine, RowStore(Layout(Path(folder))), seed=0) for engine in engines)
+
+        def answer(policy: Completer, i: int) -> Work[Row | None]:
+            return (yield Addressed(RESPOND, asked(f"How do I answer letter {i}?"), policy))
+
+        def verdicts(row: Row) -> Iterator[Work[None]]:
+            questions = [Addressed(JUDGE, asked(f"{order}: {row.text}"), judge) for order in ("first", "second")]
+            return together(questions, lambda rows: keys.extend([row.row_key, *(r.row_key for r in rows)]))
+
+        begun = time.perf_counter()
+        works = [answer(policy, i) for policy in policies for i in range(prompts)]
+        follow(works, verdicts, complete=judge, others=policies, what="answers and judge", count=2 * len(works))
+        return time.perf_counter() - begun, sorted(keys)
+
+
+def asked(text: str) -> Call:
+    return Call(messages=({"role": "user", "content": text},), sampling=Sampling(max_tokens=64))
+
+
+def judges(url: str, prompts: int, concurrency: int) -> None:
+    after, before = judged(url, prompts, concurrency, meanwhile=False)
+    during, now = judged(url, prompts, concurrency, meanwhile=True)
+    assert now == before  # noqa: S101
+    print(f"3 policies, {prompts} prompts, {concurrency} in flight at a server: {after:.1f} s where the judge waits, "
+          f"{during:.1f} s where it does not")
+    print(f"ratio of judging meanwhile to judging at the end {during / after:.2f}")
+
+
 def in_process(chains: int, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = prepare(Model(), Layout(Path(folder)))
@@ -139,7 +180,9 @@ def main() -> None:
     server.start()
     try:
         sizes = (8, 2, 4) if a.smallest else (a.chains, a.rounds, a.concurrency)
-        served(f"http://127.0.0.1:{ours.recv()}/v1", *sizes)
+        url = f"http://127.0.0.1:{ours.recv()}/v1"
+        served(url, *sizes)
+        judges(url, sizes[0], sizes[2])
     finally:
         server.kill()
     if a.model:

@@ -41,7 +41,8 @@ BENCHMARKS = {
     "draws": Benchmark(rf"^edit 1 +chains +{NUMBER} +{NUMBER} +{NUMBER} +{NUMBER}$"),
     "driver": Benchmark(rf"^ratio to aiohttp alone, keys and store too: {NUMBER} of the calls/s, {NUMBER} of"),
     "edit": Benchmark(rf"critique request edited: .*; {NUMBER} and {NUMBER} of the full run", copies=True),
-    "flow": Benchmark(rf"^ratio of flowing to barriers {NUMBER}, to the larger bound {NUMBER}$"),
+    "flow": Benchmark(rf"^ratio of flowing to barriers {NUMBER}, to the larger bound {NUMBER}\n.*\n"
+                      rf"ratio of judging meanwhile to judging at the end {NUMBER}$"),
     "effect": Benchmark(rf"^one edit of the principle: .*; ratios to the first run {NUMBER} {NUMBER} {NUMBER}$",
                         copies=True),
     "gpu_check": Benchmark(r"(?s)^\| SFT, all weights \| 1B \| [\d,]+ .*resumes after a kill.*went on after step"),

@@ -7,14 +7,19 @@ judge where there is one. Guarantee: what failed has no number and its reason.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Literal, NamedTuple
 
 import polars as pl
 
-from cai_assets.engines.protocol import Style
-from cai_assets.evals.judge import Ask
-from cai_assets.evals.yes_no import Asked, YesNo, ask_yes_no
+from cai_assets.engines.protocol import Call, Sampling, Style
+from cai_assets.evals.rubric import RUBRIC
+from cai_assets.evals.yes_no import Asked, YesNo, answering
+from cai_assets.steps.complete import Addressed, Completer, Work
+from cai_assets.steps.following import follow
+from cai_assets.steps.questions import ORDERS
+from cai_assets.steps.respond import RESPOND, response_fields
 
 BY_LABELER: Final = "labeler"
 BY_JUDGE: Final = "second judge"
@@ -38,30 +43,53 @@ class Question(NamedTuple):
     number: int = 0
 
 
-def judged(responses: pl.DataFrame, questions: Sequence[Question], *, labeler: Ask, second: Ask | None, style: Style
-           ) -> pl.DataFrame:
-    """The rows (ROWS) of ``responses``: their columns without verdicts. ``questions``: those asked of the labeler;
-    ``second`` is asked the same, without the other words."""
-    by_principle: dict[str, list[Question]] = {}
-    for q in questions:
-        by_principle.setdefault(q.principle, []).append(q)
-    rows = responses.to_dicts()
-    asked = [(i, q) for i, r in enumerate(rows) if r["response"] for p in (r["first"], r["second"])
-             for q in by_principle.get(p, [])]
-    told = [*zip(asked, _answers(rows, asked, labeler, style), strict=True)]
-    if second:
-        own = [(i, q._replace(by=BY_JUDGE)) for i, q in asked if q.by == BY_LABELER]
-        told += zip(own, _answers(rows, own, second, style), strict=True)
-    votes: list[dict[str, list[Any]]] = [{"votes": [], "again": [], "row_keys": []} for _ in rows]
-    for (i, q), answer in told:
-        votes[i]["votes" if q.by == BY_LABELER else "again"].append(_vote(q, answer))
-        votes[i]["row_keys"] += answer.keys
-    return pl.DataFrame([{**r, **v} for r, v in zip(rows, votes, strict=True)], schema=ROWS)
+class Judges(NamedTuple):
+    """``labeler`` is asked every question; ``second``, where there is one, the same without the other words."""
+
+    labeler: Completer
+    second: Completer | None
 
 
-def _answers(rows: Sequence[Mapping[str, Any]], asked: Sequence[tuple[int, Question]], ask: Ask, style: Style
-             ) -> list[YesNo]:
-    return ask_yes_no([Asked(rows[i]["messages"], rows[i]["response"], q.text) for i, q in asked], ask=ask, style=style)
+def judged(asked: pl.DataFrame, questions: Sequence[Question], *, responder: Completer, sampling: Sampling,
+           judges: Judges, style: Style) -> pl.DataFrame:
+    """The rows (ROWS) of ``asked``: their columns without responses and verdicts. Verdicts are asked for as soon as a
+    response is there."""
+    rows, answers = asked.to_dicts(), dict[tuple[int, Question], YesNo]()
+
+    def respond(place: int) -> Work[int | None]:
+        row = rows[place]
+        call = Call(messages=tuple(row["messages"]), sampling=sampling, sample=row["sample"])
+        fields = response_fields(row["prompt_id"], (yield Addressed(RESPOND, call, responder)))
+        row.update({name: value for name, value in fields.items() if name in ROWS})
+        return place
+
+    def judge(place: int) -> Iterator[Work[None]]:
+        for q in _about(rows[place], questions, judges):
+            complete = judges.second if q.by == BY_JUDGE else judges.labeler
+            yield from answering(
+                Asked(rows[place]["messages"], rows[place]["response"], q.text), complete=complete or judges.labeler,
+                step=RUBRIC, style=style, told=partial(answers.__setitem__, (place, q)))
+
+    others = [responder, *([judges.second] if judges.second else [])]
+    most = len(ORDERS) * 2 * len(questions) * len(rows)
+    follow([respond(i) for i in range(len(rows))], judge, complete=judges.labeler, others=others, count=most,
+           what="stress: responses and verdicts")
+    return pl.DataFrame([{**row, **_votes([(q, answers[i, q]) for q in _about(row, questions, judges)])}
+                         for i, row in enumerate(rows)], schema=ROWS)
+
+
+def _about(row: Mapping[str, Any], questions: Sequence[Question], judges: Judges) -> list[Question]:
+    """What is asked of a response; nothing where there is none."""
+    if not row["response"]:
+        return []
+    own = [q for principle in (row["first"], row["second"]) for q in questions if q.principle == principle]
+    return [*own, *(q._replace(by=BY_JUDGE) for q in own if judges.second and q.by == BY_LABELER)]
+
+
+def _votes(told: Sequence[tuple[Question, YesNo]]) -> dict[str, list[Any]]:
+    return {"votes": [_vote(q, answer) for q, answer in told if q.by == BY_LABELER],
+            "again": [_vote(q, answer) for q, answer in told if q.by != BY_LABELER],
+            "row_keys": [key for _, answer in told for key in answer.keys]}
 
 
 def _vote(q: Question, answer: YesNo) -> dict[str, Any]:

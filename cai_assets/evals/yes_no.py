@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from cai_assets.engines.protocol import Call, Message, Style
-from cai_assets.evals.judge import STEP, Ask
+from cai_assets.evals.judge import Ask
 from cai_assets.steps.compare import SPEAKERS, asked, framed, p_first
-from cai_assets.steps.complete import Addressed, Completer, Row, Work
+from cai_assets.steps.complete import Addressed, Completer, Row, Step, Work
 from cai_assets.steps.following import together
 
 ANSWERS = ("Yes", "No")
@@ -70,10 +70,10 @@ def ask_yes_no(questions: Sequence[Asked], *, ask: Ask, style: Style) -> list[Ye
 
 
 def answering(
-    question: Asked, *, complete: Completer, style: Style, told: Callable[[YesNo], None]
+    question: Asked, *, complete: Completer, step: Step, style: Style, told: Callable[[YesNo], None]
 ) -> Iterator[Work[None]]:
     """The same of one question, as work. ``told`` is called with its answer."""
-    asked = [Addressed(STEP, call, complete) for call in yes_no_calls(question, style)]
+    asked = [Addressed(step, call, complete) for call in yes_no_calls(question, style)]
     return together(asked, lambda rows: told(_read(*rows)))
 
 

@@ -8,7 +8,6 @@ constitution is tested before anything is paid for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
 import polars as pl
@@ -16,12 +15,10 @@ import polars as pl
 from cai_assets.constitution.digest import question_of
 from cai_assets.constitution.model import Principle
 from cai_assets.engines.protocol import Sampling
-from cai_assets.evals.rubric import RUBRIC
-from cai_assets.evals.stress import BY_LABELER, ROWS, Question, judged
+from cai_assets.evals.stress import BY_LABELER, ROWS, Judges, Question, judged
 from cai_assets.pipeline.context import Context
 from cai_assets.settings import Settings
 from cai_assets.steps.reasons import reason_line
-from cai_assets.steps.respond import respond
 from cai_assets.steps.tradeoff import (
     PARAPHRASES,
     PROMPTS,
@@ -74,10 +71,11 @@ def stress(run: Context) -> Stressed:
     if not prompts:
         return NOTHING._replace(silent=silent)
     words = paraphrases(principles, settings, complete=writer)
-    rows = judged(_responses(run, prompts), _questions(principles, words),
-                  labeler=partial(run.complete("labeller"), RUBRIC, what="stress: verdicts"),
-                  second=partial(run.complete("judge"), RUBRIC, what="stress: second judge") if second_judge(settings)
-                  else None, style=settings.labels.style)
+    g, judges = settings.generation, Judges(
+        run.complete("labeller"), run.complete("judge") if second_judge(settings) else None)
+    rows = judged(_asked(settings, prompts), _questions(principles, words), responder=run.complete("generator"),
+                  sampling=Sampling(temperature=settings.stress.temperature, top_p=g.top_p, max_tokens=g.max_tokens),
+                  judges=judges, style=settings.labels.style)
     return Stressed(rows, prompt_table(prompts), paraphrase_table(words), silent)
 
 
@@ -86,18 +84,13 @@ def second_judge(settings: Settings) -> bool:
     return settings.models.role("judge") != settings.models.role("labeller")
 
 
-def _responses(run: Context, prompts: Sequence[Tradeoff]) -> pl.DataFrame:
-    wanted = run.settings.stress
-    asked = pl.DataFrame([
+def _asked(settings: Settings, prompts: Sequence[Tradeoff]) -> pl.DataFrame:
+    """The responses that are wanted: the columns of ROWS up to them."""
+    return pl.DataFrame([
         {"first": t.first, "second": t.second, "lean": t.lean, "prompt_id": t.prompt.prompt_id,
          "messages": list(t.prompt.messages), "row_key_prompt": t.row_key, "sample": sample}
-        for t in prompts if t.prompt and t.left_out is None for sample in range(wanted.responses)],
+        for t in prompts if t.prompt and t.left_out is None for sample in range(settings.stress.responses)],
         schema={name: kind for name, kind in ROWS.items() if name in ROWS.names()[:ROWS.names().index("response")]})
-    g = run.settings.generation
-    sampling = Sampling(temperature=wanted.temperature, top_p=g.top_p, max_tokens=g.max_tokens)
-    answered = respond(asked, complete=run.complete("generator"), sampling=sampling, what="stress: responses",
-                       samples=asked["sample"].to_list())
-    return answered.select(name for name in ROWS if name in answered.columns)
 
 
 def _questions(principles: Sequence[Principle], words: Sequence[Paraphrase]) -> list[Question]:

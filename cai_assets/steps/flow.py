@@ -154,7 +154,7 @@ class Flow(Generic[T]):
         begun = self.begun
         while (free := self.room - self.begun + self.given) >= self.room / 2 and (new := self._next(free)):
             for rows in {asker.rows for asker in self.askers.values()}:
-                rows.settle()
+                rows.settle(AT_ONCE // 2)
             for i, work in enumerate(new, self.begun):
                 self.going[i], self.left[i] = work, self.asks
                 self._go_on(i, None)

@@ -54,11 +54,14 @@ def response_of(row: Row) -> str | None:
     return None if row.text is None else row.text.strip()
 
 
+def response_fields(prompt_id: str, row: Row) -> dict[str, str | None]:
+    """What ``respond`` adds to a prompt."""
+    return {"response": response_of(row), "finish": row.finish, "error": row.error, "row_key": row.row_key,
+            "row_id": row_id(row.row_key, row.text, [prompt_id]), **thought_fields(row)}
+
+
 def _answered(
     prompts: Parts, ids: Iterable[str], rows: Iterable[Row], complete: Completer
 ) -> Iterator[pl.DataFrame]:
-    answers = ({
-        "response": response_of(row), "finish": row.finish, "error": row.error,
-        "row_key": row.row_key, "row_id": row_id(row.row_key, row.text, [prompt]), **thought_fields(row)}
-        for prompt, row in zip(ids, rows, strict=True))
+    answers = (response_fields(prompt, row) for prompt, row in zip(ids, rows, strict=True))
     return beside(prompts, answers, ADDED | thought_schema(complete))

@@ -52,6 +52,7 @@ class StepRows:
         self.payload = Payloads(step.name, step.version, complete.engine.identity, complete.seed)
         self.index, self._shards = index, shards
         self._writer: Writer | None = None
+        self._new = 0  # rows that were generated, and are not looked up in the store yet
 
     def key(self, call: Call) -> str:
         return payload_key(self.payload(call))
@@ -62,13 +63,13 @@ class StepRows:
         done = {key: again(self.done[key]) for key in keys if key in self.done}
         return done | {key: _reused(row) for key, row in stored.items()}
 
-    def settle(self) -> None:
-        """From now on, what was generated is looked up in the store; failures are not there."""
-        generated = any(row.status == "generated" for row in self.done.values())
-        if generated and self._writer:
+    def settle(self, many: int) -> None:
+        """Where so many were generated, look them up in the store from now on; failures are not there."""
+        if self._writer and self._new >= many:
             self._writer.flush()
             self.index.update()
             self.done = {key: row for key, row in self.done.items() if row.status == "failed"}
+            self._new = 0
 
     def keep(self, result: Result, call: Call) -> Row:
         """Store an answer; a failure is told, and not stored."""
@@ -78,6 +79,7 @@ class StepRows:
         self._writer.add(StoredRow(result.row_key, self.payload(call), result.text, result.finish,
                                    list(result.logprobs), result.prompt_tokens, result.completion_tokens,
                                    result.thought, result.thought_state))
+        self._new += 1
         return Row(result.row_key, "generated", result.text, result.finish, result.logprobs, result.prompt_tokens,
                    result.completion_tokens, adapted=result.adapted, thought=result.thought,
                    thought_state=result.thought_state)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import polars as pl
@@ -152,7 +152,9 @@ class Index:
     def lookup(self, keys: Iterable[str], *, thoughts: bool = False) -> dict[str, StoredRow]:
         """The stored answers among ``keys``, without their payloads. What cannot be there costs no reading."""
         columns = _columns(payload=False, thoughts=thoughts)
-        places = self._find([*dict.fromkeys(keys)])
+        if not (found := self._find([*dict.fromkeys(keys)])):
+            return {}
+        places = pl.DataFrame(found, schema=PLACE, orient="row").sort("shard", "position")
         try:
             return _answers(self._shards, places, columns)
         except FileGone:  # compaction
@@ -171,13 +173,12 @@ class Index:
         order = joined.argsort(kind="stable")
         self._digits, self._places = joined[order], np.concatenate(places)[order]
 
-    def _find(self, keys: list[str]) -> pl.DataFrame:
-        """Every place (as PLACE) where a key may be, earliest first: another with the same digits may be there."""
+    def _find(self, keys: list[str]) -> list[tuple[Any, ...]]:
+        """Every place (as PLACE) where a key may be: another with the same digits may be there."""
         digits = np.array([int(key[-DIGITS:], 16) for key in keys], dtype=np.uint64)
         first, end = (np.searchsorted(self._digits, digits, side) for side in ("left", "right"))
         there = np.flatnonzero(end > first)
-        found = [(keys[i], *place) for i in there.tolist() for place in self._places[first[i]:end[i]].tolist()]
-        return pl.DataFrame(found, schema=PLACE, orient="row").sort("shard", "position")
+        return [(keys[i], *place) for i in there.tolist() for place in self._places[first[i]:end[i]].tolist()]
 
 
 class Writer:

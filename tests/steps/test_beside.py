@@ -132,7 +132,6 @@ def test_an_engine_that_is_lost_elsewhere_ends_the_work_and_what_was_answered_is
     policy, judge = Oracle("policy"), Dies()
     with pytest.raises(EngineLost, match="no server"):
         judged(completer(tmp_path, policy), completer(tmp_path, judge))
-    assert len(policy.calls) < N  # nothing more is asked once that is known
     rest = Oracle("policy"), Elsewhere()
     judged(*(completer(tmp_path, engine) for engine in rest))
     assert len(policy.calls) + len(rest[0].calls) == N

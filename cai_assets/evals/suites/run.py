@@ -13,6 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 from cai_assets.engines.protocol import Call, Message, Sampling, Style
+from cai_assets.evals.judge import STEP as JUDGE
 from cai_assets.evals.suites.ability import ability_calls, read_choice
 from cai_assets.evals.suites.draw import Item
 from cai_assets.evals.yes_no import OPTIONS, Asked, YesNo, answering
@@ -83,8 +84,8 @@ def judged(
     def asked(place: int) -> Iterator[Work[None]]:
         if answers[place].whole is None:
             return iter(())
-        return answering(_question(answers[place]), complete=judge, style=style,
-                         told=lambda verdict: verdicts.update({place: verdict}))
+        return answering(_question(answers[place]), complete=judge, step=JUDGE, style=style,
+                         told=partial(verdicts.__setitem__, place))
 
     works = [work for place, one in enumerate(tries) for work in together(
         [Addressed(RESPOND, call, policies[one.policy]) for call in one.calls], partial(answered, place))]

@@ -55,6 +55,7 @@ BENCHMARKS = {
     "plan": Benchmark(rf"^ratio to the completer pass +{NUMBER} plan, nothing changed"),
     "recipe": Benchmark(r"^ok +rl: grpo: \d+ generated, \d+ reused, 1 trained", ("--only", "rl: grpo"), copies=True),
     "reward": Benchmark(rf"(?s)^\d+ comparisons trained on.*\| {NUMBER}", (COMPARISONS,)),
+    "stage": Benchmark(rf"^beside the engine {NUMBER} microseconds a row, .* ratio to the engine alone {NUMBER}$"),
     "startup": Benchmark(
         rf"^ratio to importing dagster: {NUMBER} help, .* {NUMBER} plan, {NUMBER} run, {NUMBER} nothing$", copies=True),
     "store": Benchmark(rf"(?s)^ratio to SQLite .* {NUMBER} append.*^ratio to Polars .* {NUMBER} anti-join"),

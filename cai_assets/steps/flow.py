@@ -104,19 +104,37 @@ class Flow(Generic[T]):
 
     def run(self) -> Iterator[T]:
         with self.shards:
-            while self._begin():
-                yield from self._ended()
-                while self.waiting:
-                    self.heard = time.monotonic()
-                    self._send()
-                    for result in self._results():
-                        self._take(result)
-                        if self.apart:
-                            self._go_on_with_all()
-                        yield from self._ended()
-                    self._go_on_with_all()
+            try:
+                while self._begin():
                     yield from self._ended()
-                self._told()
+                    yield from self._to_the_end()
+                    self._told()
+            finally:
+                self._stop()
+
+    def _to_the_end(self) -> Iterator[T]:
+        """Take what has begun, and what begins meanwhile, to its end."""
+        while self.waiting:
+            self.heard = time.monotonic()
+            self._send()
+            for result in self._results():
+                self._take(result)
+                if self.apart:
+                    self._go_on_with_all()
+                yield from self._ended()
+            self._go_on_with_all()
+            yield from self._ended()
+
+    def _stop(self) -> None:
+        """Let nothing go on beside; where the work was cut off, keep what was answered there."""
+        for lane in self.apart:
+            if lane.beside is not None:
+                lane.beside.stop()
+        while not self.found.empty():
+            found = self.found.get()
+            if isinstance(found, Result):
+                asked = self.waiting[found.row_key]
+                asked.first.rows.keep(found, asked.call)
 
     def _go_on_with_all(self) -> None:
         """Look up what was asked for, begin what can begin, and send what is ready to the engines beside."""
@@ -193,7 +211,6 @@ class Flow(Generic[T]):
         for lane in (lane for lane in self.apart if lane.ready):
             if lane.beside is None:
                 lane.beside = Beside(lane.engine, self.found.put)
-                self.shards.callback(lane.beside.stop)
             for request in self._taken(lane):
                 lane.beside.send(request)
             lane.beside.wake()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -275,6 +276,25 @@ def test_a_server_that_takes_few_at_once_and_finds_itself_asked_for_more_loses_n
     (said,) = engine.servers.values()
     assert said.startswith("0 in flight, 600 replies, at most ")
     assert " p50 0.0" in said
+
+
+def test_a_server_that_turns_half_of_all_calls_away_loses_no_row_however_few_retries_there_are(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "FREE_RETRIES", 3.0)
+    with serving(lambda _, n: ("429", "429:0", "ok", "ok")[random.Random(n).randrange(4)]) as server:
+        results = list(make(server.url, retries=0).run(asks(600)))
+        assert server.calls > 900
+    assert lost(results) == []
+    assert sorted(r.row_key for r in results) == sorted(f"row:{i}" for i in range(600))
+
+
+def test_rows_that_are_turned_away_fail_when_nobody_is_answered_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "STILL_ANSWERS", 0.5)
+    with serving(lambda _, n: "ok" if n < 20 else "429") as server:
+        results = list(make(server.url, retries=1).run(asks(40)))
+    assert len(results) == 40
+    assert len(lost(results)) == 20
 
 
 @pytest.mark.parametrize("mode", BROKEN.values(), ids=BROKEN)

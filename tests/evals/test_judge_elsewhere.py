@@ -47,7 +47,7 @@ def scores(body: Body, n: int) -> str:
 def storm(body: Body, n: int) -> str:
     rng = random.Random(n)
     time.sleep(min(0.3, rng.lognormvariate(-5, 1.5)))
-    return scores(body, n) if rng.random() < 0.9 else rng.choice(["429", "429", "500", "reset"])
+    return scores(body, n) if rng.random() < 0.6 else rng.choice(["429"] * 8 + ["500", "reset"])
 
 
 class Policies(Given):
@@ -55,7 +55,7 @@ class Policies(Given):
 
     def __init__(self, root: Path, server: FakeServer) -> None:
         settings = Settings.model_validate({
-            "data_root": str(root), "labels": {"style": "plain"}, "evaluation": {"samples": 2, "suite_cases": 3},
+            "data_root": str(root), "labels": {"style": "plain"}, "evaluation": {"samples": 2, "suite_cases": 2},
             "models": {"generator": {"source": "m", "backend": "scripted"}}})
         super().__init__(settings, constitution=RULES, starting_responses=PROMPTS)
         self.store = RowStore(Layout(root))

@@ -147,7 +147,7 @@ def storm(body: Body, n: int) -> str:
     """A server with odd latencies that refuses much of what it is asked, and drops some."""
     rng = random.Random(n)
     time.sleep(min(0.3, rng.lognormvariate(-5, 1.5)))
-    return rng.choice(["ok"] * 26 + ["429", "429", "500", "reset"])
+    return rng.choice(["ok"] * 12 + ["429"] * 10 + ["500", "reset"])
 
 
 def test_a_judge_behind_a_storm_loses_and_doubles_nothing(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ class Client:
             return Away(reason, refused=True)
         if status in (408, 409, 425, 429) or status >= 500:
             return Unusable(reason, wait=retry_after(reply.headers.get("retry-after")), gone=status in (502, 503, 504),
-                            busy=status in (408, 429, 503, 504))
+                            busy=status in (408, 429, 503, 504), full=status == 429)
         return Refused(reason)
 
     def _said(self, error: Exception) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -35,13 +36,15 @@ def doubled(seconds: float, times: int, most: float) -> float:
 
 @dataclass(eq=False)
 class Server:
-    """One server as this process has met it. ``since``: when it went out of turn, None while it is in turn."""
+    """One server as this process has met it. ``since``: when it went out of turn, None while it is in turn; ``heard``:
+    when it last answered."""
 
     client: Client
     answered: dict[str, bytes] = field(default_factory=dict)  # the last call that it answered, by path
     faults: int = 0  # in a row
     pauses: int = 0  # in a row
     since: float | None = None
+    heard: float = -math.inf
     again: float = 0.0  # when it is tried next
     trying: bool = False
     flight: int = 0  # calls without a reply
@@ -99,7 +102,7 @@ class Fleet:
             log.warning("%s answers again and is back in turn", server.client.address)
         server.answered |= answered
         server.faults = server.pauses = 0
-        server.since = None
+        server.since, server.heard = None, time.monotonic()
         for other in self.servers:
             other.passed += 1
         self._returned(server)

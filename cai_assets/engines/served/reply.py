@@ -23,12 +23,13 @@ class Unusable(CaiError):
     """An unusable reply, or none; a retry may succeed.
 
     ``wait``: seconds that the server asks to wait; ``gone``: as if no server were there, rather than a bad reply;
-    ``busy``: for lack of room or time, as fewer calls at once may mend.
+    ``busy``: for lack of room or time, as fewer calls at once may mend; ``full``: turned away unread (status 429).
     """
 
-    def __init__(self, reason: str, *, wait: float = 0.0, gone: bool = False, busy: bool = False) -> None:
+    def __init__(self, reason: str, *, wait: float = 0.0, gone: bool = False, busy: bool = False, full: bool = False
+                 ) -> None:
         super().__init__(reason)
-        self.wait, self.gone, self.busy = wait, gone, busy
+        self.wait, self.gone, self.busy, self.full = wait, gone, busy, full
 
 
 class _Top(msgspec.Struct):

@@ -2,12 +2,14 @@
 
 A fault is the row's own only if every server in turn has it. Then it takes one of the row's attempts and one from a
 budget that all rows share, so that a fleet which answers nothing usable fails rows quickly; and it waits with full
-jitter, or as long as Retry-After asks. What is a server's fault takes nothing from the row.
+jitter, or as long as Retry-After asks. What is a server's fault takes nothing from the row, and neither does being
+turned away (status 429) by one that answers others.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections import Counter
@@ -26,11 +28,13 @@ LONGEST_DELAY = 30.0
 FREE_RETRIES = 100.0
 EARNED_RETRIES = 0.2
 """Retries that a run may spend in a burst, and how many each success adds."""
+STILL_ANSWERS = 120.0  # seconds since a server's last answer: the longest Retry-After, twice
 
 
 @dataclass
 class Row:
-    """``tried``: unusable replies by server; ``alone``: the server that refused it and served others right after."""
+    """``tried``: unusable replies by server; ``alone``: the server that refused it and served others right after;
+    ``away``: how often it was turned away for nothing, ``since`` when."""
 
     request: Request
     body: Body
@@ -38,6 +42,8 @@ class Row:
     attempts: int = 0
     tried: Counter[Server] = field(default_factory=Counter)
     alone: Server | None = None
+    away: int = 0
+    since: float = math.inf
 
 
 class Rows:
@@ -119,7 +125,7 @@ class Rows:
         if isinstance(fault, Away):
             return False
         row.tried[server] += 1
-        if self._of_the_server(row, server):
+        if self._of_the_server(row, server) or (fault.full and self._may_wait(row, server)):
             return False
         row.attempts += 1
         if row.attempts > self.retries or self.left < 1:
@@ -127,9 +133,16 @@ class Rows:
         self.left -= 1
         return False
 
+    def _may_wait(self, row: Row, server: Server) -> bool:
+        """Count that it was turned away; whether the server answers others, and has not done so to it for too long."""
+        now = time.monotonic()
+        row.away, row.since = row.away + 1, min(row.since, now)
+        return now - server.heard < STILL_ANSWERS and now - row.since < self.fleet.patience
+
     async def _wait(self, row: Row, server: Server, fault: Away | Unusable) -> None:
         if isinstance(fault, Unusable) and not self._of_the_server(row, server):
-            jitter = random.uniform(0, doubled(self.first_delay, row.attempts - 1, LONGEST_DELAY))
+            times = row.attempts + row.away - 1
+            jitter = random.uniform(0, doubled(self.first_delay, times, LONGEST_DELAY))
             await asyncio.sleep(max(fault.wait, jitter))
 
     def _of_the_server(self, row: Row, server: Server) -> bool:

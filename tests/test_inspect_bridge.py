@@ -285,6 +285,7 @@ def test_another_data_root_in_the_environment_is_another_project(
         assert {p.name for p in (tmp_path / name / "rows").iterdir()} == {"judge", "respond"}
 
 
+@pytest.mark.long
 @pytest.mark.model
 def test_the_real_model_answers_and_grades_in_one_process(tmp_path: Path) -> None:
     """One engine in one thread serves the policy's texts, the judge's and the letters' probabilities."""

@@ -192,6 +192,7 @@ def _unpack(root: str) -> str:
     return prepare(Model(), Layout(Path(root))).identity.weights
 
 
+@pytest.mark.long
 @pytest.mark.model
 def test_two_processes_unpack_the_builtin_once(tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(2) as pool:

@@ -232,6 +232,7 @@ def test_the_real_model_on_vllm_in_two_workers_of_which_one_is_killed(tmp_path: 
     assert sum("deaths: 1" in how for how in said.values()) == 1
 
 
+@pytest.mark.long
 @pytest.mark.model
 def test_the_real_model_in_workers_says_what_it_says_here(tmp_path: Path) -> None:
     model = prepared_model()

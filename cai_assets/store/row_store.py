@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import polars as pl
@@ -27,6 +27,7 @@ import pyarrow as pa
 from cai_assets.store.answers import unanswered
 from cai_assets.store.layout import Layout
 from cai_assets.store.parquet import FileGone, StoreCorrupt, as_frame, open_parquet, parquet_bytes, read_table
+from cai_assets.store.sorted_keys import Run, find, run_of, with_run
 from cai_assets.store.storage import Storage
 
 SCHEMA: dict[str, pl.DataType] = {
@@ -132,18 +133,17 @@ class RowStore:
 
 
 class Index:
-    """Where the rows of a step are, in 16 bytes each, so that the keys are read once for many look-ups."""
+    """Where the rows of a step are, so that the keys are read once for many look-ups (``sorted_keys.py``)."""
 
     def __init__(self, store: RowStore, step: str) -> None:
         self._store, self._step = store, step
         self._shards: list[Path] = []
-        self._digits = np.empty(0, dtype=np.uint64)  # sorted; of a row key the last DIGITS
-        self._places = np.empty((0, 2), dtype=np.uint32)  # of each of them: shard and position, earliest first
+        self._runs: tuple[Run, ...] = ()
 
     @property
     def rows(self) -> int:
         """How many there are, each as often as it is stored."""
-        return len(self._digits)
+        return sum(len(run.digits) for run in self._runs)
 
     def update(self) -> None:
         """Take in what was stored since."""
@@ -151,34 +151,29 @@ class Index:
 
     def lookup(self, keys: Iterable[str], *, thoughts: bool = False) -> dict[str, StoredRow]:
         """The stored answers among ``keys``, without their payloads. What cannot be there costs no reading."""
-        columns = _columns(payload=False, thoughts=thoughts)
-        if not (found := self._find([*dict.fromkeys(keys)])):
+        wanted = [*dict.fromkeys(keys)]
+        digits = np.array([int(key[-DIGITS:], 16) for key in wanted], dtype=np.uint64)
+        found = [(wanted[i], *place) for i, *place in find(self._runs, digits)]  # perhaps: others may have these digits
+        if not found:
             return {}
         places = pl.DataFrame(found, schema=PLACE, orient="row").sort("shard", "position")
+        columns = _columns(payload=False, thoughts=thoughts)
         try:
             return _answers(self._shards, places, columns)
         except FileGone:  # compaction
             return self._store.lookup(self._step, places["row_key"], payload=False, thoughts=thoughts)
 
     def _update(self, shards: list[Path]) -> None:
-        known = len(self._shards)
+        known, runs = len(self._shards), self._runs
         if self._shards != shards[:known]:  # compaction replaced some, or another writer's is older than ours
-            self._digits, self._places, known = self._digits[:0], self._places[:0], 0
-        digits, places = [self._digits], [self._places]
-        for number, shard in enumerate(shards[known:], known):
-            keys = as_frame(_shard_table(shard, ["row_key"]))["row_key"]
-            digits.append(keys.str.slice(-DIGITS).str.to_integer(base=16, dtype=pl.UInt64).to_numpy())
-            places.append(np.column_stack((np.full(len(keys), number), np.arange(len(keys)))).astype(np.uint32))
-        self._shards, joined = shards, np.concatenate(digits)
-        order = joined.argsort(kind="stable")
-        self._digits, self._places = joined[order], np.concatenate(places)[order]
-
-    def _find(self, keys: list[str]) -> list[tuple[Any, ...]]:
-        """Every place (as PLACE) where a key may be: another with the same digits may be there."""
-        digits = np.array([int(key[-DIGITS:], 16) for key in keys], dtype=np.uint64)
-        first, end = (np.searchsorted(self._digits, digits, side) for side in ("left", "right"))
-        there = np.flatnonzero(end > first)
-        return [(keys[i], *place) for i in there.tolist() for place in self._places[first[i]:end[i]].tolist()]
+            known, runs = 0, ()
+        for tables in _gathered(shards[known:], ["row_key"]):
+            keys = as_frame(pa.concat_tables(tables.values()))["row_key"]
+            digits = keys.str.slice(-DIGITS).str.to_integer(base=16, dtype=pl.UInt64).to_numpy()
+            places = np.concatenate([np.column_stack((np.full(table.num_rows, known + n), np.arange(table.num_rows)))
+                                     for n, table in tables.items()]).astype(np.uint32)
+            runs = with_run(runs, run_of(digits, places))
+        self._shards, self._runs = shards, runs
 
 
 class Writer:

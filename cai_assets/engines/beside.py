@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from cai_assets.engines.protocol import NOT_YET, Engine, Request, Result, wake
+from cai_assets.errors import CaiError
 
 FORGOTTEN = "the engine returned no result for this row"
 
 
-class _Stopped(Exception):
+class _Stopped(CaiError):
     """Nobody waits for the results any more."""
 
 

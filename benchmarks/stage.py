@@ -8,17 +8,14 @@ the engine alone. Processor seconds, which other work on the machine disturbs le
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import resource
 import tempfile
-import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import polars as pl
+from plan import measure
 
 from cai_assets.engines.keys import request_for
 from cai_assets.engines.protocol import Call, Sampling
@@ -34,15 +31,6 @@ from cai_assets.store.tables import Scratch
 SAMPLING = Sampling(max_tokens=64)
 
 
-class Cost(NamedTuple):
-    """``cpu``: processor seconds; ``peak``: of memory, in GB; ``generated``: rows."""
-
-    seconds: float
-    cpu: float
-    peak: float
-    generated: int
-
-
 def prompts(rows: int) -> Iterator[pl.DataFrame]:
     for start in range(0, rows, BATCH):
         numbers = range(start, min(start + BATCH, rows))
@@ -52,27 +40,18 @@ def prompts(rows: int) -> Iterator[pl.DataFrame]:
                          for i in numbers]})
 
 
-def stage(folder: Path, rows: int) -> int:
+def stage(folder: Path, rows: int, generated: int) -> None:
     complete = Completer(Scripted(), RowStore(Layout(folder)), seed=0)
     scratch = Scratch()  # its tables go with it
     made = scratch.keep(responses(prompts(rows), rows, complete=complete, sampling=SAMPLING, what="responses"))
-    assert made.height == rows  # noqa: S101
-    return complete.usage["respond"].generated
+    assert (made.height, complete.usage["respond"].generated) == (rows, generated)  # noqa: S101
 
 
-def engine_alone(folder: Path, rows: int) -> int:
+def engine_alone(rows: int) -> None:
     calls = (Call(messages=tuple(messages), sampling=SAMPLING) for part in prompts(rows)
              for (messages,) in part.select("messages").iter_rows())
     requests = (request_for(tagged_hash("r1", i), call) for i, call in enumerate(calls))
     deque(Scripted().run(requests), maxlen=0)
-    return rows
-
-
-def measured(work: Callable[[Path, int], int], folder: Path, rows: int) -> Cost:
-    wall, cpu = time.perf_counter(), time.process_time()
-    generated = work(folder, rows)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    return Cost(time.perf_counter() - wall, time.process_time() - cpu, peak, generated)
 
 
 def main() -> None:
@@ -81,16 +60,18 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where to make the temporary folder")
     parser.add_argument("--smallest", dest="rows", action="store_const", const=2000, help="as the tests run it")
     a = parser.parse_args()
-    found: dict[str, Cost] = {}
+    spent = []
     with tempfile.TemporaryDirectory(dir=a.folder, prefix="cai-stage-") as folder:
-        for name, work in {"engine alone": engine_alone, "stage": stage, "once more": stage}.items():
-            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-                cost = found[name] = pool.submit(measured, work, Path(folder), a.rows).result()
-            print(f"{name:14}{cost.generated:>12,} of {a.rows:,} rows generated {cost.seconds:9.1f} s "
-                  f"{cost.cpu:9.1f} s of processor {cost.peak:7.2f} GB", flush=True)
-    alone, made, again = found.values()
-    print(f"beside the engine {(made.cpu - alone.cpu) / a.rows * 1e6:.1f} microseconds a row, "
-          f"{again.cpu / a.rows * 1e6:.1f} where it is there; ratio to the engine alone {made.cpu / alone.cpu:.2f}")
+        for name, work in {"engine alone": partial(engine_alone, a.rows),
+                           "stage": partial(stage, Path(folder), a.rows, a.rows),
+                           "once more": partial(stage, Path(folder), a.rows, 0)}.items():
+            cost = measure(work)
+            print(f"{name:14}{a.rows:,} rows {cost['seconds']:9.1f} s {cost['cpu_seconds']:9.1f} s of processor "
+                  f"{cost['peak_gb']:7.2f} GB", flush=True)
+            spent.append(cost["cpu_seconds"] / a.rows * 1e6)
+    alone, made, again = spent
+    print(f"beside the engine {made - alone:.1f} microseconds a row, {again:.1f} where it is there; "
+          f"ratio to the engine alone {made / alone:.2f}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
 from cai_assets.engines.protocol import NOT_YET, Engine, Request, Result, wake
@@ -27,12 +27,10 @@ class Beside:
         self._thread = threading.Thread(target=self._work, name="beside", daemon=True)
         self._thread.start()
 
-    def send(self, request: Request) -> None:
-        """Have it answered as soon as the engine has room for it."""
-        self._sent.put(request)
-
-    def wake(self) -> None:
-        """Tell an engine that waits for its results that there is more to send."""
+    def send(self, requests: Iterable[Request]) -> None:
+        """Have them answered as soon as the engine has room for them."""
+        for request in requests:
+            self._sent.put(request)
         wake(self.engine)
 
     def stop(self) -> None:

@@ -15,10 +15,9 @@ import polars as pl
 
 from cai_assets.engines.protocol import Call, Sampling, Style
 from cai_assets.evals.rubric import RUBRIC
-from cai_assets.evals.yes_no import Asked, YesNo, answering
+from cai_assets.evals.yes_no import OPTIONS, Asked, YesNo, answering
 from cai_assets.steps.complete import Addressed, Completer, Work
 from cai_assets.steps.following import follow
-from cai_assets.steps.questions import ORDERS
 from cai_assets.steps.respond import RESPOND, response_fields
 
 BY_LABELER: Final = "labeler"
@@ -49,12 +48,17 @@ class Judges(NamedTuple):
     labeler: Completer
     second: Completer | None
 
+    def of(self, question: Question) -> Completer:
+        """Who is asked it."""
+        return self.second if self.second and question.by == BY_JUDGE else self.labeler
+
 
 def judged(asked: pl.DataFrame, questions: Sequence[Question], *, responder: Completer, sampling: Sampling,
            judges: Judges, style: Style) -> pl.DataFrame:
     """The rows (ROWS) of ``asked``: their columns without responses and verdicts. Verdicts are asked for as soon as a
     response is there."""
     rows, answers = asked.to_dicts(), dict[tuple[int, Question], YesNo]()
+    about = [_about(row, questions, judges) for row in rows]
 
     def respond(place: int) -> Work[int | None]:
         row = rows[place]
@@ -64,24 +68,20 @@ def judged(asked: pl.DataFrame, questions: Sequence[Question], *, responder: Com
         return place
 
     def judge(place: int) -> Iterator[Work[None]]:
-        for q in _about(rows[place], questions, judges):
-            complete = judges.second if q.by == BY_JUDGE else judges.labeler
-            yield from answering(
-                Asked(rows[place]["messages"], rows[place]["response"], q.text), complete=complete or judges.labeler,
-                step=RUBRIC, style=style, told=partial(answers.__setitem__, (place, q)))
+        row = rows[place]
+        for q in about[place] if row["response"] else []:
+            yield from answering(Asked(row["messages"], row["response"], q.text), complete=judges.of(q), step=RUBRIC,
+                                 style=style, told=partial(answers.__setitem__, (place, q)))
 
     others = [responder, *([judges.second] if judges.second else [])]
-    most = len(ORDERS) * 2 * len(questions) * len(rows)
-    follow([respond(i) for i in range(len(rows))], judge, complete=judges.labeler, others=others, count=most,
-           what="stress: responses and verdicts")
-    return pl.DataFrame([{**row, **_votes([(q, answers[i, q]) for q in _about(row, questions, judges)])}
-                         for i, row in enumerate(rows)], schema=ROWS)
+    follow([respond(i) for i in range(len(rows))], judge, complete=judges.labeler, others=others,
+           what="stress: responses and verdicts", count=len(OPTIONS) * sum(map(len, about)))
+    told = ([(q, answers[i, q]) for q in about[i] if (i, q) in answers] for i in range(len(rows)))
+    return pl.DataFrame([{**row, **_votes(votes)} for row, votes in zip(rows, told, strict=True)], schema=ROWS)
 
 
 def _about(row: Mapping[str, Any], questions: Sequence[Question], judges: Judges) -> list[Question]:
-    """What is asked of a response; nothing where there is none."""
-    if not row["response"]:
-        return []
+    """What is asked of a response, where there is one."""
     own = [q for principle in (row["first"], row["second"]) for q in questions if q.principle == principle]
     return [*own, *(q._replace(by=BY_JUDGE) for q in own if judges.second and q.by == BY_LABELER)]
 

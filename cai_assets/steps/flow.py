@@ -116,7 +116,6 @@ class Flow(Generic[T]):
         """Take what has begun, and what begins meanwhile, to its end."""
         while self.waiting:
             self.heard = time.monotonic()
-            self._send()
             for result in self._results():
                 self._take(result)
                 if self.apart:
@@ -137,10 +136,9 @@ class Flow(Generic[T]):
                 asked.first.rows.keep(found, asked.call)
 
     def _go_on_with_all(self) -> None:
-        """Look up what was asked for, begin what can begin, and send what is ready to the engines beside."""
+        """Look up what was asked for, and begin what can begin."""
         self._look_up()
         self._begin()
-        self._send()
 
     def _results(self) -> Iterator[Result]:
         """Of the next engine that has something to do, and of those beside it meanwhile; without one, of these."""
@@ -203,17 +201,14 @@ class Flow(Generic[T]):
             if not lane.ready:
                 yield NOT_YET
             yield from self._taken(lane)
-            self._look_up()
-            self._begin()
+            self._go_on_with_all()
 
     def _send(self) -> None:
         """What is ready for engines that run beside, to these."""
         for lane in (lane for lane in self.apart if lane.ready):
             if lane.beside is None:
                 lane.beside = Beside(lane.engine, self.found.put)
-            for request in self._taken(lane):
-                lane.beside.send(request)
-            lane.beside.wake()
+            lane.beside.send(self._taken(lane))
 
     def _told(self) -> None:
         """Keep how fast servers were, with the first step that asked an engine."""
@@ -253,7 +248,8 @@ class Flow(Generic[T]):
             self.new.append((i, self._asker(of, asked[0]), asked[1]))
 
     def _look_up(self) -> None:
-        """Answer from the store and from what was asked before, as far as that goes; the rest is ready, in order."""
+        """Answer from the store and from what was asked before, as far as that goes; the rest is ready, in order, or
+        sent to the engines beside."""
         lanes = set[_Lane]()
         while self.new:
             new, self.new = self.new, []
@@ -279,6 +275,7 @@ class Flow(Generic[T]):
                     waiting.by.append((i, asker))
         for lane in lanes:
             lane.ready = deque(sorted(lane.ready, key=lambda asked: beginning(asked.call)))
+        self._send()
 
     def _asker(self, complete: Completer, step: Step) -> _Asker:
         if (id(complete), step) not in self.askers:

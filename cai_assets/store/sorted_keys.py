@@ -2,7 +2,7 @@
 
 16 bytes a key, in a few runs of which each is at least twice as long as the next, so that taking in more costs no more
 than their share (a log-structured merge, O'Neil et al. 1996). Long runs lie in files of their own that the system maps,
-and are merged one range of keys after the other: so the memory of this process does not grow with the store.
+and are merged one range of keys after the other: so what they take of this process's own memory has a bound.
 """
 
 from __future__ import annotations
@@ -79,6 +79,6 @@ def _mapped(size: int) -> npt.NDArray[np.uint8]:
     with tempfile.TemporaryFile(prefix="cai-keys-") as file:
         try:
             os.posix_fallocate(file.fileno(), 0, size)  # a page without a place would kill the process
-        except OSError:
+        except (OSError, AttributeError):  # no room, or a system that cannot reserve any
             return np.empty(size, dtype=np.uint8)
         return np.memmap(file, dtype=np.uint8, mode="r+", shape=(size,))

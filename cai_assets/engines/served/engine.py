@@ -28,7 +28,7 @@ from cai_assets.engines.served.limit import MOST
 from cai_assets.engines.served.rows import Row, Rows
 from cai_assets.engines.templating import Templater, load_tokenizer
 
-Done = queue.SimpleQueue  # of results, of the exception that ends the run, and of None, which brings more requests
+Done = queue.SimpleQueue[Result | Exception | None]  # an exception ends the run; None: look for more requests
 
 
 class ServedEngine:
@@ -47,7 +47,7 @@ class ServedEngine:
         self._answered: set[Kind] = set()
         self._writer: Writer | None = None
         self._turn = itertools.count()
-        self._done = Done[Result | Exception | None]()
+        self._done = Done()
 
     @property
     def identity(self) -> ModelIdentity:
@@ -59,7 +59,7 @@ class ServedEngine:
             refuse_thinking(self._identity.thinking, Path(self.model.tokenizer))
         self._writer = self._writer or Writer(self.model.source, self._templater(), self.settings.max_model_len)
         source, running = iter(requests), 0
-        self._done = done = Done[Result | Exception | None]()
+        self._done = done = Done()
         with _event_loop() as loop:
             rows = asyncio.run_coroutine_threadsafe(self._connect(), loop).result()
             try:
@@ -103,8 +103,7 @@ class ServedEngine:
         served = (self.model.source, *self.model.served_as)
         return Rows(self._fleet, self._dialect, First(self._answered), served, engine.retries, self.first_delay)
 
-    def _start(self, requests: Iterable[Request], rows: Rows, done: Done[Result | Exception | None]
-               ) -> None:
+    def _start(self, requests: Iterable[Request], rows: Rows, done: Done) -> None:
         for request in requests:
             task = asyncio.get_running_loop().create_task(self._answer(request, rows))
             task.add_done_callback(lambda t: None if t.cancelled() else done.put(_end(t)))
@@ -156,7 +155,7 @@ def _end(task: asyncio.Task[Result]) -> Result | Exception:
         return e
 
 
-def _ready(done: Done[Result | Exception | None]) -> Iterator[Result]:
+def _ready(done: Done) -> Iterator[Result]:
     """All that are there: at least one, unless more requests may be. Raise what ended the run."""
     one = done.get()
     while True:
